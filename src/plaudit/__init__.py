@@ -1,0 +1,1 @@
+"""Plaudit trains a language model from feedback, start to finish."""

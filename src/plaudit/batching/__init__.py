@@ -1,0 +1,1 @@
+"""Prompt trees, packing, masks and the two layouts."""

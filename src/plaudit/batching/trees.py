@@ -1,0 +1,36 @@
+"""A prompt with its responses: the one structure that everything trains on or scores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from plaudit.errors import PlauditError
+
+
+@dataclass(frozen=True)
+class PromptTree:
+    """A prompt and the responses that branch off it, as token ids.
+
+    ``prompt`` holds at least one token (the state before the first response token must exist) and every response at
+    least one. ``fields`` carries whatever belongs to the row: ranks, old log-probabilities, an index.
+    """
+
+    prompt: tuple[int, ...]
+    responses: tuple[tuple[int, ...], ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise PlauditError("a prompt became no token at all: give the tokenizer a BOS token or the prompt some text")
+        if not all(self.responses):
+            raise PlauditError("a response became no token at all: give the tokenizer an EOS token or the response some text")
+
+    @property
+    def positions(self) -> int:
+        """Number of token positions when the prompt is stored once."""
+        return len(self.prompt) + sum(len(response) for response in self.responses)
+
+    @property
+    def response_tokens(self) -> int:
+        """Number of tokens in all responses."""
+        return sum(len(response) for response in self.responses)

@@ -1,0 +1,1 @@
+"""Configuration: the schema, and reading recipes with overrides."""

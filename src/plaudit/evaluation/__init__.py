@@ -1,0 +1,1 @@
+"""Measurements of models and rewards; each returns plain data."""

@@ -1,0 +1,1 @@
+"""Reward sources behind one small protocol, and their weighted composition."""

@@ -1,0 +1,43 @@
+"""What a generation engine returns and a reward source scores: prompts, settings in, samples out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from plaudit.config.schema import GenerationConfig
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A response to a prompt, as tokens and as text.
+
+    ``response_ids`` ends with the EOS token if and only if ``ended`` is true and the end was not a stop string.
+    ``log_probabilities`` are those of the sampled tokens under the sampling temperature (empty for responses that were
+    not generated). ``prompt_text`` and ``response_text`` hold no special tokens.
+    """
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    prompt_text: str
+    response_text: str
+    ended: bool
+    log_probabilities: tuple[float, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt to answer. ``seed`` alone decides the random draws, whatever else is generated at the same time."""
+
+    prompt_ids: tuple[int, ...]
+    prompt_text: str
+    seed: int
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Generates one sample per request, in the order of the requests."""
+
+    def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+        """Return a sample for each request."""
+        ...
