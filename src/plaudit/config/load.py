@@ -1,0 +1,168 @@
+"""From a YAML file and ``key=value`` overrides to a checked recipe, and back to YAML."""
+
+import json
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from plaudit.config.overrides import Override, apply_overrides, parse_override
+from plaudit.config.places import Place, dotted, suggestion, type_at
+from plaudit.config.schema import STAGES, Recipe, Section
+from plaudit.config.words import in_words
+from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
+from plaudit.errors import PlauditError
+
+SHOWN_PROBLEMS = 5
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Return the recipes that come with the package: name -> YAML text, in alphabetical order."""
+    folder = files("plaudit.recipes")
+    found = {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
+
+
+def shipped_recipe(name: str) -> str:
+    """Return the YAML text of a shipped recipe. Raises PlauditError with the nearest name and the list."""
+    shipped = shipped_recipes()
+    if name not in shipped:
+        near = get_close_matches(name, shipped, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise PlauditError(f"{name}: no such recipe; {hint}shipped: {', '.join(shipped)}; or give a YAML file")
+    return shipped[name]
+
+
+def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, or the shipped recipe of that name, apply ``a.b.c=value`` overrides, and check the result.
+
+    Raises PlauditError with a line for each problem: the file or override, the dotted place, and the remedy.
+    """
+    path = Path(path_or_name)
+    is_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.is_file()
+    raw = read_yaml(path) if is_file else parse_yaml(shipped_recipe(path_or_name), path_or_name)
+    if not isinstance(raw, dict):
+        raise PlauditError(f"{path_or_name}: no recipe: expected keys and values, such as 'name: my-run'")
+    parsed = [parse_override(text) for text in overrides]
+    apply_overrides(raw, parsed)
+    try:
+        # Strict: a string is no number and yes is no 1. The YAML reader has already told numbers from strings.
+        recipe = Recipe.model_validate(raw, strict=True)
+    except ValidationError as error:
+        raise _all_of([_explained(problem, raw, path_or_name, parsed) for problem in error.errors()]) from None
+    _check_references(recipe, path_or_name)
+    return recipe
+
+
+def dump(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every value written out; stages that do not run are left out."""
+    values = recipe.model_dump(mode="json")
+    return write_yaml({key: value for key, value in values.items() if key not in STAGES or value is not None})
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def _all_of(problems: list[str]) -> PlauditError:
+    problems = list(dict.fromkeys(problems))
+    shown = problems[:SHOWN_PROBLEMS]
+    if len(problems) > len(shown):
+        shown.append(f"… and {len(problems) - len(shown)} more problems")
+    return PlauditError("\n".join(shown))
+
+
+def _explained(problem: Any, raw: Any, source: str, overrides: Sequence[Override]) -> str:
+    """Return one of pydantic's errors as a line: the file or override, the place, and what was expected."""
+    place, value = _place_and_value(raw, problem["loc"])
+    reason = _reason(problem["type"], place, value, problem)
+    for override in reversed(overrides):
+        if place == override.place:
+            return f"{override.text}: {reason}"
+        through = override.place[: len(place)] == place and problem["type"] == "extra_forbidden"
+        if through or place[: len(override.place)] == override.place:
+            return f"{override.text}: {dotted(place)}: {reason}"
+    return f"{source}: {dotted(place)}: {reason}"
+
+
+def _reason(kind: str, place: Place, value: Any, problem: Any) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown key{suggestion(place)}"
+    if kind == "missing":
+        return f"required, but not given: {in_words(type_at(place))}"
+    if kind == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"expected {in_words(type_at(place))}, not {_short(value)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _place_and_value(raw: Any, location: Sequence[str | int]) -> tuple[Place, Any]:
+    """Return the place of an error and the value there; pydantic's location goes on with names of union members."""
+    place: list[str | int] = []
+    for depth, key in enumerate(location, start=1):
+        if isinstance(raw, dict) and (key in raw or depth == len(location)):
+            raw = raw.get(key)
+        elif isinstance(raw, list) and isinstance(key, int) and key < len(raw):
+            raw = raw[key]
+        else:
+            break
+        place.append(key)
+    return tuple(place), raw
+
+
+# References between stages --------------------------------------------------------------------------------------------
+
+_REFERENCE = "stage:"
+
+
+def resolve_stages(section: AnySection, run_folder: Path) -> AnySection:
+    """Return the section with ``stage:NAME`` as ``run_folder/NAME/model`` and ``stage:NAME/FILE`` as that file."""
+    resolved: AnySection = _resolved(section, run_folder)
+    return resolved
+
+
+def _resolved(value: Any, run_folder: Path) -> Any:
+    if isinstance(value, Section):
+        return value.model_copy(update={key: _resolved(inner, run_folder) for key, inner in value})
+    if isinstance(value, dict):
+        return {key: _resolved(inner, run_folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolved(inner, run_folder) for inner in value]
+    if isinstance(value, str) and value.startswith(_REFERENCE):
+        stage, _, file = value.removeprefix(_REFERENCE).partition("/")
+        return str(run_folder / stage / (file or "model"))
+    return value
+
+
+def _check_references(recipe: Recipe, source: str) -> None:
+    """Raise PlauditError for every reference to a stage that the recipe lacks or that runs too late."""
+    present = [stage for stage in STAGES if getattr(recipe, stage) is not None]
+    problems = []
+    for position, stage in enumerate(present):
+        earlier = present[:position]
+        for place, text in _strings(getattr(recipe, stage), (stage,)):
+            wanted = text.removeprefix(_REFERENCE).partition("/")[0]
+            if text.startswith(_REFERENCE) and wanted not in earlier:
+                what = "does not run before it" if wanted in present else "is no stage of this recipe"
+                before = ", ".join(earlier) or "none"
+                problems.append(f"{source}: {dotted(place)}: {text}: {wanted} {what}; stages before {stage}: {before}")
+    if problems:
+        raise _all_of(problems)
+
+
+def _strings(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    if isinstance(value, Section | dict):
+        for key, inner in value.items() if isinstance(value, dict) else value:
+            yield from _strings(inner, (*place, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _strings(inner, (*place, index))
+    elif isinstance(value, str):
+        yield place, value

@@ -1,0 +1,60 @@
+"""``key=value`` on the command line: values that replace or complete those of a recipe, before it is checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plaudit.config.places import Place, dotted, section_in, type_at
+from plaudit.config.yaml_text import parse_yaml
+from plaudit.errors import PlauditError
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``a.b.0.c=value``: where, what, and how the user wrote it."""
+
+    place: Place
+    value: Any
+    text: str
+
+
+def parse_override(text: str) -> Override:
+    """Read ``a.b.0.c=value``; the value is YAML: ``[a, b]``, ``null`` and ``1e-4`` mean what they do in a recipe."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise PlauditError(f"{text}: expected key=value, such as rl.kl.coefficient=0.1")
+    place = tuple(int(part) if part.isdecimal() else part for part in parts)
+    return Override(place, parse_yaml(value, text), text)
+
+
+def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> None:
+    """Write the overrides into the recipe as read from YAML, in their order. Sections that are missing are made."""
+    for override in overrides:
+        container: Any = recipe
+        for depth, key in enumerate(override.place[:-1]):
+            key = _checked_key(container, override, depth)
+            inner = container[key] if isinstance(container, list) else container.get(key)
+            container[key] = _opened(inner, override.place[: depth + 1])
+            container = container[key]
+        container[_checked_key(container, override, len(override.place) - 1)] = override.value
+
+
+def _opened(value: Any, place: Place) -> Any:
+    """Return what a deeper key can be written into: a new section for none, ``{path: value}`` for a plain string."""
+    section = section_in(type_at(place))
+    if isinstance(value, str) and section is not None and "path" in section.model_fields:
+        return {"path": value}
+    return {} if value is None else value
+
+
+def _checked_key(container: Any, override: Override, depth: int) -> Any:
+    """Return the key at ``depth`` of the override. Raises PlauditError where the container cannot hold it."""
+    key, above = override.place[depth], dotted(override.place[:depth])
+    if isinstance(container, list):
+        if not isinstance(key, int) or key >= len(container):
+            raise PlauditError(f"{override.text}: {above} has {len(container)} entries, counted from 0: no {key}")
+        return key
+    if not isinstance(container, dict):
+        raise PlauditError(f"{override.text}: {above} is {container!r} and holds no keys")
+    return str(key)

@@ -1,0 +1,63 @@
+"""YAML in and out, without PyYAML's two surprises: ``1e-4`` is a number here, and a key given twice is an error."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plaudit.errors import PlauditError
+
+# PyYAML follows YAML 1.1, where a float needs a point and a signed exponent. This is the form of YAML 1.2.
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would otherwise read as a number."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Return the value that ``text`` stands for; ``source`` names it in errors. Raises PlauditError with the line."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise PlauditError(f"{source}{line}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise PlauditError(f"{source}: no readable YAML: {str(error).splitlines()[0]}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file. Raises PlauditError where it is missing or cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PlauditError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise PlauditError(f"{path}: is a folder; give a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlauditError(f"{path}: cannot be read: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def write_yaml(value: Any) -> str:
+    """Return YAML text that ``parse_yaml`` turns into the same value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
