@@ -1,0 +1,72 @@
+"""How much better an action was than expected: GAE per token, RLOO and GRPO per response.
+
+Advantages are constants of the losses: they are computed from numbers that carry no gradient.
+"""
+
+import torch
+from torch import Tensor
+
+from plaudit.algorithms.masking import widened, zero_masked
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_: float) -> tuple[Tensor, Tensor]:
+    """Return generalised advantage estimates and the returns that the value function learns::
+
+        delta_t = r_t + gamma V_{t+1} - V_t
+        A_t     = delta_t + gamma lambda A_{t+1}
+        R_t     = A_t + V_t
+
+    All tensors are [responses, time]; t + 1 is the next real token. After the last one V and A are zero: a response
+    ends there, also one that was cut off. Masked positions get zeros. Source: Schulman et al. 2015, equation 16.
+    """
+    rewards, values = zero_masked(rewards, mask), zero_masked(values, mask)
+    next_value = next_advantage = values.new_zeros(values.shape[0])
+    advantages = []
+    for step in reversed(range(values.shape[1])):
+        reward, value, real = rewards[:, step], values[:, step], mask[:, step]
+        advantage = reward + gamma * next_value - value + gamma * lambda_ * next_advantage
+        advantages.append(advantage * real)
+        next_value = torch.where(real, value, next_value)
+        next_advantage = torch.where(real, advantage, next_advantage)
+    stacked = torch.stack(advantages[::-1], dim=1) if advantages else torch.zeros_like(values)
+    return stacked, stacked + values
+
+
+def rloo(scores: Tensor, group_size: int) -> Tensor:
+    """Return the leave-one-out advantage ``A_i = r_i - mean_{j != i} r_j`` of each response, [responses].
+
+    ``scores`` [responses]; each ``group_size`` in a row answer one prompt. Source: Kool et al. 2019; Ahmadian et al.
+    2024. Raises ``ValueError`` for groups of one.
+    """
+    centred = _centred(scores, group_size)
+    return (centred * (group_size / (group_size - 1))).flatten()
+
+
+def grpo(scores: Tensor, group_size: int, epsilon: float) -> Tensor:
+    """Return the standardised advantage ``A_i = (r_i - mean r) / (std r + epsilon)`` of each response, [responses].
+
+    ``scores`` [responses]; each ``group_size`` in a row answer one prompt, and mean and standard deviation are theirs.
+    The latter is the unbiased one (divided by G - 1). A group without spread gets zeros. Source: Shao et al. 2024,
+    section 4.1.2. Raises ``ValueError`` for groups of one.
+    """
+    centred = _centred(scores, group_size)
+    deviation = (centred.square().sum(dim=1, keepdim=True) / (group_size - 1)).sqrt()
+    return (centred / (deviation + epsilon)).masked_fill(deviation == 0, 0.0).flatten()
+
+
+def spread_over_tokens(advantages: Tensor, mask: Tensor) -> Tensor:
+    """Give every real token its response's advantage: [responses], mask [responses, time] -> [responses, time]."""
+    return zero_masked(advantages[:, None].expand_as(mask), mask)
+
+
+def _centred(scores: Tensor, group_size: int) -> Tensor:
+    """Return the scores minus their group's mean, [groups, group_size]."""
+    if group_size < 2:
+        raise ValueError("a group of one response has nothing to compare with: group_size must be at least 2")
+    if scores.numel() % group_size:
+        raise ValueError(f"{scores.numel()} responses do not make whole groups of {group_size}")
+    grouped = widened(scores).reshape(-1, group_size)
+    # Taking the first score as the origin makes equal scores exactly zero; a rounded mean would leave a remainder that
+    # the division by the standard deviation blows up.
+    shifted = grouped - grouped[:, :1]
+    return shifted - shifted.mean(dim=1, keepdim=True)

@@ -1,0 +1,102 @@
+"""Sums, means, variances and whitening over the real tokens of padded tensors.
+
+Everywhere in this room ``mask`` is a bool tensor that is true at real tokens. Whatever stands at the other positions, be
+it NaN, changes neither a result nor a gradient. Numbers narrower than float32 are widened before anything is added up.
+"""
+
+import torch
+from torch import Tensor
+
+WHITENING_EPSILON = 1e-8
+"""Added to the variance, so that values without spread become zeros and not NaN."""
+
+
+def widened(values: Tensor) -> Tensor:
+    """Return ``values`` as float32, or as they are when they are float64."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Return widened ``values`` with zeros where ``mask`` is false; the gradient there is zero too.
+
+    Raises ``ValueError`` when the shapes differ (nothing is broadcast by accident) or the mask is not bool.
+    """
+    if mask.dtype != torch.bool:
+        raise ValueError(f"the mask must be bool, not {mask.dtype}")
+    if values.shape != mask.shape:
+        raise ValueError(f"values {tuple(values.shape)} and mask {tuple(mask.shape)} differ in shape")
+    return widened(values).masked_fill(~mask, 0.0)
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``sum_i m_i x_i`` as a scalar; ``values`` and ``mask`` have any one shape."""
+    return zero_masked(values, mask).sum()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``sum_i m_i x_i / sum_i m_i`` as a scalar; zero when nothing is real."""
+    return masked_sum(values, mask) / mask.sum().clamp(min=1)
+
+
+def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the population variance ``sum_i m_i (x_i - mean)^2 / sum_i m_i`` as a scalar; zero when nothing is real."""
+    return masked_mean((widened(values) - masked_mean(values, mask)).square(), mask)
+
+
+def moments(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``[count, sum, sum of squares]`` of the real values, [3].
+
+    They add up over micro-batches and processes; ``mean_and_variance`` turns the total into what ``whiten_with`` takes.
+    They are float64 (on MPS, which has none, float32), because the variance is a small difference of large sums.
+    """
+    exact = torch.float32 if values.device.type == "mps" else torch.float64
+    real = zero_masked(values, mask).to(exact)
+    return torch.stack([mask.sum().to(exact), real.sum(), real.square().sum()])
+
+
+def mean_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``S1/n`` and the population variance ``S2/n - (S1/n)^2`` of ``moments`` ``[n, S1, S2]``, both scalars."""
+    count, total, squares = moments.unbind()
+    count = count.clamp(min=1)
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp(min=0)
+
+
+def whiten_with(values: Tensor, mean: Tensor, variance: Tensor, shift_mean: bool = True) -> Tensor:
+    """Return ``(x - mean) / sqrt(variance + 1e-8)``, plus ``mean`` when it is not to be shifted.
+
+    Elementwise, any shape: what a masked position holds stays there, as meaningless as before. Mean and variance are
+    scalars, of the tokens of all processes (see ``moments``).
+    """
+    values = widened(values)
+    mean, scale = mean.to(values), torch.rsqrt(variance + WHITENING_EPSILON).to(values)
+    whitened = (values - mean) * scale
+    return whitened if shift_mean else whitened + mean
+
+
+def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
+    """Return ``values`` with variance 1, and mean 0 if ``shift_mean``, over all real tokens; zeros elsewhere.
+
+    Mean and population variance are those of this tensor; with several processes use ``moments`` and ``whiten_with``.
+    Source: Ziegler et al. 2019, whose code whitens advantages with the mean shifted and rewards without.
+    """
+    whitened = whiten_with(values, masked_mean(values, mask), masked_variance(values, mask), shift_mean)
+    return zero_masked(whitened, mask)
+
+
+def explained_variance_with(residual_moments: Tensor, return_moments: Tensor) -> Tensor:
+    """Return ``1 - Var[R - V] / Var[R]`` as a scalar, from the ``moments`` of ``R - V`` and of ``R``, [3] each.
+
+    1: the values predict the returns but for a constant; 0: no better than a constant; below: worse. Zero, by
+    definition, when the returns do not vary.
+    """
+    _, unexplained = mean_and_variance(residual_moments)
+    _, variance = mean_and_variance(return_moments)
+    varies = variance > 0
+    return torch.where(varies, 1 - unexplained / variance.masked_fill(~varies, 1.0), 0.0)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """Return ``1 - Var[R - V] / Var[R]`` over the real tokens as a scalar; all arguments [responses, time]."""
+    residual = widened(returns) - widened(values)
+    return explained_variance_with(moments(residual, mask), moments(returns, mask))

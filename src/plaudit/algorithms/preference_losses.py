@@ -1,0 +1,73 @@
+"""Losses of a reward model over prompts with ranked responses. All are sums over prompts.
+
+Divide by the number of prompts that count, over all micro-batches and processes. Responses lie flat, as in
+``comparisons``: ``scores``, ``prompts`` and ``ranks`` are [responses].
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
+from plaudit.algorithms.masking import widened
+
+
+@dataclass(frozen=True)
+class PreferenceLoss:
+    """Scalars: the loss summed over prompts, and how many prompts it counts."""
+
+    loss: Tensor
+    prompts: Tensor
+
+
+def pairwise_ranking_loss(scores: Tensor, prompts: Tensor, ranks: Tensor, margin: float) -> PreferenceLoss:
+    """Return the sum over prompts of the mean, over a prompt's pairs, of ``-log sigmoid(s_b - s_w - margin (k_w - k_b))``.
+
+    b and w are the better and the worse response of a pair, k their ranks; ties make no pair, and a prompt without pairs
+    is not counted. Source: Ouyang et al. 2022 (InstructGPT), equation 1; the margin: Touvron et al. 2023, equation 2.
+    """
+    pairs = ranked_pairs(prompts, ranks)
+    rank_gaps = (ranks[pairs.worse] - ranks[pairs.better]).to(widened(scores))
+    losses = -logsigmoid(score_gaps(scores, pairs) - margin * rank_gaps)
+    _, index, counts = torch.unique(prompts[pairs.better], return_inverse=True, return_counts=True)
+    return PreferenceLoss(loss=(losses / counts[index]).sum(), prompts=torch.tensor(len(counts), device=scores.device))
+
+
+def best_of_k_loss(scores: Tensor, prompts: Tensor, ranks: Tensor) -> PreferenceLoss:
+    """Return the sum over prompts of ``-mean_b log softmax(s)_b``, the softmax being over a prompt's K responses.
+
+    b runs over the responses of the best rank: ties for the best share the target. A prompt whose responses all have the
+    same rank is not counted. Source: Ziegler et al. 2019, equation 1.
+    """
+    index, column, size = _places(prompts)
+    padded = widened(scores).new_full((len(size), int(size.max()) if len(size) else 0), -torch.inf)
+    log_shares = padded.index_put((index, column), widened(scores)).log_softmax(dim=1)[index, column]
+    best_rank = ranks.new_zeros(len(size)).scatter_reduce(0, index, ranks, "amin", include_self=False)
+    best = ranks == best_rank[index]
+    best_count = torch.bincount(index[best], minlength=len(size))
+    counted = best_count < size
+    target = (best & counted[index]) / best_count[index]
+    return PreferenceLoss(loss=-(target * log_shares).sum(), prompts=counted.sum())
+
+
+def centering_penalty(scores: Tensor, prompts: Tensor) -> PreferenceLoss:
+    """Return the sum over prompts of ``(mean of the prompt's scores)^2``; every prompt counts.
+
+    It holds scores, which comparisons fix up to a constant per prompt, near zero. Source: Eisenstein et al. 2023,
+    section 2.1 (there the sum of a pair's scores instead of their mean).
+    """
+    index, _, size = _places(prompts)
+    means = widened(scores).new_zeros(len(size)).index_add(0, index, widened(scores)) / size
+    return PreferenceLoss(loss=means.square().sum(), prompts=torch.tensor(len(size), device=scores.device))
+
+
+def _places(prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each response's row and column in a [prompts, K] table, [responses] each, and the sizes K, [prompts]."""
+    _, index, size = torch.unique(prompts, return_inverse=True, return_counts=True)
+    order = torch.argsort(index, stable=True)
+    starts = size.cumsum(0) - size
+    column = torch.empty_like(order)
+    column[order] = torch.arange(len(order), device=order.device) - starts[index[order]]
+    return index, column, size
