@@ -1,0 +1,23 @@
+"""What comes back from code or a service that is not ours is checked before it is used."""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+
+from plaudit.errors import PlauditError
+
+
+def checked_scores(values: Any, expected: int, place: str) -> torch.Tensor:
+    """Return ``values`` as a float32 tensor [expected]; PlauditError, opened by ``place``, unless they are numbers."""
+    if hasattr(values, "tolist"):  # torch tensors and numpy arrays, on any device
+        values = values.tolist()
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        raise PlauditError(f"{place} returned {type(values).__name__}: return a list of {expected} numbers")
+    if len(values) != expected:
+        raise PlauditError(f"{place} returned {len(values)} scores for {expected} responses: return one each")
+    for index, value in enumerate(values):
+        if not isinstance(value, Real):
+            raise PlauditError(f"{place} returned {value!r:.80} as score {index}: scores must be numbers")
+    return torch.tensor([float(value) for value in values], dtype=torch.float32)

@@ -1,0 +1,125 @@
+"""Any sequence classifier as a reward source: a label's probability or logit."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.errors import PlauditError
+from plaudit.rollouts.samples import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TextClassifier:
+    """A sequence classifier that reads text. ``place`` opens its error messages."""
+
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", place: str) -> None:
+        if tokenizer.pad_token_id is None:
+            raise PlauditError(f"{place}: the classifier's tokenizer has no padding token; save it with a pad_token")
+        # Decoder classifiers read their score at the last token that is no padding, by the model's own setting.
+        model.config.pad_token_id = tokenizer.pad_token_id
+        # Padding on the left would shift the positions of models that count them from the row's start.
+        tokenizer.padding_side = "right"
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.place = place
+        self.longest = _longest_text(model, tokenizer)
+
+    @classmethod
+    def load(cls, path: str, device: torch.device, place: str) -> "TextClassifier":
+        """Load the folder or hub name ``path``. Raises PlauditError when it is no classifier."""
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(path, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise PlauditError(f"{place}: {path} does not load as a sequence classifier ({reason})") from error
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])[0]
+            raise PlauditError(
+                f"{place}: {path} has no trained weights for {missing}: name a trained sequence classifier"
+            )
+        return cls(model.to(device), tokenizer, place)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels, in the order of the logits."""
+        return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+
+    def label_index(self, label: str | None) -> int:
+        """Return the logit that belongs to ``label``; None stands for the only label there is."""
+        if label is None and len(self.labels) == 1:
+            return 0
+        if label not in self.labels:
+            problem = "no label is named" if label is None else f"there is no label {label!r}"
+            raise PlauditError(f"{self.place}: {problem}; the classifier's labels are {', '.join(self.labels)}")
+        return self.labels.index(label)
+
+    @property
+    def own_activation(self) -> Literal["sigmoid", "softmax"]:
+        """How the classifier was trained: independent labels (or just one) take the sigmoid, exclusive ones softmax."""
+        independent = self.model.config.problem_type == "multi_label_classification" or len(self.labels) == 1
+        return "sigmoid" if independent else "softmax"
+
+    @torch.inference_mode()
+    def logits(self, texts: Sequence[str], batch_size: int) -> torch.Tensor:
+        """Return the logits [texts, labels] (float32, CPU). Raises PlauditError for a text beyond the context."""
+        token_ids = [self._token_ids(text) for text in texts]
+        parts = [torch.zeros(0, len(self.labels))]
+        for start in range(0, len(texts), batch_size):
+            batch = self.tokenizer.pad({"input_ids": token_ids[start : start + batch_size]}, return_tensors="pt")
+            parts.append(self.model(**batch.to(self.model.device)).logits.float().cpu())
+        return torch.cat(parts)
+
+    def probabilities(
+        self, texts: Sequence[str], batch_size: int, activation: Literal["sigmoid", "softmax"]
+    ) -> torch.Tensor:
+        """Return the labels' probabilities [texts, labels]."""
+        logits = self.logits(texts, batch_size)
+        return logits.sigmoid() if activation == "sigmoid" else logits.softmax(dim=-1)
+
+    def _token_ids(self, text: str) -> list[int]:
+        ids = self.tokenizer(text, verbose=False)["input_ids"]
+        if not ids:  # an empty response: the end token alone says the same
+            if self.tokenizer.eos_token_id is None:
+                raise PlauditError(
+                    f"{self.place}: a text has no token; save the classifier's tokenizer with an eos_token"
+                )
+            return [self.tokenizer.eos_token_id]
+        if self.longest is not None and len(ids) > self.longest:
+            raise PlauditError(
+                f"{self.place}: a text has {len(ids)} tokens, the classifier takes {self.longest}; "
+                "shorten generation.max_new_tokens or the prompts"
+            )
+        return ids
+
+
+class ClassifierSource:
+    """Scores by one label of a classifier."""
+
+    def __init__(self, config: RewardSourceConfig, classifier: TextClassifier) -> None:
+        self.name = config.name
+        self.config = config
+        self.classifier = classifier
+        self.label = classifier.label_index(config.label)
+
+    def score(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """Return the label's logit or probability [samples]."""
+        texts = [sample.response_text for sample in samples]
+        if self.config.scored_text == "both":
+            texts = [sample.prompt_text + sample.response_text for sample in samples]
+        if self.config.output == "logit":
+            return self.classifier.logits(texts, self.config.batch_size)[:, self.label]
+        activation = self.classifier.own_activation
+        return self.classifier.probabilities(texts, self.config.batch_size, activation)[:, self.label]
+
+
+def _longest_text(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int | None:
+    # A tokenizer without a limit of its own reports an astronomically large one.
+    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    return min((limit for limit in limits if limit and limit < 10**9), default=None)

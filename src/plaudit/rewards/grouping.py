@@ -1,0 +1,25 @@
+"""Samples as prompt trees: a prompt that several samples share is stored, and computed, once."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from plaudit.batching.trees import PromptTree
+from plaudit.rollouts.samples import Sample
+
+
+def samples_to_trees(samples: Sequence[Sample], most_responses: int) -> list[PromptTree]:
+    """Return trees whose responses, one tree after the other, are those of ``samples`` in their order.
+
+    Consecutive samples with equal ``prompt_ids`` share a tree, at most ``most_responses`` in each.
+    """
+    trees = []
+    for prompt, group in groupby(samples, key=lambda sample: sample.prompt_ids):
+        responses = [sample.response_ids for sample in group]
+        for start in range(0, len(responses), most_responses):
+            trees.append(PromptTree(prompt, tuple(responses[start : start + most_responses])))
+    return trees
+
+
+def padded_positions(samples: Sequence[Sample], rows: int) -> int:
+    """Return the token positions of ``rows`` padded rows of the longest sample: a budget that holds any ``rows``."""
+    return rows * max(len(sample.prompt_ids) + len(sample.response_ids) for sample in samples)

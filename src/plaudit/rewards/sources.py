@@ -1,0 +1,111 @@
+"""Reward sources behind one protocol, and their weighted sum.
+
+A source turns samples into one number each. ``build_reward`` makes the sources that a configuration names and composes
+them; every source's own scores stay visible beside the total.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.errors import PlauditError
+from plaudit.rewards.classifier import ClassifierSource, TextClassifier
+from plaudit.rewards.endpoint import EndpointSource
+from plaudit.rewards.function import FunctionSource, load_function
+from plaudit.rewards.trained_model import RewardModelSource
+from plaudit.rollouts.samples import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class RewardSource(Protocol):
+    """Something that scores responses."""
+
+    name: str
+
+    def score(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """Return the score of each sample: float32 on the CPU, shape [samples]."""
+        ...
+
+
+class NonFiniteScoreError(PlauditError):
+    """A source gave NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class ComposedScores:
+    """``total`` [samples] is the weighted sum; ``each`` holds every source's own scores [samples], unweighted."""
+
+    total: torch.Tensor
+    each: dict[str, torch.Tensor]
+
+
+class ComposedReward:
+    """The weighted sum of named sources."""
+
+    def __init__(self, sources: Sequence[RewardSource], weights: Sequence[float]) -> None:
+        refuse_duplicate_names([source.name for source in sources])
+        self.sources = tuple(sources)
+        self.weights = tuple(weights)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sources, in the order of the configuration."""
+        return [source.name for source in self.sources]
+
+    def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Raise PlauditError unless every source can read the token ids of a policy with this tokenizer.
+
+        Call it once per policy, before the first score: only trained reward models read token ids.
+        """
+        for source in self.sources:
+            if isinstance(source, RewardModelSource):
+                source.check_tokenizer(tokenizer)
+
+    def score(self, samples: Sequence[Sample]) -> ComposedScores:
+        """Score ``samples`` by every source. Raises NonFiniteScoreError at the first score that is no number."""
+        each = {source.name: source.score(samples) for source in self.sources}
+        for name, scores in each.items():
+            _refuse_non_finite(name, scores, samples)
+        total = torch.zeros(len(samples))
+        for weight, scores in zip(self.weights, each.values(), strict=True):
+            total += weight * scores
+        return ComposedScores(total, each)
+
+
+def build_reward(configs: Sequence[RewardSourceConfig], device: torch.device) -> ComposedReward:
+    """Make the sources of ``configs`` and compose them. Raises PlauditError when one cannot be made."""
+    refuse_duplicate_names([config.name for config in configs])
+    return ComposedReward([_build_source(config, device) for config in configs], [config.weight for config in configs])
+
+
+def refuse_duplicate_names(names: Sequence[str]) -> None:
+    """Raise PlauditError when a name occurs twice: metrics and tables could not tell the two apart."""
+    for name in names:
+        if names.count(name) > 1:
+            raise PlauditError(f"two reward sources are named {name!r}: give each a name of its own")
+
+
+def _build_source(config: RewardSourceConfig, device: torch.device) -> RewardSource:
+    if config.kind == "model":
+        return RewardModelSource.load(config, device)
+    if config.kind == "classifier":
+        assert config.path is not None
+        return ClassifierSource(config, TextClassifier.load(config.path, device, f"reward source {config.name!r}"))
+    if config.kind == "function":
+        return FunctionSource(config, load_function(config))
+    return EndpointSource(config)
+
+
+def _refuse_non_finite(name: str, scores: torch.Tensor, samples: Sequence[Sample]) -> None:
+    bad = (~torch.isfinite(scores)).nonzero().flatten().tolist()
+    if bad:
+        first = bad[0]
+        raise NonFiniteScoreError(
+            f"reward source {name!r} gave {scores[first].item()} for response {first} of {len(samples)}, "
+            f"{samples[first].response_text[:200]!r}: scores must be finite numbers"
+        )

@@ -1,0 +1,59 @@
+"""A trained reward model as a reward source: the policy's token ids go straight in."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.errors import PlauditError
+from plaudit.rewards.grouping import padded_positions, samples_to_trees
+from plaudit.rollouts.samples import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from plaudit.models.reward_model import RewardModel
+
+
+class RewardModelSource:
+    """Scores by a reward model, taken at the response's last token and normalised."""
+
+    def __init__(self, name: str, model: "RewardModel", batch_size: int) -> None:
+        self.name = name
+        self.model = model
+        self.batch_size = batch_size
+
+    @classmethod
+    def load(cls, config: RewardSourceConfig, device: torch.device) -> "RewardModelSource":
+        """Load the reward model of ``config.path``."""
+        from plaudit.models.reward_model import load_reward_model
+
+        assert config.path is not None
+        return cls(config.name, load_reward_model(config.path, device), config.batch_size)
+
+    def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Raise PlauditError unless ``tokenizer`` has this model's vocabulary."""
+        if not same_vocabulary(tokenizer, self.model.tokenizer):
+            raise PlauditError(
+                f"mismatched tokenizers: reward source {self.name!r} ({len(self.model.tokenizer)} tokens) and the "
+                f"policy ({len(tokenizer)} tokens) do not share a vocabulary; train it from the policy's model"
+            )
+
+    def score(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """Return the normalised scores [samples]."""
+        if not samples:
+            return torch.zeros(0)
+        longest = padded_positions(samples, 1)
+        if longest > self.model.loaded.context_length:
+            raise PlauditError(
+                f"reward source {self.name!r}: a prompt with its response has {longest} tokens, the reward model takes "
+                f"{self.model.loaded.context_length}; shorten max_prompt_tokens or generation.max_new_tokens"
+            )
+        trees = samples_to_trees(samples, self.batch_size)
+        return self.model.scores(trees, padded_positions(samples, self.batch_size))
+
+
+def same_vocabulary(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> bool:
+    """Tell whether both tokenizers give the same ids to the same tokens."""
+    return one is other or one.get_vocab() == other.get_vocab()

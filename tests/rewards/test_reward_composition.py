@@ -1,0 +1,60 @@
+"""Weighted sums of sources, and what is refused."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.errors import PlauditError
+from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError, build_reward
+from plaudit.rollouts.samples import Sample
+
+
+class FixedSource:
+    def __init__(self, name: str, scores: list[float]) -> None:
+        self.name = name
+        self.scores = scores
+
+    def score(self, samples: Sequence[Sample]) -> torch.Tensor:
+        return torch.tensor(self.scores)
+
+
+def lengths(prompts: list[str], responses: list[str]) -> list[int]:
+    return [len(response.split()) for response in responses]
+
+
+def test_total_is_the_weighted_sum_and_each_source_stays_visible(sample_of: Callable[..., Sample]) -> None:
+    reward = ComposedReward([FixedSource("taste", [1.0, 2.0]), FixedSource("length", [10.0, 4.0])], [0.5, -0.25])
+    scores = reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])
+    assert scores.total.tolist() == [0.5 - 2.5, 1.0 - 1.0]
+    assert {name: each.tolist() for name, each in scores.each.items()} == {"taste": [1.0, 2.0], "length": [10.0, 4.0]}
+    assert reward.names == ["taste", "length"]
+
+
+def test_built_from_a_configuration(sample_of: Callable[..., Sample]) -> None:
+    config = RewardSourceConfig(
+        name="length", kind="function", function="test_reward_composition:lengths", weight=-2.0, batch_size=2
+    )
+    samples = [sample_of("the day", response) for response in ("was good", "was very good", "kind")]
+    scores = build_reward([config], torch.device("cpu")).score(samples)
+    assert scores.total.tolist() == [-4.0, -6.0, -2.0]
+    assert scores.each["length"].tolist() == [2.0, 3.0, 1.0]
+
+
+def test_nothing_to_score() -> None:
+    config = RewardSourceConfig(name="length", kind="function", function="test_reward_composition:lengths")
+    assert build_reward([config], torch.device("cpu")).score([]).total.shape == (0,)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_no_number_names_source_and_response(sample_of: Callable[..., Sample], value: float) -> None:
+    reward = ComposedReward([FixedSource("fine", [1.0, 2.0]), FixedSource("broken", [0.0, value])], [1.0, 0.0])
+    with pytest.raises(NonFiniteScoreError, match=r"'broken' gave -?(nan|inf) for response 1 of 2, 'was bad'"):
+        reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])
+
+
+def test_duplicate_names_are_refused_before_anything_is_loaded() -> None:
+    configs = [RewardSourceConfig(name="twin", kind="model", path="/nowhere") for _ in range(2)]
+    with pytest.raises(PlauditError, match="two reward sources are named 'twin'"):
+        build_reward(configs, torch.device("cpu"))

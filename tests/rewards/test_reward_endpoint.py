@@ -1,0 +1,133 @@
+"""HTTP reward sources, against a server in a thread."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.errors import PlauditError
+from plaudit.rewards.endpoint import ATTEMPTS, EndpointSource
+from plaudit.rollouts.samples import Sample
+
+
+class Service:
+    """Answers with ``status`` and ``body``; without a body, with the word counts of prompt and response."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, list[str]]] = []
+        self.body: bytes | None = None
+        self.statuses: list[int] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                service.requests.append(texts)
+                pairs = zip(texts["prompts"], texts["responses"], strict=True)
+                scores = [10 * len(prompt.split()) + len(response.split()) for prompt, response in pairs]
+                self.send_response(service.statuses.pop(0) if service.statuses else 200)
+                self.end_headers()
+                self.wfile.write(service.body or json.dumps({"scores": scores}).encode())
+
+            def log_message(self, *arguments: Any) -> None:
+                """Keep quiet."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/score"
+        self.thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("no_proxy", "*")
+    service = Service()
+    service.thread.start()
+    yield service
+    service.server.shutdown()
+    service.thread.join()
+    service.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    waited: list[float] = []
+    monkeypatch.setattr("plaudit.rewards.endpoint.time.sleep", waited.append)
+    return waited
+
+
+def source_of(url: str, **options: Any) -> EndpointSource:
+    return EndpointSource(RewardSourceConfig(name="remote", kind="http", url=url, **options))
+
+
+def test_scores_in_batches(service: Service, sample_of: Callable[..., Sample]) -> None:
+    samples = [sample_of("the good day", "was good"), sample_of("the night", "was"), sample_of("a", "is not kind")]
+    assert source_of(service.url, batch_size=2).score(samples).tolist() == [32.0, 21.0, 13.0]
+    assert service.requests == [
+        {"prompts": ["the good day", "the night"], "responses": ["was good", "was"]},
+        {"prompts": ["a"], "responses": ["is not kind"]},
+    ]
+
+
+def test_server_errors_are_tried_again(service: Service, sample_of: Callable[..., Sample], pauses: list[float]) -> None:
+    service.statuses = [503, 500]
+    assert source_of(service.url).score([sample_of("the", "day")]).tolist() == [11.0]
+    assert len(service.requests) == 3
+    assert pauses == [0.5, 1.0]
+
+
+def test_attempts_are_bounded(service: Service, sample_of: Callable[..., Sample]) -> None:
+    service.statuses = [503] * 20
+    with pytest.raises(PlauditError, match=rf"'remote': {service.url} answered status 503.*{ATTEMPTS} attempts"):
+        source_of(service.url).score([sample_of("the", "day")])
+    assert len(service.requests) == ATTEMPTS
+
+
+def test_refusals_are_not_tried_again(service: Service, sample_of: Callable[..., Sample], pauses: list[float]) -> None:
+    service.statuses, service.body = [422], b"no such field"
+    with pytest.raises(PlauditError, match=f"'remote': {service.url} answered status 422: no such field"):
+        source_of(service.url).score([sample_of("the", "day")])
+    assert (len(service.requests), pauses) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        (b"<html>", "which is no JSON"),
+        (b"[1, 2]", "the answer must be"),
+        (b'{"score": [1]}', "the answer must be"),
+        (b'{"scores": [1]}', "returned 1 scores for 2 responses"),
+        (b'{"scores": [1, null]}', "returned None as score 1"),
+    ],
+)
+def test_wrong_answers(service: Service, sample_of: Callable[..., Sample], body: bytes, message: str) -> None:
+    service.body = body
+    with pytest.raises(PlauditError, match=f"'remote': {service.url} .*{message}"):
+        source_of(service.url).score([sample_of("the", "day"), sample_of("the", "night")])
+
+
+def test_nobody_listens(sample_of: Callable[..., Sample], pauses: list[float]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(PlauditError, match=f"'remote': {url} cannot be reached .*Connection refused"):
+        source_of(url).score([sample_of("the", "day")])
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+def test_a_server_that_never_answers(sample_of: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(PlauditError, match=r"cannot be reached .*timed out"):
+            source_of(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05).score([sample_of("the", "day")])
+
+
+def test_only_http_addresses() -> None:
+    with pytest.raises(PlauditError, match="must begin with http"):
+        source_of("file:///etc/hostname")

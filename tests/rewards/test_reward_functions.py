@@ -1,0 +1,127 @@
+"""Python functions as reward sources."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.errors import PlauditError
+from plaudit.rewards.function import FunctionSource, load_function
+from plaudit.rewards.sentiment import vader_compound
+from plaudit.rollouts.samples import Sample
+
+
+def source_of(function: Callable[..., Any], batch_size: int = 64) -> FunctionSource:
+    config = RewardSourceConfig(name="taste", kind="function", function="rewards:taste", batch_size=batch_size)
+    return FunctionSource(config, function)
+
+
+def by_position(questions: list[str], answers: list[str]) -> list[float]:
+    return [
+        10 * len(question.split()) + len(answer.split()) for question, answer in zip(questions, answers, strict=True)
+    ]
+
+
+def swapped(responses: list[str], prompts: list[str]) -> list[float]:
+    return by_position(prompts, responses)
+
+
+def with_fields(prompts: list[str], responses: list[str], fields: list[Mapping[str, Any]]) -> list[float]:
+    return [field["wanted"] for field in fields]
+
+
+@pytest.mark.parametrize("function", [by_position, swapped])
+def test_called_by_name_or_by_position(function: Callable[..., Any], sample_of: Callable[..., Sample]) -> None:
+    samples = [
+        sample_of("the good day", "was good"),
+        sample_of("the night", "was"),
+        sample_of("a", "was very not kind"),
+    ]
+    assert source_of(function, batch_size=2).score(samples).tolist() == [32.0, 21.0, 14.0]
+
+
+def test_fields_of_the_row_for_functions_that_name_them(sample_of: Callable[..., Sample]) -> None:
+    samples = [sample_of("the day", "was", wanted=3.5), sample_of("the day", "is", wanted=-1)]
+    assert source_of(with_fields).score(samples).tolist() == [3.5, -1.0]
+
+
+@pytest.mark.parametrize(
+    "result", [[1, 0.5], (True, 0.5), torch.tensor([1.0, 0.5]), np.array([1.0, 0.5]), [np.float32(1), np.float64(0.5)]]
+)
+def test_results_that_are_numbers(result: Any, sample_of: Callable[..., Sample]) -> None:
+    scores = source_of(lambda prompts, responses: result).score([sample_of("the", "day"), sample_of("the", "night")])
+    assert scores.tolist() == [1.0, 0.5]
+    assert scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "result, message",
+    [
+        ([1.0], "returned 1 scores for 2 responses"),
+        (1.0, "returned float: return a list of 2 numbers"),
+        ("ab", "returned str"),
+        (None, "returned NoneType"),
+        ([1.0, "good"], "returned 'good' as score 1: scores must be numbers"),
+        ([None, 1.0], "returned None as score 0"),
+        (torch.ones(2, 1), r"returned \[1.0\] as score 0"),
+    ],
+)
+def test_other_results_are_refused(result: Any, message: str, sample_of: Callable[..., Sample]) -> None:
+    samples = [sample_of("the", "day"), sample_of("the", "night")]
+    with pytest.raises(PlauditError, match=f"reward source 'taste': rewards:taste {message}"):
+        source_of(lambda prompts, responses: result).score(samples)
+
+
+def test_an_error_inside_the_function_tells_its_place(sample_of: Callable[..., Sample]) -> None:
+    def broken(prompts: list[str], responses: list[str]) -> list[float]:
+        return [1 / 0]
+
+    with pytest.raises(PlauditError, match=r"ZeroDivisionError at test_reward_functions.py:\d+: division by zero"):
+        source_of(broken).score([sample_of("the", "day")])
+
+
+def load(function: str) -> Callable[..., Any]:
+    return load_function(RewardSourceConfig(name="taste", kind="function", function=function))
+
+
+def test_a_module_in_the_current_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_rewards.py").write_text("def seven(prompts, responses):\n    return [7] * len(responses)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["/elsewhere", *__import__("sys").path])
+    assert load("my_own_rewards:seven")([], ["a", "b"]) == [7, 7]
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        ("my_rewards", "write module:name"),
+        (":name", "write module:name"),
+        ("no_such_module_here:f", "ModuleNotFoundError.*run from the folder that holds the module, or install it"),
+        ("json:no_such_name", "json has no function no_such_name"),
+        ("json:__doc__", "json has no function __doc__"),
+    ],
+)
+def test_functions_that_cannot_be_loaded(function: str, message: str) -> None:
+    with pytest.raises(PlauditError, match=f"reward source 'taste': .*{message}"):
+        load(function)
+
+
+def test_vader_knows_good_from_bad() -> None:
+    pytest.importorskip("vaderSentiment")
+    scores = vader_compound(
+        ["awful", "lovely", ""], ["VADER is smart, handsome, and funny.", "The book was kind of good.", "."]
+    )
+    assert scores == [0.8316, 0.3832, 0.0]  # first two: the examples in VADER's own README
+
+
+def test_vader_missing_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plaudit.rewards import sentiment
+
+    sentiment._analyzer.cache_clear()
+    monkeypatch.setitem(__import__("sys").modules, "vaderSentiment.vaderSentiment", None)
+    with pytest.raises(PlauditError, match=r"pip install plaudit\[stories\]"):
+        vader_compound(["a"], ["b"])

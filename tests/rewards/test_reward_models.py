@@ -1,0 +1,70 @@
+"""Trained reward models as reward sources: token ids go straight in, prompts are shared."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.errors import PlauditError
+from plaudit.rewards.grouping import padded_positions, samples_to_trees
+from plaudit.rewards.sources import build_reward
+from plaudit.rollouts.samples import Sample
+
+TEXTS = [
+    ("the day", "was very good"),
+    ("the day", "is bad"),
+    ("the day", "was"),
+    ("a night", "is bad"),
+    ("the day", "not rude"),
+]
+
+
+def test_consecutive_samples_of_a_prompt_share_a_tree(sample_of: Callable[..., Sample]) -> None:
+    samples = [sample_of(prompt, response) for prompt, response in TEXTS]
+    trees = samples_to_trees(samples, most_responses=2)
+    assert [len(tree.responses) for tree in trees] == [2, 1, 1, 1]
+    assert [response for tree in trees for response in tree.responses] == [sample.response_ids for sample in samples]
+    assert [tree.prompt for tree in trees for _ in tree.responses] == [sample.prompt_ids for sample in samples]
+    assert padded_positions(samples, 2) == 2 * (2 + 4)
+    assert all(tree.positions <= padded_positions(samples, 2) for tree in trees)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_scores_equal_a_plain_classifier_on_the_same_token_ids(
+    classifier_folder: Callable[..., str], sample_of: Callable[..., Sample], batch_size: int
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    path = classifier_folder(["score"])
+    config = RewardSourceConfig(name="judge", kind="model", path=path, batch_size=batch_size)
+    samples = [sample_of(prompt, response) for prompt, response in TEXTS]
+    scores = build_reward([config], torch.device("cpu")).score(samples).total
+    model = AutoModelForSequenceClassification.from_pretrained(path)
+    with torch.no_grad():
+        rows = [torch.tensor([sample.prompt_ids + sample.response_ids]) for sample in samples]
+        plain = torch.cat([model(row).logits[:, 0] for row in rows])
+    torch.testing.assert_close(scores, plain, atol=1e-5, rtol=1e-5)
+    assert scores.std() > 0.05
+
+
+def test_mismatched_tokenizers(classifier_folder: Callable[..., str], tokenizer: Any) -> None:
+    config = RewardSourceConfig(name="judge", kind="model", path=classifier_folder(["score"]))
+    reward = build_reward([config], torch.device("cpu"))
+    reward.check_tokenizer(tokenizer)
+    tokenizer.add_tokens(["afternoon"])
+    with pytest.raises(
+        PlauditError, match=r"mismatched tokenizers: .*'judge' \(15 tokens\) and the policy \(16 tokens\)"
+    ):
+        reward.check_tokenizer(tokenizer)
+
+
+def test_a_response_beyond_the_reward_models_context(
+    classifier_folder: Callable[..., str], sample_of: Callable[..., Sample]
+) -> None:
+    config = RewardSourceConfig(name="judge", kind="model", path=classifier_folder(["score"]))
+    reward = build_reward([config], torch.device("cpu"))
+    reward.score([sample_of("the day", "was " * 29)])
+    with pytest.raises(PlauditError, match=r"'judge': .* response has 33 tokens, the reward model takes 32"):
+        reward.score([sample_of("the day", "was " * 30)])
