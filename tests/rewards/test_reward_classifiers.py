@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from reward_samples import make_tokenizer, sample_of, save_classifier
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.classifier import ClassifierSource
 from plaudit.rewards.sources import RewardSource, build_reward
-from plaudit.rollouts.samples import Sample
 
 CPU = torch.device("cpu")
 TEXTS = [
@@ -36,10 +36,8 @@ def plain_logits(path: str, texts: list[str]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scored_text", ["both", "response"])
-def test_logit_of_the_named_label(
-    classifier_folder: Callable[..., str], sample_of: Callable[..., Sample], scored_text: Literal["both", "response"]
-) -> None:
-    path = classifier_folder(["sad", "neutral", "glad"])
+def test_logit_of_the_named_label(tmp_path: Path, scored_text: Literal["both", "response"]) -> None:
+    path = save_classifier(tmp_path, ["sad", "neutral", "glad"])
     source = build(path, label="glad", scored_text=scored_text, batch_size=3)
     texts = [prompt + response if scored_text == "both" else response for prompt, response in TEXTS]
     scores = source.score([sample_of(prompt, response) for prompt, response in TEXTS])
@@ -57,43 +55,38 @@ def test_logit_of_the_named_label(
     ],
 )
 def test_probability_by_the_classifiers_own_activation(
-    classifier_folder: Callable[..., str],
-    sample_of: Callable[..., Sample],
+    tmp_path: Path,
     labels: list[str],
     problem_type: str | None,
     label: str | None,
     activation: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
-    path = classifier_folder(labels, problem_type)
+    path = save_classifier(tmp_path, labels, problem_type)
     source = build(path, label=label, output="probability", scored_text="response")
     scores = source.score([sample_of(prompt, response) for prompt, response in TEXTS])
     torch.testing.assert_close(scores, activation(plain_logits(path, [response for _, response in TEXTS])))
 
 
-def test_an_empty_response_is_scored_as_the_end_token(
-    classifier_folder: Callable[..., str], sample_of: Callable[..., Sample]
-) -> None:
-    path = classifier_folder(["sad", "glad"])
+def test_an_empty_response_is_scored_as_the_end_token(tmp_path: Path) -> None:
+    path = save_classifier(tmp_path, ["sad", "glad"])
     source = build(path, label="glad", scored_text="response")
     torch.testing.assert_close(source.score([sample_of("the", "")]), plain_logits(path, ["[EOS]"])[:, 1])
 
 
 @pytest.mark.parametrize("label, problem", [("happy", "there is no label 'happy'"), (None, "no label is named")])
-def test_unknown_labels_list_the_known(classifier_folder: Callable[..., str], label: str | None, problem: str) -> None:
+def test_unknown_labels_list_the_known(tmp_path: Path, label: str | None, problem: str) -> None:
     with pytest.raises(PlauditError, match=f"'mood': {problem}; the classifier's labels are sad, neutral, glad"):
-        build(classifier_folder(["sad", "neutral", "glad"]), label=label)
+        build(save_classifier(tmp_path, ["sad", "neutral", "glad"]), label=label)
 
 
-def test_a_text_beyond_the_context_is_refused(
-    classifier_folder: Callable[..., str], sample_of: Callable[..., Sample]
-) -> None:
-    source = build(classifier_folder(["sad", "glad"]), label="glad", scored_text="response")
+def test_a_text_beyond_the_context_is_refused(tmp_path: Path) -> None:
+    source = build(save_classifier(tmp_path, ["sad", "glad"]), label="glad", scored_text="response")
     source.score([sample_of("the", "day " * 24)])
     with pytest.raises(PlauditError, match="a text has 25 tokens, the classifier takes 24"):
         source.score([sample_of("the", "day " * 25)])
 
 
-def test_folders_that_are_no_trained_classifier(tmp_path: Path, tokenizer: Any) -> None:
+def test_folders_that_are_no_trained_classifier(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="does not load as a sequence classifier"):
         build(str(tmp_path / "nowhere"), label="glad")
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -102,21 +95,22 @@ def test_folders_that_are_no_trained_classifier(tmp_path: Path, tokenizer: Any) 
         vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, pad_token_id=0
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(PlauditError, match=r"no trained weights for score\.weight"):
         build(str(tmp_path), label="LABEL_1")
 
 
-def test_a_tokenizer_without_padding_is_refused(classifier_folder: Callable[..., str], tokenizer: Any) -> None:
-    path = classifier_folder(["sad", "glad"])
+def test_a_tokenizer_without_padding_is_refused(tmp_path: Path) -> None:
+    path = save_classifier(tmp_path, ["sad", "glad"])
+    tokenizer = make_tokenizer()
     tokenizer.pad_token = None
     tokenizer.save_pretrained(path)
     with pytest.raises(PlauditError, match="'mood': the classifier's tokenizer has no padding token"):
         build(path, label="glad")
 
 
-def test_batches_change_nothing(classifier_folder: Callable[..., str], sample_of: Callable[..., Sample]) -> None:
-    path = classifier_folder(["sad", "glad"])
+def test_batches_change_nothing(tmp_path: Path) -> None:
+    path = save_classifier(tmp_path, ["sad", "glad"])
     samples = [sample_of(prompt, response) for prompt, response in TEXTS]
     single, together = build(path, label="glad", batch_size=1), build(path, label="glad", batch_size=64)
     assert isinstance(single, ClassifierSource)

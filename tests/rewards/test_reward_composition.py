@@ -1,9 +1,10 @@
 """Weighted sums of sources, and what is refused."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
+from reward_samples import sample_of
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
@@ -24,7 +25,7 @@ def lengths(prompts: list[str], responses: list[str]) -> list[int]:
     return [len(response.split()) for response in responses]
 
 
-def test_total_is_the_weighted_sum_and_each_source_stays_visible(sample_of: Callable[..., Sample]) -> None:
+def test_total_is_the_weighted_sum_and_each_source_stays_visible() -> None:
     reward = ComposedReward([FixedSource("taste", [1.0, 2.0]), FixedSource("length", [10.0, 4.0])], [0.5, -0.25])
     scores = reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])
     assert scores.total.tolist() == [0.5 - 2.5, 1.0 - 1.0]
@@ -32,7 +33,7 @@ def test_total_is_the_weighted_sum_and_each_source_stays_visible(sample_of: Call
     assert reward.names == ["taste", "length"]
 
 
-def test_built_from_a_configuration(sample_of: Callable[..., Sample]) -> None:
+def test_built_from_a_configuration() -> None:
     config = RewardSourceConfig(
         name="length", kind="function", function="test_reward_composition:lengths", weight=-2.0, batch_size=2
     )
@@ -48,7 +49,7 @@ def test_nothing_to_score() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_that_is_no_number_names_source_and_response(sample_of: Callable[..., Sample], value: float) -> None:
+def test_a_score_that_is_no_number_names_source_and_response(value: float) -> None:
     reward = ComposedReward([FixedSource("fine", [1.0, 2.0]), FixedSource("broken", [0.0, value])], [1.0, 0.0])
     with pytest.raises(NonFiniteScoreError, match=r"'broken' gave -?(nan|inf) for response 1 of 2, 'was bad'"):
         reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])

@@ -2,17 +2,17 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
 
 import pytest
+from reward_samples import sample_of
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.endpoint import ATTEMPTS, EndpointSource
-from plaudit.rollouts.samples import Sample
 
 
 class Service:
@@ -64,7 +64,7 @@ def source_of(url: str, **options: Any) -> EndpointSource:
     return EndpointSource(RewardSourceConfig(name="remote", kind="http", url=url, **options))
 
 
-def test_scores_in_batches(service: Service, sample_of: Callable[..., Sample]) -> None:
+def test_scores_in_batches(service: Service) -> None:
     samples = [sample_of("the good day", "was good"), sample_of("the night", "was"), sample_of("a", "is not kind")]
     assert source_of(service.url, batch_size=2).score(samples).tolist() == [32.0, 21.0, 13.0]
     assert service.requests == [
@@ -73,21 +73,21 @@ def test_scores_in_batches(service: Service, sample_of: Callable[..., Sample]) -
     ]
 
 
-def test_server_errors_are_tried_again(service: Service, sample_of: Callable[..., Sample], pauses: list[float]) -> None:
+def test_server_errors_are_tried_again(service: Service, pauses: list[float]) -> None:
     service.statuses = [503, 500]
     assert source_of(service.url).score([sample_of("the", "day")]).tolist() == [11.0]
     assert len(service.requests) == 3
     assert pauses == [0.5, 1.0]
 
 
-def test_attempts_are_bounded(service: Service, sample_of: Callable[..., Sample]) -> None:
+def test_attempts_are_bounded(service: Service) -> None:
     service.statuses = [503] * 20
     with pytest.raises(PlauditError, match=rf"'remote': {service.url} answered status 503.*{ATTEMPTS} attempts"):
         source_of(service.url).score([sample_of("the", "day")])
     assert len(service.requests) == ATTEMPTS
 
 
-def test_refusals_are_not_tried_again(service: Service, sample_of: Callable[..., Sample], pauses: list[float]) -> None:
+def test_refusals_are_not_tried_again(service: Service, pauses: list[float]) -> None:
     service.statuses, service.body = [422], b"no such field"
     with pytest.raises(PlauditError, match=f"'remote': {service.url} answered status 422: no such field"):
         source_of(service.url).score([sample_of("the", "day")])
@@ -104,13 +104,13 @@ def test_refusals_are_not_tried_again(service: Service, sample_of: Callable[...,
         (b'{"scores": [1, null]}', "returned None as score 1"),
     ],
 )
-def test_wrong_answers(service: Service, sample_of: Callable[..., Sample], body: bytes, message: str) -> None:
+def test_wrong_answers(service: Service, body: bytes, message: str) -> None:
     service.body = body
     with pytest.raises(PlauditError, match=f"'remote': {service.url} .*{message}"):
         source_of(service.url).score([sample_of("the", "day"), sample_of("the", "night")])
 
 
-def test_nobody_listens(sample_of: Callable[..., Sample], pauses: list[float]) -> None:
+def test_nobody_listens(pauses: list[float]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -119,7 +119,7 @@ def test_nobody_listens(sample_of: Callable[..., Sample], pauses: list[float]) -
     assert pauses == [0.5, 1.0, 2.0]
 
 
-def test_a_server_that_never_answers(sample_of: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

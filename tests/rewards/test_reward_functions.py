@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reward_samples import sample_of
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.function import FunctionSource, load_function
 from plaudit.rewards.sentiment import vader_compound
-from plaudit.rollouts.samples import Sample
 
 
 def source_of(function: Callable[..., Any], batch_size: int = 64) -> FunctionSource:
@@ -35,7 +35,7 @@ def with_fields(prompts: list[str], responses: list[str], fields: list[Mapping[s
 
 
 @pytest.mark.parametrize("function", [by_position, swapped])
-def test_called_by_name_or_by_position(function: Callable[..., Any], sample_of: Callable[..., Sample]) -> None:
+def test_called_by_name_or_by_position(function: Callable[..., Any]) -> None:
     samples = [
         sample_of("the good day", "was good"),
         sample_of("the night", "was"),
@@ -44,7 +44,7 @@ def test_called_by_name_or_by_position(function: Callable[..., Any], sample_of: 
     assert source_of(function, batch_size=2).score(samples).tolist() == [32.0, 21.0, 14.0]
 
 
-def test_fields_of_the_row_for_functions_that_name_them(sample_of: Callable[..., Sample]) -> None:
+def test_fields_of_the_row_for_functions_that_name_them() -> None:
     samples = [sample_of("the day", "was", wanted=3.5), sample_of("the day", "is", wanted=-1)]
     assert source_of(with_fields).score(samples).tolist() == [3.5, -1.0]
 
@@ -52,7 +52,7 @@ def test_fields_of_the_row_for_functions_that_name_them(sample_of: Callable[...,
 @pytest.mark.parametrize(
     "result", [[1, 0.5], (True, 0.5), torch.tensor([1.0, 0.5]), np.array([1.0, 0.5]), [np.float32(1), np.float64(0.5)]]
 )
-def test_results_that_are_numbers(result: Any, sample_of: Callable[..., Sample]) -> None:
+def test_results_that_are_numbers(result: Any) -> None:
     scores = source_of(lambda prompts, responses: result).score([sample_of("the", "day"), sample_of("the", "night")])
     assert scores.tolist() == [1.0, 0.5]
     assert scores.dtype == torch.float32
@@ -70,13 +70,13 @@ def test_results_that_are_numbers(result: Any, sample_of: Callable[..., Sample])
         (torch.ones(2, 1), r"returned \[1.0\] as score 0"),
     ],
 )
-def test_other_results_are_refused(result: Any, message: str, sample_of: Callable[..., Sample]) -> None:
+def test_other_results_are_refused(result: Any, message: str) -> None:
     samples = [sample_of("the", "day"), sample_of("the", "night")]
     with pytest.raises(PlauditError, match=f"reward source 'taste': rewards:taste {message}"):
         source_of(lambda prompts, responses: result).score(samples)
 
 
-def test_an_error_inside_the_function_tells_its_place(sample_of: Callable[..., Sample]) -> None:
+def test_an_error_inside_the_function_tells_its_place() -> None:
     def broken(prompts: list[str], responses: list[str]) -> list[float]:
         return [1 / 0]
 

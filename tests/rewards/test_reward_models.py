@@ -1,16 +1,15 @@
 """Trained reward models as reward sources: token ids go straight in, prompts are shared."""
 
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
+from reward_samples import make_tokenizer, sample_of, save_classifier
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import build_reward
-from plaudit.rollouts.samples import Sample
 
 TEXTS = [
     ("the day", "was very good"),
@@ -21,7 +20,7 @@ TEXTS = [
 ]
 
 
-def test_consecutive_samples_of_a_prompt_share_a_tree(sample_of: Callable[..., Sample]) -> None:
+def test_consecutive_samples_of_a_prompt_share_a_tree() -> None:
     samples = [sample_of(prompt, response) for prompt, response in TEXTS]
     trees = samples_to_trees(samples, most_responses=2)
     assert [len(tree.responses) for tree in trees] == [2, 1, 1, 1]
@@ -32,12 +31,10 @@ def test_consecutive_samples_of_a_prompt_share_a_tree(sample_of: Callable[..., S
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_scores_equal_a_plain_classifier_on_the_same_token_ids(
-    classifier_folder: Callable[..., str], sample_of: Callable[..., Sample], batch_size: int
-) -> None:
+def test_scores_equal_a_plain_classifier_on_the_same_token_ids(tmp_path: Path, batch_size: int) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    path = classifier_folder(["score"])
+    path = save_classifier(tmp_path, ["score"])
     config = RewardSourceConfig(name="judge", kind="model", path=path, batch_size=batch_size)
     samples = [sample_of(prompt, response) for prompt, response in TEXTS]
     scores = build_reward([config], torch.device("cpu")).score(samples).total
@@ -49,9 +46,10 @@ def test_scores_equal_a_plain_classifier_on_the_same_token_ids(
     assert scores.std() > 0.05
 
 
-def test_mismatched_tokenizers(classifier_folder: Callable[..., str], tokenizer: Any) -> None:
-    config = RewardSourceConfig(name="judge", kind="model", path=classifier_folder(["score"]))
+def test_mismatched_tokenizers(tmp_path: Path) -> None:
+    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
+    tokenizer = make_tokenizer()
     reward.check_tokenizer(tokenizer)
     tokenizer.add_tokens(["afternoon"])
     with pytest.raises(
@@ -60,10 +58,8 @@ def test_mismatched_tokenizers(classifier_folder: Callable[..., str], tokenizer:
         reward.check_tokenizer(tokenizer)
 
 
-def test_a_response_beyond_the_reward_models_context(
-    classifier_folder: Callable[..., str], sample_of: Callable[..., Sample]
-) -> None:
-    config = RewardSourceConfig(name="judge", kind="model", path=classifier_folder(["score"]))
+def test_a_response_beyond_the_reward_models_context(tmp_path: Path) -> None:
+    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     reward.score([sample_of("the day", "was " * 29)])
     with pytest.raises(PlauditError, match=r"'judge': .* response has 33 tokens, the reward model takes 32"):

@@ -1,10 +1,8 @@
 """A tokenizer, samples and tiny random classifiers."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from plaudit.rollouts.samples import Sample
@@ -48,29 +46,8 @@ def save_classifier(folder: Path, labels: list[str], problem_type: str | None = 
     return str(folder)
 
 
-@pytest.fixture
-def tokenizer() -> Any:
-    return make_tokenizer()
-
-
-@pytest.fixture
-def sample_of(tokenizer: Any) -> Callable[..., Sample]:
-    def make(prompt: str, response: str, **fields: Any) -> Sample:
-        return Sample(
-            tuple(tokenizer(prompt)["input_ids"]),
-            (*tokenizer(response)["input_ids"], tokenizer.eos_token_id),
-            prompt,
-            response,
-            ended=True,
-            fields=fields,
-        )
-
-    return make
-
-
-@pytest.fixture
-def classifier_folder(tmp_path: Path) -> Callable[..., str]:
-    def make(labels: list[str], problem_type: str | None = None, seed: int = 0) -> str:
-        return save_classifier(tmp_path / f"classifier_{len(labels)}_{seed}", labels, problem_type, seed)
-
-    return make
+def sample_of(prompt: str, response: str, **fields: Any) -> Sample:
+    """Return the sample that a policy with ``make_tokenizer`` would have given."""
+    tokenizer = make_tokenizer()
+    response_ids = (*tokenizer(response)["input_ids"], tokenizer.eos_token_id)
+    return Sample(tuple(tokenizer(prompt)["input_ids"]), response_ids, prompt, response, ended=True, fields=fields)
