@@ -242,7 +242,7 @@ class RlConfig(StageConfig):
     prompts_per_iteration: Positive = Field(64, description="prompts per round, over all processes")
     responses_per_prompt: Positive = Field(1, description="responses to each prompt; GRPO and RLOO need at least 2")
     epochs: Positive = Field(4, description="passes over each round's responses")
-    minibatches: Positive = Field(4, description="optimizer steps per pass")
+    minibatches: Positive = Field(4, description="optimizer steps per pass; each takes an equal share of the prompts")
     generation: GenerationConfig = Field(default_factory=lambda: GenerationConfig(), description="see generation")
     kl: KlConfig = Field(default_factory=lambda: KlConfig(), description="see kl")
     gamma: Share = Field(1.0, description="discount")
@@ -254,17 +254,20 @@ class RlConfig(StageConfig):
         None, description="peak learning rate of a separate value model; default: the policy's"
     )
     entropy_coefficient: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the entropy bonus")
-    whiten_advantages: bool = Field(True, description="advantages to mean 0, variance 1 over all tokens of a round")
+    whiten_advantages: bool | None = Field(
+        None, description="advantages to mean 0, variance 1 over all tokens of a round; default: with gae only"
+    )
     scale_rewards: bool = Field(False, description="divide scores by their running standard deviation")
     clip_rewards: Annotated[float, Field(gt=0)] | None = Field(None, description="scores are clipped to ± this")
     missing_eos_penalty: Annotated[float, Field(ge=0)] = Field(0.0, description="subtracted when a response did not end")
+    held_out_prompts: int = Field(64, ge=0, description="held-out prompts answered at every held-out measurement")
 
     @model_validator(mode="after")
     def _consistent(self) -> "RlConfig":
         if self.advantages in ("grpo", "rloo") and self.responses_per_prompt < 2:
             raise ValueError(f"{self.advantages} compares responses to one prompt: responses_per_prompt must be at least 2")
-        if self.prompts_per_iteration * self.responses_per_prompt < self.minibatches:
-            raise ValueError("more minibatches than responses per iteration")
+        if self.prompts_per_iteration < self.minibatches:
+            raise ValueError("minibatches are made of prompts: there are more of them than prompts_per_iteration")
         return self
 
 

@@ -1,0 +1,64 @@
+"""Which trees share a row: first-fit decreasing, deterministic, and never a tree cut in two."""
+
+from collections.abc import Sequence
+
+from plaudit.batching.trees import PromptTree
+
+
+def pack_rows(sizes: Sequence[int], row_length: int) -> list[list[int]]:
+    """Distribute items over rows of ``row_length`` positions; an item longer than that gets a row of its own.
+
+    Returns the item indices of every row. First-fit decreasing (Johnson 1973) needs at most 11/9 of the optimal number
+    of rows, plus one. Equal sizes keep their order, so the result depends on the sizes alone.
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        size = sizes[index]
+        target = next((row for row, free in enumerate(room) if free >= size), None)
+        if target is None:
+            rows.append([index])
+            room.append(max(row_length - size, 0))
+        else:
+            rows[target].append(index)
+            room[target] -= size
+    return [sorted(row) for row in rows]
+
+
+def group_by_budget(widths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Group rows so that rows x longest row stays within ``token_budget``; a row wider than that stands alone.
+
+    Rows are taken from the widest to the narrowest, so that rows of similar width are computed together.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(widths)), key=lambda i: -widths[i]):
+        # The first row of a group is its widest.
+        if groups and (len(groups[-1]) + 1) * widths[groups[-1][0]] <= token_budget:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def split_packed(trees: Sequence[PromptTree], token_budget: int, row_length: int) -> list[list[list[int]]]:
+    """Return micro-batches of packed rows: for each micro-batch its rows, for each row its tree indices."""
+    sizes = [tree.positions for tree in trees]
+    rows = pack_rows(sizes, min(row_length, token_budget))
+    widths = [sum(sizes[index] for index in row) for row in rows]
+    return [[rows[i] for i in group] for group in group_by_budget(widths, token_budget)]
+
+
+def split_padded(trees: Sequence[PromptTree], token_budget: int) -> list[list[int]]:
+    """Return micro-batches for one branch a row: for each micro-batch its tree indices (a tree is never split)."""
+    widths = [len(tree.prompt) + max(len(response) for response in tree.responses) for tree in trees]
+    groups: list[list[int]] = []
+    branches = 0
+    for index in sorted(range(len(trees)), key=lambda i: -widths[i]):
+        count = len(trees[index].responses)
+        if groups and (branches + count) * widths[groups[-1][0]] <= token_budget:
+            groups[-1].append(index)
+            branches += count
+        else:
+            groups.append([index])
+            branches = count
+    return groups

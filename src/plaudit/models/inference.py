@@ -1,0 +1,86 @@
+"""Running models over many trees without gradients; results come back in the order of the trees, whatever the packing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from plaudit.batching.batches import Batch, Layout, make_batches
+from plaudit.batching.trees import PromptTree
+from plaudit.models.loading import LoadedModel
+from plaudit.models.modules import PolicyModule
+
+PACK_LENGTH = 512  # of packed rows where nothing is trained; results do not depend on it
+
+
+def per_token(
+    compute: Callable[[Batch], Sequence[Tensor]],
+    trees: Sequence[PromptTree],
+    layout: Layout,
+    device: torch.device,
+    token_budget: int,
+    pack_length: int = PACK_LENGTH,
+) -> list[list[Tensor]]:
+    """Apply ``compute`` (batch -> tensors [N]) to all trees.
+
+    Returns, for each tensor that ``compute`` gives, one float32 CPU tensor [response length] per response.
+    """
+    columns: list[dict[int, tuple[Tensor, ...]]] = []
+    for batch, tensors in _run(compute, trees, layout, device, token_budget, pack_length):
+        columns = columns or [{} for _ in tensors]
+        for column, flat in zip(columns, tensors, strict=True):
+            responses = iter(flat.float().cpu().split(batch.lengths.tolist()))
+            for index, tree in zip(batch.tree_indices, batch.trees, strict=True):
+                column[index] = tuple(next(responses) for _ in tree.responses)
+    return [[part for index in range(len(trees)) for part in column[index]] for column in columns]
+
+
+def per_response(
+    compute: Callable[[Batch], Tensor],
+    trees: Sequence[PromptTree],
+    layout: Layout,
+    device: torch.device,
+    token_budget: int,
+    pack_length: int = PACK_LENGTH,
+) -> Tensor:
+    """Apply ``compute`` (batch -> tensor [R]) to all trees and return a float32 CPU tensor [responses]."""
+    found: dict[int, Tensor] = {}
+    for batch, (scores,) in _run(lambda batch: (compute(batch),), trees, layout, device, token_budget, pack_length):
+        parts = scores.float().cpu().split([len(tree.responses) for tree in batch.trees])
+        found |= dict(zip(batch.tree_indices, parts, strict=True))
+    return torch.cat([found[index] for index in range(len(trees))]) if found else torch.zeros(0)
+
+
+def _run(
+    compute: Callable[[Batch], Sequence[Tensor]],
+    trees: Sequence[PromptTree],
+    layout: Layout,
+    device: torch.device,
+    token_budget: int,
+    pack_length: int,
+) -> Iterator[tuple[Batch, Sequence[Tensor]]]:
+    with torch.no_grad():
+        for build in make_batches(trees, layout, token_budget, pack_length):
+            batch = build().to(device)
+            yield batch, compute(batch)
+
+
+def token_log_probabilities(
+    loaded: LoadedModel,
+    trees: Sequence[PromptTree],
+    temperature: float,
+    token_budget: int,
+    autocast: AbstractContextManager[None] | None = None,
+) -> list[Tensor]:
+    """Return the log-probabilities of all response tokens: one float32 CPU tensor [length] per response."""
+    module = PolicyModule(loaded.model)
+    with autocast or nullcontext():
+        columns = per_token(
+            lambda batch: (module(batch, temperature).statistics.log_probabilities,),
+            trees,
+            loaded.layout,
+            loaded.device,
+            token_budget,
+        )
+    return columns[0] if columns else []

@@ -1,0 +1,59 @@
+"""Log-probabilities of response tokens without a whole [tokens, vocabulary] array."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from plaudit.algorithms.entropy import entropy
+from plaudit.algorithms.log_probabilities import token_log_probabilities
+
+LOGIT_BYTES = 256 * 2**20  # float32 logits that may be alive at once; more are computed, and recomputed, in chunks
+SMALLEST_CHUNK = 128  # under this many rows the recomputation costs more than the memory is worth
+
+Extras = Literal["none", "measured", "differentiable"]
+"""Whether entropies and the likeliest token are computed too, and whether a gradient flows through the entropies."""
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Per response token, each [N]: log-probability, entropy in nats, and whether it is the likeliest token."""
+
+    log_probabilities: Tensor
+    entropies: Tensor | None = None
+    likeliest: Tensor | None = None
+
+
+def token_statistics(
+    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float = 1.0, extras: Extras = "none"
+) -> TokenStatistics:
+    """Return statistics of ``targets`` [N] under ``head(hidden)``, hidden being [N, hidden size].
+
+    The temperature divides the logits, as it did when the tokens were sampled.
+    """
+    compute = _statistics_of_chunk(head, temperature, extras)
+    chunk = max(SMALLEST_CHUNK, LOGIT_BYTES // (4 * head.weight.shape[0]))  # type: ignore[union-attr,operator]
+    if hidden.shape[0] <= chunk:
+        return TokenStatistics(*compute(hidden, targets))
+    parts = [
+        checkpoint(compute, *part, use_reentrant=False) if torch.is_grad_enabled() else compute(*part)
+        for part in zip(hidden.split(chunk), targets.split(chunk), strict=True)
+    ]
+    return TokenStatistics(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _statistics_of_chunk(
+    head: nn.Module, temperature: float, extras: Extras
+) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+    def compute(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        logits = head(hidden)
+        log_probabilities = token_log_probabilities(logits, targets, temperature)
+        if extras == "none":
+            return (log_probabilities,)
+        entropies = entropy(logits if extras == "differentiable" else logits.detach(), temperature)
+        return log_probabilities, entropies, logits.detach().argmax(-1) == targets
+
+    return compute

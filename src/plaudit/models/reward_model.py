@@ -1,0 +1,75 @@
+"""A trained reward model: a sequence classifier with one label, and the scale on which its scores are read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import ModelConfig
+from plaudit.models.inference import per_response
+from plaudit.models.loading import LoadedModel, load_scorer
+from plaudit.models.modules import ScalarModule
+from plaudit.models.saving import save_model
+
+SCALE_FILE = "score_scale.json"
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """score = gain x raw + bias, chosen so that reference responses have mean 0 and variance 1."""
+
+    gain: float = 1.0
+    bias: float = 0.0
+
+    @classmethod
+    def normalizing(cls, raw: Tensor) -> "ScoreScale":
+        """Return the scale on which ``raw`` [responses] has mean 0 and (biased) variance 1 (Ziegler et al. 2019, 2.2)."""
+        raw = raw.double()
+        deviation = raw.std(unbiased=False).item()
+        gain = 1.0 / deviation if deviation > 0 else 1.0
+        return cls(gain, -gain * raw.mean().item())
+
+
+class RewardModel:
+    """Scores responses; ``gain`` and ``bias`` are applied to what the network says."""
+
+    def __init__(self, loaded: LoadedModel, scale: ScoreScale) -> None:
+        self.loaded = loaded
+        self.scale = scale
+        self.module = ScalarModule(loaded.model).eval()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer whose ids the model understands."""
+        return self.loaded.tokenizer
+
+    def raw_scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
+        """Return the scores before gain and bias, [responses], float32 on the CPU."""
+        return per_response(self.module.scores, trees, self.loaded.layout, self.loaded.device, token_budget)
+
+    def scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
+        """Return the score of every response in the order of the trees, [responses], float32 on the CPU."""
+        return self.scale.gain * self.raw_scores(trees, token_budget) + self.scale.bias
+
+
+def load_reward_model(path: str, device: torch.device) -> RewardModel:
+    """Load a reward model: a folder of ours, or any one-label classifier on a causal decoder (scale 1, 0)."""
+    loaded, _ = load_scorer(ModelConfig(path=path), device)
+    return RewardModel(loaded, read_scale(path))
+
+
+def read_scale(path: str) -> ScoreScale:
+    """Return the scale saved beside a reward model; 1 and 0 for classifiers that have none."""
+    file = Path(path) / SCALE_FILE
+    return ScoreScale(**json.loads(file.read_text())) if file.exists() else ScoreScale()
+
+
+def save_reward_model(model: Any, tokenizer: Any, scale: ScoreScale, folder: Path) -> None:
+    """Write a transformers folder that ``AutoModelForSequenceClassification`` loads, with gain and bias beside it."""
+    save_model(model, tokenizer, folder)
+    (folder / SCALE_FILE).write_text(json.dumps(vars(scale)) + "\n")

@@ -1,0 +1,196 @@
+"""The one training loop: every stage goes through it.
+
+A step asks the task for its trees, lays them out in micro-batches of the token budget, adds up gradients, and takes one
+optimizer step. Then come metrics, held-out measurements and checkpoints, in this order, so that whoever continues from
+a checkpoint has nothing to repeat.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.batching.batches import make_batches
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import StageConfig
+from plaudit.errors import PlauditError
+from plaudit.seeding import derived_seed
+from plaudit.training.checkpoints import (
+    Checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from plaudit.training.faults import save_faulty_batch
+from plaudit.training.interruption import Interrupted, Interruption
+from plaudit.training.metrics_log import MetricsLog
+from plaudit.training.optimization import build_optimizer, clip_gradients, learning_rate_factor
+from plaudit.training.progress import StageProgress
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+from plaudit.training.tally import Tally
+from plaudit.training.task import Task
+from plaudit.training.token_budget import TokenBudget, is_out_of_memory
+
+
+class Trainer:
+    """Runs one task to its end, from the newest checkpoint if there is one."""
+
+    def __init__(self, task: Task, config: StageConfig, session: Session, stage: StageDirectory) -> None:
+        self.task = task
+        self.config = config
+        self.session = session
+        self.stage = stage
+        self.budget = TokenBudget(config.token_budget)
+        self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
+        self.optimizer = build_optimizer(self.parameters, config.optimizer, task.learning_rate_factors())
+        self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+
+    def train(self) -> dict[str, float]:
+        """Train, save the model, and return the stage's closing numbers."""
+        first = self._resume() + 1
+        with ExitStack() as stack:
+            interruption = stack.enter_context(Interruption())
+            log = MetricsLog(self.stage.metrics) if self.session.is_main else None
+            progress = stack.enter_context(
+                StageProgress(self.stage.name, self.task.steps, self.task.number_that_matters, self.session.is_main)
+            )
+            if first == 1:
+                self._log(log, progress, 0, self.task.measure(0))
+            for step in range(first, self.task.steps + 1):
+                metrics = self._step(step)
+                if metrics is not None and self.task.measures_at(step):
+                    metrics |= self.task.measure(step)
+                self._log(log, progress, step, metrics)
+                stopped = self.session.any(interruption.requested)
+                if stopped or step % self.config.checkpoint_every == 0:
+                    self._checkpoint(step)
+                if stopped:
+                    raise Interrupted(self.stage.name, step)
+                if self.task.is_finished():
+                    break
+        return self._finish()
+
+    # One step --------------------------------------------------------------------------------------------------------
+
+    def _step(self, step: int) -> dict[str, float] | None:
+        torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.name, step, self.session.rank))
+        trees = self.task.begin_step(step)
+        tally = self._accumulate(trees)
+        parameters = list(self.parameters.values())
+        self.session.sum_gradients(parameters)
+        norm = clip_gradients(parameters, self.config.optimizer.max_gradient_norm)
+        if not torch.isfinite(norm):
+            self._stop_at_fault(step, trees, "the gradient is not finite")
+        factor = learning_rate_factor(step - 1, self.task.steps, self.config.optimizer)
+        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        tally.add("gradient_norm", norm, 1)
+        tally.add("learning_rate", self.optimizer.param_groups[0]["lr"], 1)
+        everyone = Tally()
+        for share in self.session.gather(tally):
+            everyone.merge(share)
+        return self.task.end_step(step, everyone)
+
+    def _accumulate(self, trees: Sequence[PromptTree]) -> Tally:
+        """Add up the gradients of all micro-batches; again with half the budget when any process runs out of memory."""
+        while True:
+            tally, failed = Tally(), False
+            try:
+                self._backward(trees, tally)
+            except (RuntimeError, MemoryError) as fault:
+                if not is_out_of_memory(fault):
+                    raise
+                failed = True
+            if not self.session.any(failed):
+                return tally
+            self.optimizer.zero_grad(set_to_none=True)
+            self.budget.halve()
+
+    def _backward(self, trees: Sequence[PromptTree], tally: Tally) -> None:
+        for build in make_batches(trees, self.task.layout, self.budget.positions, self.config.pack_length):
+            batch = build().to(self.session.device)
+            with self.session.autocast():
+                losses = self.task.losses(batch, tally)
+            while (loss := self._next_loss(losses)) is not None:
+                if not torch.isfinite(loss):
+                    self._stop_at_fault(None, batch.trees, "the loss is not finite")
+                loss.backward()
+
+    def _next_loss(self, losses: Any) -> Tensor | None:
+        with self.session.autocast():
+            return next(losses, None)
+
+    def _stop_at_fault(self, step: int | None, trees: Sequence[PromptTree], what: str) -> None:
+        place = save_faulty_batch(self.stage.folder, trees, self.session.rank)
+        at = "" if step is None else f" at step {step}"
+        raise PlauditError(
+            f"{self.stage.name}: {what}{at}; the batch is in {place}. Look at its longest and strangest rows, then lower "
+            "optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
+        )
+
+    # Records ---------------------------------------------------------------------------------------------------------
+
+    def _log(self, log: MetricsLog | None, progress: Any, step: int, metrics: dict[str, float] | None) -> None:
+        number = None if metrics is None else metrics.get(self.task.number_that_matters)
+        progress.advance(step, number)
+        if metrics and log is not None:
+            line = self.task.line_number(step)
+            log.write(line, self._seconds(), metrics)
+            self.session.accelerator.log({f"{self.stage.name}/{name}": x for name, x in metrics.items()}, step=line)
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, step: int) -> None:
+        tensors, state = self.task.checkpoint()
+        if not self.session.is_main:
+            return
+        save_checkpoint(
+            self.stage.checkpoints,
+            step,
+            tensors={
+                "model": {name: p.detach() for name, p in self.parameters.items()},
+                "optimizer": optimizer_tensors(self.optimizer, self.parameters),
+                "task": tensors,
+            },
+            state={"task": state, "seconds": self._seconds(), "line": self.task.line_number(step)},
+            keep=self.config.keep_checkpoints,
+        )
+
+    def _resume(self) -> int:
+        path = latest_checkpoint(self.stage.checkpoints)
+        if path is None:
+            if self.session.is_main:
+                self.stage.forget_lines_after(-1)
+            return 0
+        checkpoint = load_checkpoint(path)
+        self._restore(checkpoint)
+        if self.session.is_main:
+            self.stage.forget_lines_after(checkpoint.state["line"])
+            print(f"{self.stage.name}: continuing after step {checkpoint.step} of {self.task.steps}")
+        return checkpoint.step
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(checkpoint.tensors["model"][name])
+        load_optimizer_tensors(self.optimizer, self.parameters, checkpoint.tensors["optimizer"])
+        self.task.restore(checkpoint.tensors.get("task", {}), checkpoint.state["task"])
+        self.seconds_before = checkpoint.state["seconds"]
+
+    def _finish(self) -> dict[str, float]:
+        numbers = self.task.save(self.stage.model) if self.session.is_main else {}
+        numbers["seconds"] = self._seconds()
+        return numbers

@@ -1,0 +1,157 @@
+"""What every stage of a run shares: the processes, the device, the precision, and the run's folder."""
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.config.schema import Recipe
+from plaudit.errors import PlauditError
+from plaudit.training.run_directory import RunDirectory
+
+EXPECTED_BACKENDS = {
+    "none": ("NO",),
+    "ddp": ("MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_XPU"),
+    "fsdp": ("FSDP",),
+    "zero2": ("DEEPSPEED",),
+    "zero3": ("DEEPSPEED",),
+}
+
+
+@dataclass
+class Session:
+    """A run in progress, as this process sees it."""
+
+    recipe: Recipe
+    run: RunDirectory
+    accelerator: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.accelerator.device
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self.accelerator.process_index
+
+    @property
+    def processes(self) -> int:
+        """Number of processes."""
+        return self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.accelerator.is_main_process
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether Accelerate spreads the weights or the optimizer over the processes."""
+        return self.recipe.distributed in ("fsdp", "zero2", "zero3")
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context in which matrix products have the precision that was asked for."""
+        return self.accelerator.autocast()
+
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Return this process's share of items that all processes know: every n-th, starting at its rank."""
+        return items[self.rank :: self.processes]
+
+    def merge_shares(self, own: Sequence[Any]) -> list[Any]:
+        """Undo ``share``: gather the processes' results and return them in the original order."""
+        shares = self.gather(list(own))
+        merged: list[Any] = [None] * sum(len(share) for share in shares)
+        for rank, share in enumerate(shares):
+            merged[rank :: self.processes] = share
+        return merged
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in the order of the ranks."""
+        if self.processes == 1:
+            return [value]
+        values: list[Any] = [None] * self.processes
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is up in any process."""
+        return any(self.gather(flag))
+
+    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Add up gradients over the processes; a parameter without one counts as zero."""
+        if self.processes == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+
+
+def start_session(recipe: Recipe, run: RunDirectory) -> Session:
+    """Start Accelerate as the recipe asks, and refuse to go on when something else has started.
+
+    Raises PlauditError naming what was asked for, what started, and the command that starts it rightly.
+    """
+    _check_launch(recipe)
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    accelerator = _accelerator(recipe, run)
+    _compare_with_what_started(recipe, accelerator)
+    return Session(recipe, run, accelerator)
+
+
+def _check_launch(recipe: Recipe) -> None:
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != recipe.processes:
+        remedy = (
+            f"start it with: torchrun --nproc_per_node {recipe.processes} -m plaudit …"
+            if recipe.processes > 1
+            else f"set processes={launched} distributed=ddp"
+        )
+        raise PlauditError(f"processes: {recipe.processes} asked for, {launched} started; {remedy}")
+    if (recipe.processes > 1) == (recipe.distributed == "none") and recipe.distributed == "none":
+        raise PlauditError(f"distributed: {recipe.processes} processes need distributed=ddp, fsdp, zero2 or zero3")
+
+
+def _accelerator(recipe: Recipe, run: RunDirectory) -> Any:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    cpu = recipe.device == "cpu" or (recipe.device == "auto" and not torch.accelerator.is_available())
+    os.environ["ACCELERATE_USE_CPU"] = str(cpu).lower()
+    # Accelerate keeps one state per process and silently ignores other settings later on.
+    AcceleratorState._reset_state(reset_partial_state=recipe.processes == 1)
+    options: dict[str, Any] = {}
+    if recipe.distributed == "fsdp":
+        from accelerate import FullyShardedDataParallelPlugin
+
+        options["fsdp_plugin"] = FullyShardedDataParallelPlugin(fsdp_version=2)
+    elif recipe.distributed in ("zero2", "zero3"):
+        from accelerate import DeepSpeedPlugin
+
+        stage = int(recipe.distributed[-1])
+        options["deepspeed_plugin"] = DeepSpeedPlugin(zero_stage=stage, zero3_save_16bit_model=stage == 3)
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+        log_with=list(recipe.trackers) or None,
+        project_dir=str(run.folder),
+        **options,
+    )
+
+
+def _compare_with_what_started(recipe: Recipe, accelerator: Any) -> None:
+    started = accelerator.distributed_type.name
+    if accelerator.num_processes != recipe.processes or started not in EXPECTED_BACKENDS[recipe.distributed]:
+        raise PlauditError(
+            f"asked for {recipe.processes} processes with distributed={recipe.distributed}, but Accelerate started "
+            f"{accelerator.num_processes} with {started}; check the launcher and the device"
+        )
+    if recipe.device not in ("auto", accelerator.device.type):
+        raise PlauditError(f"device: {recipe.device} asked for, {accelerator.device.type} started; choose device=auto")

@@ -1,0 +1,68 @@
+"""What a training stage must tell the loop."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch, Layout
+from plaudit.batching.trees import PromptTree
+from plaudit.training.tally import Tally
+
+
+class Task(Protocol):
+    """A stage as the loop sees it. Steps are optimizer steps, counted from 1."""
+
+    module: nn.Module
+    layout: Layout
+    steps: int
+    number_that_matters: str
+
+    def learning_rate_factors(self) -> dict[str, float]:
+        """Return a factor on the learning rate for parameters whose names start with a prefix."""
+        ...
+
+    def begin_step(self, step: int) -> Sequence[PromptTree]:
+        """Return this process's share of the trees of a step; whatever the step needs is ready afterwards."""
+        ...
+
+    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+        """Yield losses of a micro-batch, each differentiated before the next is computed.
+
+        A loss is a sum over the micro-batch's units divided by the number of units of the whole step, over all
+        micro-batches and processes.
+        """
+        ...
+
+    def end_step(self, step: int, tally: Tally) -> dict[str, float] | None:
+        """Take note of a step's tally (all processes together); return metrics when a line is due."""
+        ...
+
+    def line_number(self, step: int) -> int:
+        """Return what counts as the step in the metrics: optimizer steps, or iterations."""
+        ...
+
+    def measures_at(self, step: int) -> bool:
+        """Whether a held-out measurement is due after this step."""
+        ...
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Measure on held-out data and write samples."""
+        ...
+
+    def is_finished(self) -> bool:
+        """Whether the stage ends before its last step."""
+        ...
+
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and plain data without which the stage could not go on exactly."""
+        ...
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Take back what ``checkpoint`` returned."""
+        ...
+
+    def save(self, folder: Path) -> dict[str, float]:
+        """Write the trained model and return the stage's closing numbers."""
+        ...

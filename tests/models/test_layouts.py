@@ -1,0 +1,158 @@
+"""Packed equals padded equals plain transformers: log-probabilities, values, scores, losses and gradients."""
+
+import random
+
+import pytest
+import torch
+from plaudit.batching.batches import Batch, make_batches, packed_batch, padded_batch
+from plaudit.batching.ragged import to_rows
+from plaudit.batching.trees import PromptTree
+from plaudit.models.layout_trial import choose_layout
+from plaudit.models.modules import PolicyModule, ScalarModule, scalar_head
+from tiny_models import VOCABULARY, tiny_causal_model, tiny_classifier
+from torch import Tensor
+
+PACKED = ("llama", "gpt2", "gpt_neox", "qwen2", "opt")
+
+
+def forest(seed: int = 0, count: int = 7) -> list[PromptTree]:
+    generator = random.Random(seed)
+
+    def tokens(longest: int) -> tuple[int, ...]:
+        return tuple(generator.randrange(3, VOCABULARY) for _ in range(generator.randint(1, longest)))
+
+    return [PromptTree(tokens(9), tuple(tokens(7) for _ in range(generator.randint(1, 4)))) for _ in range(count)]
+
+
+def plain_log_probabilities(model: torch.nn.Module, trees: list[PromptTree]) -> list[Tensor]:
+    """One unpadded sequence at a time through the whole model, log-softmax over all of its logits."""
+    found = []
+    for tree in trees:
+        for response in tree.responses:
+            logits = model(torch.tensor([tree.prompt + response])).logits[0]
+            log_probabilities = logits.log_softmax(-1)[len(tree.prompt) - 1 : -1]
+            found.append(log_probabilities.gather(-1, torch.tensor(response)[:, None])[:, 0])
+    return found
+
+
+def in_tree_order(batch: Batch, flat: Tensor) -> list[Tensor]:
+    parts = iter(flat.split(batch.lengths.tolist()))
+    by_tree = {
+        i: [next(parts) for _ in tree.responses] for i, tree in zip(batch.tree_indices, batch.trees, strict=True)
+    }
+    return [part for index in sorted(by_tree) for part in by_tree[index]]
+
+
+def layouts(trees: list[PromptTree]) -> dict[str, list[Batch]]:
+    everything = range(len(trees))
+    return {
+        "one row": [packed_batch(trees, [list(everything)])],
+        "short rows": [build() for build in make_batches(trees, "packed", 64, 32)],
+        "padded": [padded_batch(trees, everything)],
+        "padded, small": [build() for build in make_batches(trees, "padded", 40, 32)],
+    }
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: str) -> None:
+    model = tiny_causal_model(architecture, dtype=torch.float64)
+    trees = forest()
+    expected = plain_log_probabilities(model, trees)
+    weights = [torch.linspace(-1, 1, len(part), dtype=torch.float64) for part in expected]
+    expected_loss = sum((w * part).sum() for w, part in zip(weights, expected, strict=True))
+    expected_gradients = torch.autograd.grad(expected_loss, list(model.parameters()))
+    module = PolicyModule(model)
+    for name, batches in layouts(trees).items():
+        model.zero_grad()
+        found: dict[int, Tensor] = {}
+        for batch in batches:
+            log_probabilities = module(batch).statistics.log_probabilities
+            parts = log_probabilities.split(batch.lengths.tolist())
+            numbers = response_numbers(trees, batch)
+            found |= dict(zip(numbers, parts, strict=True))
+            sum((weights[n] * part).sum() for n, part in zip(numbers, parts, strict=True)).backward()
+        for number, part in enumerate(expected):
+            torch.testing.assert_close(found[number], part, rtol=1e-5, atol=1e-5)
+        for parameter, gradient in zip(model.parameters(), expected_gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
+def response_numbers(trees: list[PromptTree], batch: Batch) -> list[int]:
+    starts = [sum(len(tree.responses) for tree in trees[:index]) for index in range(len(trees))]
+    return [starts[i] + k for i in batch.tree_indices for k in range(len(trees[i].responses))]
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_scores_and_values_equal_plain_transformers(architecture: str) -> None:
+    model = tiny_classifier(architecture, dtype=torch.float64)
+    trees = forest(seed=1)
+    expected_scores, expected_values = [], []
+    for tree in trees:
+        for response in tree.responses:
+            sequence = torch.tensor([tree.prompt + response])
+            expected_scores.append(model(sequence).logits[0, 0])
+            states = model.base_model(sequence).last_hidden_state[0]
+            expected_values.append(model.score(states)[len(tree.prompt) - 1 : -1, 0])
+    module = ScalarModule(model)
+    for batch in (packed_batch(trees, [range(3), range(3, 7)]), padded_batch(trees, range(7))):
+        numbers = response_numbers(trees, batch)
+        scores = module.scores(batch).double()
+        torch.testing.assert_close(scores, torch.stack([expected_scores[n] for n in numbers]), rtol=1e-5, atol=1e-5)
+        for part, number in zip(module(batch).split(batch.lengths.tolist()), numbers, strict=True):
+            torch.testing.assert_close(part.double(), expected_values[number], rtol=1e-5, atol=1e-5)
+
+
+def test_shared_values_read_the_state_in_front_of_each_token() -> None:
+    model = tiny_causal_model("llama", dtype=torch.float64)
+    head = scalar_head(16, 1.0).double()
+    trees = forest(seed=2)
+    batch = packed_batch(trees, [range(7)])
+    values = in_tree_order(batch, PolicyModule(model, head)(batch).values)
+    tree = trees[0]
+    states = model.base_model(torch.tensor([tree.prompt + tree.responses[0]])).last_hidden_state[0]
+    torch.testing.assert_close(values[0].double(), head(states)[len(tree.prompt) - 1 : -1, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_of_the_head_change_neither_values_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_causal_model("llama", dtype=torch.float64)
+    batch = packed_batch(forest(), [range(7)])
+
+    def run() -> tuple[Tensor, ...]:
+        output = PolicyModule(model)(batch, 0.7, "differentiable").statistics
+        loss = output.log_probabilities.sum() + 0.3 * output.entropies.square().sum()
+        return (output.log_probabilities, output.entropies, *torch.autograd.grad(loss, list(model.parameters())))
+
+    whole = run()
+    monkeypatch.setattr("plaudit.models.log_probabilities.LOGIT_BYTES", 0)
+    monkeypatch.setattr("plaudit.models.log_probabilities.SMALLEST_CHUNK", 5)
+    for expected, found in zip(whole, run(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_packable_models_are_packed(architecture: str) -> None:
+    assert choose_layout(tiny_causal_model(architecture), "auto")[0] == "packed"
+    assert choose_layout(tiny_causal_model(architecture).bfloat16(), "auto")[0] == "packed"
+    assert choose_layout(tiny_causal_model(architecture), "padded") == ("padded", "asked for")
+
+
+@pytest.mark.parametrize("architecture", ["bloom", "mistral"])
+def test_models_that_a_tree_mask_does_not_suit_are_padded(architecture: str) -> None:
+    layout, reason = choose_layout(tiny_causal_model(architecture), "packed")
+    assert layout == "padded"
+    assert "packing was asked for, and is refused" in reason
+
+
+@pytest.mark.parametrize("architecture", ["bloom", "mistral"])
+def test_padded_layout_equals_plain_transformers(architecture: str) -> None:
+    model = tiny_causal_model(architecture, dtype=torch.float64)
+    trees = forest()
+    batch = padded_batch(trees, range(7))
+    found = in_tree_order(batch, PolicyModule(model)(batch).statistics.log_probabilities)
+    for part, expected in zip(found, plain_log_probabilities(model, trees), strict=True):
+        torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_keep_every_token_in_its_place() -> None:
+    flat, lengths = torch.arange(1.0, 7.0), torch.tensor([2, 1, 3])
+    assert to_rows(flat, lengths).tolist() == [[1, 2, 0], [3, 0, 0], [4, 5, 6]]
