@@ -1,0 +1,49 @@
+"""Anthropic's raw HH-RLHF: ``chosen`` and ``rejected`` hold whole dialogues as text (Bai et al. 2022).
+
+A dialogue is a sequence of "\\n\\nHuman: …" and "\\n\\nAssistant: …"; the final assistant turn is the response.
+"""
+
+import re
+from collections.abc import Iterator
+
+from plaudit.data.formats.base import BadRow, Format, Kind, Record, ranking, split_dialogue, text_in
+from plaudit.data.rows import Message, Origin, Row
+
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+def is_dialogue_text(value: object) -> bool:
+    """Say whether a value is text with both a human and an assistant turn."""
+    return isinstance(value, str) and set(_TURN.findall(value)) == set(_ROLES)
+
+
+def parse_dialogue(text: str) -> tuple[Message, ...]:
+    """Return the turns of a dialogue, white space around them removed; raises BadRow."""
+    before, *turns = _TURN.split(text)
+    if before.strip():
+        raise BadRow("text before the first turn")
+    if not turns:
+        raise BadRow("no Human or Assistant turn")
+    return tuple(Message(_ROLES[role], content.strip()) for role, content in zip(turns[::2], turns[1::2], strict=True))
+
+
+def _hh_rlhf(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    dialogues = [parse_dialogue(text_in(record, side)) for side in ("chosen", "rejected")]
+    if dialogues[0] == dialogues[1]:
+        raise BadRow("identical sides")
+    (prompt, chosen), (other_prompt, rejected) = (split_dialogue(dialogue) for dialogue in dialogues)
+    if prompt != other_prompt:
+        raise BadRow("mismatched prompts")
+    yield ranking(prompt, (chosen, rejected), (0, 1), origin)
+
+
+FORMATS = (
+    Format(
+        "hh_rlhf",
+        ("chosen", "rejected"),
+        ("ranking", "response", "prompt"),
+        _hh_rlhf,
+        matches=lambda record: all(is_dialogue_text(record[side]) for side in ("chosen", "rejected")),
+    ),
+)

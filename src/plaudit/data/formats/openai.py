@@ -1,0 +1,102 @@
+"""OpenAI's published labels: lm-human-preferences, and the Reddit TL;DR summaries of summarize_from_feedback."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+
+from plaudit.data.formats.base import BadRow, Format, Kind, Record, integer, ranking, text_in
+from plaudit.data.rows import Origin, ResponseRow, Row
+from plaudit.errors import PlauditError
+
+Decode = Callable[[list[int]], str]
+
+# Ids from here on are no words of GPT-2: the published labels are filled up with 50259.
+_GPT2_VOCABULARY = 50257
+_MOST_SAMPLES = 16
+_SAMPLE_COLUMNS = tuple(f"sample{index}" for index in range(_MOST_SAMPLES))
+
+
+def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    """Best of K (Ziegler et al. 2019): the best response has rank 0, the others are tied."""
+    samples = [text_in(record, column, "response") for column in _SAMPLE_COLUMNS if record.get(column) is not None]
+    best = integer(record.get("best"), "best")
+    if not 0 <= best < len(samples):
+        raise BadRow("best is not the number of a sample")
+    ranks = [int(index != best) for index in range(len(samples))]
+    yield ranking(text_in(record, "query", "prompt"), samples, ranks, origin)
+
+
+def decode_token_columns(record: Record, columns: tuple[str, ...], decode: Decode | None) -> Record:
+    """Replace lists of GPT-2 token ids by their text; ``decode`` None loads GPT-2's tokenizer when it is needed."""
+    lists = {column: record[column] for column in columns if isinstance(record.get(column), list)}
+    if not lists:
+        return record
+    texts = {column: (decode or gpt2_decoder())(_word_ids(ids, column)) for column, ids in lists.items()}
+    return {**record, **texts}
+
+
+def _word_ids(ids: list[int], column: str) -> list[int]:
+    if not all(isinstance(token, int) and token >= 0 for token in ids):
+        raise BadRow(f"{column} is neither text nor a list of token ids")
+    return [token for token in ids if token < _GPT2_VOCABULARY]
+
+
+@lru_cache(maxsize=1)
+def gpt2_decoder() -> Decode:
+    """Return the function from GPT-2 token ids to text; raises PlauditError where the tokenizer cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained("gpt2")
+    except (OSError, ValueError) as error:
+        raise PlauditError(
+            "rows with GPT-2 token ids need the hub tokenizer gpt2, which cannot be loaded; "
+            "connect to the network once, or write the rows' text instead of token ids"
+        ) from error
+    return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _summarize_from_feedback(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    """Compared summaries (Stiennon et al. 2020); ``choice`` is the better one."""
+    info, summaries = record["info"], record["summaries"]
+    if not isinstance(info, Mapping) or not isinstance(summaries, list):
+        raise BadRow("info or summaries has another shape than in summarize_from_feedback")
+    texts = [_summary(text_in(summary, "text", "response")) for summary in summaries]
+    choice = integer(record.get("choice"), "choice")
+    if not 0 <= choice < len(texts):
+        raise BadRow("choice is not the number of a summary")
+    yield ranking(_tldr_prompt(info), texts, [int(index != choice) for index in range(len(texts))], origin)
+
+
+def _tldr(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    yield ResponseRow(_tldr_prompt(record), _summary(text_in(record, "summary", "response")), origin)
+
+
+def _tldr_prompt(post: Record) -> str:
+    """The prompt of Stiennon et al. 2020, table of appendix B; news articles have no subreddit."""
+    if post.get("post") is None:
+        return f"Article:\n{text_in(post, 'article', 'prompt')}\n\nTL;DR:"
+    subreddit, title = post.get("subreddit") or "", post.get("title") or ""
+    return f"SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {text_in(post, 'post', 'prompt')}\n\nTL;DR:"
+
+
+def _summary(text: str) -> str:
+    return " " + text.strip()
+
+
+FORMATS = (
+    Format(
+        "lm_human_preferences",
+        ("query", "sample0", "sample1", "best"),
+        ("ranking", "response", "prompt"),
+        _lm_human_preferences,
+        also_reads=_SAMPLE_COLUMNS[2:],
+        token_columns=("query", *_SAMPLE_COLUMNS),
+    ),
+    Format(
+        "summarize_from_feedback",
+        ("info", "summaries", "choice"),
+        ("ranking", "response", "prompt"),
+        _summarize_from_feedback,
+    ),
+    Format("tldr", ("post", "summary"), ("response", "prompt"), _tldr, also_reads=("subreddit", "title")),
+)

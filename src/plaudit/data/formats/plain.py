@@ -1,0 +1,48 @@
+"""Plain text, prompts, prompts with a response, and labelled texts whose openings serve as prompts (IMDB)."""
+
+from collections.abc import Iterator
+from itertools import islice
+from re import finditer
+
+from plaudit.data.formats.base import Format, Kind, Record, prompt_in, text_in
+from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row, TextRow
+from plaudit.seeding import derived_seed
+
+# The openings of the usual GPT-2 sentiment task: 2 to 8 words of a review are the prompt.
+_SHORTEST_OPENING, _LONGEST_OPENING = 2, 8
+
+
+def _text(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    yield TextRow(text_in(record, "text"), origin)
+
+
+def _prompt(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    fields = {column: value for column, value in record.items() if column != "prompt"}
+    yield PromptRow(prompt_in(record), origin, fields)
+
+
+def _prompt_response(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    yield ResponseRow(prompt_in(record), text_in(record, "response"), origin)
+
+
+def _imdb(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    text = text_in(record, "text")
+    if kind == "text":
+        yield TextRow(text, origin)
+    else:
+        yield PromptRow(opening(text), origin, {"label": record["label"]})
+
+
+def opening(text: str) -> str:
+    """Return the first 2 to 8 words of a text; the text itself decides how many."""
+    words = _SHORTEST_OPENING + derived_seed("opening", text) % (_LONGEST_OPENING - _SHORTEST_OPENING + 1)
+    ends = [match.end() for match in islice(finditer(r"\S+", text), words)]
+    return text[: ends[-1]]
+
+
+FORMATS = (
+    Format("text", ("text",), ("text",), _text, fallback=True),
+    Format("prompt", ("prompt",), ("prompt",), _prompt, fallback=True),
+    Format("prompt_response", ("prompt", "response"), ("response", "prompt"), _prompt_response),
+    Format("imdb", ("text", "label"), ("text", "prompt"), _imdb),
+)

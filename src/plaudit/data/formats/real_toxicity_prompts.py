@@ -1,0 +1,36 @@
+"""RealToxicityPrompts: openings of web sentences with their continuation and Perspective scores (Gehman et al. 2020)."""
+
+from collections.abc import Iterator, Mapping
+
+from plaudit.data.formats.base import BadRow, Format, Kind, Record, text_in
+from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row
+
+_PARTS = ("prompt", "continuation")
+
+
+def _real_toxicity_prompts(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    prompt, continuation = (_part(record, part) for part in _PARTS)
+    text = text_in(prompt, "text", "prompt")
+    if kind == "response":
+        yield ResponseRow(text, text_in(continuation, "text", "response"), origin)
+    else:
+        others = {column: value for column, value in record.items() if column not in _PARTS}
+        scores = {column: value for column, value in prompt.items() if column != "text"}
+        yield PromptRow(text, origin, {**others, **scores})
+
+
+def _part(record: Record, column: str) -> Record:
+    if not isinstance(record.get(column), Mapping):
+        raise BadRow(f"{column} is not an object with text and scores")
+    return record[column]
+
+
+FORMATS = (
+    Format(
+        "real_toxicity_prompts",
+        _PARTS,
+        ("prompt", "response"),
+        _real_toxicity_prompts,
+        matches=lambda record: all(isinstance(record[part], Mapping) and "text" in record[part] for part in _PARTS),
+    ),
+)

@@ -1,0 +1,95 @@
+"""All row formats, and how the one of a file is found."""
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from plaudit.data.formats import (
+    dialoconan,
+    hh_rlhf,
+    instructions,
+    open_assistant,
+    openai,
+    plain,
+    rankings,
+    real_toxicity_prompts,
+    trl,
+)
+from plaudit.data.formats.base import Format, Kind, Record
+from plaudit.errors import PlauditError
+
+FORMATS: dict[str, Format] = {
+    row_format.name: row_format
+    for family in (
+        plain,
+        trl,
+        hh_rlhf,
+        rankings,
+        openai,
+        open_assistant,
+        instructions,
+        real_toxicity_prompts,
+        dialoconan,
+    )
+    for row_format in family.FORMATS
+}
+
+
+def choose_format(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Format:
+    """Return the format called ``name``, or for "auto" the one that more than half of the records fit.
+
+    ``kind`` is the kind of row that is wanted; None takes any. Raises PlauditError where the name is unknown, no format
+    or more than one fits, or the format cannot give that kind.
+    """
+    row_format = _named(name, source) if name != "auto" else _recognise(records, kind, source)
+    if kind is not None and kind not in row_format.kinds:
+        able = ", ".join(other.name for other in FORMATS.values() if kind in other.kinds)
+        raise PlauditError(
+            f"{source}: format {row_format.name} gives {' or '.join(row_format.kinds)} rows, but {kind} rows are needed; "
+            f"formats that give them: {able}"
+        )
+    return row_format
+
+
+def _named(name: str, source: str) -> Format:
+    if name not in FORMATS:
+        nearest = max(FORMATS, key=lambda known: _similarity(known, name))
+        raise PlauditError(
+            f"{source}: unknown format {name}; did you mean {nearest}? Known: auto, {', '.join(FORMATS)}"
+        )
+    return FORMATS[name]
+
+
+def _recognise(records: Sequence[Record], kind: Kind | None, source: str) -> Format:
+    fitting = [known for known in FORMATS.values() if sum(known.fits(record) for record in records) * 2 > len(records)]
+    fitting = [known for known in fitting if not known.fallback] or fitting
+    fitting = [known for known in fitting if not any(set(known.columns) < set(other.columns) for other in fitting)]
+    for preferred in (
+        [known for known in fitting if known.kinds[0] == kind],
+        [known for known in fitting if kind in known.kinds],
+        fitting,
+    ):
+        if len(preferred) == 1:
+            return preferred[0]
+    columns = sorted({column for record in records for column in record})
+    if fitting:
+        names = ", ".join(known.name for known in fitting)
+        raise PlauditError(
+            f"{source}: columns {', '.join(columns)} fit several formats ({names}); name one with format"
+        )
+    nearest = sorted(FORMATS.values(), key=lambda known: -_nearness(known, columns))[:3]
+    described = "; ".join(f"{known.name} ({', '.join(known.columns)})" for known in nearest)
+    raise PlauditError(
+        f"{source}: no row format has the columns {', '.join(columns)}; nearest: {described}; "
+        "rename columns with columns, or name a format"
+    )
+
+
+def _nearness(known: Format, columns: Sequence[str]) -> float:
+    """Mean over a format's columns of the similarity to the most similar column seen."""
+    return sum(max((_similarity(column, seen) for seen in columns), default=0.0) for column in known.columns) / len(
+        known.columns
+    )
+
+
+def _similarity(first: str, second: str) -> float:
+    return SequenceMatcher(None, first, second).ratio()

@@ -1,0 +1,101 @@
+"""TRL's forms: preference pairs with explicit or implicit prompt, prompt-completion, messages; text or conversational.
+
+See the page "Dataset formats and types" of TRL's documentation.
+"""
+
+import os
+from collections.abc import Iterator
+
+from plaudit.data.formats.base import (
+    BadRow,
+    Format,
+    Kind,
+    Record,
+    checked_prompt,
+    messages_in,
+    prompt_in,
+    ranking,
+    split_dialogue,
+    text_in,
+)
+from plaudit.data.formats.hh_rlhf import is_dialogue_text
+from plaudit.data.rows import Message, Origin, Prompt, PromptRow, ResponseRow, Row
+
+_SIDES = ("chosen", "rejected")
+
+
+def _preference(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    sides = [_with_prompt(record, side) for side in _SIDES]
+    yield _pair(sides, origin)
+
+
+def _implicit_preference(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    if all(isinstance(record.get(side), str) for side in _SIDES):
+        yield _pair(_split_common_prefix(record), origin)
+    else:
+        yield _pair([split_dialogue(messages_in(record, side)) for side in _SIDES], origin)
+
+
+def _prompt_completion(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    prompt, response = _with_prompt(record, "completion")
+    yield ResponseRow(prompt, response, origin)
+
+
+def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    messages = messages_in(record, "messages")
+    if kind == "prompt" and messages[-1].role != "assistant":
+        yield PromptRow(checked_prompt(messages), origin)
+    else:
+        prompt, response = split_dialogue(messages)
+        yield ResponseRow(prompt, response, origin)
+
+
+def _pair(sides: list[tuple[Prompt, str]], origin: Origin) -> Row:
+    (prompt, chosen), (other_prompt, rejected) = sides
+    if prompt != other_prompt:
+        raise BadRow("mismatched prompts")
+    return ranking(prompt, (chosen, rejected), (0, 1), origin)
+
+
+def _with_prompt(record: Record, column: str) -> tuple[Prompt, str]:
+    """Return prompt and response of one side; a side that is a whole dialogue brings its own prompt."""
+    if isinstance(record.get(column), str):
+        return prompt_in(record), text_in(record, column, "response")
+    turns = messages_in(record, column)
+    if turns[0].role != "assistant":
+        return split_dialogue(turns)
+    prompt = prompt_in(record)
+    before = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    return split_dialogue(before + turns)
+
+
+def _split_common_prefix(record: Record) -> list[tuple[Prompt, str]]:
+    """Split two texts after what they share; a word is never cut, and white space goes to the response."""
+    chosen, rejected = (text_in(record, side) for side in _SIDES)
+    if chosen == rejected:
+        raise BadRow("identical sides")
+    end = len(os.path.commonprefix([chosen, rejected]))
+    while end and any(text[end - 1].isalnum() and text[end : end + 1].isalnum() for text in (chosen, rejected)):
+        end -= 1
+    prompt = chosen[:end].rstrip()
+    if not prompt:
+        raise BadRow("mismatched prompts")
+    return [(prompt, text[len(prompt) :]) for text in (chosen, rejected)]
+
+
+def _is_no_dialogue_text(record: Record) -> bool:
+    return not all(is_dialogue_text(record[side]) for side in _SIDES)
+
+
+FORMATS = (
+    Format("preference", ("prompt", *_SIDES), ("ranking", "response", "prompt"), _preference),
+    Format(
+        "implicit_preference",
+        _SIDES,
+        ("ranking", "response", "prompt"),
+        _implicit_preference,
+        matches=_is_no_dialogue_text,
+    ),
+    Format("prompt_completion", ("prompt", "completion"), ("response", "prompt"), _prompt_completion),
+    Format("messages", ("messages",), ("response", "prompt"), _messages),
+)

@@ -1,0 +1,183 @@
+"""Records of local files, one by one, with the line each came from; whatever cannot be read says where and why."""
+
+import csv
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from plaudit.errors import PlauditError
+
+Record = dict[str, Any]
+Numbered = tuple[int, "Record | Malformed"]
+
+_LONGEST_CSV_FIELD = 2**30
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A line that is no record: why, and how it begins."""
+
+    reason: str
+    excerpt: str
+
+
+def read_records(path: str, subset: str | None = None, split: str = "train") -> Iterator[Numbered]:
+    """Yield (line, record or what is wrong with it) for a local file or a hub dataset.
+
+    Lines count from 1; for json, parquet and hub datasets the line is the number of the entry. ``subset`` and
+    ``split`` matter for hub datasets alone. Raises PlauditError for what is missing, empty, damaged or unknown.
+    """
+    read = _records_of_file(Path(path)) if _is_local(path) else _records_of_hub(path, subset, split)
+    empty = True
+    for numbered in read:
+        empty = False
+        yield numbered
+    if empty:
+        raise PlauditError(f"{path}: holds no rows; give a file with at least one")
+
+
+def _is_local(path: str) -> bool:
+    looks_like_hub_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) and not path.startswith(".")
+    return Path(path).exists() or _extension(Path(path)) is not None or not looks_like_hub_name
+
+
+def _extension(path: Path) -> str | None:
+    return next((extension for extension in _READERS if path.name.lower().endswith(extension)), None)
+
+
+def _records_of_file(path: Path) -> Iterator[Numbered]:
+    if not path.exists():
+        raise PlauditError(f"{path}: no such file; check the path")
+    if path.is_dir():
+        raise PlauditError(f"{path}: is a folder; name a file in it")
+    extension = _extension(path)
+    if extension is None:
+        raise PlauditError(f"{path}: unknown kind of file; known endings are {', '.join(_READERS)}")
+    return _READERS[extension](path)
+
+
+def _read_jsonl(path: Path) -> Iterator[Numbered]:
+    with path.open("rb") as file:
+        yield from _parse_lines(file)
+
+
+def _read_jsonl_gz(path: Path) -> Iterator[Numbered]:
+    try:
+        with gzip.open(path, "rb") as file:
+            yield from _parse_lines(file)
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise PlauditError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+
+
+def _parse_lines(lines: Iterable[bytes] | IO[bytes]) -> Iterator[Numbered]:
+    for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            yield number, _parse_line(line)
+
+
+def _parse_line(line: bytes) -> Record | Malformed:
+    excerpt = line.decode("utf-8", errors="replace").strip()
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Malformed("not valid UTF-8", excerpt)
+    except (ValueError, RecursionError):
+        return Malformed("malformed JSON", excerpt)
+    if b"\\u" in line and _has_lone_surrogate(value):
+        return Malformed("not valid Unicode", excerpt)
+    return _object(value)
+
+
+def _object(value: object) -> Record | Malformed:
+    if isinstance(value, dict):
+        return value
+    return Malformed("not a JSON object", json.dumps(value))
+
+
+def _has_lone_surrogate(value: object) -> bool:
+    """Half a surrogate pair is legal in JSON's escapes, but no text: tokenizers refuse it."""
+    return re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)) is not None
+
+
+def _read_json(path: Path) -> Iterator[Numbered]:
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig") or "[]")
+    except UnicodeDecodeError as error:
+        raise PlauditError(f"{path}: not valid UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise PlauditError(f"{path} line {error.lineno}: malformed JSON ({error.msg}); correct the file") from error
+    entries = content.get("data") if isinstance(content, dict) else content
+    if not isinstance(entries, list):
+        raise PlauditError(f'{path}: neither a list of objects nor an object with a list under "data"; use one of them')
+    for number, entry in enumerate(entries, start=1):
+        lone_surrogate = _has_lone_surrogate(entry)
+        yield number, Malformed("not valid Unicode", json.dumps(entry)) if lone_surrogate else _object(entry)
+
+
+def _read_csv(path: Path) -> Iterator[Numbered]:
+    csv.field_size_limit(_LONGEST_CSV_FIELD)
+    # Bytes that are no UTF-8 survive as surrogates, so that the row that holds them can be named.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        start = reader.line_num + 1
+        for fields in reader:
+            if fields:
+                yield start, _csv_record(header, fields)
+            start = reader.line_num + 1
+
+
+def _csv_record(header: list[str], fields: list[str]) -> Record | Malformed:
+    excerpt = ",".join(fields).encode("utf-8", errors="replace").decode("utf-8")
+    if len(fields) != len(header):
+        return Malformed("number of fields differs from the header's", excerpt)
+    if any("\ud800" <= character <= "\udfff" for field in fields for character in field):
+        return Malformed("not valid UTF-8", excerpt)
+    return dict(zip(header, fields, strict=True))
+
+
+def _read_parquet(path: Path) -> Iterator[Numbered]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise PlauditError(f"{path}: no parquet file ({_first_line(error)}); fetch or write it again") from error
+    number = 0
+    for batch in file.iter_batches():
+        for record in batch.to_pylist():
+            number += 1
+            yield number, record
+
+
+def _records_of_hub(name: str, subset: str | None, split: str) -> Iterator[Numbered]:
+    import datasets
+
+    try:
+        dataset = datasets.load_dataset(name, subset, split=split)
+    except Exception as error:  # whatever went wrong in there, the user needs to know which dataset it was
+        raise PlauditError(
+            f"{name}: no such file, and no hub dataset that can be loaded (subset {subset}, split {split}): "
+            f"{_first_line(error)}; check the name, subset, split and the network, or give a local file"
+        ) from error
+    yield from enumerate(dataset, start=1)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Numbered]]] = {
+    ".jsonl": _read_jsonl,
+    ".jsonl.gz": _read_jsonl_gz,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,139 @@
+"""One source, read to its end: its rows of the wanted kind, its bad records, and the counts of both."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from plaudit.config.schema import SourceConfig
+from plaudit.data.formats.base import BadRow, Format, Kind, Record, Unused
+from plaudit.data.formats.openai import Decode, decode_token_columns
+from plaudit.data.formats.registry import choose_format
+from plaudit.data.readers import Malformed, read_records
+from plaudit.data.rows import Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.errors import PlauditError
+
+_SAMPLE_FOR_RECOGNITION = 100
+_LONGEST_EXCERPT = 500
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A bad record: where it stands, why it is bad, and how it begins."""
+
+    origin: Origin
+    reason: str
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What became of a source's records.
+
+    ``records`` counts lines or entries (dialogues, where a format gathers lines), ``bad`` the records that gave no
+    row, by reason, and ``unused`` the parts of good records that gave no row, by reason.
+    """
+
+    source: str
+    format: str
+    records: int
+    rows: int
+    bad: dict[str, int] = field(default_factory=dict)
+    unused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def bad_records(self) -> int:
+        """Number of bad records, whatever the reason."""
+        return sum(self.bad.values())
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """The rows of a source, its bad records, and the counts."""
+
+    rows: list[Row]
+    rejects: list[Reject]
+    counts: SourceCounts
+    row_format: Format
+    kind: Kind
+
+
+def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode | None = None) -> SourceRows:
+    """Read all rows of the wanted kind (None: the kind that the format gives first).
+
+    ``decode`` turns GPT-2 token ids into text for the formats that may hold them; None loads GPT-2's tokenizer when a
+    row needs it. Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.
+    """
+    numbered = list(islice(read_records(source.path, source.subset, source.split), source.limit))
+    rejects = [
+        Reject(Origin(source.path, line), record.reason, record.excerpt[:_LONGEST_EXCERPT])
+        for line, record in numbered
+        if isinstance(record, Malformed)
+    ]
+    records = [(line, _renamed(record, source)) for line, record in numbered if not isinstance(record, Malformed)]
+    if not records:
+        first = rejects[0]
+        raise PlauditError(f"{source.path} line {first.origin.line}: {first.reason}, as is every other line")
+    _check_renames(source, records)
+    row_format = choose_format(source.format, _sample(records), kind, source.path)
+    kind = kind or row_format.kinds[0]
+    if row_format.group:
+        records = list(row_format.group(records))
+    rows: list[Row] = []
+    unused: Counter[str] = Counter()
+    for line, record in records:
+        origin = Origin(source.path, line)
+        try:
+            parts = list(_convert(record, origin, row_format, kind, decode))
+        except BadRow as bad:
+            rejects.append(Reject(origin, str(bad), _excerpt(record)))
+            continue
+        rows.extend(part for part in parts if not isinstance(part, Unused))
+        unused.update(part.reason for part in parts if isinstance(part, Unused))
+    rejects.sort(key=lambda reject: reject.origin.line)
+    reasons = Counter(reject.reason for reject in rejects)
+    malformed = len(numbered) - sum(not isinstance(record, Malformed) for _, record in numbered)
+    counts = SourceCounts(
+        source.path, row_format.name, len(records) + malformed, len(rows), dict(reasons), dict(unused)
+    )
+    return SourceRows(rows, rejects, counts, row_format, kind)
+
+
+def _convert(
+    record: Record, origin: Origin, row_format: Format, kind: Kind, decode: Decode | None
+) -> Iterator[Row | Unused]:
+    record = decode_token_columns(record, row_format.token_columns, decode)
+    for part in row_format.convert(record, origin, kind):
+        yield part if isinstance(part, Unused) else _as_kind(part, kind, record, row_format)
+
+
+def _as_kind(row: Row, kind: Kind, record: Record, row_format: Format) -> Row:
+    """Make a simpler row of a richer one: the best response of a ranking, the prompt of either."""
+    if kind == "response" and isinstance(row, RankingRow):
+        return ResponseRow(row.prompt, row.responses[row.ranks.index(0)], row.origin)
+    if kind == "prompt" and isinstance(row, RankingRow | ResponseRow):
+        known = {*row_format.columns, *row_format.also_reads, "turns"}
+        return PromptRow(row.prompt, row.origin, {name: record[name] for name in record if name not in known})
+    return row
+
+
+def _renamed(record: Record, source: SourceConfig) -> Record:
+    return {source.columns.get(column, column): value for column, value in record.items()}
+
+
+def _check_renames(source: SourceConfig, records: Iterable[tuple[int, Record]]) -> None:
+    seen = {column for _, record in records for column in record}
+    for column, expected in source.columns.items():
+        if expected not in seen:
+            raise PlauditError(
+                f"{source.path}: columns renames {column}, which no row has; its columns are {', '.join(sorted(seen))}"
+            )
+
+
+def _sample(records: list[tuple[int, Record]]) -> list[Record]:
+    return [record for _, record in records[:_SAMPLE_FOR_RECOGNITION]]
+
+
+def _excerpt(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, default=str)[:_LONGEST_EXCERPT]

@@ -1,0 +1,45 @@
+"""Which rows are held out, and how often a source's rows are repeated: decided by the rows' content, not their order."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from plaudit.data.rows import Prompt, Row, TextRow
+from plaudit.data.templates import human_assistant_text
+from plaudit.seeding import derived_seed
+
+_SEED_RANGE = 2**63
+
+
+def prompt_key(row: Row) -> str:
+    """Return the text by which a row's prompt is compared with others; for plain text, the text itself."""
+    prompt: Prompt = row.text if isinstance(row, TextRow) else row.prompt
+    return (prompt if isinstance(prompt, str) else human_assistant_text(prompt)).strip()
+
+
+def is_held_out(row: Row, share: float, seed: int) -> bool:
+    """Say whether a row belongs to the held-out part, of which about ``share`` of the prompts are members.
+
+    The prompt and the seed alone decide, so the same prompt is on the same side in every source and every stage.
+    """
+    return derived_seed(seed, "held out", prompt_key(row)) < share * _SEED_RANGE
+
+
+def repeated(rows: Sequence[Row], weight: float, seed: int) -> list[Row]:
+    """Return every row floor(weight) times, and round(remainder * rows) of them once more.
+
+    Which rows come once more depends on a hash of their content and the seed, not on their order.
+    """
+    whole = int(weight)
+    extra = round((weight - whole) * len(rows))
+    seen: Counter[str] = Counter()
+    keys = []
+    for row in rows:
+        content = repr(_content(row))
+        keys.append(derived_seed(seed, "weight", content, seen[content]))
+        seen[content] += 1
+    chosen = sorted(range(len(rows)), key=keys.__getitem__)[:extra]
+    return [*rows] * whole + [rows[index] for index in sorted(chosen)]
+
+
+def _content(row: Row) -> tuple[object, ...]:
+    return tuple(value for name, value in vars(row).items() if name != "origin")

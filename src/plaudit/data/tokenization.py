@@ -1,0 +1,202 @@
+"""Rows become prompt trees, tokenised once; what is too long is dropped, cut or refused, and always counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import DataConfig
+from plaudit.data.rows import PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.templates import RenderedPrompt, render_prompt
+from plaudit.errors import PlauditError
+
+Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Trees in the rows' order, and how many rows were too long: ``dropped`` are gone, ``truncated`` were cut.
+
+    Every tree carries in ``fields`` its row's ``origin`` and ``prompt_text`` (without special tokens); rankings also
+    ``ranks``; prompts also the other columns of their row.
+    """
+
+    trees: list[PromptTree]
+    dropped: int
+    truncated: int
+
+
+def to_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig, context_length: int) -> Tokenized:
+    """Tokenise rows; prompt and the longest response together have at most ``context_length`` tokens.
+
+    For prompts that are to be answered, pass the context length minus the room for the answer. Responses end with the
+    EOS token unless they were cut. Plain text becomes a response to the BOS token, or to its own first token where
+    there is no BOS. Raises PlauditError when the tokenizer has no EOS token, when every row is too long, or, with
+    ``overlong: error``, at the first row that is.
+    """
+    if tokenizer.eos_token_id is None:
+        raise PlauditError("the tokenizer has no EOS token; name one with eos_token")
+    trees = [*_text_trees(rows, tokenizer), *_prompted_trees(rows, tokenizer, config)]
+    trees.sort(key=lambda numbered: numbered[0])
+    kept: list[PromptTree] = []
+    dropped = truncated = 0
+    for _, tree in trees:
+        if not _is_overlong(tree, config, context_length):
+            kept.append(tree)
+        elif config.overlong == "truncate":
+            kept.append(_truncated(tree, tokenizer, config, context_length))
+            truncated += 1
+        elif config.overlong == "drop":
+            dropped += 1
+        else:
+            raise PlauditError(_overlong_message(tree, context_length))
+    if rows and not kept:
+        raise PlauditError(f"all {len(rows)} rows are too long; " + _overlong_message(trees[0][1], context_length))
+    return Tokenized(kept, dropped, truncated)
+
+
+def with_loss_on_all(tree: PromptTree) -> PromptTree:
+    """Move all but the first prompt token into the response, so that they are learned too; one response only."""
+    if len(tree.responses) != 1:
+        raise PlauditError("loss_on all needs exactly one response per prompt")
+    return replace(tree, prompt=tree.prompt[:1], responses=(tree.prompt[1:] + tree.responses[0],))
+
+
+# Text to tokens -------------------------------------------------------------------------------------------------------
+
+
+def _text_trees(rows: Sequence[Row], tokenizer: Any) -> list[tuple[int, PromptTree]]:
+    numbered = [(index, row) for index, row in enumerate(rows) if isinstance(row, TextRow)]
+    all_ids = _encode([row.text for _, row in numbered], tokenizer, special_tokens=True)
+    trees = []
+    for (index, row), ids in zip(numbered, all_ids, strict=True):
+        if tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
+            ids = [tokenizer.bos_token_id, *ids]
+        fields = {"origin": row.origin, "prompt_text": ""}
+        trees.append((index, PromptTree(tuple(ids[:1]), ((*ids[1:], tokenizer.eos_token_id),), fields)))
+    return trees
+
+
+def _prompted_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig) -> list[tuple[int, PromptTree]]:
+    numbered = [(index, row) for index, row in enumerate(rows) if not isinstance(row, TextRow)]
+    rendered = [render_prompt(row.prompt, tokenizer, config, row.origin) for _, row in numbered]
+    prompts = _encode_prompts(rendered, tokenizer)
+    pairs = [
+        (which, rendered[which].separator + response)
+        for which, (_, row) in enumerate(numbered)
+        for response in _responses(row)
+    ]
+    encoded = iter(_encode_responses(pairs, rendered, prompts, tokenizer))
+    trees = []
+    for which, (index, row) in enumerate(numbered):
+        responses = tuple((*next(encoded), tokenizer.eos_token_id) for _ in _responses(row))
+        text = rendered[which].text
+        if rendered[which].special_tokens:
+            text = tokenizer.decode(prompts[which], skip_special_tokens=True)
+        trees.append((index, PromptTree(tuple(prompts[which]), responses, _fields(row, text))))
+    return trees
+
+
+def _responses(row: ResponseRow | RankingRow | PromptRow) -> tuple[str, ...]:
+    if isinstance(row, RankingRow):
+        return row.responses
+    return (row.response,) if isinstance(row, ResponseRow) else ()
+
+
+def _fields(row: ResponseRow | RankingRow | PromptRow, prompt_text: str) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(row.fields) if isinstance(row, PromptRow) else {}
+    if isinstance(row, RankingRow):
+        fields["ranks"] = row.ranks
+    return {**fields, "origin": row.origin, "prompt_text": prompt_text}
+
+
+def _encode_prompts(rendered: Sequence[RenderedPrompt], tokenizer: Any) -> list[Ids]:
+    plain = iter(_encode([p.text for p in rendered if not p.special_tokens], tokenizer, special_tokens=True))
+    chat = iter(_encode([p.text for p in rendered if p.special_tokens], tokenizer, special_tokens=False))
+    return [next(chat) if prompt.special_tokens else next(plain) for prompt in rendered]
+
+
+def _encode_responses(
+    pairs: Sequence[tuple[int, str]], rendered: Sequence[RenderedPrompt], prompts: Sequence[Ids], tokenizer: Any
+) -> list[Ids]:
+    """Tokenise (number of the prompt, response text) so that the response continues its prompt.
+
+    Prompt and response are tokenised together and split after the prompt's tokens. Where a token spans the border, the
+    response is tokenised as it is after a line break: alone, some tokenizers would put a space in front of it.
+    """
+    texts = [(rendered[which].text + response, rendered[which].special_tokens) for which, response in pairs]
+    joint = _encode_prompts([RenderedPrompt(text, special, "") for text, special in texts], tokenizer)
+    continued = [
+        ids[len(prompts[which]) :] if ids[: len(prompts[which])] == prompts[which] else None
+        for ids, (which, _) in zip(joint, pairs, strict=True)
+    ]
+    spanning = [response for ids, (_, response) in zip(continued, pairs, strict=True) if ids is None]
+    alone = iter(_encode_after_line_break(spanning, tokenizer))
+    return [next(alone) if ids is None else ids for ids in continued]
+
+
+def _encode_after_line_break(texts: Sequence[str], tokenizer: Any) -> list[Ids]:
+    (line_break,) = _encode(["\n"], tokenizer, special_tokens=False)
+    after = _encode(["\n" + text for text in texts], tokenizer, special_tokens=False)
+    alone = _encode(texts, tokenizer, special_tokens=False)
+    length = len(line_break)
+    return [
+        ids[length:] if ids[:length] == line_break else fallback for ids, fallback in zip(after, alone, strict=True)
+    ]
+
+
+def _encode(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[Ids]:
+    """Tokenise texts in one batch, without the EOS token that some tokenizers add at the end."""
+    if not texts:
+        return []
+    # Some tokenizers warn about texts beyond the model's length; limits are applied, and counted, by the caller.
+    all_ids = tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
+    ends = 1 if special_tokens and _adds_eos(tokenizer) else 0
+    return [list(ids[: len(ids) - ends]) for ids in all_ids]
+
+
+def _adds_eos(tokenizer: Any) -> bool:
+    with_special = tokenizer("a", add_special_tokens=True)["input_ids"]
+    without = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return with_special[-1] == tokenizer.eos_token_id and with_special[-len(without) :] != without
+
+
+# Length ---------------------------------------------------------------------------------------------------------------
+
+
+def _is_overlong(tree: PromptTree, config: DataConfig, context_length: int) -> bool:
+    prompt, longest = len(tree.prompt), max(map(len, tree.responses), default=0)
+    return (
+        prompt + longest > context_length
+        or prompt > (config.max_prompt_tokens or context_length)
+        or longest > (config.max_response_tokens or context_length)
+    )
+
+
+def _truncated(tree: PromptTree, tokenizer: Any, config: DataConfig, context_length: int) -> PromptTree:
+    """Cut prompts from the left (a leading BOS token stays) and responses from the right.
+
+    The prompt may have ``max_prompt_tokens``, or what the longest response leaves of the context, but at least half.
+    """
+    longest = min(max(map(len, tree.responses), default=0), config.max_response_tokens or context_length)
+    room = max(context_length - longest, (context_length + 1) // 2)
+    limit = min(config.max_prompt_tokens or context_length, room)
+    prompt = tree.prompt
+    if len(prompt) > limit:
+        bos = prompt[:1] if prompt[0] == tokenizer.bos_token_id and limit > 1 else ()
+        prompt = bos + prompt[len(prompt) - limit + len(bos) :]
+    room = min(config.max_response_tokens or context_length, context_length - len(prompt))
+    responses = tuple(response[:room] for response in tree.responses)
+    fields = dict(tree.fields)
+    if prompt != tree.prompt:
+        fields["prompt_text"] = tokenizer.decode(prompt, skip_special_tokens=True)
+    return PromptTree(prompt, responses, fields)
+
+
+def _overlong_message(tree: PromptTree, context_length: int) -> str:
+    origin, longest = tree.fields["origin"], max(map(len, tree.responses), default=0)
+    return (
+        f"{origin.source} line {origin.line}: prompt of {len(tree.prompt)} tokens with response of {longest} exceeds "
+        f"max_prompt_tokens, max_response_tokens or the context's {context_length}; raise them, or set overlong to "
+        "drop or truncate"
+    )
