@@ -1,1 +1,1 @@
-"""Tables, figures and one self-contained HTML page about a run."""
+"""The report of a run: one self-contained HTML page, and the same comparison for the terminal."""

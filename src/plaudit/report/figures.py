@@ -1,0 +1,239 @@
+"""Figures as inline SVG: small multiples of curves, and the reward-against-KL picture.
+
+Text stays text, and colours become CSS variables, so that a figure follows the page's fonts and its light or dark
+colours. The same data give the same bytes.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from plaudit.report.markup import Html
+from plaudit.report.numbers import MINUS, significant
+from plaudit.report.panels import Level, Panel, step_name
+from plaudit.report.reading import Series, Stage
+from plaudit.report.reward_kl import Point, RewardKl
+
+COLOURS = {
+    "#1b1f23": "ink",
+    "#6b7078": "muted",
+    "#e3e1dc": "grid",
+    "#0b7a75": "first",
+    "#c4561c": "second",
+    "#5b5fc7": "third",
+}
+INK, MUTED, GRID, FIRST, SECOND, THIRD = COLOURS
+SERIES_COLOURS = (FIRST, SECOND, THIRD)
+POINTS_PER_INCH = 72
+PANEL_SIZE = (340, 190)
+PICTURE_SIZE = (440, 300)
+ROUND_STEPS = (1, 2, 2.5, 5, 10)
+MOST_POINTS = 400
+FEWEST_TO_SMOOTH = 20
+
+
+def moving_average(values: Sequence[float], window: int) -> list[float]:
+    """Centred mean over ``window`` values (an odd number), over fewer at both ends."""
+    half = window // 2
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    bounds = [(max(0, index - half), min(len(values), index + half + 1)) for index in range(len(values))]
+    return [(sums[end] - sums[start]) / (end - start) for start, end in bounds]
+
+
+def smoothing_window(count: int) -> int:
+    """The window of the thick line: a tenth of the points, odd; 1 where there are too few to smooth."""
+    return 2 * (count // 20) + 1 if count >= FEWEST_TO_SMOOTH else 1
+
+
+def thinned(series: Series) -> Series:
+    """At most ``MOST_POINTS`` points: neighbours are averaged, which a figure of this width would merge anyway."""
+    size = -(-len(series) // MOST_POINTS)
+    starts = range(0, len(series), size) if size > 1 else range(len(series))
+    groups = [slice(start, start + max(size, 1)) for start in starts]
+    steps = (series.steps[group] for group in groups)
+    values = (series.values[group] for group in groups)
+    return Series(tuple(part[len(part) // 2] for part in steps), tuple(sum(part) / len(part) for part in values))
+
+
+def curve_figure(stage: Stage, panel: Panel) -> Any:
+    """A panel as a matplotlib figure: the raw values thin, their moving average thick, the last average written."""
+    figure, axes = _figure(PANEL_SIZE, left=46, right=50, bottom=30, top=10)
+    ends, shown = [], []
+    for line, colour in zip(panel.lines, SERIES_COLOURS, strict=False):
+        series = thinned(stage.series(line.metric))
+        smooth = _draw_series(axes, series, colour, 1 if panel.exact else smoothing_window(len(series)))
+        ends.append((series.steps[-1], smooth[-1], colour))
+        shown += [*_middle(series.values), *smooth]
+    if panel.spread:
+        shown += _draw_band(axes, thinned(stage.series(panel.lines[0].metric)), thinned(stage.series(panel.spread)))
+    if panel.level:
+        shown.append(panel.level.value)
+        _draw_level(axes, panel.level, stage.series(panel.lines[0].metric))
+    _limit(axes, shown, panel.lowest)
+    _write_ends(axes, ends)
+    _ticks(axes, x_label=step_name(stage.name))
+    return figure
+
+
+def reward_kl_figure(picture: RewardKl) -> Any:
+    """The reward-against-KL picture as a matplotlib figure."""
+    figure, axes = _figure(PICTURE_SIZE, left=52, right=30, bottom=44, top=16)
+    if picture.trajectory:
+        window = smoothing_window(len(picture.trajectory))
+        x, y = (moving_average(values, window) for values in zip(*picture.trajectory, strict=True))
+        axes.scatter(*zip(*picture.trajectory, strict=True), s=5, color=FIRST, alpha=0.25, linewidths=0, gid="rounds")
+        axes.plot(x, y, color=FIRST, linewidth=2)
+    if picture.best_of_n:
+        _draw_best_of_n(axes, picture.best_of_n)
+    for point in picture.models:
+        axes.errorbar(point.x, point.y, yerr=1.96 * point.error, color=INK, marker="o", markersize=6, capsize=0)
+        _write_point(axes, point, INK, offset=(8, -13), weight="bold")
+    axes.margins(0.1, 0.12)
+    _ticks(axes, x_label="√KL to the reference (√nats per response)")
+    return figure
+
+
+def svg(figure: Any, identifier: str, label: str) -> Html:
+    """A figure as an inline SVG element.
+
+    Args:
+        identifier: prefix that makes the element's ids unique in the page.
+        label: what the figure shows, for those who do not see it.
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": identifier, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = text.replace("xlink:href", "href")
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{identifier}-", text)
+    for colour, name in COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    view_box = re.search(r'viewBox="[^"]*"', text)
+    opening = f'<svg {view_box.group() if view_box else ""} role="img" aria-label="{_attribute(label)}">'
+    return Html(re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip())
+
+
+def curve_label(stage: Stage, panel: Panel) -> str:
+    """A panel in words: where each of its lines starts and ends."""
+    parts = []
+    for line in panel.lines:
+        series = stage.series(line.metric)
+        change = f"from {significant(series.values[0])} to {significant(series.values[-1])}"
+        parts.append(f"{line.label} {change}".strip())
+    return f"{panel.title} by {step_name(stage.name)}: {'; '.join(parts)}."
+
+
+def _attribute(text: str) -> str:
+    from html import escape
+
+    return escape(text)
+
+
+def _figure(size: tuple[int, int], left: int, right: int, bottom: int, top: int) -> tuple[Any, Any]:
+    """A figure with margins in points."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    width, height = size
+    figure = Figure(figsize=(width / POINTS_PER_INCH, height / POINTS_PER_INCH))
+    FigureCanvasSVG(figure)
+    box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+    axes = figure.add_axes(box)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(MUTED)
+    return figure, axes
+
+
+def _ticks(axes: Any, x_label: str) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS, integer=axes.get_xlim()[1] > 5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5g}".replace("-", MINUS)))
+    axes.tick_params(colors=MUTED, labelsize=10.5, length=0, pad=5)
+    axes.set_xlabel(x_label, color=MUTED, fontsize=10.5, loc="right", labelpad=1)
+
+
+def _draw_series(axes: Any, series: Series, colour: str, window: int) -> list[float]:
+    smooth = moving_average(series.values, window)
+    if window > 1:
+        axes.plot(series.steps, series.values, color=colour, linewidth=0.8, alpha=0.35)
+    marker = "" if len(series) >= FEWEST_TO_SMOOTH else "o"
+    axes.plot(series.steps, smooth, color=colour, linewidth=2, marker=marker, markersize=3.5, solid_capstyle="round")
+    return smooth
+
+
+def _draw_band(axes: Any, mean: Series, spread: Series) -> list[float]:
+    deviations = dict(zip(spread.steps, spread.values, strict=True))
+    points = [(step, value, deviations[step]) for step, value in zip(*_columns(mean), strict=True) if step in deviations]
+    steps = [step for step, _, _ in points]
+    window = smoothing_window(len(points))
+    low = moving_average([value - deviation for _, value, deviation in points], window)
+    high = moving_average([value + deviation for _, value, deviation in points], window)
+    axes.fill_between(steps, low, high, color=FIRST, alpha=0.13, linewidth=0)
+    return [*low, *high]
+
+
+def _columns(series: Series) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    return series.steps, series.values
+
+
+def _draw_level(axes: Any, level: Level, series: Series) -> None:
+    """A dashed line, named at the end from which the curve is further away."""
+    axes.axhline(level.value, color=MUTED, linewidth=1, dashes=(3, 3))
+    at_start = abs(series.values[0] - level.value) > abs(series.values[-1] - level.value)
+    side = {"ha": "left", "xytext": (2, 3)} if at_start else {"ha": "right", "xytext": (-2, 3)}
+    place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    axes.annotate(level.label, (0 if at_start else 1, level.value), color=MUTED, fontsize=10, **place, **side)
+
+
+def _draw_best_of_n(axes: Any, points: Sequence[Point]) -> None:
+    x, y = [point.x for point in points], [point.y for point in points]
+    axes.plot(x, y, color=SECOND, linewidth=1.2, dashes=(3, 2), marker="o", markersize=4, gid="best-of-n")
+    # The best of one is the model itself, which has its own label.
+    for point in points:
+        if point.x > 0:
+            _write_point(axes, point, SECOND, offset=(-5, 6))
+
+
+def _write_point(axes: Any, point: Point, colour: str, offset: tuple[int, int], weight: str = "normal") -> None:
+    style = {"color": colour, "fontsize": 10.5, "fontweight": weight, "ha": "left" if offset[0] > 0 else "right"}
+    # Names are shown as they are: a dollar sign starts no formula.
+    axes.annotate(point.label, (point.x, point.y), offset, textcoords="offset points", parse_math=False, **style)
+
+
+def _write_ends(axes: Any, ends: Sequence[tuple[int, float, str]]) -> None:
+    """The last values, right of their lines and far enough apart to be read."""
+    low, high = axes.get_ylim()
+    gap, previous = 0.1 * (high - low), float("-inf")
+    for step, value, colour in sorted(ends, key=lambda end: end[1]):
+        height = max(value, previous + gap)
+        style = {"color": colour, "fontsize": 11, "fontweight": "bold", "va": "center", "annotation_clip": False}
+        axes.annotate(significant(value), (step, height), (6, 0), textcoords="offset points", **style)
+        previous = height
+
+
+def _middle(values: Sequence[float]) -> list[float]:
+    """Values without the outermost percent on either side, so that one spike does not flatten a curve."""
+    cut = len(values) // 100
+    ordered = sorted(values)
+    return ordered[cut : len(ordered) - cut]
+
+
+def _limit(axes: Any, shown: Sequence[float], lowest: float | None) -> None:
+    low, high = min(shown), max(shown)
+    if lowest is not None and high > lowest:
+        low = max(low, lowest)
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)

@@ -1,0 +1,109 @@
+"""Which curves a stage shows, in which order and in which units. A panel without data is left out."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from plaudit.report.reading import Stage, is_number
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric in a panel. ``label`` tells it from the others; empty where it is alone."""
+
+    metric: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line for comparison."""
+
+    value: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small figure: metrics of the same unit over the steps.
+
+    ``spread`` is a metric drawn as a band around the first line. ``exact`` values were set, not measured: they are not
+    smoothed. The axis does not go below ``lowest``.
+    """
+
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+    level: Level | None = None
+    spread: str | None = None
+    exact: bool = False
+    lowest: float | None = None
+
+
+def panels(stage: Stage, config: Mapping[str, Any]) -> list[Panel]:
+    """The panels of a stage for which it has data. ``config`` is the run's whole configuration."""
+    makers = {"rl": _reinforcement, "reward": _reward_model, "sft": _supervised, "pretrain": _supervised}
+    planned = makers[stage.name](stage, config.get(stage.name) or {}) if stage.name in makers else iter(())
+    return [shown for panel in planned if (shown := _with_data(panel, stage)).lines]
+
+
+def step_name(stage: str) -> str:
+    """What a stage counts."""
+    return "iteration" if stage == "rl" else "step"
+
+
+def _with_data(panel: Panel, stage: Stage) -> Panel:
+    lines = tuple(line for line in panel.lines if len(stage.series(line.metric)))
+    spread = panel.spread if panel.spread and len(stage.series(panel.spread)) else None
+    return replace(panel, lines=lines, spread=spread)
+
+
+def _reinforcement(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+    sources = [name for name in stage.metric_names("reward") if name not in ("mean", "std")]
+    held_out = stage.metric_names("held_out")
+    for source in [*sources, *(name for name in held_out if name not in sources)]:
+        lines = (Line(f"reward/{source}", "training prompts"), Line(f"held_out/{source}", "held out"))
+        yield Panel(f"Reward: {source}", "score", lines)
+    yield Panel("Composed reward", "mean, ± one standard deviation", (Line("reward/mean"),), spread="reward/std")
+    yield Panel("KL to the reference", "nats per response", (Line("kl"),), _kl_level(config.get("kl") or {}))
+    yield Panel("KL coefficient", "reward per nat", (Line("kl_coefficient"),), exact=True)
+    yield Panel("Entropy", "nats per token", (Line("entropy"),))
+    yield Panel("Policy loss", "", (Line("policy_loss"),))
+    yield Panel("Value loss", "", (Line("value_loss"),))
+    yield Panel("Explained variance", "of the returns, by the value model", (Line("explained_variance"),), lowest=-1)
+    yield Panel("Response length", "tokens", (Line("response_length"),))
+    yield Panel("Ended responses", "share", (Line("ended_share"),))
+    yield Panel("Clipped", "share of tokens", (Line("clip_share", "policy"), Line("value_clip_share", "value")))
+    yield Panel("Policy change per round", "approximate KL, nats per token", (Line("approximate_kl"),))
+    yield Panel("Largest policy ratio", "", (Line("ratio/max"),))
+    yield from _optimizer()
+
+
+def _kl_level(config: Mapping[str, Any]) -> Level | None:
+    target = config.get("target")
+    return Level(target, "target") if is_number(target) else None
+
+
+def _reward_model(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+    yield Panel("Accuracy", "share of pairs ordered as the annotators did", _both("accuracy"), Level(0.5, "chance"))
+    yield Panel("Loss", "nats per comparison", _both("loss"))
+    yield Panel("Margin", "score of the better minus the worse", _both("margin"))
+    calibration = (Line("held_out/calibration_error"),)
+    yield Panel("Calibration error", "stated minus true probability, held out", calibration)
+    yield from _optimizer()
+
+
+def _supervised(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+    yield Panel("Loss", "nats per token", _both("loss"))
+    yield Panel("Perplexity", "held out, per token", (Line("held_out/perplexity"),))
+    yield Panel("Token accuracy", "held out, share", (Line("held_out/accuracy"),))
+    yield from _optimizer()
+
+
+def _both(metric: str) -> tuple[Line, ...]:
+    return Line(metric, "training"), Line(f"held_out/{metric}", "held out")
+
+
+def _optimizer() -> Iterator[Panel]:
+    yield Panel("Gradient norm", "before clipping", (Line("gradient_norm"),))
+    yield Panel("Learning rate", "", (Line("learning_rate"),), exact=True)

@@ -1,0 +1,139 @@
+"""Read a run folder into plain data. Every file may be absent: a report shows what is there."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plaudit.config.schema import STAGES
+from plaudit.errors import PlauditError
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric over the steps at which it was measured; finite values only."""
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage has left behind."""
+
+    name: str
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def series(self, metric: str) -> Series:
+        """The values of a metric, without the steps that do not carry it."""
+        points = [(row["step"], row[metric]) for row in self.metrics if is_number(row.get(metric))]
+        return Series(tuple(step for step, _ in points), tuple(float(value) for _, value in points))
+
+    def metric_names(self, prefix: str) -> list[str]:
+        """Metrics of the form ``prefix/NAME``, as NAME, in the order in which they first appear."""
+        names = (key.removeprefix(f"{prefix}/") for row in self.metrics for key in row if key.startswith(f"{prefix}/"))
+        return list(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder."""
+
+    name: str
+    metadata: Mapping[str, Any]
+    config: Mapping[str, Any]
+    config_text: str
+    stages: Mapping[str, Stage]
+    summary: Mapping[str, Any]
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name; an empty one if the run does not have it."""
+        return self.stages.get(name, Stage(name))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether text and annotators were made by code."""
+        return bool(self.summary.get("simulated", "world" in self.stages))
+
+    @property
+    def trained_on(self) -> list[str]:
+        """The reward sources that reinforcement learning maximised; the others are independent judges."""
+        return [name for name in self.stage("rl").metric_names("reward") if name not in ("mean", "std")]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value read from JSON can be shown and drawn as a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        PlauditError: the folder is missing, or one of its files is not what it should be.
+    """
+    if not folder.is_dir():
+        raise PlauditError(f"{folder}: no such run folder; give the folder that `plaudit run` has written")
+    metadata = _read_object(folder / "metadata.json")
+    config_path = folder / "config.yaml"
+    config_text = config_path.read_text(encoding="utf-8") if config_path.exists() else ""
+    config = _parse_config(config_path, config_text)
+    stages = {name: _read_stage(folder / name) for name in STAGES if (folder / name).is_dir() and name != "report"}
+    summary = _read_object(folder / "evaluate" / "summary.json")
+    name = str(metadata.get("name") or config.get("name") or folder.resolve().name)
+    return Run(name, metadata, config, config_text, stages, summary)
+
+
+def _read_stage(folder: Path) -> Stage:
+    metrics: dict[int, dict[str, Any]] = {}
+    for row in _read_lines(folder / "metrics.jsonl"):
+        # A step may have several lines: measurements of their own, or a repetition after an interruption.
+        metrics[row["step"]] = metrics.get(row["step"], {}) | row
+    ordered = [metrics[step] for step in sorted(metrics)]
+    return Stage(folder.name, ordered, _read_lines(folder / "samples.jsonl"), _read_object(folder / "result.json"))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    return _parse_object(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    # What follows the last line end is empty, or the half line of a run that was killed while writing it.
+    rows = [(f"{path}, line {number}", line) for number, line in enumerate(lines[:-1], start=1) if line.strip()]
+    parsed = [(place, _parse_object(line, place)) for place, line in rows]
+    for place, row in parsed:
+        if not isinstance(row.get("step"), int):
+            raise PlauditError(f"{place}: a line needs a whole number `step`; remove the line")
+    return [row for _, row in parsed]
+
+
+def _parse_object(text: str, place: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PlauditError(f"{place}: not valid JSON ({error.msg}); restore or remove it") from error
+    if not isinstance(value, dict):
+        raise PlauditError(f"{place}: expected a JSON object; restore or remove it")
+    return value
+
+
+def _parse_config(path: Path, text: str) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise PlauditError(f"{path}: not valid YAML; restore it from the recipe") from error
+    if not isinstance(value, dict):
+        raise PlauditError(f"{path}: expected keys and values; restore it from the recipe")
+    return value

@@ -1,0 +1,63 @@
+"""The reward-against-KL picture as points: what a policy has gained for the distance it has gone.
+
+Gains grow about linearly in the square root of the KL divergence (Bai et al. 2022; Gao et al. 2023), so that root is
+the x-coordinate. Best-of-N is at the bound of its KL, log N - (N - 1) / N (Stiennon et al. 2020, appendix G).
+"""
+
+import math
+from dataclasses import dataclass
+
+from plaudit.report.reading import Run, is_number
+
+
+@dataclass(frozen=True)
+class Point:
+    """``x`` is the root of the KL per response, in nats; ``y`` the mean score; ``error`` the standard error of ``y``."""
+
+    label: str
+    x: float
+    y: float
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class RewardKl:
+    """The picture for one reward source."""
+
+    source: str
+    trajectory: tuple[tuple[float, float], ...]
+    models: tuple[Point, ...]
+    best_of_n: tuple[Point, ...]
+
+
+def reward_kl(run: Run) -> list[RewardKl]:
+    """One picture for each reward source that has a KL to be seen against."""
+    sources = dict.fromkeys([*run.summary.get("reward_sources", []), *run.trained_on])
+    pictures = [RewardKl(name, _trajectory(run, name), _models(run, name), _best_of_n(run, name)) for name in sources]
+    return [picture for picture in pictures if picture.trajectory or len(picture.models) > 1]
+
+
+def _root(kl: float) -> float:
+    # The sampled estimate of a KL near zero may fall below it.
+    return math.sqrt(max(kl, 0.0))
+
+
+def _trajectory(run: Run, source: str) -> tuple[tuple[float, float], ...]:
+    rows = run.stage("rl").metrics
+    pairs = [(row.get("kl"), row.get(f"reward/{source}")) for row in rows]
+    return tuple((_root(kl), reward) for kl, reward in pairs if is_number(kl) and is_number(reward))
+
+
+def _models(run: Run, source: str) -> tuple[Point, ...]:
+    points = []
+    for name, model in run.summary.get("models", {}).items():
+        score = model.get("scores", {}).get(source, {})
+        kl = model.get("kl", {}).get("mean")
+        if is_number(score.get("mean")) and is_number(kl):
+            points.append(Point(name, _root(kl), score["mean"], score.get("standard_error") or 0.0))
+    return tuple(points)
+
+
+def _best_of_n(run: Run, source: str) -> tuple[Point, ...]:
+    entries = [entry for entry in run.summary.get("best_of_n") or [] if source in entry["scores"]]
+    return tuple(Point(f"N = {entry['n']}", _root(entry["kl_bound"]), entry["scores"][source]) for entry in entries)

@@ -1,0 +1,63 @@
+"""The comparison and the samples for the terminal, at the end of a run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from plaudit.report.numbers import fixed
+from plaudit.report.reading import is_number
+from plaudit.report.tables import Cell, comparison, model_names
+
+SIMULATED = "Text and annotators of this run are simulated."
+
+
+def comparison_table(summary: Mapping[str, Any]) -> Table:
+    """Every measure of every model, one column per model, the best value of a row in bold green with a mark.
+
+    Args:
+        summary: the content of ``evaluate/summary.json``.
+    """
+    table = Table(title="Models on held-out prompts", caption=SIMULATED if summary.get("simulated") else None)
+    table.add_column("measure")
+    table.add_column("", style="dim")
+    for name in model_names(summary):
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    for measure in comparison(summary):
+        table.add_row(Text(measure.name), Text(measure.explanation), *map(_cell, measure.cells))
+    return table
+
+
+def _cell(cell: Cell) -> Text:
+    if not cell.text:
+        return Text("–", style="dim")
+    text = Text(f"● {cell.text}", style="bold green") if cell.best else Text(cell.text)
+    return text.append(f" {cell.detail}", style="not bold dim") if cell.detail else text
+
+
+def print_samples(summary: Mapping[str, Any], count: int, console: Console | None = None) -> None:
+    """Print prompts with every model's response side by side.
+
+    Args:
+        summary: the content of ``evaluate/summary.json``.
+        count: how many prompts.
+        console: where to print; default: standard output.
+    """
+    console = console or Console()
+    if summary.get("simulated"):
+        console.print(Text(SIMULATED, style="dim"))
+    for sample in (summary.get("samples") or [])[:count]:
+        responses = sample["responses"]
+        width = max(24, (console.width - 2) // max(len(responses), 1) - 1)
+        panels = [_response(name, response, width) for name, response in responses.items()]
+        console.print(Text(sample["prompt"].strip(), style="bold"), Columns(panels, padding=(0, 1)), "", sep="\n")
+
+
+def _response(name: str, response: Mapping[str, Any], width: int) -> Panel:
+    scores = [f"{source} {fixed(score, 2)}" for source, score in response.get("scores", {}).items() if is_number(score)]
+    content = Group(Text(response["text"].strip()), Text("  ".join(scores), style="cyan"))
+    return Panel(content, title=Text(name, style="bold"), width=width, title_align="left")
