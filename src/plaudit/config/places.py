@@ -59,13 +59,25 @@ def field_type(field: FieldInfo) -> Any:
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
-def sections_below(section: type[Section], place: Place = ()) -> Iterator[tuple[Place, type[Section]]]:
-    """Yield every section inside ``section`` with its place, depth first, in the schema's order."""
+def sections_in(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]:
+    """Yield the sections right inside a section with their places: entries of lists stand at N, of mappings at NAME."""
     for key, field in section.model_fields.items():
-        inner = section_in(field.annotation)
+        annotation: Any = field_type(field)
+        place: Place = (key,)
+        for container, entry in ((list, "N"), (dict, "NAME")):
+            if any(get_origin(choice) is container for choice in alternatives(annotation)):
+                annotation, place = _step(annotation, entry), (key, entry)
+        inner = section_in(annotation)
         if inner is not None:
-            yield (*place, key), inner
-            yield from sections_below(inner, (*place, key))
+            yield place, inner
+
+
+def sections_below(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]:
+    """Yield every section inside a section, however deep, with its place."""
+    for place, inner in sections_in(section):
+        yield place, inner
+        for deeper_place, deeper in sections_below(inner):
+            yield place + deeper_place, deeper
 
 
 def suggestion(place: Sequence[str | int]) -> str:

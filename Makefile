@@ -1,0 +1,49 @@
+# make quickstart   set up, then train and show the embedded task
+# make test         set up, then lint, types and all tests
+# make format       lint fixes and formatting
+# make docs         write docs/configuration.md from the schema
+#
+# The set-up lives in .venv and is repeated only when pyproject.toml or constraints.txt changes.
+# Another Python: make quickstart PYTHON=python3.12. Options for pip: its own PIP_... variables.
+
+PYTHON ?= python3
+TEST_WORKERS ?= 2
+
+bin := .venv/bin
+pip := $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+requirements := pyproject.toml constraints.txt
+
+.PHONY: quickstart test format docs
+
+quickstart: .venv/installed
+	$(bin)/plaudit run quickstart
+
+# One torch thread a worker: the tests' models are too small to share out.
+test: .venv/installed-for-tests
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	OMP_NUM_THREADS=1 $(bin)/pytest -n $(TEST_WORKERS)
+
+format: .venv/installed-for-tests
+	$(bin)/ruff check --fix
+	$(bin)/ruff format
+
+docs: .venv/installed-for-tests
+	$(bin)/python -m plaudit.config.reference
+
+$(bin)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'Plaudit needs Python 3.11 or newer as $(PYTHON). Name another: make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# torch first: the newest that an unpinned dependency allows would bring gigabytes of CUDA packages.
+.venv/installed: $(requirements) | $(bin)/python
+	$(pip) torch
+	$(pip) --editable .
+	touch $@
+
+.venv/installed-for-tests: $(requirements) | $(bin)/python
+	$(pip) torch
+	$(pip) --editable '.[test,stories,tensorboard]'
+	touch $@ .venv/installed

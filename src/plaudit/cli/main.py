@@ -1,0 +1,68 @@
+"""The ``plaudit`` command: its sub-commands, and how errors reach the user.
+
+Modules of this folder import nothing heavy at their top, so that ``plaudit --help`` is quick.
+"""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from plaudit.cli import chat, data, stages
+from plaudit.cli.console import print_error, quiet_libraries
+from plaudit.cli.recipes import recipes
+from plaudit.errors import PlauditError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+# Click's error for bad arguments; typer keeps its own copy of click in some versions.
+_UsageError: Any = typer.BadParameter.__base__
+
+app = typer.Typer(
+    name="plaudit",
+    help="Train a language model from feedback: fine-tuning, reward models, reinforcement learning, evaluation, chat.",
+    epilog="Example: plaudit run quickstart",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+stages.add_to(app)
+app.command(epilog="Example: plaudit recipes stories > mine.yaml")(recipes)
+app.command()(chat.chat)
+app.add_typer(data.app, name="data")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"plaudit {version('plaudit')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _plaudit(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("-v", "--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line. Bad input ends with one line for each problem and exit code 2, never with a traceback."""
+    quiet_libraries()
+    try:
+        sys.exit(app(standalone_mode=False))
+    except PlauditError as error:
+        print_error(str(error))
+        sys.exit(USER_ERROR)
+    except _UsageError as error:
+        print_error(f"{error.format_message().rstrip('.')}; see {error.ctx.command_path} --help")
+        sys.exit(USER_ERROR)
+    except (KeyboardInterrupt, typer.Abort):
+        print_error("interrupted")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,89 @@
+"""The configuration reference, written from the schema: ``python -m plaudit.config.reference [FILE]``."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from plaudit.config.places import dotted, field_type, sections_below, sections_in
+from plaudit.config.schema import Recipe, Section
+from plaudit.config.words import in_words
+
+PAGE = Path("docs/configuration.md")
+NOT_SET = "-"
+
+_START = """# Configuration
+
+A recipe is a YAML file. `plaudit recipes` lists those that come with the package; `plaudit recipes NAME` prints one.
+A key that is not given has the default below. An unknown key, a wrong type and a key given twice are errors.
+
+Any value can be replaced on the command line, by its dotted place; list entries count from 0:
+
+    plaudit run stories seed=1 rl.kl.coefficient=0.1 rl.rewards.0.weight=2 'evaluate.best_of=[1, 4]'
+
+The values are YAML. `null` switches off what may be null, and takes a whole stage away.
+
+Wherever a file or a model is named, `stage:NAME` means the model that an earlier stage of the same run has made, and
+`stage:NAME/FILE` a file in its folder. A plain string may stand for a model or a source: it is its `path`.
+
+This page is written from `src/plaudit/config/schema.py` by `make docs`.
+"""
+
+
+def reference() -> str:
+    """Return the page: a table for each section of the schema, in the order in which a recipe has them."""
+    order: dict[type[Section], None] = {Recipe: None} | {section: None for _, section in sections_below(Recipe)}
+    return "\n".join([_START, *(_section(section, order) for section in order)])
+
+
+def _section(section: type[Section], all_sections: Iterable[type[Section]]) -> str:
+    uses = [
+        f"`{dotted(place)}` of {_link(parent)}"
+        for parent in all_sections
+        for place, inner in sections_in(parent)
+        if inner is section
+    ]
+    lines = [
+        f"## {_title(section)}",
+        "",
+        (section.__doc__ or "").replace("``", "`").strip(),
+        "",
+        *([f"Used as {', '.join(uses)}.", ""] if uses else []),
+        "| key | value | default | meaning |",
+        "|---|---|---|---|",
+        *(_row(key, field) for key, field in section.model_fields.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _title(section: type[Section]) -> str:
+    return section.__name__.removesuffix("Config")
+
+
+def _link(section: type[Section]) -> str:
+    return f"[{_title(section)}](#{_title(section).lower()})"
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    value, default = in_words(field_type(field), _link), _default(field)
+    if default == NOT_SET:
+        value = value.removesuffix(" or null")
+    return f"| `{key}` | {value} | {default} | {field.description} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    default: Any = field.get_default(call_default_factory=True, validated_data={})
+    if default in (None, [], {}, ""):
+        return NOT_SET
+    if isinstance(default, Section):
+        return "its defaults"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1] if len(sys.argv) > 1 else PAGE).write_text(reference(), encoding="utf-8")
