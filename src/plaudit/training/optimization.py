@@ -1,0 +1,79 @@
+"""The optimizer, its learning-rate schedule, and the norm of the gradients."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from plaudit.config.schema import OptimizerConfig
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters with their names, and the peak learning rate they share."""
+
+    named_parameters: Sequence[tuple[str, torch.nn.Parameter]]
+    learning_rate: float
+
+
+def build_optimizer(groups: Sequence[ParameterGroup], config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov & Hutter 2019) over the parameters that require gradients.
+
+    Only matrices (two dimensions or more, embeddings included) decay: biases and the scales of norms have no direction
+    that decay would keep small. Every torch group remembers its peak learning rate as ``initial_lr``.
+    """
+    torch_groups = []
+    for group in groups:
+        trained = [parameter for _, parameter in group.named_parameters if parameter.requires_grad]
+        matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+        others = [parameter for parameter in trained if parameter.ndim < 2]
+        for parameters, decay in ((matrices, config.weight_decay), (others, 0.0)):
+            if parameters:
+                peak = {"lr": group.learning_rate, "initial_lr": group.learning_rate}
+                torch_groups.append({"params": parameters, "weight_decay": decay, **peak})
+    return torch.optim.AdamW(torch_groups, betas=(config.beta1, config.beta2), eps=config.epsilon)
+
+
+def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -> float:
+    """Return the share of the peak learning rate at ``step``, which counts from 0.
+
+    With W = round(warmup_share · total_steps), the factor is (step + 1) / (W + 1) before step W, and 1 at step W. From
+    there to the last step, total_steps - 1, it falls to ``final_share`` in a line or half a cosine, or stays at 1.
+    """
+    warmup_steps = round(config.warmup_share * total_steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    if config.schedule == "constant":
+        return 1.0
+    progress = min((step - warmup_steps) / max(total_steps - 1 - warmup_steps, 1), 1.0)
+    remaining = 1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return config.final_share + (1 - config.final_share) * remaining
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set the learning rate of each group to ``factor`` times its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["initial_lr"]
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Return the 2-norm of all gradients together, a float32 tensor of no dimensions; 0 if there are none."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+
+
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
+    """Scale the gradients so that their norm is at most ``max_norm``, and return the norm they had.
+
+    With None nothing is changed. Where the norm is not finite, the gradients become so too: look at it before stepping.
+    """
+    parameters = list(parameters)
+    norm = gradient_norm(parameters)
+    if max_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm

@@ -1,0 +1,82 @@
+"""Progress of a stage on the terminal: stage, steps, time left, and the number that matters."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class StageProgress:
+    """A bar on a terminal; elsewhere a line every ten seconds, and one for the last step. A context manager."""
+
+    def __init__(
+        self,
+        stage: str,
+        total: int,
+        done: int = 0,
+        enabled: bool = True,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Set up the display.
+
+        Args:
+            stage: name of the stage.
+            total: steps of the whole stage.
+            done: steps that were done before a stage was continued; they say nothing about the time left.
+            enabled: false for all processes but the main one, which show nothing.
+            console: where to write; default: standard output.
+            clock: seconds, for tests.
+        """
+        self._stage, self._total, self._done, self._clock = stage, total, label, done, clock
+        self._console = console or Console()
+        self._enabled = enabled
+        self._bar = _bar(self._console) if enabled and self._console.is_terminal else None
+        self._task: TaskID | None = None
+        self._due_line = ""
+
+    def __enter__(self) -> "StageProgress":
+        self._started = self._last_line = self._clock()
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._stage, total=self._total, completed=self._done, number="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._due_line:
+            self._print_line()
+
+    def update(self, step: int, label: str, value: float) -> None:
+        """Show that ``step`` steps are done, and the number that matters, such as ``("loss", 2.31)``."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step, number=f"{label} {value:.4g}")
+        elif self._enabled:
+            self._due_line = f"{self._stage} {step}/{self._total}, {label} {value:.4g}, {self._time_left(step)} left"
+            if self._clock() - self._last_line >= SECONDS_BETWEEN_LINES:
+                self._print_line()
+
+    def _print_line(self) -> None:
+        self._console.print(self._due_line, highlight=False, markup=False, soft_wrap=True)
+        self._due_line, self._last_line = "", self._clock()
+
+    def _time_left(self, step: int) -> timedelta:
+        seconds_per_step = (self._clock() - self._started) / max(step - self._done, 1)
+        return timedelta(seconds=round(seconds_per_step * (self._total - step)))
+
+
+def _bar(console: Console) -> RichProgress:
+    return RichProgress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[number]}"),
+        console=console,
+    )
