@@ -9,7 +9,8 @@ from plaudit.algorithms.log_probabilities import tempered
 def entropy(logits: Tensor, temperature: float) -> Tensor:
     """Return ``H = -sum_v p_v log p_v`` in nats, with ``p = softmax(logits / temperature)``.
 
-    [tokens, vocabulary] -> [tokens]. Tokens that a logit of minus infinity forbids contribute zero. Source: Shannon 1948.
+    [tokens, vocabulary] -> [tokens]. Tokens that a logit of minus infinity forbids contribute zero. Source: Shannon
+    1948.
     """
     log_probs = torch.log_softmax(tempered(logits, temperature), dim=-1)
     probabilities = log_probs.exp()

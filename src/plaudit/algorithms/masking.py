@@ -1,7 +1,7 @@
 """Sums, means, variances and whitening over the real tokens of padded tensors.
 
-Everywhere in this room ``mask`` is a bool tensor that is true at real tokens. Whatever stands at the other positions, be
-it NaN, changes neither a result nor a gradient. Numbers narrower than float32 are widened before anything is added up.
+Everywhere in this room ``mask`` is a bool tensor that is true at real tokens. Whatever stands at the other positions,
+be it NaN, changes neither a result nor a gradient. Numbers narrower than float32 are widened before they are added up.
 """
 
 import torch
@@ -39,8 +39,9 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the population variance ``sum_i m_i (x_i - mean)^2 / sum_i m_i`` as a scalar; zero when nothing is real."""
-    return masked_mean((widened(values) - masked_mean(values, mask)).square(), mask)
+    """Return the population variance ``sum_i m_i (x_i - mean)^2 / sum_i m_i``, a scalar; zero when nothing is real."""
+    real = zero_masked(values, mask)
+    return masked_mean((real - masked_mean(real, mask)).square(), mask)
 
 
 def moments(values: Tensor, mask: Tensor) -> Tensor:
@@ -54,9 +55,9 @@ def moments(values: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([mask.sum().to(exact), real.sum(), real.square().sum()])
 
 
-def mean_and_variance(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``S1/n`` and the population variance ``S2/n - (S1/n)^2`` of ``moments`` ``[n, S1, S2]``, both scalars."""
-    count, total, squares = moments.unbind()
+def mean_and_variance(totals: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean ``S1/n`` and the population variance ``S2/n - (S1/n)^2`` of ``moments`` ``[n, S1, S2]``."""
+    count, total, squares = totals.unbind()
     count = count.clamp(min=1)
     mean = total / count
     return mean, (squares / count - mean.square()).clamp(min=0)
@@ -80,7 +81,8 @@ def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
     Mean and population variance are those of this tensor; with several processes use ``moments`` and ``whiten_with``.
     Source: Ziegler et al. 2019, whose code whitens advantages with the mean shifted and rewards without.
     """
-    whitened = whiten_with(values, masked_mean(values, mask), masked_variance(values, mask), shift_mean)
+    real = zero_masked(values, mask)
+    whitened = whiten_with(real, masked_mean(real, mask), masked_variance(real, mask), shift_mean)
     return zero_masked(whitened, mask)
 
 

@@ -47,12 +47,12 @@ def clipped_policy_loss(
     ratio = log_ratio.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
-    change = log_ratio.detach()
+    change, real_ratio = log_ratio.detach(), ratio.detach()[mask]
     return PolicyLoss(
         loss=masked_sum(torch.maximum(unclipped, clipped), mask),
         clipped=(clipped > unclipped).sum(),
         approximate_kl=k3(-change, torch.zeros_like(change)).sum(),
-        ratio_max=zero_masked(ratio.detach(), mask).flatten().amax() if ratio.numel() else ratio.detach().sum(),
+        ratio_max=torch.cat([real_ratio.new_zeros(1), real_ratio]).amax(),
     )
 
 
@@ -61,7 +61,7 @@ def clipped_value_loss(
 ) -> ValueLoss:
     """Return the sum over real tokens of ``max((V - R)^2, (V_clipped - R)^2) / 2``.
 
-    ``V_clipped = V_old + clip(V - V_old, -clip, clip)``; without a clip, ``(V - R)^2 / 2``. All tensors are
+    ``V_clipped = clip(V, V_old - clip, V_old + clip)``; without a clip, ``(V - R)^2 / 2``. All tensors are
     [responses, time]. Source: Schulman et al. 2017 (code), Ziegler et al. 2019 (code).
     """
     values, returns = zero_masked(values, mask), zero_masked(returns, mask)
@@ -69,5 +69,5 @@ def clipped_value_loss(
     if clip is None:
         return ValueLoss(loss=unclipped.sum() / 2, clipped=torch.zeros_like(mask.sum()))
     old_values = zero_masked(old_values, mask)
-    clipped = (old_values + (values - old_values).clamp(-clip, clip) - returns).square()
+    clipped = (values.clamp(old_values - clip, old_values + clip) - returns).square()
     return ValueLoss(loss=torch.maximum(unclipped, clipped).sum() / 2, clipped=(clipped > unclipped).sum())

@@ -23,10 +23,12 @@ class PreferenceLoss:
 
 
 def pairwise_ranking_loss(scores: Tensor, prompts: Tensor, ranks: Tensor, margin: float) -> PreferenceLoss:
-    """Return the sum over prompts of the mean, over a prompt's pairs, of ``-log sigmoid(s_b - s_w - margin (k_w - k_b))``.
+    """Return the sum over prompts of the mean over a prompt's pairs of::
 
-    b and w are the better and the worse response of a pair, k their ranks; ties make no pair, and a prompt without pairs
-    is not counted. Source: Ouyang et al. 2022 (InstructGPT), equation 1; the margin: Touvron et al. 2023, equation 2.
+        -log sigmoid(s_b - s_w - margin (k_w - k_b))
+
+    b and w are the better and the worse response of a pair, k their ranks; ties make no pair, and a prompt without
+    pairs is not counted. Source: Ouyang et al. 2022 (InstructGPT), equation 1; margin: Touvron et al. 2023, equation 2.
     """
     pairs = ranked_pairs(prompts, ranks)
     rank_gaps = (ranks[pairs.worse] - ranks[pairs.better]).to(widened(scores))
@@ -38,12 +40,11 @@ def pairwise_ranking_loss(scores: Tensor, prompts: Tensor, ranks: Tensor, margin
 def best_of_k_loss(scores: Tensor, prompts: Tensor, ranks: Tensor) -> PreferenceLoss:
     """Return the sum over prompts of ``-mean_b log softmax(s)_b``, the softmax being over a prompt's K responses.
 
-    b runs over the responses of the best rank: ties for the best share the target. A prompt whose responses all have the
-    same rank is not counted. Source: Ziegler et al. 2019, equation 1.
+    b runs over the responses of the best rank: ties for the best share the target. A prompt whose responses all have
+    the same rank is not counted. Source: Ziegler et al. 2019, equation 1.
     """
     index, column, size = _places(prompts)
-    padded = widened(scores).new_full((len(size), int(size.max()) if len(size) else 0), -torch.inf)
-    log_shares = padded.index_put((index, column), widened(scores)).log_softmax(dim=1)[index, column]
+    log_shares = _table(scores, index, column, size, -torch.inf).log_softmax(dim=1)[index, column]
     best_rank = ranks.new_zeros(len(size)).scatter_reduce(0, index, ranks, "amin", include_self=False)
     best = ranks == best_rank[index]
     best_count = torch.bincount(index[best], minlength=len(size))
@@ -55,11 +56,11 @@ def best_of_k_loss(scores: Tensor, prompts: Tensor, ranks: Tensor) -> Preference
 def centering_penalty(scores: Tensor, prompts: Tensor) -> PreferenceLoss:
     """Return the sum over prompts of ``(mean of the prompt's scores)^2``; every prompt counts.
 
-    It holds scores, which comparisons fix up to a constant per prompt, near zero. Source: Eisenstein et al. 2023,
-    section 2.1 (there the sum of a pair's scores instead of their mean).
+    It holds scores, which comparisons fix up to a constant per prompt, near zero. Source: Eisenstein et al. 2023 (there
+    the sum of a pair's scores instead of their mean: four times this).
     """
-    index, _, size = _places(prompts)
-    means = widened(scores).new_zeros(len(size)).index_add(0, index, widened(scores)) / size
+    index, column, size = _places(prompts)
+    means = _table(scores, index, column, size, 0.0).sum(dim=1) / size
     return PreferenceLoss(loss=means.square().sum(), prompts=torch.tensor(len(size), device=scores.device))
 
 
@@ -71,3 +72,10 @@ def _places(prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     column = torch.empty_like(order)
     column[order] = torch.arange(len(order), device=order.device) - starts[index[order]]
     return index, column, size
+
+
+def _table(scores: Tensor, index: Tensor, column: Tensor, size: Tensor, fill: float) -> Tensor:
+    """Return the scores as a table [prompts, largest K] with ``fill`` where a prompt has fewer responses."""
+    width = int(size.max()) if len(size) else 0
+    empty = widened(scores).new_full((len(size), width), fill)
+    return empty.index_put((index, column), widened(scores))

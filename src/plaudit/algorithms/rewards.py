@@ -19,11 +19,12 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, coefficient: float) 
     """Return ``r_t = -coefficient * kl_t``, plus the score at the last real token: [responses, time].
 
     ``scores`` [responses]; ``kl`` (per token, in nats) and ``mask`` [responses, time]. Zeros at masked positions; a
-    response without a real token gets no score. Source: Ziegler et al. 2019, equation 2, with the KL paid token by token.
+    response without a real token gets no score. Source: Ziegler et al. 2019, equation 2, the KL paid token by token.
     """
     real_from_here = mask.long().flip(1).cumsum(1).flip(1)
     last = mask & (real_from_here == 1)
-    return -coefficient * zero_masked(kl, mask) + widened(scores)[:, None] * last
+    score_at_end = torch.where(last, widened(scores)[:, None], 0.0)
+    return score_at_end - coefficient * zero_masked(kl, mask)
 
 
 def penalize_missing_end(scores: Tensor, ended: Tensor, penalty: float) -> Tensor:
