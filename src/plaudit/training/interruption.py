@@ -14,7 +14,8 @@ class Interrupted(Exception):  # noqa: N818 - an order carried out, no error
     """
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        name = signal.Signals(signal_number).name
+        super().__init__(f"stopped by {name} with a checkpoint; the same command continues")
         self.exit_code = 128 + signal_number
 
 
