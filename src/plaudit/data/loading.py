@@ -1,4 +1,4 @@
-"""All sources of a stage become training rows and held-out rows; no prompt is in both, and nothing disappears unseen."""
+"""A stage's sources become training and held-out rows; no prompt is in both, and nothing disappears unseen."""
 
 import json
 from collections.abc import Sequence
@@ -56,10 +56,9 @@ def load_rows(
     rows = [row for read in sources for row in read.rows]
     if held_out_sources:
         held_out = [row for read in held_out_sources for row in read.rows]
-        keys = {prompt_key(row) for row in held_out}
     else:
         held_out = [row for row in rows if is_held_out(row, config.held_out_share, seed)]
-        keys = {prompt_key(row) for row in held_out}
+    keys = {prompt_key(row) for row in held_out}
     train = _training_rows(config.sources, sources, keys, seed)
     if not train and (held_out_sources or config.held_out_share < 1):
         raise PlauditError(f"{_names(config.sources)}: every row is held out; add rows or lower held_out_share")
@@ -84,8 +83,8 @@ def _check(read: SourceRows, max_bad_share: float, rejects: Path | None) -> None
         where = f"; all are in {rejects}" if rejects else ""
         raise PlauditError(
             f"{counts.source} line {read.rejects[0].origin.line}: {read.rejects[0].reason}; {counts.bad_records} of "
-            f"{counts.records} rows are bad ({reasons}), more than max_bad_share {max_bad_share:g}: correct them or raise "
-            f"it{where}"
+            f"{counts.records} rows are bad ({reasons}), more than max_bad_share {max_bad_share:g}; correct them or "
+            f"raise it{where}"
         )
     if not read.rows:
         raise PlauditError(f"{counts.source}: gives no {read.kind} row; check the file and its format")

@@ -143,8 +143,8 @@ def _csv_record(header: list[str], fields: list[str]) -> Record | Malformed:
 
 
 def _read_parquet(path: Path) -> Iterator[Numbered]:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
         file = pyarrow.parquet.ParquetFile(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from plaudit.config.schema import SourceConfig
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, Unused
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused
 from plaudit.data.formats.openai import Decode, decode_token_columns
 from plaudit.data.formats.registry import choose_format
 from plaudit.data.readers import Malformed, read_records
@@ -71,7 +71,9 @@ def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode |
         for line, record in numbered
         if isinstance(record, Malformed)
     ]
-    records = [(line, _renamed(record, source)) for line, record in numbered if not isinstance(record, Malformed)]
+    records: list[tuple[int, Record]] = [
+        (line, _renamed(record, source)) for line, record in numbered if not isinstance(record, Malformed)
+    ]
     if not records:
         first = rejects[0]
         raise PlauditError(f"{source.path} line {first.origin.line}: {first.reason}, as is every other line")
@@ -80,29 +82,37 @@ def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode |
     kind = kind or row_format.kinds[0]
     if row_format.group:
         records = list(row_format.group(records))
-    rows: list[Row] = []
-    unused: Counter[str] = Counter()
-    for line, record in records:
-        origin = Origin(source.path, line)
-        try:
-            parts = list(_convert(record, origin, row_format, kind, decode))
-        except BadRow as bad:
-            rejects.append(Reject(origin, str(bad), _excerpt(record)))
-            continue
-        rows.extend(part for part in parts if not isinstance(part, Unused))
-        unused.update(part.reason for part in parts if isinstance(part, Unused))
-    rejects.sort(key=lambda reject: reject.origin.line)
+    parts, bad = _convert_all(records, source.path, row_format, kind, decode)
+    counted = len(records) + len(rejects)
+    rejects = sorted([*rejects, *bad], key=lambda reject: reject.origin.line)
+    rows = [part for part in parts if not isinstance(part, Unused)]
     reasons = Counter(reject.reason for reject in rejects)
-    malformed = len(numbered) - sum(not isinstance(record, Malformed) for _, record in numbered)
-    counts = SourceCounts(
-        source.path, row_format.name, len(records) + malformed, len(rows), dict(reasons), dict(unused)
-    )
+    unused = Counter(part.reason for part in parts if isinstance(part, Unused))
+    counts = SourceCounts(source.path, row_format.name, counted, len(rows), dict(reasons), dict(unused))
     return SourceRows(rows, rejects, counts, row_format, kind)
+
+
+def _convert_all(
+    records: Iterable[tuple[int, Record]], path: str, row_format: Format, kind: Kind, decode: Decode | None
+) -> tuple[list[Row | Unused], list[Reject]]:
+    parts: list[Row | Unused] = []
+    rejects: list[Reject] = []
+    for line, record in records:
+        origin = Origin(path, line)
+        try:
+            # The list is complete before it is used: a record with a bad part gives nothing at all.
+            parts.extend(list(_convert(record, origin, row_format, kind, decode)))
+        except BadRowError as bad:
+            rejects.append(Reject(origin, str(bad), _excerpt(record)))
+    return parts, rejects
 
 
 def _convert(
     record: Record, origin: Origin, row_format: Format, kind: Kind, decode: Decode | None
 ) -> Iterator[Row | Unused]:
+    missing = [] if row_format.group else [name for name in row_format.columns if record.get(name) is None]
+    if missing:
+        raise BadRowError(f"no {missing[0]}")
     record = decode_token_columns(record, row_format.token_columns, decode)
     for part in row_format.convert(record, origin, kind):
         yield part if isinstance(part, Unused) else _as_kind(part, kind, record, row_format)

@@ -1,4 +1,4 @@
-"""Which rows are held out, and how often a source's rows are repeated: decided by the rows' content, not their order."""
+"""Which rows are held out and how often rows are repeated: decided by the rows' content, not by their order."""
 
 from collections import Counter
 from collections.abc import Sequence

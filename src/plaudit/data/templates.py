@@ -68,5 +68,6 @@ def _chat_text(prompt: Sequence[Message], tokenizer: Any, origin: Origin | None)
     except jinja2.TemplateError as error:
         place = f"{origin.source} line {origin.line}: " if origin else ""
         raise PlauditError(
-            f"{place}the chat template refuses the dialogue ({error}); correct it, or set conversation to human_assistant"
+            f"{place}the chat template refuses the dialogue ({error}); correct it, or set conversation to "
+            "human_assistant"
         ) from error

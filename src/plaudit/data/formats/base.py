@@ -12,7 +12,7 @@ Record = Mapping[str, Any]
 ROLES = ("system", "user", "assistant")
 
 
-class BadRow(Exception):
+class BadRowError(Exception):
     """A record that gives no row; the message is the reason, by which bad rows are counted."""
 
 
@@ -32,8 +32,8 @@ class Format:
     """A row format: the columns that reveal it, and how a record becomes rows.
 
     ``kinds`` lists the kinds of row it can give, its own kind first. ``convert`` yields rows of the wanted kind or of
-    a richer one, and raises BadRow; ``also_reads`` names the optional columns. ``matches`` looks at the values where
-    the columns are not enough. A ``fallback`` is recognised only where no other format is. ``token_columns`` may hold
+    a richer one, and raises BadRowError; ``also_reads`` names the optional columns. ``matches`` looks at the values
+    where the columns are not enough. A ``fallback`` is recognised only where no other format is. ``token_columns`` may hold
     GPT-2 token ids instead of text. ``group`` gathers several records into one.
     """
 
@@ -53,78 +53,78 @@ class Format:
 
 
 def text_in(record: Record, column: str, name: str | None = None) -> str:
-    """Return the non-empty text of a column; raises BadRow, which calls the column ``name``."""
+    """Return the non-empty text of a column; raises BadRowError, which calls the column ``name``."""
     name = name or column
     value = record.get(column)
     if value is None:
-        raise BadRow(f"no {name}")
+        raise BadRowError(f"no {name}")
     if not isinstance(value, str):
-        raise BadRow(f"{name} is not a string")
+        raise BadRowError(f"{name} is not a string")
     if not value.strip():
-        raise BadRow(f"empty {name}")
+        raise BadRowError(f"empty {name}")
     return value
 
 
 def messages_in(record: Record, column: str) -> tuple[Message, ...]:
-    """Return the turns in a column that holds a list of {"role", "content"}; raises BadRow."""
+    """Return the turns in a column that holds a list of {"role", "content"}; raises BadRowError."""
     value = record.get(column)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise BadRow(f"{column} is not a list of messages")
+        raise BadRowError(f"{column} is not a list of messages")
     return tuple(_message(turn, column) for turn in value)
 
 
 def _message(turn: object, column: str) -> Message:
     if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
-        raise BadRow(f"{column} holds something that is no message with role and content")
+        raise BadRowError(f"{column} holds something that is no message with role and content")
     if turn.get("role") not in ROLES:
-        raise BadRow(f"{column} holds a role other than {', '.join(ROLES)}")
+        raise BadRowError(f"{column} holds a role other than {', '.join(ROLES)}")
     return Message(turn["role"], turn["content"])
 
 
 def prompt_in(record: Record, column: str = "prompt") -> Prompt:
-    """Return a prompt: text, or turns of which the last is not the assistant's; raises BadRow."""
+    """Return a prompt: text, or turns of which the last is not the assistant's; raises BadRowError."""
     if not isinstance(record.get(column), list | tuple):
         return text_in(record, column)
     return checked_prompt(messages_in(record, column))
 
 
 def checked_prompt(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the turns of a prompt if there is something to answer; raises BadRow."""
+    """Return the turns of a prompt if there is something to answer; raises BadRowError."""
     if not any(message.content.strip() for message in prompt):
-        raise BadRow("empty prompt")
+        raise BadRowError("empty prompt")
     return prompt
 
 
 def split_dialogue(dialogue: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
-    """Split a dialogue into the turns before the final assistant turn, and that turn's text; raises BadRow."""
+    """Split a dialogue into the turns before the final assistant turn, and that turn's text; raises BadRowError."""
     *prompt, final = dialogue
     if final.role != "assistant":
-        raise BadRow("no final assistant turn")
+        raise BadRowError("no final assistant turn")
     if not final.content.strip():
-        raise BadRow("empty response")
+        raise BadRowError("empty response")
     return checked_prompt(tuple(prompt)), final.content
 
 
 def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], origin: Origin) -> RankingRow:
-    """Return a ranking; lower ranks are better, gaps between ranks are closed. Raises BadRow."""
+    """Return a ranking; lower ranks are better, gaps between ranks are closed. Raises BadRowError."""
     if len(responses) != len(ranks):
-        raise BadRow("number of responses and ranks differ")
+        raise BadRowError("number of responses and ranks differ")
     if len(responses) < 2:
-        raise BadRow("fewer than two responses")
+        raise BadRowError("fewer than two responses")
     if not all(response.strip() for response in responses):
-        raise BadRow("empty response")
+        raise BadRowError("empty response")
     if len(set(responses)) == 1:
-        raise BadRow("identical sides")
+        raise BadRowError("identical sides")
     if len(set(ranks)) == 1:
-        raise BadRow("all responses are tied")
+        raise BadRowError("all responses are tied")
     levels = sorted(set(ranks))
     return RankingRow(prompt, tuple(responses), tuple(levels.index(rank) for rank in ranks), origin)
 
 
 def integer(value: object, name: str) -> int:
-    """Return a whole number that may be written as text, as in csv files; raises BadRow."""
+    """Return a whole number that may be written as text, as in csv files; raises BadRowError."""
     if isinstance(value, str) and value.strip().lstrip("-").isdigit():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise BadRow(f"{name} is not a whole number")
+    raise BadRowError(f"{name} is not a whole number")

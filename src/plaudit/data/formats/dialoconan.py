@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, Unused, integer, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, integer, text_in
 from plaudit.data.rows import Message, Origin, ResponseRow, Row
 
 _ROLES = {"HS": "user", "CN": "assistant"}
@@ -32,7 +32,7 @@ def _dialoconan(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Un
 
 def _message(turn: Record) -> Message:
     if turn.get("type") not in _ROLES:
-        raise BadRow(f"type is not one of {', '.join(_ROLES)}")
+        raise BadRowError(f"type is not one of {', '.join(_ROLES)}")
     return Message(_ROLES[turn["type"]], text_in(turn, "text").strip())
 
 

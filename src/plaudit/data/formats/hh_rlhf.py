@@ -6,7 +6,7 @@ A dialogue is a sequence of "\\n\\nHuman: …" and "\\n\\nAssistant: …"; the f
 import re
 from collections.abc import Iterator
 
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, ranking, split_dialogue, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking, split_dialogue, text_in
 from plaudit.data.rows import Message, Origin, Row
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -19,22 +19,22 @@ def is_dialogue_text(value: object) -> bool:
 
 
 def parse_dialogue(text: str) -> tuple[Message, ...]:
-    """Return the turns of a dialogue, white space around them removed; raises BadRow."""
+    """Return the turns of a dialogue, white space around them removed; raises BadRowError."""
     before, *turns = _TURN.split(text)
     if before.strip():
-        raise BadRow("text before the first turn")
+        raise BadRowError("text before the first turn")
     if not turns:
-        raise BadRow("no Human or Assistant turn")
+        raise BadRowError("no Human or Assistant turn")
     return tuple(Message(_ROLES[role], content.strip()) for role, content in zip(turns[::2], turns[1::2], strict=True))
 
 
 def _hh_rlhf(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     dialogues = [parse_dialogue(text_in(record, side)) for side in ("chosen", "rejected")]
     if dialogues[0] == dialogues[1]:
-        raise BadRow("identical sides")
+        raise BadRowError("identical sides")
     (prompt, chosen), (other_prompt, rejected) = (split_dialogue(dialogue) for dialogue in dialogues)
     if prompt != other_prompt:
-        raise BadRow("mismatched prompts")
+        raise BadRowError("mismatched prompts")
     yield ranking(prompt, (chosen, rejected), (0, 1), origin)
 
 

@@ -5,16 +5,16 @@ An instruction is the user's turn of a dialogue; its input, if any, follows afte
 
 from collections.abc import Iterator, Mapping
 
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, text_in
 from plaudit.data.rows import Message, Origin, ResponseRow, Row
 
 
 def _self_instruct(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     instances = record["instances"]
     if not isinstance(instances, list) or not all(isinstance(instance, Mapping) for instance in instances):
-        raise BadRow("instances is not a list of objects")
+        raise BadRowError("instances is not a list of objects")
     if not instances:
-        raise BadRow("empty instances")
+        raise BadRowError("empty instances")
     for instance in instances:
         yield _row(record, instance, origin)
 
@@ -27,7 +27,7 @@ def _row(task: Record, instance: Record, origin: Origin) -> Row:
     instruction = text_in(task, "instruction", "prompt").strip()
     given = instance.get("input") or ""
     if not isinstance(given, str):
-        raise BadRow("input is not a string")
+        raise BadRowError("input is not a string")
     content = f"{instruction}\n\n{given.strip()}" if given.strip() else instruction
     return ResponseRow((Message("user", content),), text_in(instance, "output", "response").strip(), origin)
 

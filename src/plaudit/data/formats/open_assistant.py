@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, Unused, ranking
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, ranking
 from plaudit.data.rows import Message, Origin, Row
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
@@ -12,7 +12,7 @@ def _open_assistant(record: Record, origin: Origin, kind: Kind) -> Iterator[Row 
     """Every prompter message with two or more ranked replies gives a ranking; its prompt is the path down to it."""
     root = record["prompt"]
     if not isinstance(root, Mapping):
-        raise BadRow("prompt is not a tree of messages")
+        raise BadRowError("prompt is not a tree of messages")
     waiting: list[tuple[Record, tuple[Message, ...]]] = [(root, ())]
     while waiting:
         node, before = waiting.pop()
@@ -20,19 +20,26 @@ def _open_assistant(record: Record, origin: Origin, kind: Kind) -> Iterator[Row 
             yield Unused("deleted message, with all below it")
             continue
         path = (*before, _message(node))
-        waiting.extend((reply, path) for reply in reversed(node.get("replies") or []))
+        waiting.extend((reply, path) for reply in reversed(_replies(node)))
         if path[-1].role == "user":
             yield from _rankings(node, path, origin)
 
 
 def _message(node: Record) -> Message:
     if node.get("role") not in _ROLES or not isinstance(node.get("text"), str):
-        raise BadRow("a message without text or known role")
+        raise BadRowError("a message without text or known role")
     return Message(_ROLES[node["role"]], node["text"])
 
 
+def _replies(node: Record) -> list[Record]:
+    replies = node.get("replies") or []
+    if not isinstance(replies, list) or not all(isinstance(reply, Mapping) for reply in replies):
+        raise BadRowError("replies is not a list of messages")
+    return replies
+
+
 def _rankings(node: Record, path: tuple[Message, ...], origin: Origin) -> Iterator[Row | Unused]:
-    kept = [reply for reply in node.get("replies") or [] if not reply.get("deleted")]
+    kept = [reply for reply in _replies(node) if not reply.get("deleted")]
     ranked = [reply for reply in kept if isinstance(reply.get("rank"), int) and (reply.get("text") or "").strip()]
     for _ in range(len(kept) - len(ranked)):
         yield Unused("reply without text or rank")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, integer, ranking, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, integer, ranking, text_in
 from plaudit.data.rows import Origin, ResponseRow, Row
 from plaudit.errors import PlauditError
 
@@ -20,7 +20,7 @@ def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterato
     samples = [text_in(record, column, "response") for column in _SAMPLE_COLUMNS if record.get(column) is not None]
     best = integer(record.get("best"), "best")
     if not 0 <= best < len(samples):
-        raise BadRow("best is not the number of a sample")
+        raise BadRowError("best is not the number of a sample")
     ranks = [int(index != best) for index in range(len(samples))]
     yield ranking(text_in(record, "query", "prompt"), samples, ranks, origin)
 
@@ -36,7 +36,7 @@ def decode_token_columns(record: Record, columns: tuple[str, ...], decode: Decod
 
 def _word_ids(ids: list[int], column: str) -> list[int]:
     if not all(isinstance(token, int) and token >= 0 for token in ids):
-        raise BadRow(f"{column} is neither text nor a list of token ids")
+        raise BadRowError(f"{column} is neither text nor a list of token ids")
     return [token for token in ids if token < _GPT2_VOCABULARY]
 
 
@@ -58,12 +58,13 @@ def gpt2_decoder() -> Decode:
 def _summarize_from_feedback(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     """Compared summaries (Stiennon et al. 2020); ``choice`` is the better one."""
     info, summaries = record["info"], record["summaries"]
-    if not isinstance(info, Mapping) or not isinstance(summaries, list):
-        raise BadRow("info or summaries has another shape than in summarize_from_feedback")
+    objects = [info, *summaries] if isinstance(summaries, list) else [None]
+    if not all(isinstance(value, Mapping) for value in objects):
+        raise BadRowError("info or summaries has another shape than in summarize_from_feedback")
     texts = [_summary(text_in(summary, "text", "response")) for summary in summaries]
     choice = integer(record.get("choice"), "choice")
     if not 0 <= choice < len(texts):
-        raise BadRow("choice is not the number of a summary")
+        raise BadRowError("choice is not the number of a summary")
     yield ranking(_tldr_prompt(info), texts, [int(index != choice) for index in range(len(texts))], origin)
 
 

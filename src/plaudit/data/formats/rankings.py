@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, prompt_in, ranking
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, prompt_in, ranking
 from plaudit.data.rows import Origin, Row
 
 
 def _ranked_responses(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     responses = record.get("responses")
     if not isinstance(responses, list | tuple) or not all(isinstance(response, str) for response in responses):
-        raise BadRow("responses is not a list of strings")
+        raise BadRowError("responses is not a list of strings")
     if record.get("ranks") is not None:
         ranks = _numbers(record["ranks"], "ranks")
     else:
@@ -19,10 +19,10 @@ def _ranked_responses(record: Record, origin: Origin, kind: Kind) -> Iterator[Ro
 
 def _numbers(values: object, column: str) -> Sequence[float]:
     if not isinstance(values, list | tuple):
-        raise BadRow(f"{column} is not a list of numbers")
+        raise BadRowError(f"{column} is not a list of numbers")
     for value in values:
         if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
-            raise BadRow(f"{column} is not a list of numbers")
+            raise BadRowError(f"{column} is not a list of numbers")
     return values
 
 

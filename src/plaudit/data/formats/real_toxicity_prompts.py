@@ -1,8 +1,8 @@
-"""RealToxicityPrompts: openings of web sentences with their continuation and Perspective scores (Gehman et al. 2020)."""
+"""RealToxicityPrompts: openings of sentences, continuations and Perspective scores (Gehman et al. 2020)."""
 
 from collections.abc import Iterator, Mapping
 
-from plaudit.data.formats.base import BadRow, Format, Kind, Record, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, text_in
 from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row
 
 _PARTS = ("prompt", "continuation")
@@ -21,7 +21,7 @@ def _real_toxicity_prompts(record: Record, origin: Origin, kind: Kind) -> Iterat
 
 def _part(record: Record, column: str) -> Record:
     if not isinstance(record.get(column), Mapping):
-        raise BadRow(f"{column} is not an object with text and scores")
+        raise BadRowError(f"{column} is not an object with text and scores")
     return record[column]
 
 

@@ -44,8 +44,8 @@ def choose_format(name: str, records: Sequence[Record], kind: Kind | None, sourc
     if kind is not None and kind not in row_format.kinds:
         able = ", ".join(other.name for other in FORMATS.values() if kind in other.kinds)
         raise PlauditError(
-            f"{source}: format {row_format.name} gives {' or '.join(row_format.kinds)} rows, but {kind} rows are needed; "
-            f"formats that give them: {able}"
+            f"{source}: format {row_format.name} gives {' or '.join(row_format.kinds)} rows, but {kind} rows are "
+            f"needed; formats that give them: {able}"
         )
     return row_format
 

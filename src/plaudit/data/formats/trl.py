@@ -3,11 +3,10 @@
 See the page "Dataset formats and types" of TRL's documentation.
 """
 
-import os
 from collections.abc import Iterator
 
 from plaudit.data.formats.base import (
-    BadRow,
+    BadRowError,
     Format,
     Kind,
     Record,
@@ -53,7 +52,7 @@ def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
 def _pair(sides: list[tuple[Prompt, str]], origin: Origin) -> Row:
     (prompt, chosen), (other_prompt, rejected) = sides
     if prompt != other_prompt:
-        raise BadRow("mismatched prompts")
+        raise BadRowError("mismatched prompts")
     return ranking(prompt, (chosen, rejected), (0, 1), origin)
 
 
@@ -73,13 +72,14 @@ def _split_common_prefix(record: Record) -> list[tuple[Prompt, str]]:
     """Split two texts after what they share; a word is never cut, and white space goes to the response."""
     chosen, rejected = (text_in(record, side) for side in _SIDES)
     if chosen == rejected:
-        raise BadRow("identical sides")
-    end = len(os.path.commonprefix([chosen, rejected]))
+        raise BadRowError("identical sides")
+    shorter = min(len(chosen), len(rejected))
+    end = next((index for index in range(shorter) if chosen[index] != rejected[index]), shorter)
     while end and any(text[end - 1].isalnum() and text[end : end + 1].isalnum() for text in (chosen, rejected)):
         end -= 1
     prompt = chosen[:end].rstrip()
     if not prompt:
-        raise BadRow("mismatched prompts")
+        raise BadRowError("mismatched prompts")
     return [(prompt, text[len(prompt) :]) for text in (chosen, rejected)]
 
 
