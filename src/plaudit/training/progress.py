@@ -33,7 +33,7 @@ class StageProgress:
             console: where to write; default: standard output.
             clock: seconds, for tests.
         """
-        self._stage, self._total, self._done, self._clock = stage, total, label, done, clock
+        self._stage, self._total, self._done, self._clock = stage, total, done, clock
         self._console = console or Console()
         self._enabled = enabled
         self._bar = _bar(self._console) if enabled and self._console.is_terminal else None
