@@ -16,6 +16,11 @@ def prompt_key(row: Row) -> str:
     return (prompt if isinstance(prompt, str) else human_assistant_text(prompt)).strip()
 
 
+def row_content(row: Row) -> str:
+    """Return all that a row says, as text; rows that differ only in where they come from are equal by it."""
+    return repr([value for name, value in vars(row).items() if name != "origin"])
+
+
 def is_held_out(row: Row, share: float, seed: int) -> bool:
     """Say whether a row belongs to the held-out part, of which about ``share`` of the prompts are members.
 
@@ -34,12 +39,8 @@ def repeated(rows: Sequence[Row], weight: float, seed: int) -> list[Row]:
     seen: Counter[str] = Counter()
     keys = []
     for row in rows:
-        content = repr(_content(row))
+        content = row_content(row)
         keys.append(derived_seed(seed, "weight", content, seen[content]))
         seen[content] += 1
     chosen = sorted(range(len(rows)), key=keys.__getitem__)[:extra]
     return [*rows] * whole + [rows[index] for index in sorted(chosen)]
-
-
-def _content(row: Row) -> tuple[object, ...]:
-    return tuple(value for name, value in vars(row).items() if name != "origin")

@@ -33,8 +33,8 @@ class Format:
 
     ``kinds`` lists the kinds of row it can give, its own kind first. ``convert`` yields rows of the wanted kind or of
     a richer one, and raises BadRowError; ``also_reads`` names the optional columns. ``matches`` looks at the values
-    where the columns are not enough. A ``fallback`` is recognised only where no other format is. ``token_columns`` may hold
-    GPT-2 token ids instead of text. ``group`` gathers several records into one.
+    where the columns are not enough. A ``fallback`` is recognised only where no other format is. ``token_columns`` may
+    hold GPT-2 token ids instead of text. ``group`` gathers several records into one.
     """
 
     name: str

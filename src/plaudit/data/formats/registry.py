@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from typing import get_args
 
 from plaudit.data.formats import (
     dialoconan,
@@ -32,6 +33,14 @@ FORMATS: dict[str, Format] = {
     )
     for row_format in family.FORMATS
 }
+
+
+def kind_named(name: str) -> Kind:
+    """Return the row kind called ``name``; raises PlauditError for any other name."""
+    for kind in get_args(Kind):
+        if kind == name:
+            return kind
+    raise PlauditError(f"unknown row kind {name}; known are {', '.join(get_args(Kind))}")
 
 
 def choose_format(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Format:

@@ -1,0 +1,138 @@
+"""``plaudit data``: looking at data before training on it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from plaudit.data.inspect import Inspection
+
+_SHOWN_REJECTS = 5
+_SHOWN_CHARACTERS = 300
+
+app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    """Look at data before training on it."""
+
+
+@app.command(epilog="Example: plaudit data inspect preferences.jsonl --tokenizer gpt2")
+def inspect(
+    file: Annotated[str, typer.Argument(help="File (jsonl, jsonl.gz, json, csv, parquet) or hub dataset name.")],
+    row_format: Annotated[str, typer.Option("--format", help="Row format; auto recognises it.")] = "auto",
+    kind: Annotated[
+        str | None, typer.Option(help="Kind of row to read: text, response, ranking or prompt.", show_default=False)
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or hub name of a tokenizer: lengths in tokens.", show_default=False)
+    ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(help="Tokens that fit; default: what the tokenizer says.", min=1, show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Read only the first rows.", min=1, show_default=False)] = None,
+    samples: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 2,
+    subset: Annotated[str | None, typer.Option(help="Subset of a hub dataset.", show_default=False)] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub dataset.")] = "train",
+) -> None:
+    """Say what a file or hub dataset holds: format, counts, lengths, faults, samples."""
+    from rich.console import Console
+
+    from plaudit.config.schema import SourceConfig
+    from plaudit.data.formats.registry import kind_named
+    from plaudit.data.inspect import inspect as inspect_source
+
+    loaded = _load_tokenizer(tokenizer) if tokenizer else None
+    source = SourceConfig(path=file, format=row_format, limit=limit, subset=subset, split=split)
+    found = inspect_source(source, kind_named(kind) if kind else None, loaded, context_length, samples)
+    _print(found, Console(highlight=False))
+
+
+def _load_tokenizer(name: str) -> Any:
+    """Load a tokenizer for counting; unlike one for training, it needs no padding token."""
+    from transformers import AutoTokenizer
+
+    from plaudit.errors import PlauditError
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise PlauditError(f"tokenizer {name}: {reason}; give a folder or a hub name that can be reached") from error
+
+
+def _print(found: "Inspection", console: "Console") -> None:
+    console.print(_plain_table("what was found", "", _facts(found)))
+    console.print(_lengths_table(found))
+    if found.rejects:
+        rejects = [
+            (f"line {reject.origin.line}: {reject.reason}", _shortened(reject.excerpt))
+            for reject in found.rejects[:_SHOWN_REJECTS]
+        ]
+        console.print(_plain_table(f"bad records (first {len(rejects)} of {len(found.rejects)})", "begins", rejects))
+    if found.samples:
+        console.print(_plain_table("samples", "", _sample_lines(found)))
+
+
+def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
+    counts = found.counts
+    share = counts.bad_records / counts.records
+    yield "source", found.path
+    yield "format", found.format
+    yield "row kinds", ", ".join(found.kinds) + f" (read as {found.kind})"
+    yield "records", str(counts.records)
+    yield "rows", str(counts.rows)
+    yield "different prompts" if found.kind != "text" else "different texts", str(found.prompts)
+    yield "duplicate rows", str(found.duplicates)
+    yield "identical sides", str(found.identical_sides)
+    yield "mismatched prompts", str(found.mismatched_prompts)
+    yield "empty texts", str(found.empty_texts)
+    if found.overlong is not None:
+        yield f"longer than {found.context_length} tokens", str(found.overlong)
+    yield "bad records", f"{counts.bad_records} ({share:.2%})"
+    yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())
+    yield from ((f"unused: {reason}", str(number)) for reason, number in counts.unused.items())
+
+
+def _lengths_table(found: "Inspection") -> "Table":
+    from rich.table import Table
+
+    table = Table("lengths", *("shortest", "median", "mean", "95 %", "longest"))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for what, lengths in found.lengths.items():
+        numbers = (lengths.shortest, lengths.median, f"{lengths.mean:.1f}", lengths.percentile_95, lengths.longest)
+        table.add_row(what, *map(str, numbers))
+    return table
+
+
+def _sample_lines(found: "Inspection") -> Iterator[tuple[str, str]]:
+    from plaudit.data.inspect import texts_of
+    from plaudit.data.rows import RankingRow
+
+    for row in found.samples:
+        ranks = iter(row.ranks if isinstance(row, RankingRow) else ())
+        yield f"line {row.origin.line}", ""
+        for what, text in texts_of(row):
+            rank = next(ranks, None) if what == "response" else None
+            yield f"  {what}" + (f", rank {rank}" if rank is not None else ""), _shortened(text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
+
+
+def _plain_table(title: str, second: str, lines: "Iterator[tuple[str, str]] | list[tuple[str, str]]") -> "Table":
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    table = Table(title, Column(second, overflow="fold"))
+    for name, value in lines:
+        # Data is shown as it is: square brackets in it are no markup.
+        table.add_row(Text(name), Text(value))
+    return table

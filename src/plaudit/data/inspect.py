@@ -1,0 +1,143 @@
+"""What a file or hub dataset holds: its format, counts, lengths, faults and samples, as plain data."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.formats.base import Kind
+from plaudit.data.rows import RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.sources import Reject, SourceCounts, read_source
+from plaudit.data.splits import prompt_key, row_content
+from plaudit.data.templates import human_assistant_text
+from plaudit.data.tokenization import to_trees
+
+# A tokenizer that knows no longest input says so with a number of this size or more.
+_NO_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Smallest, middle, mean, 95th percentile and largest of some lengths."""
+
+    shortest: int
+    median: int
+    mean: float
+    percentile_95: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in a source.
+
+    ``kind`` is the kind of row that was read, ``kinds`` all that the format can give. ``duplicates`` counts rows that
+    equal an earlier one, ``prompts`` distinct prompts. ``identical_sides``, ``mismatched_prompts`` and ``empty_texts``
+    are bad records. ``lengths`` are in words and, with a tokenizer, in tokens, by what was measured ("prompt, words").
+    ``overlong`` counts rows of more than ``context_length`` tokens, prompt and longest response together; both are None
+    without a tokenizer, or where no limit is known.
+    """
+
+    path: str
+    format: str
+    kind: Kind
+    kinds: tuple[Kind, ...]
+    counts: SourceCounts
+    prompts: int
+    duplicates: int
+    identical_sides: int
+    mismatched_prompts: int
+    empty_texts: int
+    lengths: dict[str, Lengths]
+    overlong: int | None
+    context_length: int | None
+    samples: list[Row]
+    rejects: list[Reject]
+
+
+def inspect(
+    source: SourceConfig,
+    kind: Kind | None = None,
+    tokenizer: Any = None,
+    context_length: int | None = None,
+    samples: int = 3,
+) -> Inspection:
+    """Read a source and measure it; ``kind`` None takes the kind that its format gives first.
+
+    ``context_length`` None takes the tokenizer's longest input. Samples are spread evenly over the rows. Raises
+    PlauditError for a source that cannot be read; bad records are counted and returned, however many there are.
+    """
+    read = read_source(source, kind)
+    rows, bad = read.rows, read.counts.bad
+    lengths = _word_lengths(rows)
+    overlong = None
+    if tokenizer is not None:
+        context_length = context_length or _longest_input(tokenizer)
+        trees = _all_trees(rows, tokenizer)
+        lengths |= _token_lengths(trees)
+        overlong = _count_overlong(trees, context_length) if context_length else None
+    return Inspection(
+        path=source.path,
+        format=read.row_format.name,
+        kind=read.kind,
+        kinds=read.row_format.kinds,
+        counts=read.counts,
+        prompts=len({prompt_key(row) for row in rows}),
+        duplicates=len(rows) - len({row_content(row) for row in rows}),
+        identical_sides=bad.get("identical sides", 0),
+        mismatched_prompts=bad.get("mismatched prompts", 0),
+        empty_texts=sum(number for reason, number in bad.items() if reason.startswith("empty ")),
+        lengths=lengths,
+        overlong=overlong,
+        context_length=context_length,
+        samples=[rows[index * len(rows) // samples] for index in range(min(samples, len(rows)))],
+        rejects=read.rejects,
+    )
+
+
+def texts_of(row: Row) -> Iterator[tuple[str, str]]:
+    """Yield (what it is, text) for every text of a row: text, or prompt and responses."""
+    if isinstance(row, TextRow):
+        yield "text", row.text
+        return
+    yield "prompt", row.prompt if isinstance(row.prompt, str) else human_assistant_text(row.prompt).strip()
+    if isinstance(row, ResponseRow):
+        yield "response", row.response
+    elif isinstance(row, RankingRow):
+        yield from (("response", response) for response in row.responses)
+
+
+def _word_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
+    measured: dict[str, list[int]] = {}
+    for row in rows:
+        for what, text in texts_of(row):
+            measured.setdefault(f"{what}, words", []).append(len(text.split()))
+    return {what: _summary(values) for what, values in measured.items()}
+
+
+def _all_trees(rows: Sequence[Row], tokenizer: Any) -> list[PromptTree]:
+    config = DataConfig(sources=[SourceConfig(path="-")])
+    return to_trees(rows, tokenizer, config, context_length=_NO_LIMIT).trees if rows else []
+
+
+def _token_lengths(trees: Sequence[PromptTree]) -> dict[str, Lengths]:
+    responses = [len(response) for tree in trees for response in tree.responses]
+    measured = {"prompt, tokens": [len(tree.prompt) for tree in trees], "response, tokens": responses}
+    return {what: _summary(values) for what, values in measured.items() if values}
+
+
+def _count_overlong(trees: Sequence[PromptTree], context_length: int) -> int:
+    return sum(len(tree.prompt) + max(map(len, tree.responses), default=0) > context_length for tree in trees)
+
+
+def _longest_input(tokenizer: Any) -> int | None:
+    return tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else None
+
+
+def _summary(values: Sequence[int]) -> Lengths:
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return Lengths(
+        ordered[0], ordered[last // 2], sum(ordered) / len(ordered), ordered[round(0.95 * last)], ordered[-1]
+    )
