@@ -1,0 +1,169 @@
+"""Any set of models on the same held-out prompts: scores, win rates, distance from the reference, texts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.config.schema import EvaluateConfig
+from plaudit.data.rows import Row
+from plaudit.errors import PlauditError
+from plaudit.evaluation.answers import Answers, LoadModel, MakeEngine, Workshop, answer, reference_log_probabilities
+from plaudit.evaluation.best_of_n import best_of_n
+from plaudit.evaluation.prompts import held_out_prompts
+from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
+from plaudit.evaluation.summary import write_summary
+from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
+from plaudit.models.loading import LoadedModel, load_policy
+from plaudit.rewards.sources import ComposedReward, build_reward
+from plaudit.rollouts.samples import Engine, Sample
+from plaudit.training.progress import StageProgress
+
+
+def transformers_engine(loaded: LoadedModel) -> Engine:
+    """Return the engine that evaluation generates with, unless it is given another."""
+    from plaudit.rollouts.engine import TransformersEngine
+
+    return TransformersEngine(loaded)
+
+
+def evaluate(
+    config: EvaluateConfig,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    simulated: bool,
+    load: LoadModel = load_policy,
+    make_engine: MakeEngine = transformers_engine,
+) -> dict[str, Any]:
+    """Measure the models of ``config``, write the tables into ``folder`` and return the summary.
+
+    ``seed`` is the run's: it decides which prompts are held out and what is sampled. ``simulated`` says that texts and
+    annotators were made by code. The summary is what ``write_summary`` documents. Raises PlauditError.
+    """
+    refuse_unknown_names(config)
+    reward = build_reward(config.rewards, device)
+    meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, device, config.generation.batch_size)
+    rows = held_out_prompts(config.prompts, config.max_prompts, seed, folder / "rejects.jsonl", "evaluate.prompts")
+    workshop = Workshop(config, rows, _toxicity_rows(config, seed, folder), seed, device, load, make_engine)
+    answers = _answers_of_all(workshop, reward)
+    reference = config.reference or config.baseline
+    under_reference = reference_log_probabilities(workshop, reference, answers)
+    summary = {
+        "prompts": len(answers[config.baseline].samples),
+        "prompts_too_long": len(rows) - len(answers[config.baseline].samples),
+        "simulated": simulated,
+        "baseline": config.baseline,
+        "reference": reference,
+        "reward_sources": reward.names,
+        "generation": config.generation.model_dump(),
+        "models": {
+            name: measures(own, under_reference[name], None if name == config.baseline else answers[config.baseline])
+            for name, own in answers.items()
+        },
+        "best_of_n": _best_of_n(config, reward, answers),
+        "samples": side_by_side(answers, config.samples),
+    }
+    if meter is not None:
+        summary["toxicity"] = _toxicity(meter, answers, folder)
+    write_summary(summary, folder)
+    return summary
+
+
+def refuse_unknown_names(config: EvaluateConfig) -> None:
+    """Raise PlauditError when the baseline, reference or best-of-N names a model or source that is not there."""
+    sources = [source.name for source in config.rewards]
+    chosen = {"baseline": config.baseline, "reference": config.reference, "best_of_model": config.best_of_model}
+    for key, name in chosen.items():
+        if name is not None and name not in config.models:
+            raise PlauditError(f"evaluate.{key}: no model is named {name!r}; the models are {', '.join(config.models)}")
+    if config.best_of_reward is not None and config.best_of_reward not in sources:
+        raise PlauditError(
+            f"evaluate.best_of_reward: no source is named {config.best_of_reward!r}; the sources are {', '.join(sources)}"
+        )
+
+
+def measures(own: Answers, under_reference: Sequence[Tensor], baseline: Answers | None) -> dict[str, Any]:
+    """Return what the summary says of one model; ``baseline`` is None for the baseline itself.
+
+    KL is estimated by the mean over responses of ``sum_t log p(token_t) - log p_reference(token_t)``, which is unbiased
+    for responses sampled at temperature 1 without top-k and top-p; at other settings it is a distance, no divergence.
+    """
+    log_ratios = [mine.sum() - its.sum() for mine, its in zip(own.log_probabilities, under_reference, strict=True)]
+    nll = -torch.cat(list(under_reference)).double().mean().item()
+    texts = [sample.response_text for sample in own.samples]
+    found: dict[str, Any] = {"scores": {name: mean_with_error(scores) for name, scores in own.scores.items()}}
+    if baseline is not None:
+        found["win_rate"] = {name: win_rate(scores, baseline.scores[name]) for name, scores in own.scores.items()}
+    return found | {
+        "kl": mean_with_error(torch.stack(log_ratios)),
+        "negative_log_likelihood": nll,
+        "perplexity": math.exp(nll),
+        "length": sum(len(sample.response_ids) for sample in own.samples) / len(own.samples),
+        "distinct_1": distinct_n(texts, 1),
+        "distinct_2": distinct_n(texts, 2),
+        "ended_share": sum(sample.ended for sample in own.samples) / len(own.samples),
+    }
+
+
+def side_by_side(answers: Mapping[str, Answers], number: int) -> list[dict[str, Any]]:
+    """Return the first ``number`` prompts with every model's response and its scores."""
+    prompts = [sample.prompt_text for sample in next(iter(answers.values())).samples[:number]]
+    return [
+        {"prompt": prompt, "responses": {name: _response(own, index) for name, own in answers.items()}}
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+def _response(own: Answers, index: int) -> dict[str, Any]:
+    scores = {name: values[index].item() for name, values in own.scores.items()}
+    return {"text": own.samples[index].response_text, "scores": scores}
+
+
+def _answers_of_all(workshop: Workshop, reward: ComposedReward) -> dict[str, Answers]:
+    config = workshop.config
+    answers: dict[str, Answers] = {}
+    with StageProgress("evaluate", len(config.models), reward.names[0]) as progress:
+        for step, name in enumerate(config.models, start=1):
+            wanted = max(config.best_of, default=0) if name == (config.best_of_model or config.baseline) else 0
+            answers[name] = answer(name, workshop, reward, wanted)
+            _refuse_other_prompts(name, answers[name].samples, answers)
+            progress.advance(step, answers[name].scores[reward.names[0]].mean().item())
+    return answers
+
+
+def _refuse_other_prompts(name: str, samples: Sequence[Sample], answers: Mapping[str, Answers]) -> None:
+    first_name, first = next(iter(answers.items()))
+    if [sample.prompt_text for sample in samples] != [sample.prompt_text for sample in first.samples]:
+        raise PlauditError(
+            f"evaluate.models.{name} has room for other prompts than {first_name} ({len(samples)} and "
+            f"{len(first.samples)}): set evaluate.prompts.max_prompt_tokens to what the smaller context leaves"
+        )
+
+
+def _best_of_n(config: EvaluateConfig, reward: ComposedReward, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
+    if not config.best_of:
+        return []
+    candidates = answers[config.best_of_model or config.baseline].candidates
+    scores = {name: each.reshape(-1, max(config.best_of)) for name, each in reward.score(candidates).each.items()}
+    return best_of_n(scores, config.best_of_reward or reward.names[0], sorted(set(config.best_of)))
+
+
+def _toxicity_rows(config: EvaluateConfig, seed: int, folder: Path) -> list[Row]:
+    if config.toxicity is None or config.toxicity.prompts is None:
+        return []
+    rejects = folder / "toxicity_rejects.jsonl"
+    return held_out_prompts(config.toxicity.prompts, config.max_prompts, seed, rejects, "evaluate.toxicity.prompts")
+
+
+def _toxicity(meter: ToxicityMeter, answers: Mapping[str, Answers], folder: Path) -> dict[str, dict[str, float]]:
+    """Measure every model, write all rows to ``toxicity.csv`` and return each model's summary."""
+    import pandas
+
+    tables = {name: toxicity_table(meter, own.toxicity_samples or own.samples) for name, own in answers.items()}
+    together = pandas.concat([table.assign(model=name) for name, table in tables.items()])
+    together.to_csv(folder / "toxicity.csv", index=False)
+    return {name: summarize_toxicity(table) for name, table in tables.items()}

@@ -1,0 +1,96 @@
+"""What preferences give away without understanding: the length of responses, and the words in them."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from plaudit.algorithms.comparisons import score_gaps
+from plaudit.data.rows import RankingRow
+from plaudit.evaluation.reward_accuracy import flat_pairs, preference_accuracy, preference_gaps
+
+PENALTY = 1.0
+"""Weight of the squared norm / 2 beside the sum of the pairs' losses: a standard normal prior on the weights."""
+
+MINIMUM_ROWS = 2
+"""Words in the responses of fewer training rows are left out: nothing can be learned from them."""
+
+LBFGS_STEPS = 200
+
+
+def preference_baselines(
+    train_rows: Sequence[RankingRow], held_out_rows: Sequence[RankingRow]
+) -> dict[str, dict[str, float]]:
+    """Return the held-out accuracy (see ``preference_accuracy``) of two models of the response text alone.
+
+    ``length``: prefers the longer (in words), or the shorter if that is right more often on the training rows; ``sign``
+    is 1 or -1. ``bag_of_words``: logistic regression on the difference of word counts; ``words`` is its vocabulary.
+    """
+    vocabulary = _vocabulary(train_rows)
+    sign = _length_sign(train_rows)
+    weights = _fit(train_rows, vocabulary)
+    ranks = [row.ranks for row in held_out_rows]
+    length = preference_gaps(sign * _lengths(held_out_rows), ranks)
+    words = preference_gaps(_counts(held_out_rows, vocabulary) @ weights, ranks)
+    return {
+        "length": {**preference_accuracy(length), "sign": sign},
+        "bag_of_words": {**preference_accuracy(words), "words": len(vocabulary)},
+    }
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _texts(rows: Sequence[RankingRow]) -> list[str]:
+    return [response for row in rows for response in row.responses]
+
+
+def _lengths(rows: Sequence[RankingRow]) -> Tensor:
+    return torch.tensor([float(len(_words(text))) for text in _texts(rows)])
+
+
+def _length_sign(rows: Sequence[RankingRow]) -> int:
+    gaps = torch.cat(preference_gaps(_lengths(rows), [row.ranks for row in rows]))
+    return 1 if gaps.sign().sum() >= 0 else -1
+
+
+def _vocabulary(rows: Sequence[RankingRow]) -> dict[str, int]:
+    rows_with = Counter(word for row in rows for word in {word for text in row.responses for word in _words(text)})
+    kept = sorted(word for word, count in rows_with.items() if count >= MINIMUM_ROWS)
+    return {word: index for index, word in enumerate(kept)}
+
+
+def _counts(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
+    """Return the counts [responses, words] of the vocabulary's words as a sparse tensor."""
+    texts = _texts(rows)
+    entries = [
+        (index, vocabulary[word], float(count))
+        for index, text in enumerate(texts)
+        for word, count in Counter(_words(text)).items()
+        if word in vocabulary
+    ]
+    places = torch.tensor([entry[:2] for entry in entries], dtype=torch.long).reshape(-1, 2).T
+    counts = torch.tensor([entry[2] for entry in entries], dtype=torch.float64)
+    return torch.sparse_coo_tensor(places, counts, (len(texts), len(vocabulary)), check_invariants=True)
+
+
+def _fit(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
+    """Return the weights [words] that minimise the pairs' logistic loss plus ``PENALTY / 2 * |weights|^2``."""
+    counts = _counts(rows, vocabulary)
+    pairs, _ = flat_pairs([row.ranks for row in rows])
+    weights = torch.zeros(len(vocabulary), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        gaps = score_gaps(counts @ weights, pairs)
+        total = softplus(-gaps).sum() + PENALTY / 2 * weights.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    return weights.detach()

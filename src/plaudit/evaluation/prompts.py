@@ -1,0 +1,56 @@
+"""Held-out prompts, and the requests that every model answers alike."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plaudit.config.schema import DataConfig, GenerationConfig
+from plaudit.data.loading import load_rows
+from plaudit.data.rows import Row
+from plaudit.data.splits import prompt_key
+from plaudit.data.tokenization import to_trees
+from plaudit.errors import PlauditError
+from plaudit.rollouts.samples import Request
+from plaudit.seeding import derived_seed, python_generator
+
+if TYPE_CHECKING:
+    from plaudit.models.loading import LoadedModel
+
+
+def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path, place: str) -> list[Row]:
+    """Return the held-out prompts, each once; where there are more than ``most``, a random choice in their order.
+
+    ``seed`` is the run's, so that the prompts are held out from its other stages too; ``place`` opens error messages.
+    """
+    rows = load_rows(data, "prompt", rejects, seed).held_out
+    unique = list({prompt_key(row): row for row in rows}.values())
+    if len(unique) < 2:
+        raise PlauditError(f"{place}: {len(unique)} prompts are held out, at least 2 are needed; raise held_out_share")
+    chosen = python_generator(seed, "evaluate", "prompts").sample(range(len(unique)), min(most, len(unique)))
+    return [unique[index] for index in sorted(chosen)]
+
+
+def make_requests(
+    rows: Sequence[Row],
+    loaded: "LoadedModel",
+    data: DataConfig,
+    generation: GenerationConfig,
+    key: tuple[int | str, ...],
+    responses: int = 1,
+) -> list[Request]:
+    """Return ``responses`` consecutive requests per prompt; their seeds derive from ``key`` and their place alone.
+
+    Prompts that leave no room for the response are dropped, cut or refused, as ``data.overlong`` says.
+    """
+    room = loaded.context_length - generation.max_new_tokens
+    if room < 1:
+        raise PlauditError(
+            f"generation.max_new_tokens {generation.max_new_tokens} leaves no room for a prompt in the context of "
+            f"{loaded.context_length} tokens; lower it"
+        )
+    trees = to_trees(rows, loaded.tokenizer, data, room).trees
+    return [
+        Request(tree.prompt, tree.fields["prompt_text"], derived_seed(*key, index, response), tree.fields)
+        for index, tree in enumerate(trees)
+        for response in range(responses)
+    ]

@@ -1,0 +1,93 @@
+"""How often a reward source prefers what people prefer, and how sure that number is."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from plaudit.algorithms.comparisons import (
+    Pairs,
+    calibration_table,
+    expected_calibration_error,
+    ranked_pairs,
+    score_gaps,
+)
+from plaudit.batching.trees import PromptTree
+from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
+from plaudit.rewards.sources import RewardSource
+from plaudit.rollouts.samples import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CALIBRATION_BINS = 10
+
+
+def accuracy_with_interval(correct: float, total: int) -> dict[str, float]:
+    """Return ``accuracy`` and its 95 % Wilson interval ``low``, ``high`` for independent comparisons; ties are half."""
+    low, high = wilson_interval(correct, total)
+    return {"accuracy": correct / total, "low": low, "high": high}
+
+
+def flat_pairs(ranks: Sequence[Sequence[int]]) -> tuple[Pairs, list[int]]:
+    """Return the pairs that differ in rank among all prompts' responses laid flat, and their number for each prompt."""
+    prompts = torch.arange(len(ranks)).repeat_interleave(torch.tensor([len(own) for own in ranks]))
+    pairs = ranked_pairs(prompts, torch.tensor([rank for own in ranks for rank in own]))
+    return pairs, torch.bincount(prompts[pairs.better], minlength=len(ranks)).tolist()
+
+
+def preference_gaps(scores: Tensor, ranks: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Return for each prompt the score gaps, better minus worse, of all pairs of its responses that differ in rank.
+
+    ``scores`` [responses] holds the prompts' responses one after the other, ``ranks`` one sequence per prompt; rank 0
+    is best. The gaps of a prompt without such a pair are empty.
+    """
+    pairs, numbers = flat_pairs(ranks)
+    return list(score_gaps(scores, pairs).split(numbers))
+
+
+def preference_accuracy(gaps: Sequence[Tensor]) -> dict[str, float]:
+    """Return ``accuracy``, 95 % interval ``low`` and ``high``, ``pairs`` and ``prompts`` from the gaps of each prompt.
+
+    Equal scores are half right. The interval is Wilson's where every prompt has one pair, otherwise a bootstrap over
+    prompts: the pairs of a ranking hang together.
+    """
+    gaps = [own for own in gaps if len(own)]
+    correct = torch.tensor([((own > 0).sum() + (own == 0).sum() / 2).item() for own in gaps])
+    pairs = torch.tensor([len(own) for own in gaps])
+    result = accuracy_with_interval(correct.sum().item(), int(pairs.sum()))
+    if (pairs > 1).any():
+        result["low"], result["high"] = bootstrap_interval(correct, pairs)
+    return {**result, "pairs": int(pairs.sum()), "prompts": len(gaps)}
+
+
+def reward_accuracy(
+    source: RewardSource, rankings: Sequence[PromptTree], tokenizer: "PreTrainedTokenizerBase", gain: float = 1.0
+) -> dict[str, float]:
+    """Measure a source on rankings: trees whose ``fields`` hold ``ranks`` and ``prompt_text``.
+
+    Returns what ``preference_accuracy`` does, the mean ``margin`` (score of the better minus that of the worse) and
+    ``calibration_error`` of P(better) = sigmoid(margin / gain). ``gain`` is the factor by which a reward model's
+    scores were normalised after training: the probability belongs to the scores before that.
+    """
+    samples = [sample for tree in rankings for sample in _samples(tree, tokenizer)]
+    gaps = preference_gaps(source.score(samples), [tree.fields["ranks"] for tree in rankings])
+    flat = torch.cat(gaps)
+    calibration = expected_calibration_error(calibration_table(flat / gain, CALIBRATION_BINS))
+    return {**preference_accuracy(gaps), "margin": flat.mean().item(), "calibration_error": calibration.item()}
+
+
+def _samples(tree: PromptTree, tokenizer: "PreTrainedTokenizerBase") -> list[Sample]:
+    prompt_text = tree.fields["prompt_text"]
+    return [
+        Sample(
+            tree.prompt,
+            response,
+            prompt_text,
+            tokenizer.decode(response, skip_special_tokens=True),
+            ended=response[-1] == tokenizer.eos_token_id,
+            fields=tree.fields,
+        )
+        for response in tree.responses
+    ]

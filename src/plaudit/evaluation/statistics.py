@@ -1,0 +1,81 @@
+"""Means, rates and intervals: plain numbers in, plain numbers out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from plaudit.seeding import torch_generator
+
+NORMAL_975 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution: half width of a 95 % interval in standard errors."""
+
+BOOTSTRAP_DRAWS = 1000
+
+
+def mean_with_error(values: Sequence[float] | Tensor) -> dict[str, float]:
+    """Return ``mean`` and ``standard_error`` (sample deviation / sqrt(n)); ValueError for fewer than 2 values."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if len(values) < 2:
+        raise ValueError("a standard error needs at least 2 values")
+    return {"mean": values.mean().item(), "standard_error": values.std().item() / math.sqrt(len(values))}
+
+
+def wilson_interval(successes: float, total: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a binomial share (Wilson 1927); ``successes`` may count halves."""
+    if total < 1:
+        raise ValueError("a share needs at least 1 observation")
+    share, z2 = successes / total, NORMAL_975**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = NORMAL_975 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    # At 0 and 1 an end of the interval is 0 or 1 exactly; rounding must not carry it past.
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def win_rate(scores: Tensor, baseline: Tensor) -> dict[str, float]:
+    """Return ``rate`` and 95 % interval ``low``, ``high`` of ``scores`` above ``baseline`` [prompts]; ties are half."""
+    wins = (scores > baseline).sum().item() + (scores == baseline).sum().item() / 2
+    low, high = wilson_interval(wins, len(scores))
+    return {"rate": wins / len(scores), "low": low, "high": high}
+
+
+def bootstrap_interval(parts: Tensor, totals: Tensor) -> tuple[float, float]:
+    """Return the 95 % percentile interval (Efron 1979) of ``sum(parts) / sum(totals)``, both [clusters].
+
+    Whole clusters are drawn, because what belongs to one cluster (the pairs of one prompt) is not independent.
+    """
+    generator = torch_generator("bootstrap", len(parts))
+    parts, totals = parts.double(), totals.double()
+    shares = []
+    for _ in range(BOOTSTRAP_DRAWS):
+        drawn = torch.randint(len(parts), (len(parts),), generator=generator)
+        shares.append(parts[drawn].sum() / totals[drawn].sum())
+    low, high = torch.stack(shares).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """Return the number of different n-grams of words over that of all n-grams in ``texts`` (Li et al. 2016).
+
+    The paper divides by the number of words; by n-grams, 1 means for every n that none is repeated. 0 without any.
+    """
+    counts: Counter[tuple[str, ...]] = Counter()
+    for text in texts:
+        words = text.split()
+        counts.update(zip(*(words[start:] for start in range(n)), strict=False))
+    return len(counts) / counts.total() if counts else 0.0
+
+
+def best_of_n_weights(samples: int, n: int) -> Tensor:
+    """Return the probability [samples] that the sample of each rank, lowest score first, is the best of ``n``.
+
+    The n are drawn from ``samples`` without replacement: rank i (from 1) is the best of them in C(i - 1, n - 1) of
+    C(samples, n) draws. The mean of the scores under these weights is an unbiased estimate of the expected best of n
+    (an order-statistics U-statistic, as pass@k in Chen et al. 2021).
+    """
+    if not 1 <= n <= samples:
+        raise ValueError(f"the best of {n} cannot be estimated from {samples} samples")
+    draws = math.comb(samples, n)
+    return torch.tensor([math.comb(rank, n - 1) / draws for rank in range(samples)], dtype=torch.float64)

@@ -1,0 +1,76 @@
+"""The evaluation's tables as files: JSON for programs, CSV for spreadsheets, Markdown for pages."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plaudit.training.metrics_log import json_text, write_atomically
+
+Summary = Mapping[str, Any]
+
+
+def write_summary(summary: Summary, folder: Path) -> None:
+    """Write ``summary.json`` and its twins into ``folder``.
+
+    ``summary.csv`` has a row per model and a column per number (``scores/gold/mean``), ``samples.csv`` a row per prompt
+    and model, ``summary.md`` both as text. The summary holds, besides the settings::
+
+        models: name -> scores: source -> mean, standard_error
+                        win_rate: source -> rate, low, high     against the baseline, which has none itself
+                        kl: mean, standard_error                nats per response, to the reference
+                        negative_log_likelihood, perplexity     per token, under the reference
+                        length                                  tokens per response
+                        distinct_1, distinct_2, ended_share
+        best_of_n: list of n, kl_bound, scores: source -> mean
+        samples: list of prompt, responses: name -> text, scores: source -> score
+        toxicity: name -> numbers                               where it was measured
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "summary.json", json_text(summary, indent=2) + "\n")
+    models = [{"model": name, **flattened(numbers)} for name, numbers in summary["models"].items()]
+    samples = list(_sample_rows(summary["samples"]))
+    write_atomically(folder / "summary.csv", csv_text(models))
+    write_atomically(folder / "samples.csv", csv_text(samples))
+    write_atomically(folder / "summary.md", markdown_table(models) + "\n" + markdown_table(samples))
+
+
+def flattened(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested numbers as one level, keys joined by slashes."""
+    flat: dict[str, Any] = {}
+    for key, value in numbers.items():
+        flat |= flattened(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV under all columns that any of them has."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table, numbers to four digits; texts stay on one line."""
+    columns = _columns(rows)
+    lines = [columns, ["---"] * len(columns), *([_cell(row.get(column, "")) for column in columns] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", "\\|").replace("\n", "<br>")
+
+
+def _sample_rows(samples: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    for sample in samples:
+        for model, response in sample["responses"].items():
+            yield {"prompt": sample["prompt"], "model": model, "response": response["text"], **response["scores"]}
