@@ -4,13 +4,14 @@ import random
 
 import pytest
 import torch
+from torch import Tensor
+
 from plaudit.batching.batches import Batch, make_batches, packed_batch, padded_batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.models.layout_trial import choose_layout
 from plaudit.models.modules import PolicyModule, ScalarModule, scalar_head
 from tiny_models import VOCABULARY, tiny_causal_model, tiny_classifier
-from torch import Tensor
 
 PACKED = ("llama", "gpt2", "gpt_neox", "qwen2", "opt")
 
@@ -59,10 +60,10 @@ def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: 
     trees = forest()
     expected = plain_log_probabilities(model, trees)
     weights = [torch.linspace(-1, 1, len(part), dtype=torch.float64) for part in expected]
-    expected_loss = sum((w * part).sum() for w, part in zip(weights, expected, strict=True))
+    expected_loss = torch.stack([(w * part).sum() for w, part in zip(weights, expected, strict=True)]).sum()
     expected_gradients = torch.autograd.grad(expected_loss, list(model.parameters()))
     module = PolicyModule(model)
-    for name, batches in layouts(trees).items():
+    for batches in layouts(trees).values():
         model.zero_grad()
         found: dict[int, Tensor] = {}
         for batch in batches:
@@ -70,7 +71,7 @@ def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: 
             parts = log_probabilities.split(batch.lengths.tolist())
             numbers = response_numbers(trees, batch)
             found |= dict(zip(numbers, parts, strict=True))
-            sum((weights[n] * part).sum() for n, part in zip(numbers, parts, strict=True)).backward()
+            torch.stack([(weights[n] * part).sum() for n, part in zip(numbers, parts, strict=True)]).sum().backward()
         for number, part in enumerate(expected):
             torch.testing.assert_close(found[number], part, rtol=1e-5, atol=1e-5)
         for parameter, gradient in zip(model.parameters(), expected_gradients, strict=True):

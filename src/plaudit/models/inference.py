@@ -1,4 +1,4 @@
-"""Running models over many trees without gradients; results come back in the order of the trees, whatever the packing."""
+"""Models over many trees, without gradients; results come in the order of the trees, whatever the packing."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -143,7 +143,7 @@ def _check_vocabulary(config: ModelConfig, model: Any, tokenizer: Any) -> None:
     largest = max(tokenizer.get_vocab().values())
     if largest >= model.config.vocab_size:
         raise PlauditError(
-            f"{config.path or 'model.fresh'}: the tokenizer {config.tokenizer or config.path} has token ids up to {largest}, "
+            f"{config.path or 'model.fresh'}: the tokenizer {config.tokenizer or config.path} has ids up to {largest}, "
             f"the model only {model.config.vocab_size} embeddings; give the tokenizer that belongs to the model"
         )
 

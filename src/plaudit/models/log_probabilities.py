@@ -35,7 +35,7 @@ def token_statistics(
     The temperature divides the logits, as it did when the tokens were sampled.
     """
     compute = _statistics_of_chunk(head, temperature, extras)
-    chunk = max(SMALLEST_CHUNK, LOGIT_BYTES // (4 * head.weight.shape[0]))  # type: ignore[union-attr,operator]
+    chunk = max(SMALLEST_CHUNK, LOGIT_BYTES // (4 * _rows(head.weight)))
     if hidden.shape[0] <= chunk:
         return TokenStatistics(*compute(hidden, targets))
     parts = [
@@ -43,6 +43,11 @@ def token_statistics(
         for part in zip(hidden.split(chunk), targets.split(chunk), strict=True)
     ]
     return TokenStatistics(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _rows(weight: Tensor | nn.Module) -> int:
+    assert isinstance(weight, Tensor)
+    return weight.shape[0]
 
 
 def _statistics_of_chunk(

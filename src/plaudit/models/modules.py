@@ -12,7 +12,7 @@ from plaudit.models.trunk import hidden_states, unwrapped
 
 
 def scalar_head(hidden_size: int, standard_deviation: float = 0.0) -> nn.Linear:
-    """Return a head hidden -> 1 without bias, weights N(0, standard_deviation²); zero for values that start at zero."""
+    """Return a head hidden -> 1 without bias, weights N(0, standard_deviation²); 0 makes it start at zero."""
     head = nn.Linear(hidden_size, 1, bias=False)
     with torch.no_grad():
         head.weight.normal_(0.0, standard_deviation) if standard_deviation else head.weight.zero_()

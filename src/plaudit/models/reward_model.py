@@ -28,7 +28,7 @@ class ScoreScale:
 
     @classmethod
     def normalizing(cls, raw: Tensor) -> "ScoreScale":
-        """Return the scale on which ``raw`` [responses] has mean 0 and (biased) variance 1 (Ziegler et al. 2019, 2.2)."""
+        """Return the scale on which ``raw`` [responses] has mean 0 and variance 1 (Ziegler et al. 2019, 2.2)."""
         raw = raw.double()
         deviation = raw.std(unbiased=False).item()
         gain = 1.0 / deviation if deviation > 0 else 1.0

@@ -2,8 +2,8 @@
 
 ``separate``: a model each; the reference of a policy with adapters is that policy with its adapters off.
 ``shared``: a value head on the policy's trunk.
-``adapters``: one frozen base; policy and value (and the reward, see ``adapter_reward``) are low-rank adapters on it, and
-the reference is the base with adapters off.
+``adapters``: one frozen base; policy and value (and the reward, see ``adapter_reward``) are low-rank adapters on it,
+and the reference is the base with adapters off.
 
 The caller differentiates what one method returned before it calls the next: switching adapters in between would change
 the weights that the backward pass sees.
@@ -27,17 +27,21 @@ from plaudit.models.trunk import hidden_states, unwrapped
 
 
 class Roles(Protocol):
-    """Policy, reference and value, whatever they share. ``module`` holds every weight that learns."""
+    """Policy, reference and value, whatever they share."""
 
     loaded: LoadedModel
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module:
+        """Every weight that learns."""
+        ...
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         """Return the policy's statistics of the response tokens, and values if they come with them."""
         ...
 
     def values(self, batch: Batch) -> Tensor | None:
-        """Return values [N] where the value has weights of its own; None where they come with the policy or not at all."""
+        """Return values [N] of a value with weights of its own; None if they come with the policy or not at all."""
         ...
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
@@ -103,7 +107,9 @@ class SeparateRoles(_PolicyWithReference):
 
     def __init__(self, loaded: LoadedModel, value: ScalarModule | None) -> None:
         super().__init__(loaded)
-        self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model)} | ({"value": value} if value else {}))
+        self.module: nn.ModuleDict = nn.ModuleDict(
+            {"policy": PolicyModule(loaded.model)} | ({"value": value} if value else {})
+        )
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         return self.module["policy"](batch, temperature, extras)
@@ -118,7 +124,7 @@ class SharedRoles(_PolicyWithReference):
     def __init__(self, loaded: LoadedModel, needs_values: bool) -> None:
         super().__init__(loaded)
         head = scalar_head(unwrapped(loaded.model).config.hidden_size).to(loaded.device) if needs_values else None
-        self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model, head)})
+        self.module: nn.ModuleDict = nn.ModuleDict({"policy": PolicyModule(loaded.model, head)})
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         return self.module["policy"](batch, temperature, extras)
@@ -134,7 +140,7 @@ class AdapterRoles:
         adapter = config.lora or LoraConfig()
         self.loaded = load_policy(config.model_copy(update={"lora": adapter}), device, seed)
         self.model: Any = self.loaded.model
-        self.module = nn.ModuleDict({"policy": PolicyModule(self.model)})
+        self.module: nn.ModuleDict = nn.ModuleDict({"policy": PolicyModule(self.model)})
         self.names = ["default"]
         self.value_head: nn.Linear | None = None
         if needs_values:

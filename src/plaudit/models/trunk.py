@@ -11,7 +11,8 @@ from plaudit.batching.batches import Batch
 
 def unwrapped(model: nn.Module) -> Any:
     """Return the transformers model inside a peft model; adapters stay in place, because they live in its layers."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    get_base_model: Any = getattr(model, "get_base_model", None)
+    return model if get_base_model is None else get_base_model()
 
 
 def trunk_of(model: nn.Module) -> Any:
@@ -20,16 +21,16 @@ def trunk_of(model: nn.Module) -> Any:
 
 
 @cache
-def accepted_arguments(forward_owner: type) -> frozenset[str]:
+def accepted_arguments(model_class: Any) -> frozenset[str]:
     """Return the argument names of a model class's forward method."""
-    return frozenset(inspect.signature(forward_owner.forward).parameters)  # type: ignore[attr-defined]
+    return frozenset(inspect.signature(model_class.forward).parameters)
 
 
 def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
     """Return the trunk's last hidden states, flattened to [rows x length, hidden]."""
     trunk = trunk_of(model)
     arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    accepted = accepted_arguments(type(trunk))
+    accepted = accepted_arguments(trunk.__class__)
     if "position_ids" in accepted:
         arguments["position_ids"] = batch.position_ids
     if "use_cache" in accepted:

@@ -5,6 +5,7 @@ optimizer step. Then come metrics, held-out measurements and checkpoints, in thi
 a checkpoint has nothing to repeat.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,15 +28,22 @@ from plaudit.training.checkpoints import (
     save_checkpoint,
 )
 from plaudit.training.faults import save_faulty_batch
-from plaudit.training.interruption import Interrupted, Interruption
+from plaudit.training.interruption import Interruption
 from plaudit.training.metrics_log import MetricsLog
-from plaudit.training.optimization import build_optimizer, clip_gradients, learning_rate_factor
+from plaudit.training.optimization import (
+    ParameterGroup,
+    build_optimizer,
+    clip_gradients,
+    learning_rate_factor,
+    set_learning_rate,
+)
 from plaudit.training.progress import StageProgress
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 from plaudit.training.tally import Tally
 from plaudit.training.task import Task
 from plaudit.training.token_budget import TokenBudget, is_out_of_memory
+from plaudit.training.trackers import stage_trackers
 
 
 class Trainer:
@@ -48,40 +56,52 @@ class Trainer:
         self.stage = stage
         self.budget = TokenBudget(config.token_budget)
         self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
-        self.optimizer = build_optimizer(self.parameters, config.optimizer, task.learning_rate_factors())
-        self.peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer = build_optimizer(self._parameter_groups(), config.optimizer)
+        self.log: MetricsLog | None = None
+        self.progress: StageProgress
+        self.number = math.nan
         self.seconds_before = 0.0
         self.started = time.monotonic()
 
     def train(self) -> dict[str, float]:
         """Train, save the model, and return the stage's closing numbers."""
-        first = self._resume() + 1
+        done = self._resume()
+        name, recipe = self.stage.folder.name, self.session.recipe
         with ExitStack() as stack:
             interruption = stack.enter_context(Interruption())
-            log = MetricsLog(self.stage.metrics) if self.session.is_main else None
-            progress = stack.enter_context(
-                StageProgress(self.stage.name, self.task.steps, self.task.number_that_matters, self.session.is_main)
-            )
-            if first == 1:
-                self._log(log, progress, 0, self.task.measure(0))
-            for step in range(first, self.task.steps + 1):
+            stack.enter_context(stage_trackers(self.session.accelerator, recipe, name, self.stage.folder / "trackers"))
+            if self.session.is_main:
+                self.log = stack.enter_context(MetricsLog(self.stage.metrics))
+            self.progress = stack.enter_context(StageProgress(name, self.task.steps, done, self.session.is_main))
+            if done == 0:
+                self._record(0, self.task.measure(0))
+            for step in range(done + 1, self.task.steps + 1):
+                if self.task.is_finished():
+                    break
                 metrics = self._step(step)
                 if metrics is not None and self.task.measures_at(step):
                     metrics |= self.task.measure(step)
-                self._log(log, progress, step, metrics)
+                self._record(step, metrics)
                 stopped = self.session.any(interruption.requested)
                 if stopped or step % self.config.checkpoint_every == 0:
                     self._checkpoint(step)
                 if stopped:
-                    raise Interrupted(self.stage.name, step)
-                if self.task.is_finished():
-                    break
+                    interruption.raise_if_requested()
         return self._finish()
+
+    def _parameter_groups(self) -> list[ParameterGroup]:
+        factors = self.task.learning_rate_factors()
+        named: dict[float, list[tuple[str, torch.nn.Parameter]]] = {}
+        for name, parameter in self.parameters.items():
+            factor = next((factor for prefix, factor in factors.items() if name.startswith(prefix)), 1.0)
+            named.setdefault(factor, []).append((name, parameter))
+        peak = self.config.optimizer.learning_rate
+        return [ParameterGroup(parameters, peak * factor) for factor, parameters in named.items()]
 
     # One step --------------------------------------------------------------------------------------------------------
 
     def _step(self, step: int) -> dict[str, float] | None:
-        torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.name, step, self.session.rank))
+        torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
         trees = self.task.begin_step(step)
         tally = self._accumulate(trees)
         parameters = list(self.parameters.values())
@@ -89,9 +109,7 @@ class Trainer:
         norm = clip_gradients(parameters, self.config.optimizer.max_gradient_norm)
         if not torch.isfinite(norm):
             self._stop_at_fault(step, trees, "the gradient is not finite")
-        factor = learning_rate_factor(step - 1, self.task.steps, self.config.optimizer)
-        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
-            group["lr"] = peak * factor
+        set_learning_rate(self.optimizer, learning_rate_factor(step - 1, self.task.steps, self.config.optimizer))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         tally.add("gradient_norm", norm, 1)
@@ -134,19 +152,23 @@ class Trainer:
         place = save_faulty_batch(self.stage.folder, trees, self.session.rank)
         at = "" if step is None else f" at step {step}"
         raise PlauditError(
-            f"{self.stage.name}: {what}{at}; the batch is in {place}. Look at its longest and strangest rows, then lower "
-            "optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
+            f"{self.stage.folder.name}: {what}{at}; the batch is in {place}. Look at its longest and strangest rows, then "
+            "lower optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
         )
 
     # Records ---------------------------------------------------------------------------------------------------------
 
-    def _log(self, log: MetricsLog | None, progress: Any, step: int, metrics: dict[str, float] | None) -> None:
-        number = None if metrics is None else metrics.get(self.task.number_that_matters)
-        progress.advance(step, number)
-        if metrics and log is not None:
+    def _record(self, step: int, metrics: dict[str, float] | None) -> None:
+        if not metrics:
+            return
+        label = self.task.number_that_matters
+        self.number = metrics.get(label, self.number)
+        self.progress.update(step, label, self.number)
+        if self.log is not None:
             line = self.task.line_number(step)
-            log.write(line, self._seconds(), metrics)
-            self.session.accelerator.log({f"{self.stage.name}/{name}": x for name, x in metrics.items()}, step=line)
+            self.log.append({"step": line, "seconds": self._seconds(), **metrics})
+            name = self.stage.folder.name
+            self.session.accelerator.log({f"{name}/{key}": value for key, value in metrics.items()}, step=line)
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
@@ -162,7 +184,7 @@ class Trainer:
             step,
             tensors={
                 "model": {name: p.detach() for name, p in self.parameters.items()},
-                "optimizer": optimizer_tensors(self.optimizer, self.parameters),
+                "optimizer": optimizer_tensors(self.optimizer, self.parameters.items()),
                 "task": tensors,
             },
             state={"task": state, "seconds": self._seconds(), "line": self.task.line_number(step)},
@@ -173,24 +195,24 @@ class Trainer:
         path = latest_checkpoint(self.stage.checkpoints)
         if path is None:
             if self.session.is_main:
-                self.stage.forget_lines_after(-1)
+                self.stage.create().rewind(None)
             return 0
         checkpoint = load_checkpoint(path)
         self._restore(checkpoint)
         if self.session.is_main:
-            self.stage.forget_lines_after(checkpoint.state["line"])
-            print(f"{self.stage.name}: continuing after step {checkpoint.step} of {self.task.steps}")
+            self.stage.rewind(checkpoint.state["line"])
+            print(f"{self.stage.folder.name}: continuing after step {checkpoint.step} of {self.task.steps}")
         return checkpoint.step
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(checkpoint.tensors["model"][name])
-        load_optimizer_tensors(self.optimizer, self.parameters, checkpoint.tensors["optimizer"])
+        load_optimizer_tensors(self.optimizer, self.parameters.items(), checkpoint.tensors["optimizer"])
         self.task.restore(checkpoint.tensors.get("task", {}), checkpoint.state["task"])
         self.seconds_before = checkpoint.state["seconds"]
 
     def _finish(self) -> dict[str, float]:
-        numbers = self.task.save(self.stage.model) if self.session.is_main else {}
+        numbers = self.task.save(self.stage.model)
         numbers["seconds"] = self._seconds()
         return numbers

@@ -64,5 +64,5 @@ class Task(Protocol):
         ...
 
     def save(self, folder: Path) -> dict[str, float]:
-        """Write the trained model and return the stage's closing numbers."""
+        """Write the trained model (in the main process) and return the stage's closing numbers."""
         ...

@@ -1,0 +1,125 @@
+"""A run from its recipe: every stage in order, finished ones skipped, interrupted ones continued."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from plaudit.config.load import resolve_stages
+from plaudit.config.schema import STAGES, Recipe, Section
+from plaudit.errors import PlauditError
+from plaudit.training.metadata import begin_metadata, collect_metadata, update_metadata
+from plaudit.training.run_directory import RunDirectory, StageDirectory
+from plaudit.training.session import Session, start_session
+from plaudit.training.trackers import check_trackers
+
+Result = dict[str, Any]
+
+
+def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = False) -> Path:
+    """Run the recipe's stages (or those named) in its folder and return the folder.
+
+    The same call continues an interrupted run; ``restart`` deletes what is there first. Raises PlauditError when the
+    folder's configuration is another one, when a stage lacks the result of an earlier one, and for all bad input.
+    """
+    check_trackers(recipe.trackers)
+    folder = RunDirectory(Path(recipe.output) / recipe.name)
+    is_main = os.environ.get("RANK", "0") == "0"
+    if is_main:
+        folder.open(recipe, restart)
+    try:
+        session = start_session(recipe, folder)
+        session.accelerator.wait_for_everyone()
+        if is_main:
+            begin_metadata(folder.metadata, collect_metadata(recipe, session.device, session.processes))
+        for name in STAGES:
+            if getattr(recipe, name) is not None and (stages is None or name in stages):
+                _run_stage(name, session)
+    finally:
+        folder.close()
+    return folder.folder
+
+
+def _run_stage(name: str, session: Session) -> None:
+    stage = session.run.stage(name)
+    # A report is made anew whenever it is asked for: it costs seconds, and its stages may have gone on.
+    if stage.finished and name != "report":
+        if session.is_main:
+            print(f"{name}: already finished, in {stage.folder}")
+        return
+    section = getattr(session.recipe, name)
+    _require_earlier_stages(name, section, session.run)
+    started = time.monotonic()
+    result = STAGE_FUNCTIONS[name](resolve_stages(section, session.run.folder), session, stage)
+    session.accelerator.wait_for_everyone()
+    if session.is_main:
+        result.setdefault("seconds", time.monotonic() - started)
+        stage.finish(result)
+        update_metadata(session.run.metadata, {"stages": {name: {"seconds": result["seconds"]}}})
+    session.accelerator.wait_for_everyone()
+
+
+def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> None:
+    text = section.model_dump_json()
+    for earlier in STAGES[: STAGES.index(name)]:
+        if f'"stage:{earlier}' in text and not run.stage(earlier).finished:
+            raise PlauditError(
+                f"{name}: it needs the result of {earlier}, which is not in {run.folder}; run that first"
+            )
+
+
+# Stages ---------------------------------------------------------------------------------------------------------------
+
+
+def _world(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.quickstart.world import make_world
+
+    return dict(make_world(section, session.recipe.seed, stage.create().folder)) if session.is_main else {}
+
+
+def _pretrain(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.training.sft import run_sft
+
+    return dict(run_sft(section, "text", session, stage))
+
+
+def _sft(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.training.sft import run_sft
+
+    return dict(run_sft(section, "response", session, stage))
+
+
+def _reward(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.training.reward import run_reward
+
+    return dict(run_reward(section, session, stage))
+
+
+def _rl(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.training.rl.stage import run_rl
+
+    return dict(run_rl(section, session, stage))
+
+
+def _evaluate(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.evaluation.stage import run_evaluation
+
+    return run_evaluation(section, session, stage) if session.is_main else {}
+
+
+def _report(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.report.page import write_report
+
+    return {"page": str(write_report(session.run.folder, section))} if session.is_main else {}
+
+
+STAGE_FUNCTIONS: dict[str, Callable[[Any, Session, StageDirectory], Result]] = {
+    "world": _world,
+    "pretrain": _pretrain,
+    "sft": _sft,
+    "reward": _reward,
+    "rl": _rl,
+    "evaluate": _evaluate,
+    "report": _report,
+}

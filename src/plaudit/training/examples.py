@@ -1,0 +1,70 @@
+"""Prompt trees for a stage: read, split, tokenised, counted aloud; and the order in which they come."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import DataConfig
+from plaudit.data.loading import LoadedRows, load_rows
+from plaudit.data.tokenization import Tokenized, to_trees
+from plaudit.models.loading import LoadedModel
+from plaudit.seeding import python_generator
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Trees to learn from and held-out trees, with the rows they came from."""
+
+    train: list[PromptTree]
+    held_out: list[PromptTree]
+    rows: LoadedRows
+
+
+def load_examples(
+    config: DataConfig,
+    kind: Literal["text", "response", "ranking", "prompt"],
+    loaded: LoadedModel,
+    session: Session,
+    stage: StageDirectory,
+    room_for_answer: int = 0,
+) -> Examples:
+    """Read a stage's data; bad rows go to ``rejects.jsonl``, and what was dropped or cut is printed.
+
+    ``room_for_answer``: tokens of the context that prompts must leave free.
+    """
+    rejects = stage.create().folder / "rejects.jsonl" if session.is_main else None
+    rows = load_rows(config, kind, rejects, session.recipe.seed)
+    length = loaded.context_length - room_for_answer
+    train = to_trees(rows.train, loaded.tokenizer, config, length)
+    held_out = to_trees(rows.held_out, loaded.tokenizer, config, length) if rows.held_out else Tokenized([], 0, 0)
+    if session.is_main:
+        for line in rows.summary():
+            print(f"{stage.folder.name}: {line}")
+        for name, part in (("training", train), ("held-out", held_out)):
+            if part.dropped or part.truncated:
+                print(f"{stage.folder.name}: {name} rows too long: {part.dropped} dropped, {part.truncated} truncated")
+    return Examples(train.trees, held_out.trees, rows)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which examples come when: every epoch visits each once, in an order that its number decides."""
+
+    examples: int
+    batch_size: int
+    key: tuple[int | str, ...]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch; the last one may be smaller."""
+        return -(-self.examples // self.batch_size)
+
+    def batch(self, step: int) -> Sequence[int]:
+        """Return the examples of a step, steps counted from 1."""
+        epoch, place = divmod(step - 1, self.steps_per_epoch)
+        order = list(range(self.examples))
+        python_generator(*self.key, "epoch", epoch).shuffle(order)
+        return order[place * self.batch_size : (place + 1) * self.batch_size]

@@ -1,0 +1,172 @@
+"""A reward model from comparisons: prompts with K ranked responses, a pair being K = 2."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plaudit.algorithms.comparisons import (
+    calibration_table,
+    comparison_statistics,
+    expected_calibration_error,
+    ranked_pairs,
+    score_gaps,
+)
+from plaudit.algorithms.preference_losses import (
+    PreferenceLoss,
+    best_of_k_loss,
+    centering_penalty,
+    pairwise_ranking_loss,
+)
+from plaudit.batching.batches import Batch
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import RewardConfig
+from plaudit.models.inference import per_response
+from plaudit.models.loading import LoadedModel, load_scorer
+from plaudit.models.modules import ScalarModule, scalar_head
+from plaudit.models.reward_model import ScoreScale, save_reward_model
+from plaudit.models.trunk import unwrapped
+from plaudit.training.examples import Examples, load_examples
+from plaudit.training.loop import Trainer
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+from plaudit.training.supervised import SupervisedTask
+from plaudit.training.tally import Tally
+from plaudit.training.warnings import warn_if_no_better_than_chance
+
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Responses laid flat, [R] each: the prompt that a response belongs to, and its rank."""
+
+    prompts: Tensor
+    ranks: Tensor
+
+    @classmethod
+    def of(cls, trees: Sequence[PromptTree], device: torch.device) -> "Comparisons":
+        """Lay the trees' ranks flat."""
+        prompts = [number for number, tree in enumerate(trees) for _ in tree.responses]
+        ranks = [rank for tree in trees for rank in tree.fields["ranks"]]
+        return cls(torch.tensor(prompts, device=device), torch.tensor(ranks, device=device))
+
+
+class RewardTask(SupervisedTask):
+    """K ranked responses per prompt; the unit is a prompt."""
+
+    number_that_matters = "held_out/accuracy"
+
+    def __init__(
+        self, config: RewardConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
+    ) -> None:
+        # A prompt whose responses all tie says nothing about their order.
+        train, held_out = ([t for t in trees if _has_order(t)] for trees in (examples.train, examples.held_out))
+        super().__init__(config, loaded, train, held_out, session, stage)
+        self.config = config
+        self.module = ScalarReader(loaded.model)
+        self.last_measurement: dict[str, float] = {}
+
+    def units_of(self, tree: PromptTree) -> int:
+        """Return 1: every prompt weighs the same, however many responses it has."""
+        return 1
+
+    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+        """Yield the ranking loss (and the centering penalty), summed over prompts, over the step's prompts."""
+        scores = self.module(batch)
+        flat = Comparisons.of(batch.trees, scores.device)
+        ranking = self._ranking_loss(scores, flat)
+        loss = ranking.loss
+        if self.config.centering:
+            loss = loss + self.config.centering * centering_penalty(scores, flat.prompts).loss
+        statistics = comparison_statistics(score_gaps(scores.detach(), ranked_pairs(flat.prompts, flat.ranks)))
+        tally.add("loss", loss, len(batch.trees))
+        tally.add("accuracy", statistics.correct, statistics.pairs)
+        tally.add("margin", statistics.margin, statistics.pairs)
+        yield loss / self.units
+
+    def _ranking_loss(self, scores: Tensor, flat: Comparisons) -> PreferenceLoss:
+        if self.config.loss == "best_of_k":
+            return best_of_k_loss(scores, flat.prompts, flat.ranks)
+        return pairwise_ranking_loss(scores, flat.prompts, flat.ranks, self.config.margin)
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Return held-out loss, pair accuracy, mean margin and calibration error."""
+        if not self.held_out:
+            return {}
+        scores, flat = self.raw_scores(self.held_out), Comparisons.of(self.held_out, torch.device("cpu"))
+        gaps = score_gaps(scores, ranked_pairs(flat.prompts, flat.ranks))
+        statistics = comparison_statistics(gaps)
+        pairs = float(statistics.pairs)
+        calibration = expected_calibration_error(calibration_table(gaps, CALIBRATION_BINS))
+        self.last_measurement = {
+            "held_out/loss": float(self._ranking_loss(scores, flat).loss) / len(self.held_out),
+            "held_out/accuracy": float(statistics.correct) / pairs,
+            "held_out/margin": float(statistics.margin) / pairs,
+            "held_out/calibration_error": float(calibration),
+            "held_out/pairs": pairs,
+        }
+        return self.last_measurement
+
+    def raw_scores(self, trees: Sequence[PromptTree]) -> Tensor:
+        """Return the scores of all responses before any scale, [R], all processes together."""
+        own = self.session.share(trees)
+        with self.session.autocast():
+            scores = self.budget.run(
+                lambda positions: per_response(self.module, own, self.layout, self.session.device, positions)
+            )
+        parts = scores.split([len(tree.responses) for tree in own])
+        return torch.cat(self.session.merge_shares(parts))
+
+    def save(self, folder: Path) -> dict[str, float]:
+        """Write the model with its scale: mean 0 and variance 1 on the training responses."""
+        scale = ScoreScale.normalizing(self.raw_scores(self.train)) if self.config.normalize else ScoreScale()
+        if self.last_measurement:
+            warn_if_no_better_than_chance(
+                self.last_measurement["held_out/accuracy"], self.last_measurement["held_out/pairs"]
+            )
+        if self.session.is_main:
+            save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)
+        return {
+            "steps": float(self.steps),
+            "training_prompts": float(len(self.train)),
+            "held_out_prompts": float(len(self.held_out)),
+            "gain": scale.gain,
+            "bias": scale.bias,
+            **self.last_measurement,
+        }
+
+
+class ScalarReader(ScalarModule):
+    """A scalar model whose forward pass reads scores at the last token."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the score of every response, [R]."""
+        return self.scores(batch)
+
+
+def _has_order(tree: PromptTree) -> bool:
+    return len(set(tree.fields["ranks"])) > 1
+
+
+def run_reward(config: RewardConfig, session: Session, stage: StageDirectory) -> dict[str, float]:
+    """Run the stage; a model without a trained head gets a new one."""
+    loaded, has_head = load_scorer(config.model, session.device, session.recipe.seed)
+    if not has_head:
+        _start_head(loaded, session.recipe.seed)
+    examples = load_examples(config.data, "ranking", loaded, session, stage)
+    return Trainer(RewardTask(config, loaded, examples, session, stage), config, session, stage).train()
+
+
+def _start_head(loaded: LoadedModel, seed: int) -> None:
+    """Draw the head from N(0, 1/(d+1)), d being the hidden size (Stiennon et al. 2020, appendix B.1)."""
+    hidden_size = unwrapped(loaded.model).config.hidden_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = scalar_head(hidden_size, (hidden_size + 1) ** -0.5)
+    score = unwrapped(loaded.model).score
+    trained = score.modules_to_save["default"] if hasattr(score, "modules_to_save") else score
+    with torch.no_grad():
+        trained.weight.copy_(head.weight)

@@ -1,0 +1,1 @@
+"""Reinforcement learning: collect rollouts, turn scores into advantages, learn in packed minibatches."""

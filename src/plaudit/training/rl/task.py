@@ -1,0 +1,261 @@
+"""Reinforcement learning as a task of the loop: an iteration collects experience, then goes over it in minibatches."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.algorithms.kl_controllers import AdaptiveKl, FixedKl
+from plaudit.algorithms.policy_losses import clipped_policy_loss, clipped_value_loss
+from plaudit.algorithms.rewards import RunningMoments
+from plaudit.batching.batches import Batch
+from plaudit.batching.ragged import to_rows
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import RlConfig
+from plaudit.errors import PlauditError
+from plaudit.models.log_probabilities import Extras
+from plaudit.models.roles import Roles
+from plaudit.models.saving import save_model
+from plaudit.rewards.sources import ComposedReward
+from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.samples import Request
+from plaudit.seeding import derived_seed, python_generator
+from plaudit.training.examples import Examples, Order
+from plaudit.training.metrics_log import MetricsLog
+from plaudit.training.rl.collection import Collector
+from plaudit.training.rl.experience import Experience
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+from plaudit.training.tally import Tally
+from plaudit.training.token_budget import TokenBudget
+from plaudit.training.warnings import warn, warn_about_rollouts
+
+SHOWN_SAMPLES = 8
+
+
+class RlTask:
+    """PPO, GRPO or RLOO. An optimizer step is a minibatch; a line of metrics is an iteration."""
+
+    number_that_matters = "reward/mean"
+
+    def __init__(
+        self,
+        config: RlConfig,
+        roles: Roles,
+        reward: ComposedReward,
+        examples: Examples,
+        session: Session,
+        stage: StageDirectory,
+    ) -> None:
+        if not examples.train:
+            raise PlauditError(
+                f"{stage.folder.name}: no prompt to answer; look at the sources with `plaudit data inspect`"
+            )
+        self.config, self.roles, self.reward = config, roles, reward
+        self.module, self.layout = roles.module, roles.loaded.layout
+        self.session, self.stage = session, stage
+        self.prompts, self.held_out = examples.train, examples.held_out[: config.held_out_prompts]
+        self.engine = TransformersEngine(roles.loaded)
+        budget = TokenBudget(config.token_budget)
+        self.collector = Collector(config, roles, self.engine, reward, session, stage, budget)
+        self.order = Order(len(self.prompts), config.prompts_per_iteration, (session.recipe.seed, stage.folder.name))
+        self.steps_per_iteration = config.epochs * config.minibatches
+        self.steps = config.iterations * self.steps_per_iteration
+        target = config.kl.target
+        self.controller = (
+            FixedKl(config.kl.coefficient)
+            if target is None
+            else AdaptiveKl(config.kl.coefficient, target, config.kl.horizon)
+        )
+        self.reward_moments = RunningMoments()
+        self.experience: Experience | None = None
+        self.collected: dict[str, float] = {}
+        self.tally = Tally()
+        self.units = 1
+        self.over_budget = False
+
+    def learning_rate_factors(self) -> dict[str, float]:
+        """A separate value model may learn at a rate of its own."""
+        peak, value = self.config.optimizer.learning_rate, self.config.value_learning_rate
+        return {"value": value / peak} if value is not None and peak > 0 else {}
+
+    # An iteration ----------------------------------------------------------------------------------------------------
+
+    def begin_step(self, step: int) -> Sequence[PromptTree]:
+        """Collect experience when an iteration begins; return this process's share of the step's minibatch."""
+        iteration, place = self._iteration(step), (step - 1) % self.steps_per_iteration
+        if place == 0:
+            self._collect(iteration)
+        if self.over_budget:
+            return []
+        assert self.experience is not None
+        trees = self._minibatch(iteration, *divmod(place, self.config.minibatches))
+        self.units = sum(tree.response_tokens for tree in trees)
+        return self.session.share(trees)
+
+    def _collect(self, iteration: int) -> None:
+        prompts = [self.prompts[index] for index in self._prompt_indices(iteration)]
+        requests = [self._requests(tree, "rollout", iteration, number) for number, tree in enumerate(prompts)]
+        self.experience, self.collected = self.collector.collect(requests, self.controller, self.reward_moments)
+        self.tally = Tally()
+        kl, budget = self.collected["kl"], self.config.kl.budget
+        self.over_budget = budget is not None and kl > budget
+        if self.session.is_main:
+            if self.over_budget:
+                warn(f"iteration {iteration}: KL {kl:.2f} exceeds the budget {budget}: the stage ends here")
+            warn_about_rollouts(
+                iteration, self.collected["reward/std"], self.collected["ended_share"], kl, self.collected["kl_error"]
+            )
+
+    def _prompt_indices(self, iteration: int) -> list[int]:
+        """Return the iteration's prompts; an epoch that runs out goes on with the next one, so every round is full."""
+        wanted, per_round = [], self.config.prompts_per_iteration
+        for place in range((iteration - 1) * per_round, iteration * per_round):
+            epoch, offset = divmod(place, len(self.prompts))
+            batch, within = divmod(offset, per_round)
+            wanted.append(self.order.batch(epoch * self.order.steps_per_epoch + batch + 1)[within])
+        return wanted
+
+    def _requests(self, tree: PromptTree, *key: int | str) -> list[Request]:
+        return [
+            Request(
+                tree.prompt,
+                tree.fields["prompt_text"],
+                derived_seed(self.session.recipe.seed, self.stage.folder.name, *key, sample),
+                tree.fields,
+            )
+            for sample in range(self.config.responses_per_prompt)
+        ]
+
+    def _minibatch(self, iteration: int, epoch: int, minibatch: int) -> list[PromptTree]:
+        assert self.experience is not None
+        order = list(range(len(self.experience.trees)))
+        python_generator(self.session.recipe.seed, "minibatches", iteration, epoch).shuffle(order)
+        return [self.experience.trees[index] for index in order[minibatch :: self.config.minibatches]]
+
+    def _iteration(self, step: int) -> int:
+        return (step - 1) // self.steps_per_iteration + 1
+
+    # Losses ----------------------------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+        """Yield the clipped policy loss (minus the entropy bonus) and the clipped value loss, per token of the step."""
+        config, experience = self.config, self.experience
+        assert experience is not None
+        rows = experience.rows(batch.trees)
+        time = int(batch.lengths.max())
+        old, advantages, returns, old_values, mask = (
+            part[rows, :time].to(batch.lengths.device)
+            for part in (
+                experience.log_probabilities,
+                experience.advantages,
+                experience.returns,
+                experience.values,
+                experience.mask,
+            )
+        )
+        tokens = len(batch.targets)
+        extras: Extras = "differentiable" if config.entropy_coefficient else "none"
+        output = self.roles.policy(batch, config.generation.temperature, extras)
+        policy = clipped_policy_loss(
+            to_rows(output.statistics.log_probabilities, batch.lengths), old, advantages, mask, config.clip
+        )
+        tally.add("policy_loss", policy.loss, tokens)
+        tally.add("clip_share", policy.clipped, tokens)
+        tally.add("approximate_kl", policy.approximate_kl, tokens)
+        tally.maximum("ratio/max", policy.ratio_max)
+        loss = policy.loss
+        if output.statistics.entropies is not None:
+            loss = loss - config.entropy_coefficient * output.statistics.entropies.sum()
+        if output.values is not None:
+            loss = loss + self._value_loss(output.values, old_values, returns, mask, batch, tally)
+        yield loss / self.units
+        if output.values is None and (values := self.roles.values(batch)) is not None:
+            yield self._value_loss(values, old_values, returns, mask, batch, tally) / self.units
+
+    def _value_loss(
+        self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, batch: Batch, tally: Tally
+    ) -> Tensor:
+        value = clipped_value_loss(to_rows(values, batch.lengths), old_values, returns, mask, self.config.value_clip)
+        tally.add("value_loss", value.loss, len(batch.targets))
+        tally.add("value_clip_share", value.clipped, len(batch.targets))
+        return self.config.value_coefficient * value.loss
+
+    # Between steps ---------------------------------------------------------------------------------------------------
+
+    def end_step(self, step: int, tally: Tally) -> dict[str, float] | None:
+        """Close the iteration after its last minibatch: move the KL coefficient, return the line of metrics."""
+        self.tally.merge(tally)
+        if step % self.steps_per_iteration and not self.over_budget:
+            return None
+        assert self.experience is not None
+        self.controller.update(self.collected["kl"], len(self.experience.lengths))
+        self.experience = None
+        return self.collected | self.tally.means()
+
+    def line_number(self, step: int) -> int:
+        """Lines count finished iterations; one that the KL budget ended early counts too."""
+        return self._iteration(step) if self.over_budget else step // self.steps_per_iteration
+
+    def measures_at(self, step: int) -> bool:
+        """Measure after regular iterations and at the end."""
+        iteration = self._iteration(step)
+        return iteration % self.config.evaluate_every == 0 or step == self.steps
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Answer held-out prompts; return mean scores and write samples."""
+        if not self.held_out:
+            return {}
+        requests = [self._requests(tree, "held out", number)[0] for number, tree in enumerate(self.held_out)]
+        self.roles.activate_policy()
+        own = self.session.share(requests)
+        with self.session.autocast():
+            samples = self.engine.generate(own, self.config.generation)
+        scored = self.reward.score(samples)
+        columns = {"reward": scored.total, **scored.each}
+        if self.session.is_main:
+            with MetricsLog(self.stage.samples) as log:
+                for number, sample in enumerate(samples[:SHOWN_SAMPLES]):
+                    scores = {name: float(column[number]) for name, column in columns.items()}
+                    texts = {"prompt": sample.prompt_text, "response": sample.response_text}
+                    log.append({"step": self.line_number(step), **texts, "scores": scores})
+        means = {}
+        for name, column in columns.items():
+            everyone = torch.tensor(self.session.merge_shares(column.tolist()))
+            means[f"held_out/{name}"] = float(everyone.mean())
+        return means
+
+    def is_finished(self) -> bool:
+        """Whether the KL budget is spent."""
+        return self.over_budget
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the experience (between the minibatches of an iteration), controllers and running statistics."""
+        tensors = {} if self.experience is None else self.experience.to_tensors()
+        return tensors, {
+            "controller": self.controller.state_dict(),
+            "reward_moments": self.reward_moments.state_dict(),
+            "collected": self.collected,
+            "tally": self.tally.state_dict(),
+            "over_budget": self.over_budget,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Take back what ``checkpoint`` returned."""
+        self.experience = Experience.from_tensors(tensors) if tensors else None
+        self.controller.load_state_dict(state["controller"])
+        self.reward_moments.load_state_dict(state["reward_moments"])
+        self.collected = state["collected"]
+        self.tally.load_state_dict(state["tally"])
+        self.over_budget = state["over_budget"]
+
+    def save(self, folder: Path) -> dict[str, float]:
+        """Write the policy; a value head is training equipment and stays behind."""
+        self.roles.activate_policy()
+        if self.session.is_main:
+            save_model(self.roles.loaded.model, self.roles.loaded.tokenizer, folder)
+        return {"steps": float(self.steps), "prompts": float(len(self.prompts)), **self.collected}

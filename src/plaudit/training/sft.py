@@ -1,0 +1,124 @@
+"""Supervised fine-tuning and language modelling: minimise -log p(response | prompt), a sum over tokens."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plaudit.batching.batches import Batch
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import GenerationConfig, SftConfig
+from plaudit.data.rows import Origin, PromptRow
+from plaudit.data.tokenization import to_trees, with_loss_on_all
+from plaudit.models.inference import per_token
+from plaudit.models.loading import LoadedModel, load_policy
+from plaudit.models.modules import PolicyModule
+from plaudit.models.saving import save_model
+from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.samples import Request
+from plaudit.seeding import derived_seed
+from plaudit.training.examples import Examples, load_examples
+from plaudit.training.loop import Trainer
+from plaudit.training.metrics_log import MetricsLog
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+from plaudit.training.supervised import SupervisedTask
+from plaudit.training.tally import Tally
+
+
+class SftTask(SupervisedTask):
+    """One response per prompt; the unit is a response token."""
+
+    number_that_matters = "held_out/loss"
+
+    def __init__(
+        self, config: SftConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
+    ) -> None:
+        train, held_out = examples.train, examples.held_out
+        if config.loss_on == "all":
+            train, held_out = ([with_loss_on_all(tree) for tree in trees] for trees in (train, held_out))
+        super().__init__(config, loaded, train, held_out, session, stage)
+        self.config = config
+        self.module = PolicyModule(loaded.model)
+        self.sample_requests = self._requests(examples)
+
+    def units_of(self, tree: PromptTree) -> int:
+        """Return the number of response tokens."""
+        return tree.response_tokens
+
+    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+        """Yield -sum of log-probabilities over the step's number of response tokens."""
+        log_probabilities = self.module(batch).statistics.log_probabilities
+        tally.add("loss", -log_probabilities.sum(), log_probabilities.numel())
+        tally.add("tokens", self.units, 1)
+        yield -log_probabilities.sum() / self.units
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Return held-out loss per token, perplexity and token accuracy, and write sample completions."""
+        self._write_samples(step)
+        if not self.held_out:
+            return {}
+        own = self.session.share(self.held_out)
+        sums = torch.zeros(3, dtype=torch.float64)
+        if own:
+            with self.session.autocast():
+                log_probabilities, right = self.budget.run(
+                    lambda positions: per_token(self._measured, own, self.layout, self.session.device, positions)
+                )
+            for part, hits in zip(log_probabilities, right, strict=True):
+                sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])
+        loss, hits_total, tokens = torch.stack(self.session.gather(sums)).sum(0).tolist()
+        mean = -loss / tokens
+        return {
+            "held_out/loss": mean,
+            "held_out/perplexity": math.exp(min(mean, 700.0)),
+            "held_out/accuracy": hits_total / tokens,
+        }
+
+    def _measured(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        statistics = self.module(batch, extras="measured").statistics
+        assert statistics.likeliest is not None
+        return statistics.log_probabilities, statistics.likeliest
+
+    # Samples ---------------------------------------------------------------------------------------------------------
+
+    def _requests(self, examples: Examples) -> list[Request]:
+        if self.config.sample_prompts:
+            rows = [
+                PromptRow(text, Origin("sample_prompts", i)) for i, text in enumerate(self.config.sample_prompts, 1)
+            ]
+            room = self.loaded.context_length - self.config.sample_tokens
+            trees = to_trees(rows, self.loaded.tokenizer, self.config.data, room).trees
+        else:
+            trees = [
+                tree
+                for tree in (examples.held_out or examples.train)
+                if len(tree.prompt) + self.config.sample_tokens <= self.loaded.context_length
+            ][: self.config.samples]
+        return [
+            Request(tree.prompt, tree.fields["prompt_text"], derived_seed(self.session.recipe.seed, "sample", number))
+            for number, tree in enumerate(trees)
+        ]
+
+    def _write_samples(self, step: int) -> None:
+        if not self.sample_requests or not self.session.is_main:
+            return
+        settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
+        with MetricsLog(self.stage.samples) as log, self.session.autocast():
+            for sample in TransformersEngine(self.loaded).generate(self.sample_requests, settings):
+                log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
+
+    def save(self, folder: Path) -> dict[str, float]:
+        """Write the model."""
+        if self.session.is_main:
+            save_model(self.loaded.model, self.loaded.tokenizer, folder)
+        return {"steps": float(self.steps), "training_rows": float(len(self.train))}
+
+
+def run_sft(config: SftConfig, kind: str, session: Session, stage: StageDirectory) -> dict[str, float]:
+    """Run the stage; ``kind`` is text for language modelling and response for demonstrations."""
+    loaded = load_policy(config.model, session.device, session.recipe.seed)
+    examples = load_examples(config.data, "text" if kind == "text" else "response", loaded, session, stage)
+    return Trainer(SftTask(config, loaded, examples, session, stage), config, session, stage).train()
