@@ -29,7 +29,7 @@ format: .venv/installed-for-tests
 	$(bin)/ruff check --fix
 	$(bin)/ruff format
 
-docs: .venv/installed-for-tests
+docs: .venv/installed
 	$(bin)/python -m plaudit.config.reference
 
 $(bin)/python:
@@ -37,7 +37,7 @@ $(bin)/python:
 	  || { echo 'Plaudit needs Python 3.11 or newer as $(PYTHON). Name another: make PYTHON=python3.12' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# torch first: the newest that an unpinned dependency allows would bring gigabytes of CUDA packages.
+# torch first, pinned: pip takes a CPU build of that version where it is given one, instead of gigabytes of CUDA.
 .venv/installed: $(requirements) | $(bin)/python
 	$(pip) torch
 	$(pip) --editable .

@@ -12,9 +12,10 @@ from plaudit.cli import chat, data, stages
 from plaudit.cli.console import print_error, quiet_libraries
 from plaudit.cli.recipes import recipes
 from plaudit.errors import PlauditError
+from plaudit.training.interruption import Interrupted
 
 USER_ERROR = 2
-INTERRUPTED = 130
+ABORTED = 130
 # Click's error for bad arguments; typer keeps its own copy of click in some versions.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -30,7 +31,7 @@ app = typer.Typer(
 stages.add_to(app)
 app.command(epilog="Example: plaudit recipes stories > mine.yaml")(recipes)
 app.command()(chat.chat)
-app.add_typer(data.app, name="data")
+app.add_typer(data.app, name="data", epilog="Example: plaudit data inspect preferences.jsonl")
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,8 +62,12 @@ def main() -> None:
         print_error(str(error))
         sys.exit(USER_ERROR)
     except _UsageError as error:
-        print_error(f"{error.format_message().rstrip('.')}; see {error.ctx.command_path} --help")
+        # Without a message it has shown the help: a group was called without a command.
+        if message := error.format_message():
+            print_error(f"{message.rstrip('.')}; see {error.ctx.command_path} --help")
         sys.exit(USER_ERROR)
+    except Interrupted as stop:
+        print_error(f"{stop}; the same command goes on from the checkpoint")
+        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print_error("interrupted")
-        sys.exit(INTERRUPTED)
+        sys.exit(ABORTED)

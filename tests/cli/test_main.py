@@ -1,0 +1,212 @@
+"""The command line's frame: bad input is one line and exit code 2, help is light, commands reach the runner."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import plaudit
+from plaudit.cli.main import main
+from plaudit.config.schema import Recipe
+from plaudit.errors import PlauditError
+from plaudit.training.interruption import Interrupted
+
+COMMANDS = ["run", "sft", "reward", "rl", "evaluate", "report", "recipes", "chat", "data"]
+RECIPE = """
+name: trial
+reward: {model: a, data: {sources: [b.jsonl]}}
+"""
+
+Plaudit = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plaudit:
+    """Return a function that runs ``plaudit`` with arguments in an empty folder: exit code, output, error output."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trial.yaml").write_text(RECIPE)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["plaudit", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str] | None, bool]]:
+    """Put a runner in place that only notes what it is asked for."""
+    noted: list[tuple[str, Sequence[str] | None, bool]] = []
+
+    def run(recipe: Recipe, stages: Sequence[str] | None, restart: bool) -> None:
+        noted.append((f"{recipe.name} seed {recipe.seed}", stages, restart))
+
+    _replace_runner(monkeypatch, run)
+    return noted
+
+
+def _replace_runner(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+    runner = ModuleType("plaudit.training.runner")
+    runner.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "plaudit.training.runner", runner)
+    monkeypatch.setattr("plaudit.training.runner", runner, raising=False)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["run", "storys"], "storys: no such recipe; did you mean stories? shipped: "),
+        (["run", "trial.yaml", "reward.kl=1"], "reward.kl=1: unknown key; "),
+        (["run", "trial.yaml", "reward.epochs=[1]"], "reward.epochs=[1]: expected a number above 0, not [1]"),
+        (["run", "trial.yaml", "seed"], "seed: expected key=value, such as rl.kl.coefficient=0.1"),
+        (["run", "trial.yaml", "reward.model=stage:sft"], "trial.yaml: reward.model.path: stage:sft: sft is no stage"),
+        (["sft", "trial.yaml"], "trial: this recipe has no section sft; it has reward"),
+        (["run"], "Missing argument 'RECIPE'; see plaudit run --help"),
+        (["run", "trial.yaml", "--resart"], "No such option: --resart"),
+        (["rnu", "trial.yaml"], "No such command 'rnu'. Did you mean 'run'?; see plaudit --help"),
+        (["recipes", "storys"], "storys: no such recipe; did you mean stories?"),
+        (["recipes", "a", "b"], "Got unexpected extra argument"),
+        (["data", "inspect", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(command: Plaudit, arguments: list[str], message: str) -> None:
+    code, output, error = command(*arguments)
+    assert (code, output) == (2, "")
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+def test_several_problems_are_a_line_each(command: Plaudit) -> None:
+    code, _, error = command("run", "trial.yaml", "reward.a=1", "reward.epochs=-1")
+    assert code == 2
+    assert error.splitlines() == [
+        "reward.epochs=-1: expected a number above 0, not -1",
+        error.splitlines()[1],
+    ]
+    assert error.splitlines()[1].startswith("reward.a=1: unknown key")
+
+
+def test_errors_of_a_run_are_printed_as_they_are(command: Plaudit, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "a/path.jsonl line 3: [bold]no[/bold] text " + "and so on " * 30
+
+    def fail(*_: object) -> None:
+        raise PlauditError(text)
+
+    _replace_runner(monkeypatch, fail)
+    assert command("run", "trial.yaml") == (2, "", text + "\n")
+
+
+@pytest.mark.parametrize(
+    "exception, code, message",
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (Interrupted(2), 130, "stopped by SIGINT; the same command goes on from the checkpoint\n"),
+        (Interrupted(15), 143, "stopped by SIGTERM; the same command goes on from the checkpoint\n"),
+    ],
+)
+def test_interruptions_keep_the_shells_exit_codes(
+    command: Plaudit, monkeypatch: pytest.MonkeyPatch, exception: BaseException, code: int, message: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise exception
+
+    _replace_runner(monkeypatch, interrupted)
+    assert command("run", "trial.yaml") == (code, "", message)
+
+
+def test_other_errors_are_not_hidden(command: Plaudit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    _replace_runner(monkeypatch, broken)
+    with pytest.raises(ZeroDivisionError):
+        command("run", "trial.yaml")
+
+
+def test_commands_run_the_recipe_or_one_stage_of_it(command: Plaudit, runs: list[Any]) -> None:
+    assert command("run", "trial.yaml", "seed=3")[0] == 0
+    assert command("reward", "trial.yaml", "--restart", "seed=4")[0] == 0
+    assert runs == [("trial seed 3", None, False), ("trial seed 4", ["reward"], True)]
+
+
+@pytest.mark.usefixtures("command")
+def test_python_calls_do_what_the_commands_do(runs: list[Any]) -> None:
+    assert plaudit.run("trial.yaml", "seed=3") == Path("runs/trial")
+    assert plaudit.reward("trial.yaml", "output=elsewhere", restart=True) == Path("elsewhere/trial")
+    assert runs == [("trial seed 3", None, False), ("trial seed 0", ["reward"], True)]
+    with pytest.raises(PlauditError, match="has no section rl"):
+        plaudit.rl("trial.yaml")
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = plaudit.nonsense
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(command: Plaudit, name: str) -> None:
+    code, output, _ = command(name, "--help")
+    assert code == 0
+    assert f"plaudit {name}" in output.split("Example")[1]
+
+
+def test_help_without_a_command_lists_all_commands(command: Plaudit) -> None:
+    code, output, _ = command()
+    assert (code, output) == (0, command("--help")[1])
+    assert all(f" {name} " in output for name in COMMANDS)
+
+
+def test_version(command: Plaudit) -> None:
+    from importlib.metadata import version
+
+    assert command("-v") == (0, f"plaudit {version('plaudit')}\n", "")
+
+
+def test_recipes_are_listed_and_printed(command: Plaudit) -> None:
+    code, output, _ = command("recipes")
+    assert code == 0
+    assert "stories" in output
+    assert "pythia-tldr" in output
+    printed = command("recipes", "stories")[1]
+    Path("mine.yaml").write_text(printed)
+    from plaudit.config.load import load_recipe
+
+    assert load_recipe("mine.yaml") == load_recipe("stories")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = """
+import sys
+sys.argv = ["plaudit", "--help"]
+from plaudit.cli.main import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"torch", "transformers", "datasets", "accelerate", "peft", "numpy", "pydantic", "matplotlib", "yaml"}
+print(sorted(heavy & set(sys.modules)), len(sys.modules) < 700)
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-1] == "[] True"
+
+
+def test_module_runs_as_the_command_does(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "plaudit", "run", "nowhere.yaml"]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (2, "", "nowhere.yaml: no such file\n")
+
+
+def test_libraries_are_told_to_be_quiet_but_the_users_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from plaudit.cli.console import quiet_libraries
+
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    quiet_libraries()
+    assert (os.environ["TRANSFORMERS_VERBOSITY"], os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]) == ("info", "1")

@@ -1,0 +1,94 @@
+"""Every recipe in the package is complete: it loads, its references resolve, and it says what it does."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe, shipped_recipes
+from plaudit.config.schema import STAGES, Recipe, RewardSourceConfig, Section, SourceConfig
+
+NAMES = sorted(shipped_recipes())
+# The tasks that the documentation promises; any other recipe is tested like them.
+PROMISED = {
+    "stories",
+    "helpful",
+    "rankings",
+    "gpt2-imdb",
+    "gpt2-descriptiveness",
+    "pythia-tldr",
+    "qwen-helpful-lora",
+    "gpt2-xl-zero2",
+}
+
+
+def stages_of(recipe: Recipe) -> dict[str, Any]:
+    return {stage: getattr(recipe, stage) for stage in STAGES if getattr(recipe, stage) is not None}
+
+
+def parts(value: Any, kind: type[Section]) -> list[Any]:
+    """Return every section of a class inside a value."""
+    if isinstance(value, kind):
+        return [value]
+    inner: list[Any] = []
+    if isinstance(value, Section):
+        inner = [item for _, item in value]
+    elif isinstance(value, dict | list):
+        inner = list(value.values()) if isinstance(value, dict) else value
+    return [found for item in inner for found in parts(item, kind)]
+
+
+def test_all_promised_recipes_are_there() -> None:
+    assert set(NAMES) >= PROMISED
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEach:
+    def test_loads_and_is_called_like_its_file(self, name: str) -> None:
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert stages_of(recipe)
+
+    def test_says_in_one_line_what_it_does_and_what_it_needs(self, name: str) -> None:
+        recipe = load_recipe(name)
+        assert 20 < len(recipe.description) < 110
+        assert "\n" not in recipe.description
+        assert shipped_recipe(name).startswith("# ")
+        assert "# Hardware: " in shipped_recipe(name)
+
+    def test_references_become_folders_of_stages_before(self, name: str) -> None:
+        recipe = load_recipe(name)
+        before: list[str] = []
+        for stage, section in stages_of(recipe).items():
+            resolved = resolve_stages(section, Path("RUN"))
+            text = resolved.model_dump_json()
+            assert "stage:" not in text
+            for made in ("RUN/" + part.partition("/")[0] for part in text.split("RUN/")[1:]):
+                assert made.removeprefix("RUN/") in before
+            before.append(stage)
+
+    def test_survives_being_written_out(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / "resolved.yaml"
+        path.write_text(dump(load_recipe(name)), encoding="utf-8")
+        assert load_recipe(str(path)) == load_recipe(name)
+
+    def test_evaluates_the_models_and_rewards_it_names(self, name: str) -> None:
+        evaluate = load_recipe(name).evaluate
+        if evaluate is None:
+            return
+        assert {evaluate.baseline, evaluate.reference or evaluate.baseline} <= set(evaluate.models)
+        assert evaluate.best_of_model is None or evaluate.best_of_model in evaluate.models
+        assert evaluate.best_of_reward in {None, *(source.name for source in evaluate.rewards)}
+
+    def test_reward_functions_exist(self, name: str) -> None:
+        for source in parts(load_recipe(name), RewardSourceConfig):
+            if source.function is not None:
+                module, _, function = source.function.partition(":")
+                assert callable(getattr(import_module(module), function))
+
+    def test_row_formats_exist(self, name: str) -> None:
+        from plaudit.data.formats.registry import FORMATS
+
+        for source in parts(load_recipe(name), SourceConfig):
+            assert source.format == "auto" or source.format in FORMATS
