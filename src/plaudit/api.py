@@ -50,7 +50,6 @@ def _run_one(stage: str, recipe: Recipe, restart: bool) -> Path:
 
 
 def _run(recipe: Recipe, stages: Sequence[str] | None, restart: bool) -> Path:
-    from plaudit.training import runner
+    from plaudit.runner import run as run_recipe
 
-    runner.run(recipe, stages, restart)
-    return Path(recipe.output) / recipe.name
+    return run_recipe(recipe, stages, restart)

@@ -45,18 +45,18 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str] | Non
     """Put a runner in place that only notes what it is asked for."""
     noted: list[tuple[str, Sequence[str] | None, bool]] = []
 
-    def run(recipe: Recipe, stages: Sequence[str] | None, restart: bool) -> None:
+    def run(recipe: Recipe, stages: Sequence[str] | None, restart: bool) -> Path:
         noted.append((f"{recipe.name} seed {recipe.seed}", stages, restart))
+        return Path(recipe.output) / recipe.name
 
     _replace_runner(monkeypatch, run)
     return noted
 
 
 def _replace_runner(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
-    runner = ModuleType("plaudit.training.runner")
+    runner = ModuleType("plaudit.runner")
     runner.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "plaudit.training.runner", runner)
-    monkeypatch.setattr("plaudit.training.runner", runner, raising=False)
+    monkeypatch.setitem(sys.modules, "plaudit.runner", runner)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_errors_of_a_run_are_printed_as_they_are(command: Plaudit, monkeypatch: 
     "exception, code, message",
     [
         (KeyboardInterrupt(), 130, ""),
-        (Interrupted(2), 130, "stopped by SIGINT; the same command goes on from the checkpoint\n"),
-        (Interrupted(15), 143, "stopped by SIGTERM; the same command goes on from the checkpoint\n"),
+        (Interrupted(2), 130, f"{Interrupted(2)}\n"),
+        (Interrupted(15), 143, f"{Interrupted(15)}\n"),
     ],
 )
 def test_interruptions_keep_the_shells_exit_codes(

@@ -67,7 +67,7 @@ def main() -> None:
             print_error(f"{message.rstrip('.')}; see {error.ctx.command_path} --help")
         sys.exit(USER_ERROR)
     except Interrupted as stop:
-        print_error(f"{stop}; the same command goes on from the checkpoint")
+        print_error(str(stop))
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(ABORTED)
