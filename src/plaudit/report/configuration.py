@@ -5,7 +5,7 @@ from typing import Any
 
 from plaudit.report.curves import STAGE_TITLES
 from plaudit.report.markup import Html, definitions, details, join, scrolling, tag
-from plaudit.report.numbers import duration, file_size, significant
+from plaudit.report.numbers import ABSENT, duration, file_size, significant
 from plaudit.report.reading import Run, is_number
 
 ENVIRONMENT = ("started", "seed", "device", "processes", "threads", "cpu", "python", "platform", "git_revision")
@@ -35,8 +35,12 @@ def _code(text: str) -> Html:
 def stage_seconds(run: Run) -> dict[str, float]:
     """Seconds that each stage took, from the metadata or else from the stage's own result."""
     recorded = run.metadata.get("stages") or {}
-    candidates = {name: recorded.get(name, {}).get("seconds", stage.result.get("seconds")) for name, stage in run.stages.items()}
-    return {name: float(seconds) for name, seconds in candidates.items() if is_number(seconds)}
+    found = {}
+    for name, stage in run.stages.items():
+        seconds = recorded.get(name, {}).get("seconds", stage.result.get("seconds"))
+        if is_number(seconds):
+            found[name] = float(seconds)
+    return found
 
 
 def _timings(run: Run) -> Html | None:
@@ -45,7 +49,8 @@ def _timings(run: Run) -> Html | None:
         return None
     longest = max(seconds.values()) or 1.0
     rows = [_timing(STAGE_TITLES.get(name, name), value, value / longest) for name, value in seconds.items()]
-    total = tag("tr", tag("th", "Total", scope="row"), tag("td", duration(sum(seconds.values()))), tag("td"), class_="total")
+    whole = duration(sum(seconds.values()))
+    total = tag("tr", tag("th", "Total", scope="row"), tag("td", whole), tag("td"), class_="total")
     heads = tag("tr", tag("th", "Stage", scope="col"), tag("th", "Time", scope="col"), tag("td"))
     return tag("table", tag("thead", heads, class_="hidden"), tag("tbody", *rows, total), class_="timings")
 
@@ -69,8 +74,8 @@ def _data(files: Mapping[str, Mapping[str, Any]]) -> Html | None:
         tag(
             "tr",
             tag("th", tag("code", path), scope="row"),
-            tag("td", file_size(facts["bytes"]) if is_number(facts.get("bytes")) else "–"),
-            tag("td", tag("code", str(facts.get("sha256", "–")))),
+            tag("td", file_size(facts["bytes"]) if is_number(facts.get("bytes")) else ABSENT),
+            tag("td", tag("code", str(facts.get("sha256", ABSENT)))),
         )
         for path, facts in files.items()
     ]

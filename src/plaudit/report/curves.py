@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from plaudit.report.examples import training_samples
-from plaudit.report.figures import SERIES_COLOURS, COLOURS, curve_figure, curve_label, reward_kl_figure, svg
+from plaudit.report.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
 from plaudit.report.markup import Html, definitions, join, scrolling, tag
-from plaudit.report.numbers import fixed, percent, significant
+from plaudit.report.numbers import ABSENT, MINUS, fixed, percent, significant
 from plaudit.report.panels import Panel, panels
 from plaudit.report.reading import Run, Stage
 from plaudit.report.reward_kl import RewardKl, reward_kl
@@ -45,8 +45,8 @@ def _grid(run: Run, stage: Stage) -> Html | None:
 
 
 def _panel(stage: Stage, panel: Panel, identifier: str) -> Html:
-    labelled = zip(panel.lines, SERIES_COLOURS, strict=False)
-    key = [tag("span", line.label, class_=f"key {COLOURS[colour]}") for line, colour in labelled if len(panel.lines) > 1]
+    labelled = zip(panel.lines, SERIES_COLOURS, strict=False) if len(panel.lines) > 1 else ()
+    key = [tag("span", line.label, class_=f"key {COLOURS[colour]}") for line, colour in labelled]
     unit = tag("small", panel.unit) if panel.unit else None
     drawing = svg(curve_figure(stage, panel), identifier, curve_label(stage, panel))
     return tag("figure", tag("figcaption", tag("b", panel.title), unit, _keys(key)), drawing)
@@ -62,7 +62,8 @@ def reward_against_kl(run: Run) -> Html | None:
     if not pictures:
         return None
     figures = [_picture(picture, f"reward-kl-{index}") for index, picture in enumerate(pictures)]
-    return join([tag("p", _how_to_read(pictures), class_="caption"), tag("div", *figures, class_="grid wide"), _best_of(run)])
+    words = tag("p", _how_to_read(pictures), class_="caption")
+    return join([words, tag("div", *figures, class_="grid wide"), _best_of(run)])
 
 
 def _how_to_read(pictures: Sequence[RewardKl]) -> str:
@@ -72,13 +73,13 @@ def _how_to_read(pictures: Sequence[RewardKl]) -> str:
     if any(picture.models for picture in pictures):
         words.append("Large dots: the models on held-out prompts, with 95 % intervals.")
     if any(picture.best_of_n for picture in pictures):
-        words.append("Dashed: best of N samples, at the bound log N − (N − 1) / N of its KL.")
+        words.append(f"Dashed: best of N samples, at the bound log N {MINUS} (N {MINUS} 1) / N of its KL.")
     return " ".join(words)
 
 
 def _picture(picture: RewardKl, identifier: str) -> Html:
-    models = "; ".join(f"{point.label} {significant(point.y)} at √KL {significant(point.x)}" for point in picture.models)
-    label = f"{picture.source} against the square root of the KL to the reference. {models}".strip()
+    models = [f"{point.label} {significant(point.y)} at √KL {significant(point.x)}" for point in picture.models]
+    label = f"{picture.source} against the square root of the KL to the reference. {'; '.join(models)}".strip()
     key = [
         tag("span", name, class_=f"key {colour}")
         for name, colour, shown in (
@@ -103,7 +104,10 @@ def _best_of(run: Run) -> Html | None:
             "tr",
             tag("th", str(entry["n"]), scope="row"),
             tag("td", fixed(entry["kl_bound"], 2)),
-            *(tag("td", fixed(entry["scores"][source], 3) if source in entry["scores"] else "–") for source in sources),
+            *(
+                tag("td", fixed(entry["scores"][source], 3) if source in entry["scores"] else ABSENT)
+                for source in sources
+            ),
         )
         for entry in entries
     ]
@@ -121,6 +125,7 @@ def reward_model(run: Run) -> Html | None:
         ("held-out calibration error", "held_out/calibration_error", lambda value: fixed(value, 3)),
         ("held-out margin", "held_out/margin", lambda value: fixed(value, 2)),
         ("held-out loss", "held_out/loss", lambda value: fixed(value, 3)),
+        ("held-out pairs", "held_out/pairs", lambda value: fixed(value, 0)),
     )
     last = [(name, write(series.values[-1])) for name, metric, write in measured if len(series := stage.series(metric))]
     return join([definitions(last, "tiles") if last else None, grid])

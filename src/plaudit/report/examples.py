@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from plaudit.report.markup import Html, details, join, tag
+from plaudit.report.markup import Html, definitions, details, join, tag
 from plaudit.report.numbers import fixed
 from plaudit.report.reading import Run, Stage, is_number
 from plaudit.report.tables import judging_source
@@ -50,10 +50,8 @@ def _response(name: str, response: Mapping[str, Any], best: bool) -> Html:
 
 
 def _scores(scores: Mapping[str, Any]) -> Html | None:
-    pairs = [(name, score) for name, score in scores.items() if is_number(score)]
-    if not pairs:
-        return None
-    return tag("dl", *(tag("div", tag("dt", name), tag("dd", fixed(score, 2))) for name, score in pairs), class_="scores")
+    pairs = [(name, fixed(score, 2)) for name, score in scores.items() if is_number(score)]
+    return definitions(pairs, "scores") if pairs else None
 
 
 def training_samples(stage: Stage) -> Html | None:
@@ -71,9 +69,11 @@ def _progress(rows: list[dict[str, Any]]) -> Html:
     last = len(rows) - 1
     count = min(len(rows), STEPS_IN_TRAINING)
     chosen = [rows[round(index * last / max(count - 1, 1))] for index in range(count)]
-    entries = [
-        tag("li", tag("h4", f"step {row['step']}"), tag("p", row["response"], class_="text"), _scores(row.get("scores") or {}))
-        for row in chosen
-    ]
+    entries = [_moment(row) for row in chosen]
     prompt = tag("div", tag("h3", "Prompt"), tag("p", rows[0]["prompt"], class_="text"), class_="prompt")
     return tag("article", prompt, tag("ol", *entries, class_="progress"), class_="sample")
+
+
+def _moment(row: Mapping[str, Any]) -> Html:
+    text = tag("p", row["response"], class_="text")
+    return tag("li", tag("h4", f"step {row['step']}"), text, _scores(row.get("scores") or {}))

@@ -7,13 +7,17 @@ colours. The same data give the same bytes.
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from html import escape
+from statistics import fmean
+from typing import Any, TypeVar
 
 from plaudit.report.markup import Html
 from plaudit.report.numbers import MINUS, significant
 from plaudit.report.panels import Level, Panel, step_name
 from plaudit.report.reading import Series, Stage
 from plaudit.report.reward_kl import Point, RewardKl
+
+T = TypeVar("T")
 
 COLOURS = {
     "#1b1f23": "ink",
@@ -36,11 +40,7 @@ FEWEST_TO_SMOOTH = 20
 def moving_average(values: Sequence[float], window: int) -> list[float]:
     """Centred mean over ``window`` values (an odd number), over fewer at both ends."""
     half = window // 2
-    sums = [0.0]
-    for value in values:
-        sums.append(sums[-1] + value)
-    bounds = [(max(0, index - half), min(len(values), index + half + 1)) for index in range(len(values))]
-    return [(sums[end] - sums[start]) / (end - start) for start, end in bounds]
+    return [fmean(values[max(0, index - half) : index + half + 1]) for index in range(len(values))]
 
 
 def smoothing_window(count: int) -> int:
@@ -50,12 +50,14 @@ def smoothing_window(count: int) -> int:
 
 def thinned(series: Series) -> Series:
     """At most ``MOST_POINTS`` points: neighbours are averaged, which a figure of this width would merge anyway."""
-    size = -(-len(series) // MOST_POINTS)
-    starts = range(0, len(series), size) if size > 1 else range(len(series))
-    groups = [slice(start, start + max(size, 1)) for start in starts]
-    steps = (series.steps[group] for group in groups)
-    values = (series.values[group] for group in groups)
-    return Series(tuple(part[len(part) // 2] for part in steps), tuple(sum(part) / len(part) for part in values))
+    steps = tuple(part[len(part) // 2] for part in _groups(series.steps))
+    return Series(steps, tuple(map(fmean, _groups(series.values))))
+
+
+def _groups(values: Sequence[T]) -> list[Sequence[T]]:
+    """Neighbours in at most ``MOST_POINTS`` groups of equal size, the last perhaps smaller."""
+    size = -(-len(values) // MOST_POINTS)
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def curve_figure(stage: Stage, panel: Panel) -> Any:
@@ -82,10 +84,10 @@ def reward_kl_figure(picture: RewardKl) -> Any:
     """The reward-against-KL picture as a matplotlib figure."""
     figure, axes = _figure(PICTURE_SIZE, left=52, right=30, bottom=44, top=16)
     if picture.trajectory:
-        window = smoothing_window(len(picture.trajectory))
-        x, y = (moving_average(values, window) for values in zip(*picture.trajectory, strict=True))
-        axes.scatter(*zip(*picture.trajectory, strict=True), s=5, color=FIRST, alpha=0.25, linewidths=0, gid="rounds")
-        axes.plot(x, y, color=FIRST, linewidth=2)
+        rounds = [[fmean(part) for part in _groups(values)] for values in zip(*picture.trajectory, strict=True)]
+        window = smoothing_window(len(rounds[0]))
+        axes.scatter(*rounds, s=5, color=FIRST, alpha=0.25, linewidths=0, gid="rounds")
+        axes.plot(*(moving_average(values, window) for values in rounds), color=FIRST, linewidth=2)
     if picture.best_of_n:
         _draw_best_of_n(axes, picture.best_of_n)
     for point in picture.models:
@@ -116,7 +118,7 @@ def svg(figure: Any, identifier: str, label: str) -> Html:
     for colour, name in COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
     view_box = re.search(r'viewBox="[^"]*"', text)
-    opening = f'<svg {view_box.group() if view_box else ""} role="img" aria-label="{_attribute(label)}">'
+    opening = f'<svg {view_box.group() if view_box else ""} role="img" aria-label="{escape(label)}">'
     return Html(re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip())
 
 
@@ -128,12 +130,6 @@ def curve_label(stage: Stage, panel: Panel) -> str:
         change = f"from {significant(series.values[0])} to {significant(series.values[-1])}"
         parts.append(f"{line.label} {change}".strip())
     return f"{panel.title} by {step_name(stage.name)}: {'; '.join(parts)}."
-
-
-def _attribute(text: str) -> str:
-    from html import escape
-
-    return escape(text)
 
 
 def _figure(size: tuple[int, int], left: int, right: int, bottom: int, top: int) -> tuple[Any, Any]:
@@ -176,17 +172,14 @@ def _draw_series(axes: Any, series: Series, colour: str, window: int) -> list[fl
 
 def _draw_band(axes: Any, mean: Series, spread: Series) -> list[float]:
     deviations = dict(zip(spread.steps, spread.values, strict=True))
-    points = [(step, value, deviations[step]) for step, value in zip(*_columns(mean), strict=True) if step in deviations]
+    pairs = zip(mean.steps, mean.values, strict=True)
+    points = [(step, value, deviations[step]) for step, value in pairs if step in deviations]
     steps = [step for step, _, _ in points]
     window = smoothing_window(len(points))
     low = moving_average([value - deviation for _, value, deviation in points], window)
     high = moving_average([value + deviation for _, value, deviation in points], window)
     axes.fill_between(steps, low, high, color=FIRST, alpha=0.13, linewidth=0)
     return [*low, *high]
-
-
-def _columns(series: Series) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    return series.steps, series.values
 
 
 def _draw_level(axes: Any, level: Level, series: Series) -> None:

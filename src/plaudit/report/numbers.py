@@ -4,6 +4,7 @@ import math
 
 MINUS = "\N{MINUS SIGN}"
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
+ABSENT = "\N{EN DASH}"
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -15,12 +16,12 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def significant(value: float) -> str:
-    """A number with three significant digits: 0.0123, 4.56, 789, 0, 1.2e−05."""
+    """A number with three significant digits: 0.0123, 4.56, 789, 0, 1.23e−05."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}".replace("-", MINUS)
     magnitude = math.floor(math.log10(abs(value)))
     if not -4 <= magnitude <= 6:
-        return f"{value:.2e}".replace("-", MINUS)
+        return f"{value:.3g}".replace("-", MINUS)
     return fixed(value, max(0, 2 - magnitude))
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -70,7 +70,7 @@ class Run:
         return [name for name in self.stage("rl").metric_names("reward") if name not in ("mean", "std")]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value read from JSON can be shown and drawn as a number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

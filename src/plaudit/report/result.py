@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from plaudit.report.markup import Child, Html, join, scrolling, tag
-from plaudit.report.numbers import significant
+from plaudit.report.numbers import ABSENT, significant
 from plaudit.report.reading import Run, is_number
 from plaudit.report.tables import Cell, Headline, Measure, comparison, headline, model_names
 
@@ -35,7 +35,8 @@ def _statement(statement: Headline) -> Html:
 
 def _comparison(run: Run) -> Html:
     names = model_names(run.summary)
-    heads = [tag("th", tag("span", "Measure", class_="hidden"), scope="col"), *(_model_head(run, name) for name in names)]
+    first = tag("th", tag("span", "Measure", class_="hidden"), scope="col")
+    heads = [first, *(_model_head(run, name) for name in names)]
     rows = [tag("tr", _measure_head(run, measure), *map(_cell, measure.cells)) for measure in comparison(run.summary)]
     caption = tag("caption", "Every model on held-out prompts", class_="hidden")
     table = tag("table", caption, tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="comparison")
@@ -57,7 +58,7 @@ def _measure_head(run: Run, measure: Measure) -> Html:
 
 def _cell(cell: Cell) -> Html:
     if not cell.text:
-        return tag("td", tag("span", "–", aria_label="not measured", role="img"), tag("small"), class_="empty")
+        return tag("td", tag("span", ABSENT, aria_label="not measured", role="img"), tag("small"), class_="empty")
     mark = tag("span", "●", class_="mark", role="img", aria_label="best") if cell.best else None
     value = tag("b" if cell.best else "span", cell.text, class_="value")
     return tag("td", mark, value, tag("small", cell.detail), class_="best" if cell.best else None)
@@ -82,7 +83,7 @@ def toxicity(run: Run) -> Html | None:
 
 
 def _number(value: float | None) -> Child:
-    return tag("td", "–" if value is None else significant(value))
+    return tag("td", ABSENT if value is None else significant(value))
 
 
 def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -12,7 +12,7 @@ from plaudit.report.reading import Run, is_number
 
 @dataclass(frozen=True)
 class Point:
-    """``x`` is the root of the KL per response, in nats; ``y`` the mean score; ``error`` the standard error of ``y``."""
+    """``x``: root of the KL per response, in nats; ``y``: mean score; ``error``: standard error of ``y``."""
 
     label: str
     x: float

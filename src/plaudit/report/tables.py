@@ -119,9 +119,7 @@ def _cells(
     """Mark the best. Values that are written alike are equally good; where all are, none is marked."""
     known = [(value, text) for value, text in zip(values, texts, strict=True) if value is not None]
     best = max(known)[1] if more_is_better and len({text for _, text in known}) > 1 else None
-    return tuple(
-        Cell(text, detail, bool(text) and text == best) for text, detail in zip(texts, details, strict=True)
-    )
+    return tuple(Cell(text, detail, bool(text) and text == best) for text, detail in zip(texts, details, strict=True))
 
 
 def compared_model(summary: Summary) -> str | None:

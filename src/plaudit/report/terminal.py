@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from plaudit.report.numbers import fixed
+from plaudit.report.numbers import ABSENT, fixed
 from plaudit.report.reading import is_number
 from plaudit.report.tables import Cell, comparison, model_names
 
@@ -34,7 +34,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
 
 def _cell(cell: Cell) -> Text:
     if not cell.text:
-        return Text("–", style="dim")
+        return Text(ABSENT, style="dim")
     text = Text(f"● {cell.text}", style="bold green") if cell.best else Text(cell.text)
     return text.append(f" {cell.detail}", style="not bold dim") if cell.detail else text
 

@@ -3,11 +3,9 @@
 import json
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 CONFIG = """\
 name: concierge
@@ -25,7 +23,7 @@ report:
   note: <for guests & hosts>
 """
 
-METADATA = {
+METADATA: dict[str, Any] = {
     "name": "concierge",
     "started": "2031-03-04T10:15:00+00:00",
     "seed": 7,
@@ -202,7 +200,20 @@ def write_object(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
+FEW_METRICS = {"step", "loss", "kl", "reward/reward_model", "held_out/accuracy"}
+
+
+def write_small_run(folder: Path) -> Path:
+    """A run with few curves, which is drawn faster."""
+    write_run(folder)
+    for path in folder.glob("*/metrics.jsonl"):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        write_lines(path, ({key: row[key] for key in FEW_METRICS & row.keys()} for row in rows[::5]))
+    return folder
+
+
 def write_run(folder: Path, iterations: int = 120) -> Path:
+    """A whole run, as the embedded task leaves it."""
     write_object(folder / "metadata.json", METADATA)
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
     write_lines(folder / "rl" / "metrics.jsonl", rl_metrics(iterations))
@@ -210,25 +221,7 @@ def write_run(folder: Path, iterations: int = 120) -> Path:
     write_lines(folder / "sft" / "metrics.jsonl", supervised_metrics(150, 2.4, 1.05))
     write_lines(folder / "pretrain" / "metrics.jsonl", supervised_metrics(400, 5.1, 1.4))
     write_lines(folder / "reward" / "metrics.jsonl", reward_metrics(160))
-    for stage, numbers in METADATA["stages"].items():  # type: ignore[attr-defined]
+    for stage, numbers in METADATA["stages"].items():
         write_object(folder / stage / "result.json", {**numbers, "steps": 120})
     write_object(folder / "evaluate" / "summary.json", make_summary())
     return folder
-
-
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
-    def make(iterations: int = 120) -> Path:
-        return write_run(tmp_path / "concierge", iterations)
-
-    return make
-
-
-@pytest.fixture
-def run_folder(make_run: Callable[..., Path]) -> Path:
-    return make_run()
-
-
-@pytest.fixture
-def summary() -> dict[str, Any]:
-    return make_summary()

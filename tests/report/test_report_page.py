@@ -1,0 +1,214 @@
+"""The page: well-formed, self-contained, escaped, complete, and the same bytes every time."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_runs import make_summary, write_lines, write_object, write_run, write_small_run
+
+from plaudit.config.schema import ReportConfig
+from plaudit.report.configuration import stage_seconds
+from plaudit.report.markup import Html, tag
+from plaudit.report.numbers import ABSENT
+from plaudit.report.page import write_report
+from plaudit.report.reading import read_run
+
+VOID = {"meta", "br"}
+
+
+class Checker(HTMLParser):
+    """Collects what must hold for every page; fails where tags do not match."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, key, value) for key, value in attrs]
+        self.ids += [value for key, value in attrs if key == "id" and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+def check(text: str) -> Checker:
+    checker = Checker()
+    checker.feed(text)
+    checker.close()
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    links = [value for _, key, value in checker.attributes if key in ("href", "src", "xlink:href", "srcset", "data")]
+    assert all(link and link.startswith("#") and link[1:] in checker.ids for link in links)
+    assert "script" not in {tag for tag, _, _ in checker.attributes}
+    assert not re.search(r"https?://|@import|<script|<link", text)
+    assert all(name == "none" or name.startswith("#") for name in re.findall(r"url\(([^)]*)\)", text))
+    return checker
+
+
+def written(folder: Path, config: ReportConfig | None = None) -> str:
+    path = write_report(folder, config or ReportConfig())
+    assert path == folder / "report" / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    text = written(write_run(tmp_path / "run"))
+    checker = check(text)
+    assert len(text.encode()) < 2_000_000
+    sections = [value for tag, key, value in checker.attributes if tag == "section" and key == "id"]
+    assert sections == ["result", "samples", "training", "reward-kl", "reward-model", "configuration"]
+    shown = "".join(checker.text)
+    for piece in (
+        "0.523",
+        "0.914",
+        "± 0.012",
+        "[91, 97]",
+        "12.25",
+        "27.9",
+        "0.541",
+        "Good evening, Ms Okafor.",
+        "a3" * 32,
+    ):
+        assert piece in shown
+    for name in ("2.13.0", "Example CPU, 2 cores", "target: 6.0", "Reinforcement learning", "cpu"):
+        assert name in shown
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = write_small_run(tmp_path / "run")
+    first = written(folder)
+    assert written(folder) == first
+
+
+def test_the_best_mark_is_in_the_right_cell(tmp_path: Path) -> None:
+    text = written(write_small_run(tmp_path / "run"))
+    row = next(row for row in re.findall(r"<tr>.*?</tr>", text) if '<th scope="row">gold<' in row)
+    cells = re.findall(r"<td.*?</td>", row)
+    assert ["●" in cell for cell in cells] == [False, False, True]
+    assert "0.914" in cells[2]
+
+
+def test_text_is_escaped(tmp_path: Path) -> None:
+    summary = make_summary()
+    hostile = "</p><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quotes\""
+    summary["samples"] = [{"prompt": hostile, "responses": {hostile: {"text": hostile, "scores": {hostile: 1.0}}}}]
+    summary["models"][hostile] = summary["models"].pop("ppo")
+    folder = write_small_run(tmp_path / "run")
+    write_object(folder / "evaluate" / "summary.json", summary)
+    row = {"step": 1, "prompt": hostile, "response": hostile, "scores": {hostile: 1}}
+    write_lines(folder / "rl" / "samples.jsonl", [row])
+    metrics = [{"step": step, "kl": 1.0, f"reward/{hostile}": 1.0} for step in (1, 2)]
+    write_lines(folder / "rl" / "metrics.jsonl", metrics)
+    (folder / "config.yaml").write_text(f"name: {json.dumps(hostile)}", encoding="utf-8")
+    checker = check(written(folder, ReportConfig(title=hostile, note=hostile)))
+    assert "img" not in {tag for tag, _, _ in checker.attributes}
+    assert checker.text.count(hostile) >= 6
+
+
+def test_title_and_note(tmp_path: Path) -> None:
+    text = written(write_small_run(tmp_path / "run"), ReportConfig(title="A better concierge", note="Five minutes."))
+    assert "<h1>A better concierge</h1>" in text
+    assert "Five minutes." in text
+    assert "<h1>concierge</h1>" in written(tmp_path / "run")
+
+
+def test_simulated_runs_say_so_at_the_top_and_at_the_samples(tmp_path: Path) -> None:
+    folder = write_small_run(tmp_path / "run")
+    text = written(folder)
+    assert text.index("annotators are simulated") < text.index('id="result"')
+    samples = text[text.index('<section id="samples"') : text.index('<section id="training"')]
+    assert "annotators are simulated" in samples
+    write_object(folder / "evaluate" / "summary.json", {**make_summary(), "simulated": False})
+    assert "simulated" not in written(folder)
+
+
+def without_evaluation(folder: Path) -> None:
+    shutil.rmtree(folder / "evaluate")
+
+
+def without_training(folder: Path) -> None:
+    for stage in ("pretrain", "sft", "reward", "rl"):
+        shutil.rmtree(folder / stage)
+
+
+def without_papers(folder: Path) -> None:
+    (folder / "metadata.json").unlink()
+    (folder / "config.yaml").unlink()
+    for result in folder.glob("*/result.json"):
+        result.unlink()
+
+
+def without_curves_and_samples(folder: Path) -> None:
+    for path in [*folder.glob("*/metrics.jsonl"), *folder.glob("*/samples.jsonl")]:
+        path.unlink()
+
+
+def without_everything(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+ALL = {"result", "samples", "training", "reward-kl", "reward-model", "configuration"}
+
+
+@pytest.mark.parametrize(
+    "remove, missing",
+    [
+        (without_evaluation, {"samples"}),
+        (without_training, {"training", "reward-model"}),
+        (without_papers, {"configuration"}),
+        (without_curves_and_samples, {"training", "reward-model"}),
+        (without_everything, ALL),
+    ],
+)
+def test_missing_parts_are_left_out(tmp_path: Path, remove: Callable[[Path], None], missing: set[str]) -> None:
+    folder = write_small_run(tmp_path / "run")
+    remove(folder)
+    checker = check(written(folder))
+    assert {value for tag, key, value in checker.attributes if tag == "section" and key == "id"} == ALL - missing
+
+
+def test_a_toxicity_meter_is_shown(tmp_path: Path) -> None:
+    folder = write_small_run(tmp_path / "run")
+    summary = {**make_summary(), "toxicity": {"sft": {"mean": 0.0871, "share": 0.1}, "ppo": {"mean": 0.0123}}}
+    write_object(folder / "evaluate" / "summary.json", summary)
+    text = written(folder)
+    check(text)
+    assert "<td>0.0871</td>" in text
+    assert f"<td>0.0123</td><td>{ABSENT}</td>" in text
+
+
+def test_a_long_run_stays_small(tmp_path: Path) -> None:
+    text = written(write_run(tmp_path / "run", iterations=20_000))
+    assert len(text.encode()) < 2_000_000
+
+
+def test_seconds_come_from_the_metadata_or_the_stage(tmp_path: Path) -> None:
+    write_object(tmp_path / "metadata.json", {"stages": {"sft": {"seconds": 20.0}}})
+    write_object(tmp_path / "sft" / "result.json", {"seconds": 99.0})
+    write_object(tmp_path / "rl" / "result.json", {"seconds": 30})
+    assert stage_seconds(read_run(tmp_path)) == {"sft": 20.0, "rl": 30.0}
+
+
+def test_tags_escape_text_and_attributes_but_not_html() -> None:
+    made = tag("a", "1 < 2", tag("b", Html("&amp;")), None, class_='x"y', aria_label="<>", title=None)
+    assert made == '<a class="x&quot;y" aria-label="&lt;&gt;">1 &lt; 2<b>&amp;</b></a>'
+    assert tag("br") == "<br>"

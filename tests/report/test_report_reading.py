@@ -1,0 +1,96 @@
+"""Reading run folders: partial, interrupted and damaged ones too."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_runs import write_lines, write_object, write_run
+
+from plaudit.errors import PlauditError
+from plaudit.report.reading import read_run
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlauditError, match="nowhere: no such run folder"):
+        read_run(tmp_path / "nowhere")
+
+
+def test_empty_folder_is_an_empty_run(tmp_path: Path) -> None:
+    run = read_run(tmp_path)
+    assert (run.name, run.summary, run.stages, run.simulated) == (tmp_path.name, {}, {}, False)
+
+
+def test_stages_come_in_the_order_of_the_flow(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run"))
+    assert list(run.stages) == ["world", "pretrain", "sft", "reward", "rl", "evaluate"]
+    assert run.name == "concierge"
+
+
+def test_series_skips_absent_and_non_finite_values(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "other": 1.0},
+        {"step": 3, "loss": math.nan},
+        {"step": 4, "loss": 1},
+    ]
+    write_lines(tmp_path / "sft" / "metrics.jsonl", rows)
+    series = read_run(tmp_path).stage("sft").series("loss")
+    assert (series.steps, series.values) == ((1, 4), (2.0, 1.0))
+
+
+def test_lines_of_one_step_are_merged_and_repetitions_replace(tmp_path: Path) -> None:
+    rows = [
+        {"step": 2, "loss": 9.0},
+        {"step": 1, "loss": 3.0},
+        {"step": 2, "loss": 2.0},
+        {"step": 2, "held_out/loss": 2.5},
+    ]
+    write_lines(tmp_path / "sft" / "metrics.jsonl", rows)
+    stage = read_run(tmp_path).stage("sft")
+    assert stage.metrics == [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "held_out/loss": 2.5}]
+
+
+def test_half_a_last_line_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "rl" / "metrics.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"step": 1, "kl": 0.5}\n{"step": 2, "k', encoding="utf-8")
+    assert read_run(tmp_path).stage("rl").series("kl").values == (0.5,)
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rl" / "metrics.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"step": 1}\n{oops}\n', encoding="utf-8")
+    with pytest.raises(PlauditError, match=r"metrics\.jsonl, line 2: not valid JSON"):
+        read_run(tmp_path)
+
+
+def test_a_line_without_a_step_is_named(tmp_path: Path) -> None:
+    write_lines(tmp_path / "rl" / "metrics.jsonl", [{"kl": 1.0}])
+    with pytest.raises(PlauditError, match=r"line 1: a line needs a whole number `step`"):
+        read_run(tmp_path)
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: [", encoding="utf-8")
+    with pytest.raises(PlauditError, match=r"config\.yaml: not valid YAML"):
+        read_run(tmp_path)
+
+
+def test_sources_that_were_trained_on(tmp_path: Path) -> None:
+    write_lines(tmp_path / "rl" / "metrics.jsonl", [{"step": 1, "reward/mean": 0, "reward/std": 1, "reward/vader": 0}])
+    assert read_run(tmp_path).trained_on == ["vader"]
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_the_summary_says_whether_a_run_is_simulated(tmp_path: Path, simulated: bool) -> None:
+    write_object(tmp_path / "evaluate" / "summary.json", {"simulated": simulated})
+    assert read_run(tmp_path).simulated is simulated
+
+
+def test_a_run_with_a_world_is_simulated_before_it_is_evaluated(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    (tmp_path / "metadata.json").write_text(json.dumps({}), encoding="utf-8")
+    assert read_run(tmp_path).simulated
