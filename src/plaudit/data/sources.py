@@ -60,7 +60,7 @@ class SourceRows:
 
 
 def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode | None = None) -> SourceRows:
-    """Read all rows of the wanted kind (None: the kind that the format gives first).
+    """Read all rows of the wanted kind (None: the format's own kind).
 
     ``decode`` turns GPT-2 token ids into text for the formats that may hold them; None loads GPT-2's tokenizer when a
     row needs it. Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.

@@ -31,9 +31,10 @@ def _dialoconan(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Un
 
 
 def _message(turn: Record) -> Message:
-    if turn.get("type") not in _ROLES:
+    kind = turn.get("type")
+    if not isinstance(kind, str) or kind not in _ROLES:
         raise BadRowError(f"type is not one of {', '.join(_ROLES)}")
-    return Message(_ROLES[turn["type"]], text_in(turn, "text").strip())
+    return Message(_ROLES[kind], text_in(turn, "text").strip())
 
 
 FORMATS = (

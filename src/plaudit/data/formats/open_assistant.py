@@ -26,9 +26,10 @@ def _open_assistant(record: Record, origin: Origin, kind: Kind) -> Iterator[Row 
 
 
 def _message(node: Record) -> Message:
-    if node.get("role") not in _ROLES or not isinstance(node.get("text"), str):
+    role, text = node.get("role"), node.get("text")
+    if not isinstance(role, str) or role not in _ROLES or not isinstance(text, str):
         raise BadRowError("a message without text or known role")
-    return Message(_ROLES[node["role"]], node["text"])
+    return Message(_ROLES[role], text)
 
 
 def _replies(node: Record) -> list[Record]:
@@ -40,7 +41,7 @@ def _replies(node: Record) -> list[Record]:
 
 def _rankings(node: Record, path: tuple[Message, ...], origin: Origin) -> Iterator[Row | Unused]:
     kept = [reply for reply in _replies(node) if not reply.get("deleted")]
-    ranked = [reply for reply in kept if isinstance(reply.get("rank"), int) and (reply.get("text") or "").strip()]
+    ranked = [reply for reply in kept if isinstance(reply.get("rank"), int) and _message(reply).content.strip()]
     for _ in range(len(kept) - len(ranked)):
         yield Unused("reply without text or rank")
     if len(ranked) < 2:

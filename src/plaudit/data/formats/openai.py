@@ -30,8 +30,9 @@ def decode_token_columns(record: Record, columns: tuple[str, ...], decode: Decod
     lists = {column: record[column] for column in columns if isinstance(record.get(column), list)}
     if not lists:
         return record
-    texts = {column: (decode or gpt2_decoder())(_word_ids(ids, column)) for column, ids in lists.items()}
-    return {**record, **texts}
+    words = {column: _word_ids(ids, column) for column, ids in lists.items()}
+    decode = decode or gpt2_decoder()
+    return {**record, **{column: decode(ids) for column, ids in words.items()}}
 
 
 def _word_ids(ids: list[int], column: str) -> list[int]:

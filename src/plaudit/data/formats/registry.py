@@ -46,7 +46,7 @@ def kind_named(name: str) -> Kind:
 def choose_format(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Format:
     """Return the format called ``name``, or for "auto" the one that more than half of the records fit.
 
-    ``kind`` is the kind of row that is wanted; None takes any. Raises PlauditError where the name is unknown, no format
+    ``kind`` is the kind of row that is wanted; None takes the richest. Raises PlauditError where the name is unknown, no format
     or more than one fits, or the format cannot give that kind.
     """
     row_format = _named(name, source) if name != "auto" else _recognise(records, kind, source)
@@ -72,9 +72,11 @@ def _recognise(records: Sequence[Record], kind: Kind | None, source: str) -> For
     fitting = [known for known in FORMATS.values() if sum(known.fits(record) for record in records) * 2 > len(records)]
     fitting = [known for known in fitting if not known.fallback] or fitting
     fitting = [known for known in fitting if not any(set(known.columns) < set(other.columns) for other in fitting)]
+    own_kinds = [known.kinds[0] for known in fitting]
+    wanted = kind or next((richer for richer in ("ranking", "response") if richer in own_kinds), None)
     for preferred in (
-        [known for known in fitting if known.kinds[0] == kind],
-        [known for known in fitting if kind in known.kinds],
+        [known for known in fitting if known.kinds[0] == wanted],
+        [known for known in fitting if wanted in known.kinds],
         fitting,
     ):
         if len(preferred) == 1:

@@ -1,0 +1,408 @@
+"""Every format: recognised by its columns, turned into the rows worked out here by hand, refused with a reason."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from format_examples import EXAMPLES, MESSAGES, TREE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plaudit.config.schema import SourceConfig
+from plaudit.data.formats.base import BadRowError, Kind, Unused
+from plaudit.data.formats.plain import opening
+from plaudit.data.formats.registry import FORMATS, choose_format
+from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.sources import SourceRows, read_source
+from plaudit.errors import PlauditError
+
+USER, REPLY = Message("user", "Is the museum open?"), "Yes, until six."
+MUSEUM = (
+    Message("user", "Is the museum open on Monday?"),
+    Message("assistant", "Which museum?"),
+    Message("user", "The one by the river."),
+)
+TLDR = "SUBREDDIT: r/cats\n\nTITLE: Cat\n\nPOST: My cat ate my cake.\n\nTL;DR:"
+ADD = (Message("user", "Add the numbers.\n\n2, 3"),)
+FRUIT = (Message("user", "Name a fruit."),)
+RED_FRUIT = (*FRUIT, Message("assistant", "An apple."), Message("user", "And a red one?"))
+AT = Origin("rows.jsonl", 1)
+
+OWN_ROWS: dict[str, list[Row]] = {
+    "text": [TextRow("A story about a bunny.", AT)],
+    "prompt": [PromptRow("Once upon a time", AT, {"topic": "bunnies"})],
+    "prompt_response": [ResponseRow("Two and two?", " Four.", AT)],
+    "imdb": [TextRow("This film was a very long and very slow walk through a park.", AT)],
+    "preference": [RankingRow("The sky is", (" blue.", " green."), (0, 1), AT)],
+    "implicit_preference": [RankingRow("The sky is", (" blue.", " black."), (0, 1), AT)],
+    "prompt_completion": [ResponseRow("The sky is", " blue.", AT)],
+    "messages": [ResponseRow((USER,), REPLY, AT)],
+    "hh_rlhf": [RankingRow(MUSEUM, ("It is closed on Mondays.", "No idea."), (0, 1), AT)],
+    "ranked_responses": [RankingRow("Say hi.", ("Hello!", "Hi.", "Go away."), (0, 0, 1), AT)],
+    "lm_human_preferences": [RankingRow("The old house", (" was grey.", " hummed.", " stood."), (1, 0, 1), AT)],
+    "summarize_from_feedback": [RankingRow(TLDR, (" Cat is fed.", " Cat ate cake."), (1, 0), AT)],
+    "tldr": [ResponseRow(TLDR, " Cat ate cake.", AT)],
+    "open_assistant": [
+        RankingRow(FRUIT, ("An apple.", "A pear, fresh and ripe."), (1, 0), AT),
+        RankingRow(RED_FRUIT, ("A cherry.", "A plum."), (1, 0), AT),
+    ],
+    "self_instruct": [
+        ResponseRow(ADD, "5", AT),
+        ResponseRow((Message("user", "Add the numbers."),), "Which numbers?", AT),
+    ],
+    "alpaca": [ResponseRow(ADD, "5", AT)],
+    "real_toxicity_prompts": [
+        PromptRow("He shouted that", AT, {"filename": "a.txt", "challenging": False, "toxicity": 0.25, "threat": None})
+    ],
+    "dialoconan": [
+        ResponseRow((Message("user", "They are all bad."),), "Why do you say so?", AT),
+        ResponseRow(
+            (
+                Message("user", "They are all bad."),
+                Message("assistant", "Why do you say so?"),
+                Message("user", "I read it."),
+            ),
+            "Where?",
+            AT,
+        ),
+    ],
+}
+
+
+def _read(
+    folder: Path, records: list[dict[str, Any]], kind: Kind | None = None, name: str = "auto", **options: Any
+) -> SourceRows:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return read_source(SourceConfig(path=str(path), format=name, **options), kind)
+
+
+def _placed(row: Row) -> Row:
+    return type(row)(**{**vars(row), "origin": AT})
+
+
+def _rows(read: SourceRows) -> list[Row]:
+    return [_placed(row) for row in read.rows]
+
+
+def test_every_format_has_an_example() -> None:
+    assert set(EXAMPLES) == set(OWN_ROWS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_rows_of_the_own_kind(tmp_path: Path, name: str) -> None:
+    read = _read(tmp_path, EXAMPLES[name])
+    assert read.row_format.name == name
+    assert _rows(read) == OWN_ROWS[name]
+    assert not read.rejects
+
+
+@pytest.mark.parametrize("name, kind", [(name, kind) for name in FORMATS for kind in FORMATS[name].kinds])
+def test_every_promised_kind_is_given(tmp_path: Path, name: str, kind: Kind) -> None:
+    expected = {"text": TextRow, "response": ResponseRow, "ranking": RankingRow, "prompt": PromptRow}[kind]
+    rows = _read(tmp_path, EXAMPLES[name], kind).rows
+    assert rows
+    assert {type(row) for row in rows} == {expected}
+
+
+def test_a_ranking_serves_as_its_best_response_and_as_its_prompt(tmp_path: Path) -> None:
+    assert _rows(_read(tmp_path, [TREE], "response")) == [
+        ResponseRow(FRUIT, "A pear, fresh and ripe.", AT),
+        ResponseRow(RED_FRUIT, "A plum.", AT),
+    ]
+    assert _rows(_read(tmp_path, [TREE], "prompt")) == [PromptRow(FRUIT, AT), PromptRow(RED_FRUIT, AT)]
+    kept = [{**EXAMPLES["preference"][0], "topic": "sky"}]
+    assert _rows(_read(tmp_path, kept, "prompt")) == [PromptRow("The sky is", AT, {"topic": "sky"})]
+
+
+def test_a_kind_that_the_format_cannot_give_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlauditError, match=r"format text gives text rows, but ranking rows are needed.*preference"):
+        _read(tmp_path, EXAMPLES["text"], "ranking")
+
+
+def test_parts_that_give_no_row_are_counted(tmp_path: Path) -> None:
+    counts = _read(tmp_path, [TREE]).counts
+    assert counts.unused == {"reply without text or rank": 1, "deleted message, with all below it": 1}
+    lonely = copy.deepcopy(TREE)
+    lonely["prompt"]["replies"][0]["deleted"] = True
+    counts = _read(tmp_path, [TREE, lonely]).counts
+    assert counts.unused == {
+        "reply without text or rank": 1,
+        "deleted message, with all below it": 2,
+        "prompt with fewer than two ranked replies": 1,
+    }
+
+
+def test_conversational_forms(tmp_path: Path) -> None:
+    ask, yes, no = MESSAGES[:1], MESSAGES[1:], [{"role": "assistant", "content": "No."}]
+    expected = [RankingRow((USER,), (REPLY, "No."), (0, 1), AT)]
+    assert _rows(_read(tmp_path, [{"prompt": ask, "chosen": yes, "rejected": no}])) == expected
+    assert _rows(_read(tmp_path, [{"chosen": ask + yes, "rejected": ask + no}])) == expected
+    # Sides that are whole dialogues beside a prompt of their own, as in UltraFeedback.
+    whole = {"prompt": USER.content, "chosen": ask + yes, "rejected": ask + no, "messages": ask + yes}
+    assert _rows(_read(tmp_path, [whole])) == expected
+    assert _rows(_read(tmp_path, [{"prompt": USER.content, "chosen": yes, "rejected": no}])) == expected
+    assert _rows(_read(tmp_path, [{"prompt": ask, "completion": yes}])) == [ResponseRow((USER,), REPLY, AT)]
+    assert _rows(_read(tmp_path, [{"messages": ask}], "prompt")) == [PromptRow((USER,), AT)]
+
+
+@pytest.mark.parametrize(
+    "chosen, rejected, prompt",
+    [
+        ("I like cats", "I like cars", "I like"),
+        ("What now? Run", "What now? Rest", "What now?"),
+        ("Q: a?\nYes", "Q: a?\nNo", "Q: a?"),
+        ("Go:left", "Go:right", "Go:"),
+    ],
+)
+def test_the_common_prefix_never_cuts_a_word(tmp_path: Path, chosen: str, rejected: str, prompt: str) -> None:
+    (row,) = _read(tmp_path, [{"chosen": chosen, "rejected": rejected}]).rows
+    assert isinstance(row, RankingRow)
+    assert row.prompt == prompt
+    assert [prompt + response for response in row.responses] == [chosen, rejected]
+
+
+def test_ranks_close_gaps_and_scores_are_turned_round(tmp_path: Path) -> None:
+    base = {"prompt": "p", "responses": ["a", "b", "c"]}
+    for extra in ({"ranks": [7, 2, 2]}, {"scores": [0.1, 0.5, 0.5]}):
+        (row,) = _read(tmp_path, [{**base, **extra}]).rows
+        assert isinstance(row, RankingRow)
+        assert row.ranks == (1, 0, 0)
+
+
+def test_token_lists_are_decoded_without_padding(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    record = {"query": [1, 2, 50259], "sample0": [3], "sample1": [4, 5, 50259, 50259], "best": 1}
+    path.write_text(json.dumps([record]))
+    read = read_source(
+        SourceConfig(path=str(path)), "ranking", decode=lambda ids: " ".join(f"w{token}" for token in ids)
+    )
+    assert _rows(read) == [RankingRow("w1 w2", ("w3", "w4 w5"), (1, 0), AT)]
+
+
+def test_dialogues_are_gathered_from_a_csv_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "dialogues.csv"
+    path.write_text(
+        "text,TARGET,dialogue_id,turn_id,type,source\n"
+        "second answer,X,1,3,CN,s\nlone claim,X,2,0,HS,s\nclaim,X,1,0,HS,s\nanswer,X,1,1,CN,s\nmore,X,1,2,HS,s\n"
+    )
+    read = read_source(SourceConfig(path=str(path)), "response")
+    claim, answer, more = Message("user", "claim"), Message("assistant", "answer"), Message("user", "more")
+    origin = Origin(str(path), 2)
+    assert read.rows == [
+        ResponseRow((claim,), "answer", origin),
+        ResponseRow((claim, answer, more), "second answer", origin),
+    ]
+    assert read.counts.unused == {"dialogue without a counter-narrative": 1}
+    assert read.counts.records == 2
+
+
+def test_openings_have_two_to_eight_words_and_depend_on_the_text_alone() -> None:
+    words = [f"word{number}" for number in range(20)]
+    lengths = set()
+    for start in range(12):
+        text = " ".join(words[start:])
+        assert text.startswith(opening(text))
+        assert opening(text) == opening(text)
+        lengths.add(len(opening(text).split()))
+    assert lengths <= set(range(2, 9))
+    assert len(lengths) > 3
+    assert opening("one") == "one"
+
+
+def _changed(name: str, **changes: Any) -> dict[str, Any]:
+    return {**EXAMPLES[name][0], **changes}
+
+
+HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    "name, record, reason",
+    [
+        ("text", {"text": "  "}, "empty text"),
+        ("text", {"text": 5}, "text is not a string"),
+        ("text", {"other": "x"}, "no text"),
+        ("prompt", {"prompt": None}, "no prompt"),
+        ("prompt", {"prompt": []}, "prompt is not a list of messages"),
+        ("prompt", {"prompt": [{"role": "user", "content": " "}]}, "empty prompt"),
+        ("prompt_response", _changed("prompt_response", response=""), "empty response"),
+        ("imdb", {"text": "x"}, "no label"),
+        ("preference", _changed("preference", rejected=" blue."), "identical sides"),
+        ("preference", _changed("preference", rejected=" "), "empty response"),
+        ("implicit_preference", {"chosen": "same", "rejected": "same"}, "identical sides"),
+        ("implicit_preference", {"chosen": "yes", "rejected": "no"}, "mismatched prompts"),
+        ("implicit_preference", {"chosen": "Go on", "rejected": "Go"}, "empty response"),
+        (
+            "implicit_preference",
+            {"chosen": MESSAGES, "rejected": [{"role": "user", "content": "b"}, MESSAGES[1]]},
+            "mismatched prompts",
+        ),
+        ("messages", {"messages": MESSAGES[:1]}, "no final assistant turn"),
+        (
+            "messages",
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "messages holds a role other than system, user, assistant",
+        ),
+        ("messages", {"messages": ["hi"]}, "messages holds something that is no message with role and content"),
+        ("messages", {"messages": MESSAGES[1:]}, "empty prompt"),
+        ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_YES}, "identical sides"),
+        ("hh_rlhf", {"chosen": HH_YES, "rejected": "\n\nHuman: b\n\nAssistant: no"}, "mismatched prompts"),
+        ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_ASK}, "empty response"),
+        ("hh_rlhf", {"chosen": HH_YES, "rejected": "\n\nHuman: a"}, "no final assistant turn"),
+        ("hh_rlhf", {"chosen": HH_YES, "rejected": "well" + HH_YES}, "text before the first turn"),
+        ("hh_rlhf", {"chosen": HH_YES, "rejected": "  "}, "empty rejected"),
+        ("ranked_responses", _changed("ranked_responses", scores=[1, 2]), "number of responses and ranks differ"),
+        ("ranked_responses", _changed("ranked_responses", scores=[1, 1, 1]), "all responses are tied"),
+        ("ranked_responses", _changed("ranked_responses", scores="high"), "scores is not a list of numbers"),
+        ("ranked_responses", _changed("ranked_responses", scores=[1, 2, None]), "scores is not a list of numbers"),
+        ("ranked_responses", {"prompt": "p", "responses": ["a"], "ranks": [0]}, "fewer than two responses"),
+        ("ranked_responses", _changed("ranked_responses", responses=["a", 1]), "responses is not a list of strings"),
+        ("lm_human_preferences", _changed("lm_human_preferences", best=3), "best is not the number of a sample"),
+        ("lm_human_preferences", _changed("lm_human_preferences", best="x"), "best is not a whole number"),
+        (
+            "lm_human_preferences",
+            _changed("lm_human_preferences", query=["a"]),
+            "query is neither text nor a list of token ids",
+        ),
+        (
+            "summarize_from_feedback",
+            _changed("summarize_from_feedback", choice=2),
+            "choice is not the number of a summary",
+        ),
+        (
+            "summarize_from_feedback",
+            _changed("summarize_from_feedback", summaries=["a", "b"]),
+            "info or summaries has another shape than in summarize_from_feedback",
+        ),
+        ("tldr", _changed("tldr", summary=" "), "empty response"),
+        ("open_assistant", {"prompt": "text"}, "prompt is not a tree of messages"),
+        ("open_assistant", {"prompt": {"text": "a", "role": "judge"}}, "a message without text or known role"),
+        (
+            "open_assistant",
+            {"prompt": {"text": "a", "role": "prompter", "replies": ["b"]}},
+            "replies is not a list of messages",
+        ),
+        ("self_instruct", _changed("self_instruct", instances=[]), "empty instances"),
+        ("self_instruct", _changed("self_instruct", instances=["x"]), "instances is not a list of objects"),
+        ("self_instruct", _changed("self_instruct", instances=[{"input": "", "output": ""}]), "empty response"),
+        ("alpaca", _changed("alpaca", input=3), "input is not a string"),
+        (
+            "real_toxicity_prompts",
+            _changed("real_toxicity_prompts", prompt="x"),
+            "prompt is not an object with text and scores",
+        ),
+        ("dialoconan", _changed("dialoconan", type="XX"), "type is not one of HS, CN"),
+        ("dialoconan", _changed("dialoconan", turn_id="first"), "turn_id is not a whole number"),
+    ],
+)
+def test_bad_records_have_their_reason(tmp_path: Path, name: str, record: dict[str, Any], reason: str) -> None:
+    read = _read(tmp_path, [record], name=name)
+    assert read.rows == []
+    assert read.counts.bad == {reason: 1}
+    assert [reject.origin.line for reject in read.rejects] == [1]
+
+
+def test_a_record_with_one_bad_part_gives_nothing(tmp_path: Path) -> None:
+    instances = [{"input": "", "output": "good"}, {"input": "", "output": ""}]
+    read = _read(tmp_path, [_changed("self_instruct", instances=instances), EXAMPLES["self_instruct"][0]])
+    assert read.counts.bad == {"empty response": 1}
+    assert read.counts.rows == 2
+
+
+@pytest.mark.parametrize(
+    "record, kind, name",
+    [
+        ({"prompt": "p", "prompt_id": "1", "messages": MESSAGES}, None, "messages"),
+        ({"prompt": "p", "response": "r", "messages": MESSAGES}, "ranking", None),
+        ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, "ranking", "preference"),
+        ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, "response", "prompt_response"),
+        ({"prompt": "p", "response": "r", "completion": "c"}, "response", None),
+    ],
+)
+def test_recognition_prefers_the_richer_and_the_wanted(record: dict[str, Any], kind: Kind, name: str | None) -> None:
+    if name is None:
+        with pytest.raises(PlauditError, match=r"fit several formats.*name one with format"):
+            choose_format("auto", [record], kind, "rows.jsonl")
+    else:
+        assert choose_format("auto", [record], kind, "rows.jsonl").name == name
+
+
+def test_recognition_looks_past_a_faulty_beginning(tmp_path: Path) -> None:
+    good = EXAMPLES["hh_rlhf"][0]
+    read = _read(tmp_path, [{"chosen": "x"}, good, good, good])
+    assert read.row_format.name == "hh_rlhf"
+    assert read.counts.bad == {"no rejected": 1}
+
+
+def test_unknown_columns_name_the_nearest_formats(tmp_path: Path) -> None:
+    with pytest.raises(PlauditError, match=r"columns answer, promt; nearest: .*prompt"):
+        _read(tmp_path, [{"promt": "p", "answer": "a"}])
+
+
+def test_columns_are_renamed_before_recognition(tmp_path: Path) -> None:
+    records = [{"question": "p", "answer": "a"}]
+    read = _read(tmp_path, records, columns={"question": "prompt", "answer": "response"})
+    assert _rows(read) == [ResponseRow("p", "a", AT)]
+    with pytest.raises(PlauditError, match="renames query, which no row has"):
+        _read(tmp_path, records, columns={"query": "prompt"})
+
+
+def test_a_named_format_overrides_recognition(tmp_path: Path) -> None:
+    read = _read(tmp_path, EXAMPLES["preference"], name="prompt")
+    assert _rows(read) == [PromptRow("The sky is", AT, {"chosen": " blue.", "rejected": " green."})]
+    with pytest.raises(PlauditError, match="unknown format hh_rlfh; did you mean hh_rlhf"):
+        _read(tmp_path, EXAMPLES["preference"], name="hh_rlfh")
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.sampled_from(["", " ", "x", "CN", "assistant"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "role", "content", "replies", "output"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def _places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [before, *(place for key, inner in items for place in _places(inner, (*before, key)))]
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(FORMATS)), junk=JUNK)
+def test_no_record_however_odd_breaks_a_format(data: st.DataObject, name: str, junk: Any) -> None:
+    records: list[Any] = copy.deepcopy(EXAMPLES[name])
+    *path, last = data.draw(st.sampled_from([place for place in _places(records) if len(place) > 1]))
+    inner: Any = records
+    for key in path:
+        inner = inner[key]
+    inner[last] = junk
+    row_format = FORMATS[name]
+    numbered = [(1, record) for record in records]
+    for line, record in row_format.group(numbered) if row_format.group else numbered:
+        if row_format.group is None and any(record.get(column) is None for column in row_format.columns):
+            continue
+        for kind in row_format.kinds:
+            try:
+                parts = list(row_format.convert(record, Origin("f", line), kind))
+            except BadRowError:
+                continue
+            assert all(isinstance(part, Unused) or _is_sound(part) for part in parts)
+
+
+def _is_sound(row: Row) -> bool:
+    if isinstance(row, RankingRow):
+        texts = row.responses
+        assert sorted(set(row.ranks)) == list(range(len(set(row.ranks))))
+        assert len(set(row.ranks)) > 1
+    else:
+        texts = (row.text,) if isinstance(row, TextRow) else (row.response,) if isinstance(row, ResponseRow) else ()
+    assert all(isinstance(text, str) and text.strip() for text in texts)
+    if not isinstance(row, TextRow):
+        prompt = row.prompt if isinstance(row.prompt, str) else "".join(message.content for message in row.prompt)
+        assert prompt.strip()
+    return True
