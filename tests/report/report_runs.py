@@ -200,7 +200,7 @@ def write_object(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-FEW_METRICS = {"step", "loss", "kl", "reward/reward_model", "held_out/accuracy"}
+FEW_METRICS = {"step", "loss", "kl", "reward/mean", "reward/reward_model", "held_out/accuracy"}
 
 
 def write_small_run(folder: Path) -> Path:

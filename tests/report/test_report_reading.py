@@ -29,12 +29,8 @@ def test_stages_come_in_the_order_of_the_flow(tmp_path: Path) -> None:
 
 
 def test_series_skips_absent_and_non_finite_values(tmp_path: Path) -> None:
-    rows: list[dict[str, Any]] = [
-        {"step": 1, "loss": 2.0},
-        {"step": 2, "other": 1.0},
-        {"step": 3, "loss": math.nan},
-        {"step": 4, "loss": 1},
-    ]
+    losses: list[dict[str, Any]] = [{"step": 1, "loss": 2.0}, {"step": 3, "loss": math.nan}, {"step": 4, "loss": 1}]
+    rows = [*losses, {"step": 2, "other": 1.0}]
     write_lines(tmp_path / "sft" / "metrics.jsonl", rows)
     series = read_run(tmp_path).stage("sft").series("loss")
     assert (series.steps, series.values) == ((1, 4), (2.0, 1.0))

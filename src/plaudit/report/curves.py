@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from plaudit.report.examples import training_samples
 from plaudit.report.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
 from plaudit.report.markup import Html, definitions, join, scrolling, tag
-from plaudit.report.numbers import ABSENT, MINUS, fixed, percent, significant
+from plaudit.report.numbers import MINUS, fixed, percent, significant
 from plaudit.report.panels import Panel, panels
 from plaudit.report.reading import Run, Stage
 from plaudit.report.reward_kl import RewardKl, reward_kl
@@ -97,17 +97,14 @@ def _best_of(run: Run) -> Html | None:
     entries = run.summary.get("best_of_n") or []
     if not entries:
         return None
-    sources = list(dict.fromkeys(source for entry in entries for source in entry["scores"]))
+    sources = list(entries[0]["scores"])
     heads = [tag("th", name, scope="col") for name in ("best of", "KL bound (nats)", *sources)]
     rows = [
         tag(
             "tr",
             tag("th", str(entry["n"]), scope="row"),
             tag("td", fixed(entry["kl_bound"], 2)),
-            *(
-                tag("td", fixed(entry["scores"][source], 3) if source in entry["scores"] else ABSENT)
-                for source in sources
-            ),
+            *(tag("td", fixed(entry["scores"][source], 3)) for source in sources),
         )
         for entry in entries
     ]

@@ -45,8 +45,8 @@ def page(run: Run, config: ReportConfig) -> str:
     body = tag(
         "body",
         tag("header", tag("h1", title), tag("p", config.note, class_="note") if config.note else None, _simulated(run)),
-        tag("nav", *links, aria_label="Contents"),
-        tag("main", *sections),
+        tag("nav", *links, aria_label="Contents") if made else None,
+        tag("main", *sections) if made else tag("main", tag("p", "This run has left nothing to report yet.")),
         tag("footer", tag("p", f"Run {run.name}, reported by Plaudit.")),
     )
     return "<!doctype html>\n" + tag("html", _head(title), body, lang="en") + "\n"
