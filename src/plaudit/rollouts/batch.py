@@ -1,0 +1,118 @@
+"""The state of one batch while it is generated: cache, mask, positions, and what has been chosen so far."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.config.schema import GenerationConfig
+from plaudit.rollouts.samples import Request
+from plaudit.rollouts.sampling import draw_limits, draw_uniforms
+
+
+class RunningBatch:
+    """Requests that are answered together.
+
+    Rows are the requests that still run; ``_places`` [rows] says which request each row belongs to. Everything that is
+    chosen is written to [requests, tokens] tensors, so rows can leave without moving results.
+    """
+
+    def __init__(self, requests: Sequence[Request], settings: GenerationConfig, device: torch.device) -> None:
+        limits = draw_limits(requests, settings)
+        self.longest = max(limits)
+        self.uniforms = draw_uniforms(requests, self.longest).to(device)
+        self.finished = torch.zeros(len(requests), dtype=torch.bool, device=device)
+        self._requests = requests
+        self._step = 0
+        self._limits = torch.tensor(limits, device=device)
+        self._places = torch.arange(len(requests), device=device)
+        self._tokens = torch.zeros(len(requests), self.longest, dtype=torch.long, device=device)
+        self._log_probabilities = torch.zeros(len(requests), self.longest, device=device)
+        self._lengths = torch.zeros(len(requests), dtype=torch.long, device=device)
+        self._pad_prompts(device)
+
+    def _pad_prompts(self, device: torch.device) -> None:
+        prompts = list(dict.fromkeys(request.prompt_ids for request in self._requests))
+        numbers = {prompt: number for number, prompt in enumerate(prompts)}
+        self._prompt_of_row = torch.tensor([numbers[request.prompt_ids] for request in self._requests], device=device)
+        self._prompt_length = max(map(len, prompts))
+        padding = [self._prompt_length - len(prompt) for prompt in prompts]
+        self._prompts = torch.tensor(
+            [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)], device=device
+        )
+        columns = torch.arange(self._prompt_length + self.longest, device=device)
+        self._mask = (columns >= torch.tensor(padding, device=device)[:, None]).long()
+
+    def prefill_inputs(self) -> dict[str, Any]:
+        """Return the model's inputs [distinct prompts, prompt length]."""
+        from transformers.cache_utils import DynamicCache
+
+        mask = self._mask[:, : self._prompt_length]
+        self._cache: Any = DynamicCache()
+        return {
+            "input_ids": self._prompts,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(-1) - 1).clamp_(min=0),
+            "past_key_values": self._cache,
+        }
+
+    def adopt(self, prefilled: Any) -> Tensor:
+        """Give every request its prompt's cache and return its first logits [requests, vocabulary]."""
+        from plaudit.rollouts.cache import preallocated
+
+        rows = self._prompt_of_row
+        self._cache = preallocated(self._cache, rows, self._prompt_length + self.longest)
+        self._mask = self._mask[rows]
+        self._positions = self._mask[:, : self._prompt_length].sum(-1, keepdim=True)
+        return prefilled.logits[:, -1][rows]
+
+    def append(self, tokens: Tensor, log_probabilities: Tensor, is_end: Tensor) -> None:
+        """Write the chosen tokens [rows]; those of finished rows are written but do not count."""
+        self._tokens[self._places, self._step] = tokens
+        self._log_probabilities[self._places, self._step] = log_probabilities
+        self._lengths.index_add_(0, self._places, (~self.finished).long())
+        self._newest = tokens
+        self._step += 1
+        self.finished = self.finished | is_end | (self._step >= self._limits)
+
+    def step_inputs(self) -> dict[str, Any]:
+        """Return the model's inputs for the newest token of every row."""
+        return {
+            "input_ids": self._newest[:, None],
+            "attention_mask": self._mask[:, : self._prompt_length + self._step],
+            "position_ids": self._positions + (self._step - 1),
+            "past_key_values": self._cache,
+        }
+
+    def unfinished(self) -> Iterator[tuple[int, Request, list[int]]]:
+        """Yield row, request and response so far of every row that still runs."""
+        responses = self._tokens[self._places, : self._step].tolist()
+        places = self._places.tolist()
+        for row, finished in enumerate(self.finished.tolist()):
+            if not finished:
+                yield row, self._requests[places[row]], responses[row]
+
+    def drop_finished(self, least_share: float) -> int:
+        """Let finished rows leave if they are at least this share of all rows; return how many rows still run."""
+        running = int((~self.finished).sum())
+        rows = len(self.finished)
+        if 0 < running <= rows * (1 - least_share):
+            self._keep((~self.finished).nonzero()[:, 0])
+        return running
+
+    def _keep(self, rows: Tensor) -> None:
+        from plaudit.rollouts.cache import keep_rows
+
+        keep_rows(self._cache, rows)
+        for name in ("uniforms", "finished", "_limits", "_places", "_mask", "_positions", "_newest"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def results(self) -> tuple[list[list[int]], list[list[float]]]:
+        """Return every request's response and its log-probabilities."""
+        lengths = self._lengths.tolist()
+        tokens, log_probabilities = self._tokens.tolist(), self._log_probabilities.tolist()
+        return (
+            [row[:length] for row, length in zip(tokens, lengths, strict=True)],
+            [row[:length] for row, length in zip(log_probabilities, lengths, strict=True)],
+        )

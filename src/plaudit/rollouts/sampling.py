@@ -1,0 +1,75 @@
+"""Choosing tokens: one uniform number per token, turned into a token by the inverse of the cumulative distribution.
+
+The number comes from the request's own generator, so what is drawn does not depend on who else is in the batch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from plaudit.config.schema import GenerationConfig
+from plaudit.rollouts.samples import Request
+from plaudit.seeding import torch_generator
+
+
+def draw_uniforms(requests: Sequence[Request], tokens: int) -> Tensor:
+    """Return [requests, tokens] uniform numbers in (0, 1]; a row depends on its request's seed alone."""
+    rows = [torch.rand(tokens, generator=torch_generator(request.seed, "tokens")) for request in requests]
+    return 1 - torch.stack(rows)
+
+
+def draw_limits(requests: Sequence[Request], settings: GenerationConfig) -> list[int]:
+    """Return the most tokens that each response may have; drawn from the request's seed if lengths are random."""
+    if not settings.random_length:
+        return [settings.max_new_tokens] * len(requests)
+    shortest, longest = max(1, settings.min_new_tokens), settings.max_new_tokens
+    generators = (torch_generator(request.seed, "length") for request in requests)
+    return [int(torch.randint(shortest, longest + 1, (), generator=generator)) for generator in generators]
+
+
+def choose_tokens(
+    logits: Tensor, uniforms: Tensor, settings: GenerationConfig, forbidden: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Choose a token in each row.
+
+    Args:
+        logits: [rows, vocabulary].
+        uniforms: [rows] in (0, 1]; unused at temperature 0.
+        settings: temperature, top_k, top_p.
+        forbidden: [ids] tokens that must not be chosen.
+
+    Returns:
+        Tokens [rows], and their float32 log-probabilities [rows] under softmax(logits / temperature) over the whole
+        vocabulary, which is what training recomputes: neither ``forbidden``, top_k nor top_p changes them. At
+        temperature 0 they are those of temperature 1.
+    """
+    scaled = logits.float() / (settings.temperature or 1.0)
+    allowed = scaled if forbidden is None else scaled.index_fill(1, forbidden, float("-inf"))
+    if settings.temperature == 0:
+        tokens = allowed.argmax(-1)
+    elif settings.top_k or settings.top_p < 1:
+        tokens = _among_the_likeliest(allowed, uniforms, settings)
+    else:
+        cumulative = allowed.softmax(-1).cumsum(-1)
+        tokens = _invert(cumulative, uniforms * cumulative[:, -1])
+    return tokens, scaled.gather(1, tokens[:, None])[:, 0] - scaled.logsumexp(-1)
+
+
+def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationConfig) -> Tensor:
+    """Sample among the top_k likeliest tokens, of these among the smallest set whose share is at least top_p."""
+    count = min(settings.top_k or scaled.shape[1], scaled.shape[1])
+    sorted_logits, ids = scaled.topk(count, dim=-1)
+    cumulative = sorted_logits.softmax(-1).cumsum(-1)
+    last = _invert(cumulative, settings.top_p * cumulative[:, -1])
+    kept = cumulative.gather(1, last[:, None])[:, 0]
+    return ids.gather(1, _invert(cumulative, uniforms * kept)[:, None])[:, 0]
+
+
+def _invert(cumulative: Tensor, targets: Tensor) -> Tensor:
+    """Return the first index in each row whose cumulative probability reaches the target.
+
+    A target above 0 never falls on a token of probability 0. The clamp matters only for rows that are not finite.
+    """
+    indices = torch.searchsorted(cumulative, targets[:, None].contiguous())[:, 0]
+    return indices.clamp_(max=cumulative.shape[1] - 1)
