@@ -46,8 +46,8 @@ def kind_named(name: str) -> Kind:
 def choose_format(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Format:
     """Return the format called ``name``, or for "auto" the one that more than half of the records fit.
 
-    ``kind`` is the kind of row that is wanted; None takes the richest. Raises PlauditError where the name is unknown, no format
-    or more than one fits, or the format cannot give that kind.
+    ``kind`` is the kind of row that is wanted; None takes the richest. Raises PlauditError where the name is unknown,
+    no format or more than one fits, or the format cannot give that kind.
     """
     row_format = _named(name, source) if name != "auto" else _recognise(records, kind, source)
     if kind is not None and kind not in row_format.kinds:

@@ -1,0 +1,114 @@
+"""What ``plaudit data inspect`` counts, as data and as printed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from format_examples import EXAMPLES
+from tiny_tokenizers import byte_level
+from typer.testing import CliRunner
+
+from plaudit.cli.data import app
+from plaudit.config.schema import SourceConfig
+from plaudit.data.inspect import Lengths, inspect
+
+RECORDS: list[Any] = [
+    {"prompt": "one two", "chosen": " a b c", "rejected": " a"},
+    {"prompt": "one two", "chosen": " a b c", "rejected": " a"},
+    {"prompt": "one two", "chosen": " a b", "rejected": " b"},
+    {"prompt": "one", "chosen": " same", "rejected": " same"},
+    {"prompt": "one", "chosen": " ", "rejected": " b"},
+    {"prompt": "", "chosen": " a", "rejected": " b"},
+    {
+        "prompt": "p",
+        "chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "x"}],
+        "rejected": [{"role": "user", "content": "b"}, {"role": "assistant", "content": "y"}],
+    },
+    {"prompt": "one two three four five", "chosen": " [bold]", "rejected": " b"},
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    return str(path)
+
+
+def test_every_count(file: str) -> None:
+    found = inspect(SourceConfig(path=file), samples=2)
+    assert (found.format, found.kind, found.kinds) == ("preference", "ranking", ("ranking", "response", "prompt"))
+    assert (found.counts.records, found.counts.rows, found.counts.bad_records) == (8, 4, 4)
+    assert (found.prompts, found.duplicates) == (2, 1)
+    assert (found.identical_sides, found.mismatched_prompts, found.empty_texts) == (1, 1, 2)
+    assert found.lengths == {
+        "prompt, words": Lengths(2, 2, 2.75, 5, 5),
+        "response, words": Lengths(1, 1, 1.625, 3, 3),
+    }
+    assert (found.overlong, found.context_length) == (None, None)
+    assert [row.origin.line for row in found.samples] == [1, 3]
+    assert [reject.origin.line for reject in found.rejects] == [4, 5, 6, 7]
+
+
+def test_lengths_in_tokens_and_overlong_rows(file: str) -> None:
+    tokenizer = byte_level()
+
+    def size(text: str) -> int:
+        return len(tokenizer(text)["input_ids"])
+
+    rows = [RECORDS[index] for index in (0, 1, 2, 7)]
+    prompts = [size(row["prompt"]) for row in rows]
+    longest = [max(size(row["chosen"]), size(row["rejected"])) + 1 for row in rows]
+    limit = prompts[0] + longest[0]
+    found = inspect(SourceConfig(path=file), tokenizer=tokenizer, context_length=limit)
+    assert found.lengths["prompt, tokens"].longest == max(prompts)
+    assert found.lengths["response, tokens"].longest == max(longest)
+    assert found.overlong == sum(p + r > limit for p, r in zip(prompts, longest, strict=True)) == 1
+    assert inspect(SourceConfig(path=file), tokenizer=tokenizer).overlong is None
+    tokenizer.model_max_length = limit - 1
+    assert inspect(SourceConfig(path=file), tokenizer=tokenizer).overlong == 3
+
+
+def test_the_wanted_kind_is_read(file: str) -> None:
+    found = inspect(SourceConfig(path=file), "prompt")
+    assert found.kind == "prompt"
+    assert set(found.lengths) == {"prompt, words"}
+    # As prompts alone, all three rows with the first prompt are the same.
+    assert found.duplicates == 2
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_format_is_inspected(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(EXAMPLES[name]))
+    found = inspect(SourceConfig(path=str(path)), tokenizer=byte_level())
+    assert found.format == name
+    assert found.counts.rows == len(found.samples) > 0
+    assert any(what.endswith("tokens") for what in found.lengths)
+
+
+def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path: Path) -> None:
+    byte_level().save_pretrained(tmp_path / "tokenizer")
+    arguments = ["inspect", file, "--tokenizer", str(tmp_path / "tokenizer"), "--context-length", "6", "--samples", "4"]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
+    for line in (
+        "format preference",
+        "row kinds ranking, response, prompt (read as ranking)",
+        "records 8",
+        "duplicate rows 1",
+        "mismatched prompts 1",
+        "bad records 4 (50.00%)",
+        "prompt, words 2 2 2.8 5 5",
+        "response, rank 0 [bold]",
+    ):
+        assert line in lines
+    assert any(line.startswith("longer than 6 tokens") for line in lines)
+    assert any(line.startswith("line 4: identical sides") for line in lines)
+
+
+def test_help_has_an_example() -> None:
+    result = CliRunner().invoke(app, ["inspect", "--help"])
+    assert "Example: plaudit data inspect" in result.output

@@ -1,0 +1,173 @@
+"""Sources become training and held-out rows: splits by prompt, weights, counts, rejects, limits on bad rows."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plaudit.config.schema import DataConfig
+from plaudit.data.loading import LoadedRows, load_rows
+from plaudit.data.rows import Message, Origin, PromptRow, ResponseRow, Row, TextRow
+from plaudit.data.splits import is_held_out, prompt_key, repeated
+from plaudit.errors import PlauditError
+
+ROWS = st.lists(st.tuples(st.integers(0, 30).map(str), st.sampled_from("ab")), max_size=40).map(
+    lambda pairs: [ResponseRow(prompt, response, Origin("f", line)) for line, (prompt, response) in enumerate(pairs)]
+)
+
+
+def _file(folder: Path, name: str, records: list[Any]) -> str:
+    path = folder / name
+    lines = (record if isinstance(record, str) else json.dumps(record) for record in records)
+    path.write_text("".join(line + "\n" for line in lines))
+    return str(path)
+
+
+def _pairs(start: int, stop: int) -> list[dict[str, str]]:
+    return [{"prompt": f"p{number}", "response": f"r{number}"} for number in range(start, stop)]
+
+
+def _load(config: dict[str, Any], rejects: Path | None = None, seed: int = 0) -> LoadedRows:
+    return load_rows(DataConfig.model_validate(config), "response", rejects, seed)
+
+
+def _prompts(rows: list[Row]) -> Counter[str]:
+    return Counter(prompt_key(row) for row in rows)
+
+
+@given(rows=ROWS, seed=st.integers(0, 5), share=st.floats(0, 1), data=st.data())
+def test_no_prompt_is_on_both_sides_whatever_the_order(
+    rows: list[ResponseRow], seed: int, share: float, data: st.DataObject
+) -> None:
+    def held_out(some: list[ResponseRow]) -> set[tuple[Any, ...]]:
+        return {(row.prompt, row.response) for row in some if is_held_out(row, share, seed)}
+
+    chosen = held_out(rows)
+    others = {(row.prompt, row.response) for row in rows} - chosen
+    assert not {prompt for prompt, _ in chosen} & {prompt for prompt, _ in others}
+    assert held_out(data.draw(st.permutations(rows))) == chosen
+    part = rows[: data.draw(st.integers(0, len(rows)))]
+    assert held_out(part) == {(row.prompt, row.response) for row in part} & chosen
+
+
+def test_the_held_out_share_is_about_what_was_asked() -> None:
+    rows = [TextRow(f"text {number}", Origin("f", number)) for number in range(4000)]
+    for share in (0.0, 0.1, 0.5, 1.0):
+        count = sum(is_held_out(row, share, seed=0) for row in rows)
+        # Five standard deviations of a binomial count.
+        assert abs(count - share * 4000) <= 5 * (4000 * share * (1 - share)) ** 0.5
+    assert [is_held_out(row, 0.5, 0) for row in rows] != [is_held_out(row, 0.5, 1) for row in rows]
+
+
+def test_a_prompt_is_the_same_in_every_kind_of_row() -> None:
+    turns = (Message("user", "Hi"),)
+    text = "\n\nHuman: Hi\n\nAssistant:"
+    keys = {
+        prompt_key(PromptRow(turns, Origin("a", 1))),
+        prompt_key(ResponseRow(text, "x", Origin("b", 2))),
+        prompt_key(TextRow(text + " ", Origin("c", 3))),
+    }
+    assert keys == {text.strip()}
+
+
+def test_splits_hold_across_sources_and_weights(tmp_path: Path) -> None:
+    first = _file(tmp_path, "a.jsonl", _pairs(0, 60))
+    second = _file(tmp_path, "b.jsonl", _pairs(30, 90))
+    loaded = _load({"sources": [first, {"path": second, "weight": 3}], "held_out_share": 0.3})
+    train, held_out = _prompts(loaded.train), _prompts(loaded.held_out)
+    assert not set(train) & set(held_out)
+    assert set(train) | set(held_out) == {f"p{number}" for number in range(90)}
+    for number in range(90):
+        in_first, in_second = number < 60, number >= 30
+        key = f"p{number}"
+        assert train[key] in (0, in_first + 3 * in_second)
+        assert held_out[key] in (0, in_first + in_second)
+
+
+@given(rows=ROWS, weight=st.floats(0.01, 4), data=st.data())
+def test_weights_repeat_rows_exactly_and_in_any_order(
+    rows: list[ResponseRow], weight: float, data: st.DataObject
+) -> None:
+    def counted(some: list[Row]) -> Counter[tuple[Any, ...]]:
+        return Counter((row.prompt, row.response) for row in some if isinstance(row, ResponseRow))
+
+    result = repeated(rows, weight, seed=3)
+    assert len(result) == int(weight) * len(rows) + round((weight - int(weight)) * len(rows))
+    once = counted([*rows])
+    for content, number in counted(result).items():
+        assert int(weight) * once[content] <= number <= (int(weight) + 1) * once[content]
+    assert counted(repeated(data.draw(st.permutations(rows)), weight, seed=3)) == counted(result)
+
+
+def test_held_out_sources_take_their_prompts_out_of_training(tmp_path: Path) -> None:
+    train = _file(tmp_path, "train.jsonl", [*_pairs(0, 10), *_pairs(0, 2)])
+    test = _file(tmp_path, "test.jsonl", _pairs(1, 4))
+    loaded = _load({"sources": [{"path": train, "weight": 2}], "held_out": [{"path": test, "weight": 5}]})
+    assert _prompts(loaded.held_out) == {"p1": 1, "p2": 1, "p3": 1}
+    assert _prompts(loaded.train) == {"p0": 4} | {f"p{number}": 2 for number in range(4, 10)}
+    assert loaded.removed == 4
+    assert loaded.summary()[-1] == "4 training rows removed: prompt is held out"
+    assert [count.source for count in loaded.counts] == [train, test]
+
+
+def test_bad_rows_are_counted_and_written_with_their_place(tmp_path: Path) -> None:
+    records = [*_pairs(0, 20), "{not json", {"prompt": "x"}, {"prompt": "y", "response": " "}, [1], *_pairs(20, 40)]
+    path, rejects = _file(tmp_path, "rows.jsonl", records), tmp_path / "new" / "rejects.jsonl"
+    loaded = _load({"sources": [path], "max_bad_share": 0.1}, rejects)
+    reasons = {"malformed JSON": 1, "no response": 1, "empty response": 1, "not a JSON object": 1}
+    (counts,) = loaded.counts
+    assert (counts.records, counts.rows, counts.bad, counts.bad_records) == (44, 40, reasons, 4)
+    assert counts.format == "prompt_response"
+    assert len(loaded.train) + len(loaded.held_out) == 40
+    written = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert written == [
+        {"source": path, "line": 21, "reason": "malformed JSON", "record": "{not json"},
+        {"source": path, "line": 22, "reason": "no response", "record": '{"prompt": "x"}'},
+        {"source": path, "line": 23, "reason": "empty response", "record": '{"prompt": "y", "response": " "}'},
+        {"source": path, "line": 24, "reason": "not a JSON object", "record": "[1]"},
+    ]
+    assert loaded.summary()[0].startswith(f"{path} (prompt_response): 44 records, 40 rows, 1 bad: ")
+
+
+def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Path) -> None:
+    path = _file(tmp_path, "rows.jsonl", [*_pairs(0, 18), {"prompt": "x"}, "no"])
+    rejects = tmp_path / "rejects.jsonl"
+    assert len(_load({"sources": [path], "max_bad_share": 0.1}).counts[0].bad) == 2
+    with pytest.raises(PlauditError) as caught:
+        _load({"sources": [path], "max_bad_share": 0.09}, rejects)
+    message = str(caught.value)
+    assert message.startswith(f"{path} line 19: no response; 2 of 20 rows are bad (")
+    assert "1 malformed JSON" in message
+    assert "max_bad_share 0.09" in message
+    assert str(rejects) in message
+    assert len(rejects.read_text().splitlines()) == 2
+
+
+def test_a_bad_held_out_source_stops_the_run_too(tmp_path: Path) -> None:
+    good = _file(tmp_path, "good.jsonl", _pairs(0, 10))
+    bad = _file(tmp_path, "bad.jsonl", [*_pairs(20, 23), {"prompt": "x"}])
+    with pytest.raises(PlauditError, match=r"bad.jsonl line 4: no response; 1 of 4 rows are bad"):
+        _load({"sources": [good], "held_out": [bad]})
+
+
+def test_nothing_left_is_an_error(tmp_path: Path) -> None:
+    path = _file(tmp_path, "rows.jsonl", _pairs(0, 3))
+    with pytest.raises(PlauditError, match="every row is held out"):
+        _load({"sources": [path], "held_out": [path]})
+    with pytest.raises(PlauditError, match="gives no response row"):
+        _load({"sources": [_file(tmp_path, "bad.jsonl", [{"prompt": "p", "response": ""}])], "max_bad_share": 1})
+    with pytest.raises(PlauditError, match=r"line 1: malformed JSON, as is every other line"):
+        _load({"sources": [_file(tmp_path, "worse.jsonl", ["{", "{"])], "max_bad_share": 1})
+    everything = _load({"sources": [path], "held_out_share": 1})
+    assert (len(everything.train), len(everything.held_out)) == (0, 3)
+
+
+def test_limit_takes_the_first_records(tmp_path: Path) -> None:
+    path = _file(tmp_path, "rows.jsonl", _pairs(0, 30))
+    loaded = _load({"sources": [{"path": path, "limit": 7}], "held_out_share": 0})
+    assert _prompts(loaded.train) == {f"p{number}": 1 for number in range(7)}
+    assert loaded.held_out == []
