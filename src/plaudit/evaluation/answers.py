@@ -1,7 +1,6 @@
 """What one model does on the evaluation's prompts. Models come into memory one after the other."""
 
-import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -76,12 +75,12 @@ def answer(name: str, workshop: Workshop, reward: ComposedReward, candidates: in
         _toxicity_samples(engine, loaded, workshop),
     )
     del loaded, engine
-    free_memory()
+    _give_back_cached_memory()
     return answers
 
 
 def reference_log_probabilities(
-    workshop: Workshop, reference: str, answers: dict[str, Answers]
+    workshop: Workshop, reference: str, answers: Mapping[str, Answers]
 ) -> dict[str, list[Tensor]]:
     """Return, for every model, the log-probabilities of its samples' tokens under the reference at temperature 1.
 
@@ -92,18 +91,17 @@ def reference_log_probabilities(
     for name, own in answers.items():
         if not same_vocabulary(own.tokenizer, loaded.tokenizer):
             raise PlauditError(
-                f"mismatched tokenizers: evaluate.models.{name} and the reference {reference} do not share a vocabulary, so "
-                "KL and perplexity mean nothing; compare models with the same tokenizer"
+                f"mismatched tokenizers: evaluate.models.{name} does not share the vocabulary of the reference "
+                f"{reference}, so KL and perplexity mean nothing; compare models with the same tokenizer"
             )
         found[name] = _log_probabilities(loaded, own.samples, workshop.config.generation.batch_size)
     del loaded
-    free_memory()
+    _give_back_cached_memory()
     return found
 
 
-def free_memory() -> None:
-    """Give back what models hold that nothing refers to any longer."""
-    gc.collect()
+def _give_back_cached_memory() -> None:
+    # Weights are freed with the last reference to them, but CUDA's allocator keeps the memory to itself.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

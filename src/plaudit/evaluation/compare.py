@@ -81,9 +81,8 @@ def refuse_unknown_names(config: EvaluateConfig) -> None:
         if name is not None and name not in config.models:
             raise PlauditError(f"evaluate.{key}: no model is named {name!r}; the models are {', '.join(config.models)}")
     if config.best_of_reward is not None and config.best_of_reward not in sources:
-        raise PlauditError(
-            f"evaluate.best_of_reward: no source is named {config.best_of_reward!r}; the sources are {', '.join(sources)}"
-        )
+        wrong = f"evaluate.best_of_reward: no source is named {config.best_of_reward!r}"
+        raise PlauditError(f"{wrong}; the sources are {', '.join(sources)}")
 
 
 def measures(own: Answers, under_reference: Sequence[Tensor], baseline: Answers | None) -> dict[str, Any]:
@@ -126,12 +125,12 @@ def _response(own: Answers, index: int) -> dict[str, Any]:
 def _answers_of_all(workshop: Workshop, reward: ComposedReward) -> dict[str, Answers]:
     config = workshop.config
     answers: dict[str, Answers] = {}
-    with StageProgress("evaluate", len(config.models), reward.names[0]) as progress:
+    with StageProgress("evaluate", len(config.models)) as progress:
         for step, name in enumerate(config.models, start=1):
             wanted = max(config.best_of, default=0) if name == (config.best_of_model or config.baseline) else 0
             answers[name] = answer(name, workshop, reward, wanted)
             _refuse_other_prompts(name, answers[name].samples, answers)
-            progress.advance(step, answers[name].scores[reward.names[0]].mean().item())
+            progress.update(step, f"{name} {reward.names[0]}", answers[name].scores[reward.names[0]].mean().item())
     return answers
 
 
@@ -164,6 +163,6 @@ def _toxicity(meter: ToxicityMeter, answers: Mapping[str, Answers], folder: Path
     import pandas
 
     tables = {name: toxicity_table(meter, own.toxicity_samples or own.samples) for name, own in answers.items()}
-    together = pandas.concat([table.assign(model=name) for name, table in tables.items()])
+    together = pandas.concat(tables, names=["model"]).reset_index(level="model")
     together.to_csv(folder / "toxicity.csv", index=False)
     return {name: summarize_toxicity(table) for name, table in tables.items()}

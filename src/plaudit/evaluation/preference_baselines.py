@@ -31,7 +31,7 @@ def preference_baselines(
     """
     vocabulary = _vocabulary(train_rows)
     sign = _length_sign(train_rows)
-    weights = _fit(train_rows, vocabulary)
+    weights = word_weights(train_rows, vocabulary)
     ranks = [row.ranks for row in held_out_rows]
     length = preference_gaps(sign * _lengths(held_out_rows), ranks)
     words = preference_gaps(_counts(held_out_rows, vocabulary) @ weights, ranks)
@@ -78,7 +78,7 @@ def _counts(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
     return torch.sparse_coo_tensor(places, counts, (len(texts), len(vocabulary)), check_invariants=True)
 
 
-def _fit(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
+def word_weights(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
     """Return the weights [words] that minimise the pairs' logistic loss plus ``PENALTY / 2 * |weights|^2``."""
     counts = _counts(rows, vocabulary)
     pairs, _ = flat_pairs([row.ranks for row in rows])

@@ -30,8 +30,8 @@ def wilson_interval(successes: float, total: int) -> tuple[float, float]:
     share, z2 = successes / total, NORMAL_975**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = NORMAL_975 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # At 0 and 1 an end of the interval is 0 or 1 exactly; rounding must not carry it past.
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Where all are one way, the interval ends at 0 or 1 exactly; rounding would leave it beside.
+    return (0.0 if successes == 0 else centre - half), (1.0 if successes == total else centre + half)
 
 
 def win_rate(scores: Tensor, baseline: Tensor) -> dict[str, float]:

@@ -1,0 +1,41 @@
+"""What the run shows of evaluation: the stage itself, and how far a reward model is ahead of trivial ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import EvaluateConfig
+from plaudit.data.rows import RankingRow, Row
+from plaudit.evaluation.compare import evaluate
+from plaudit.evaluation.preference_baselines import preference_baselines
+from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps
+from plaudit.evaluation.summary import flattened
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+
+
+def run_evaluation(config: EvaluateConfig, session: Session, stage: StageDirectory) -> dict[str, Any]:
+    """Measure the models, print the comparison and some samples, and return the stage's closing numbers."""
+    recipe = session.recipe
+    with session.autocast():
+        summary = evaluate(
+            config, stage.create().folder, recipe.seed, session.device, simulated=recipe.world is not None
+        )
+    return {name: flattened(measured) for name, measured in summary["models"].items()}
+
+
+def judge_reward_model(
+    scores: Tensor, held_out: Sequence[PromptTree], train: Sequence[PromptTree], rows: Sequence[Row]
+) -> dict[str, float]:
+    """Return the held-out accuracy with its 95 % interval, and that of a length-only and a bag-of-words model.
+
+    ``scores`` [responses] are the reward model's for ``held_out``; ``rows`` are the rows that the trees came from, so
+    that all three see the same comparisons.
+    """
+    accuracy = preference_accuracy(preference_gaps(scores, [tree.fields["ranks"] for tree in held_out]))
+    by_origin = {row.origin: row for row in rows if isinstance(row, RankingRow)}
+    train_rows, held_out_rows = ([by_origin[t.fields["origin"]] for t in trees] for trees in (train, held_out))
+    baselines = preference_baselines(train_rows, held_out_rows)
+    return flattened({"held_out_accuracy": accuracy, "baseline": baselines})

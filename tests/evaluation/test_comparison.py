@@ -1,0 +1,267 @@
+"""The comparison of models: the summary's structure, and every number of it computed another way."""
+
+import csv
+import json
+import math
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from evaluation_world import (
+    CPU,
+    PROMPTS,
+    WORDS,
+    ScriptedEngine,
+    make_config,
+    save_classifier,
+    save_policy,
+    save_prompts,
+)
+
+from plaudit.config.schema import EvaluateConfig, GenerationConfig, ModelConfig
+from plaudit.errors import PlauditError
+from plaudit.evaluation.compare import evaluate
+from plaudit.evaluation.statistics import mean_with_error, win_rate
+from plaudit.models.loading import LoadedModel, load_policy
+from plaudit.rollouts.samples import Request, Sample
+
+
+class SecondIsKind(ScriptedEngine):
+    """The first model answers as scripted, the second adds a kind word."""
+
+    engines: dict[int, "SecondIsKind"] = {}  # noqa: RUF012 (replaced for every test)
+
+    def __init__(self, loaded: Any) -> None:
+        super().__init__(loaded)
+        self.kind = loaded.model.config.name_or_path.endswith("second")
+        self.engines[len(self.engines)] = self
+
+    def _sample(self, request: Request, settings: GenerationConfig) -> Sample:
+        sample = super()._sample(request, settings)
+        if not self.kind:
+            return sample
+        ids = (WORDS.index("kind"), *sample.response_ids)
+        return Sample(sample.prompt_ids, ids, sample.prompt_text, "kind " + sample.response_text, sample.ended)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SecondIsKind, "engines", {})
+
+
+def run(config: EvaluateConfig, folder: Path, engine: Any = SecondIsKind, **options: Any) -> dict[str, Any]:
+    return evaluate(config, folder, seed=3, device=CPU, simulated=False, make_engine=engine, **options)
+
+
+def answers_of(engine: ScriptedEngine) -> list[Sample]:
+    return [engine._sample(request, GenerationConfig(max_new_tokens=6)) for request in engine.asked[: len(PROMPTS)]]
+
+
+def plain_log_probabilities(path: str, samples: Sequence[Sample]) -> list[torch.Tensor]:
+    """One sequence at a time, by transformers alone."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(path)
+    found = []
+    for sample in samples:
+        ids = torch.tensor([sample.prompt_ids + sample.response_ids])
+        with torch.no_grad():
+            log_probabilities = model(ids).logits[0, :-1].log_softmax(-1)
+        chosen = log_probabilities.gather(1, ids[0, 1:, None])[:, 0]
+        found.append(chosen[len(sample.prompt_ids) - 1 :])
+    return found
+
+
+def test_every_number_of_the_summary(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    summary = run(config, tmp_path / "evaluate")
+    first, second = (answers_of(SecondIsKind.engines[index]) for index in (0, 1))
+    words = [torch.tensor([float(len(s.response_text.split())) for s in samples]) for samples in (first, second)]
+    assert list(summary["models"]) == ["first", "second"]
+    measured = summary["models"]["second"]
+    assert measured["scores"]["words"] == mean_with_error(words[1])
+    assert summary["models"]["first"]["scores"]["words"] == mean_with_error(words[0])
+    assert measured["win_rate"]["words"] == win_rate(words[1], words[0])
+    assert measured["win_rate"]["words"]["rate"] == 1.0
+    assert "win_rate" not in summary["models"]["first"]
+
+    own = plain_log_probabilities(str(tmp_path / "second"), second)
+    under_first = plain_log_probabilities(str(tmp_path / "first"), second)
+    kl = mean_with_error([(p - q).sum().item() for p, q in zip(own, under_first, strict=True)])
+    nll = -torch.cat(under_first).mean().item()
+    assert measured["kl"] == pytest.approx(kl, rel=1e-4)
+    assert measured["negative_log_likelihood"] == pytest.approx(nll, rel=1e-5)
+    assert measured["perplexity"] == pytest.approx(math.exp(nll), rel=1e-4)
+    assert summary["models"]["first"]["kl"] == {"mean": 0.0, "standard_error": 0.0}
+    assert abs(kl["mean"]) > 1  # the two models differ, so that zero would not pass
+
+    lengths = [len(sample.response_ids) for sample in second]
+    assert measured["length"] == pytest.approx(sum(lengths) / len(PROMPTS))
+    assert measured["ended_share"] == sum(sample.ended for sample in second) / len(PROMPTS)
+    tokens = " ".join(sample.response_text for sample in second).split()
+    assert measured["distinct_1"] == len(set(tokens)) / len(tokens)
+
+
+def test_structure_and_settings(tmp_path: Path) -> None:
+    summary = run(make_config(tmp_path), tmp_path / "evaluate")
+    settings = {key: summary[key] for key in ("prompts", "prompts_too_long", "simulated", "baseline", "reference")}
+    assert settings == {
+        "prompts": len(PROMPTS),
+        "prompts_too_long": 0,
+        "simulated": False,
+        "baseline": "first",
+        "reference": "first",
+    }
+    assert summary["reward_sources"] == ["words", "kindness"]
+    assert summary["generation"]["max_new_tokens"] == 6
+    assert summary["best_of_n"] == []
+    assert "toxicity" not in summary
+    assert set(summary["models"]["second"]) == {
+        *("scores", "win_rate", "kl", "negative_log_likelihood", "perplexity"),
+        *("length", "distinct_1", "distinct_2", "ended_share"),
+    }
+    assert json.loads((tmp_path / "evaluate" / "summary.json").read_text()) == summary
+
+
+def test_all_models_get_the_same_requests(tmp_path: Path) -> None:
+    run(make_config(tmp_path), tmp_path / "evaluate")
+    asked = [engine.asked for engine in SecondIsKind.engines.values()]
+    assert asked[0] == asked[1]
+    assert [request.prompt_text for request in asked[0]] == PROMPTS
+    assert len({request.seed for request in asked[0]}) == len(PROMPTS)
+
+
+def test_samples_side_by_side(tmp_path: Path) -> None:
+    summary = run(make_config(tmp_path), tmp_path / "evaluate")
+    first, second = (answers_of(SecondIsKind.engines[index]) for index in (0, 1))
+    assert [sample["prompt"] for sample in summary["samples"]] == PROMPTS[:3]
+    for index, shown in enumerate(summary["samples"]):
+        assert shown["responses"]["second"] == {
+            "text": second[index].response_text,
+            "scores": {
+                "words": len(second[index].response_text.split()),
+                "kindness": second[index].response_text.split().count("kind"),
+            },
+        }
+        assert shown["responses"]["first"]["text"] == first[index].response_text
+
+
+def test_models_are_in_memory_one_after_the_other(tmp_path: Path) -> None:
+    alive: list[Any] = []
+
+    def load(config: ModelConfig, device: torch.device) -> LoadedModel:
+        assert all(model() is None for model in alive)
+        loaded = load_policy(config, device)
+        alive.append(weakref.ref(loaded.model))
+        return loaded
+
+    run(make_config(tmp_path), tmp_path / "evaluate", ScriptedEngine, load=load)
+    assert len(alive) == 3  # both models, then the reference
+    assert all(model() is None for model in alive)
+
+
+def test_the_reference_may_be_another_model(tmp_path: Path) -> None:
+    summary = run(make_config(tmp_path, reference="second"), tmp_path / "evaluate")
+    assert summary["models"]["second"]["kl"]["mean"] == 0.0
+    first = answers_of(SecondIsKind.engines[0])
+    under_second = torch.cat(plain_log_probabilities(str(tmp_path / "second"), first))
+    measured = summary["models"]["first"]["negative_log_likelihood"]
+    assert measured == pytest.approx(-under_second.mean().item(), rel=1e-5)
+
+
+def test_best_of_n_from_the_chosen_model_by_the_chosen_source(tmp_path: Path) -> None:
+    config = make_config(tmp_path, best_of=[4, 1, 2], best_of_model="second", best_of_reward="kindness")
+    summary = run(config, tmp_path / "evaluate")
+    engine = SecondIsKind.engines[1]
+    candidates = engine.asked[len(PROMPTS) :]
+    assert [request.prompt_text for request in candidates] == [prompt for prompt in PROMPTS for _ in range(4)]
+    assert len({request.seed for request in engine.asked}) == 5 * len(PROMPTS)
+    assert len(SecondIsKind.engines[0].asked) == len(PROMPTS)
+    samples = [engine._sample(request, config.generation) for request in candidates]
+    kind = torch.tensor([float(s.response_text.split().count("kind")) for s in samples]).reshape(-1, 4)
+    assert [row["n"] for row in summary["best_of_n"]] == [1, 2, 4]
+    assert summary["best_of_n"][0]["scores"]["kindness"] == pytest.approx(kind.mean().item())
+    assert summary["best_of_n"][2]["scores"]["kindness"] == pytest.approx(kind.amax(1).mean().item())
+    assert set(summary["best_of_n"][1]["scores"]) == {"words", "kindness"}
+
+
+def test_max_prompts_takes_a_part_that_the_seed_decides(tmp_path: Path) -> None:
+    config = make_config(tmp_path, max_prompts=4, samples=10)
+    prompts = [sample["prompt"] for sample in run(config, tmp_path / "one")["samples"]]
+    assert prompts == [sample["prompt"] for sample in run(config, tmp_path / "two")["samples"]]
+    assert len(prompts) == 4
+    assert [prompt for prompt in PROMPTS if prompt in prompts] == prompts
+
+
+def test_repeated_prompts_count_once_and_long_ones_are_counted(tmp_path: Path) -> None:
+    path = save_prompts(tmp_path / "more.jsonl", [*PROMPTS, PROMPTS[0], "day " * 20])
+    prompts = {"sources": [path], "held_out_share": 1.0, "max_prompt_tokens": 10}
+    summary = run(make_config(tmp_path, prompts=prompts), tmp_path / "evaluate")
+    assert (summary["prompts"], summary["prompts_too_long"]) == (len(PROMPTS), 1)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"baseline": "third"}, "evaluate.baseline: no model is named 'third'; the models are first, second"),
+        ({"reference": "third"}, "evaluate.reference: no model is named 'third'"),
+        ({"best_of_model": "third"}, "evaluate.best_of_model: no model is named 'third'"),
+        (
+            {"best_of_reward": "gold"},
+            "best_of_reward: no source is named 'gold'; the sources are words, kindness",
+        ),
+        ({"generation": {"max_new_tokens": 64}}, "max_new_tokens 64 leaves no room for a prompt in the context of 64"),
+    ],
+)
+def test_wrong_names_and_settings(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlauditError, match=message):
+        run(make_config(tmp_path, **changes), tmp_path / "evaluate")
+
+
+def test_too_few_prompts(tmp_path: Path) -> None:
+    prompts = {"sources": [save_prompts(tmp_path / "one.jsonl", ["the day"])], "held_out_share": 1.0}
+    with pytest.raises(PlauditError, match=r"evaluate\.prompts: 1 prompts are held out, at least 2 are needed"):
+        run(make_config(tmp_path, prompts=prompts), tmp_path / "evaluate")
+
+
+def test_models_with_another_vocabulary(tmp_path: Path) -> None:
+    other = save_policy(tmp_path / "other", 3, words=[*WORDS, "afternoon"])
+    models = {"first": save_policy(tmp_path / "first", 1), "other": other}
+    with pytest.raises(PlauditError, match=r"mismatched tokenizers: evaluate\.models\.other .* reference first"):
+        run(make_config(tmp_path, models=models), tmp_path / "evaluate", ScriptedEngine)
+    rewards = [{"name": "judge", "kind": "model", "path": save_classifier(tmp_path / "judge", ["score"])}]
+    with pytest.raises(PlauditError, match="mismatched tokenizers: reward source 'judge'"):
+        run(make_config(tmp_path, models=models, rewards=rewards), tmp_path / "evaluate", ScriptedEngine)
+
+
+def test_models_with_room_for_other_prompts(tmp_path: Path) -> None:
+    short = save_policy(tmp_path / "short", 3, max_position_embeddings=9)
+    models = {"first": save_policy(tmp_path / "first", 1), "short": short}
+    with pytest.raises(PlauditError, match=r"evaluate\.models\.short has room for other prompts than first"):
+        run(make_config(tmp_path, models=models), tmp_path / "evaluate", ScriptedEngine)
+
+
+def test_toxicity_of_every_model(tmp_path: Path) -> None:
+    classifier = save_classifier(tmp_path / "classifier", ["fine", "rude"])
+    toxicity = {"classifier": classifier, "labels": ["rude"], "activation": "softmax"}
+    summary = run(make_config(tmp_path, toxicity=toxicity), tmp_path / "evaluate")
+    with (tmp_path / "evaluate" / "toxicity.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["model", "prompt", "response", "prompt_toxicity", "response_toxicity"]
+    for index, name in enumerate(["first", "second"]):
+        own = [row for row in rows if row["model"] == name]
+        assert [row["response"] for row in own] == [s.response_text for s in answers_of(SecondIsKind.engines[index])]
+        mean = sum(float(row["response_toxicity"]) for row in own) / len(own)
+        assert summary["toxicity"][name]["mean"] == pytest.approx(mean)
+
+
+def test_toxicity_with_prompts_of_its_own(tmp_path: Path) -> None:
+    classifier = save_classifier(tmp_path / "classifier", ["fine", "rude"])
+    prompts = {"sources": [save_prompts(tmp_path / "rude.jsonl", ["rude night", "rude day"])], "held_out_share": 1.0}
+    toxicity = {"classifier": classifier, "labels": ["rude"], "activation": "softmax", "prompts": prompts}
+    run(make_config(tmp_path, toxicity=toxicity), tmp_path / "evaluate")
+    with (tmp_path / "evaluate" / "toxicity.csv").open() as file:
+        assert [row["prompt"] for row in csv.DictReader(file)] == ["rude night", "rude day"] * 2

@@ -1,0 +1,141 @@
+"""Accuracy of rewards on rankings, and the baselines it has to beat."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation_world import make_tokenizer
+
+from plaudit.batching.trees import PromptTree
+from plaudit.data.rows import Origin, RankingRow
+from plaudit.evaluation.preference_baselines import preference_baselines, word_weights
+from plaudit.evaluation.reward_accuracy import (
+    accuracy_with_interval,
+    preference_accuracy,
+    preference_gaps,
+    reward_accuracy,
+)
+from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
+from plaudit.rollouts.samples import Sample
+from plaudit.seeding import python_generator
+
+HERE = Origin("test", 1)
+
+
+def ranking(*responses: str, ranks: tuple[int, ...] | None = None) -> RankingRow:
+    return RankingRow("p", responses, ranks or tuple(range(len(responses))), HERE)
+
+
+def test_accuracy_with_interval() -> None:
+    low, high = wilson_interval(7.5, 10)
+    assert accuracy_with_interval(7.5, 10) == {"accuracy": 0.75, "low": low, "high": high}
+
+
+def test_gaps_of_ragged_rankings_with_ties() -> None:
+    scores = torch.tensor([1.0, 3.0, 5.0, 2.0, 2.0, 4.0, 9.0])
+    gaps = preference_gaps(scores, [(1, 0), (0, 1, 1), (0, 0)])
+    assert [sorted(own.tolist()) for own in gaps] == [[2.0], [3.0, 3.0], []]
+
+
+def test_pairs_get_wilsons_interval() -> None:
+    gaps = [torch.tensor([gap]) for gap in (0.5, 1.0, -0.2, 0.0, 2.0)]
+    low, high = wilson_interval(3.5, 5)
+    assert preference_accuracy(gaps) == {"accuracy": 0.7, "low": low, "high": high, "pairs": 5, "prompts": 5}
+
+
+def test_rankings_are_resampled_by_prompt() -> None:
+    gaps = [torch.tensor([1.0, 1.0, -1.0]), torch.tensor([1.0]), torch.tensor([]), torch.tensor([-1.0, 0.0, 0.5])]
+    low, high = bootstrap_interval(torch.tensor([2.0, 1.0, 1.5]), torch.tensor([3.0, 1.0, 3.0]))
+    found = preference_accuracy(gaps)
+    assert found == {"accuracy": 4.5 / 7, "low": low, "high": high, "pairs": 7, "prompts": 3}
+
+
+class LengthReward:
+    """Twice the number of words: what a normalised score with gain 2 is to the number of words."""
+
+    name = "length"
+
+    def __init__(self) -> None:
+        self.seen: list[Sample] = []
+
+    def score(self, samples: Sequence[Sample]) -> torch.Tensor:
+        self.seen = list(samples)
+        return torch.tensor([2.0 * len(sample.response_text.split()) for sample in samples])
+
+
+def test_reward_accuracy_on_trees() -> None:
+    tokenizer = make_tokenizer()
+
+    def tree(*responses: str, ranks: tuple[int, ...]) -> PromptTree:
+        ids = tuple((*tokenizer(response)["input_ids"], tokenizer.eos_token_id) for response in responses)
+        return PromptTree((3, 7), ids, {"ranks": ranks, "prompt_text": "the day"})
+
+    trees = [tree("was good", "bad", ranks=(0, 1)), tree("bad", "is very", "not", ranks=(0, 1, 2))]
+    source = LengthReward()
+    found = reward_accuracy(source, trees, tokenizer, gain=2.0)
+    assert [sample.response_text for sample in source.seen] == ["was good", "bad", "bad", "is very", "not"]
+    assert all(sample.prompt_text == "the day" and sample.ended for sample in source.seen)
+    # Gaps in words: 1 | -1, 0, 1, so 2.5 of 4 pairs are right.
+    assert found["accuracy"] == 2.5 / 4
+    assert found["margin"] == pytest.approx(2 * 1 / 4)
+    sure = 1 / (1 + math.exp(-1))  # three pairs predicted with it, of which two are right; the tie is calibrated
+    assert found["calibration_error"] == pytest.approx(abs(2 - 3 * sure) / 4, abs=1e-6)
+
+
+def word_rows(number: int, key: str) -> list[RankingRow]:
+    """The better response holds a courteous word, at any place and whatever the length."""
+    generator = python_generator(key)
+    rows = []
+    for _ in range(number):
+        texts = [
+            [generator.choice(["the", "room", "is", "here"]) for _ in range(generator.randint(3, 9))] for _ in "ab"
+        ]
+        for text, word in zip(texts, (generator.choice(["please", "gladly"]), "no"), strict=True):
+            text.insert(generator.randrange(len(text)), word)
+        ranks = generator.choice([(0, 1), (1, 0)])
+        better, worse = " ".join(texts[0]), " ".join(texts[1])
+        rows.append(ranking(*((better, worse) if ranks == (0, 1) else (worse, better)), ranks=ranks))
+    return rows
+
+
+def test_words_that_decide_are_learned_and_length_says_nothing() -> None:
+    found = preference_baselines(word_rows(80, "train"), word_rows(200, "held out"))
+    assert found["bag_of_words"]["accuracy"] == 1.0
+    assert found["bag_of_words"]["words"] == 7
+    assert 0.35 < found["length"]["accuracy"] < 0.65
+    assert found["length"]["pairs"] == 200
+
+
+@pytest.mark.parametrize("ranks, sign", [((0, 1), 1), ((1, 0), -1)])
+def test_length_learns_whether_longer_or_shorter_is_better(ranks: tuple[int, int], sign: int) -> None:
+    rows = [ranking("one two three" + " more" * extra, "one", ranks=ranks) for extra in range(5)]
+    length = preference_baselines(rows, rows)["length"]
+    assert (length["sign"], length["accuracy"]) == (sign, 1.0)
+
+
+def test_the_fit_minimises_its_loss() -> None:
+    # One word decides three pairs: 3 softplus(-w) + w^2 / 2 is least where 3 sigmoid(-w) = w.
+    (weight,) = word_weights([ranking("good", "") for _ in range(3)], {"good": 0}).tolist()
+    assert 3 / (1 + math.exp(weight)) == pytest.approx(weight, abs=1e-6)
+
+
+def test_words_of_a_single_row_are_left_out() -> None:
+    rows = [ranking("good once", "bad"), ranking("good", "bad")]
+    assert preference_baselines(rows, rows)["bag_of_words"]["words"] == 2
+
+
+def test_real_dialogues_are_a_little_predictable() -> None:
+    file = Path(__file__).parents[2].parent / "shared" / "data" / "oasst" / "en_100_tree.jsonl.gz"
+    if not file.exists():
+        pytest.skip("no shared data")
+    from plaudit.config.schema import DataConfig
+    from plaudit.data.loading import load_rows
+
+    data = DataConfig.model_validate({"sources": [str(file)], "held_out_share": 0.2, "max_bad_share": 0.05})
+    rows = load_rows(data, "ranking", None, seed=0)
+    train, held_out = ([row for row in part if isinstance(row, RankingRow)] for part in (rows.train, rows.held_out))
+    found = preference_baselines(train, held_out)
+    assert found["length"]["accuracy"] > 0.55  # people prefer longer answers
+    assert found["length"]["low"] < found["length"]["accuracy"] < found["length"]["high"]
