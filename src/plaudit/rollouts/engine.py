@@ -43,7 +43,7 @@ class TransformersEngine:
         self._model = unwrapped(loaded.model)
         if getattr(self._model, "_is_stateful", False):
             raise PlauditError(f"{type(self._model).__name__} has recurrent layers; generation needs a transformer")
-        self._accepted = accepted_arguments(type(self._model))
+        self._accepted = accepted_arguments(self._model.__class__)
         self._end_ids = _end_ids(self._model, loaded.tokenizer)
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:

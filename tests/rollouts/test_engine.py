@@ -1,0 +1,277 @@
+"""The engine against transformers' own generation and against plain forwards, on tiny random models."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from plaudit.config.schema import GenerationConfig
+from plaudit.errors import PlauditError
+from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.sampling import draw_limits
+from plaudit.seeding import torch_generator
+
+WORDS = 40
+END = 3
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"num_key_value_heads": 2},
+    "qwen2": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"num_key_value_heads": 2},
+    "mistral": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"num_key_value_heads": 2, "sliding_window": 6},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+    "gpt_neox": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "opt": {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    | {"word_embed_proj_dim": 32},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+}
+
+
+def tiny_model(architecture: str, **options: Any) -> Any:
+    special = {"bos_token_id": 1, "eos_token_id": END, "pad_token_id": 0}
+    names = {"max_position_embeddings": 64} if architecture != "bloom" else {}
+    config = AutoConfig.for_model(
+        architecture, vocab_size=WORDS, **(names | special | ARCHITECTURES[architecture] | options)
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = AutoModelForCausalLM.from_config(config)
+        for name, parameter in model.named_parameters():
+            if "norm" not in name and "ln_" not in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {"<pad>": 0, "<s>": 1, "<unk>": 2, "</s>": END} | {f"▁w{i}": i for i in range(4, WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "unk_token": "<unk>", "eos_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def engine_of(model: Any) -> TransformersEngine:
+    return TransformersEngine(SimpleNamespace(model=model, tokenizer=word_tokenizer(), device=torch.device("cpu")))
+
+
+def requests_of(lengths: list[int], seed: int = 0) -> list[Request]:
+    generator = torch_generator(seed)
+    prompts = [tuple(torch.randint(4, WORDS, (length,), generator=generator).tolist()) for length in lengths]
+    return [Request(prompt, f"prompt {i}", seed=100 + i, fields={"row": i}) for i, prompt in enumerate(prompts)]
+
+
+def plain_log_probabilities(model: Any, sample: Sample, temperature: float) -> torch.Tensor:
+    """Log-probabilities by one forward over the whole sequence, without padding or cache."""
+    ids = torch.tensor([sample.prompt_ids + sample.response_ids])
+    with torch.no_grad():
+        logits = model.eval()(input_ids=ids).logits[0, len(sample.prompt_ids) - 1 : -1]
+    everything = torch.log_softmax(logits / temperature, -1)
+    return everything.gather(1, torch.tensor(sample.response_ids)[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_greedy_equals_transformers_in_any_batch(architecture: str) -> None:
+    model = tiny_model(architecture).eval()
+    requests = requests_of([3, 9, 1, 5, 9, 2, 4])
+    requests.append(Request(requests[1].prompt_ids, "the same prompt again", seed=7))
+    settings = GenerationConfig(max_new_tokens=12, temperature=0, batch_size=3)
+    samples = engine_of(model).generate(requests, settings)
+    for request, sample in zip(requests, samples, strict=True):
+        prompt = torch.tensor([request.prompt_ids])
+        wanted = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=12, pad_token_id=0
+        )[0, len(request.prompt_ids) :].tolist()
+        assert list(sample.response_ids) == wanted
+        assert sample.ended == (wanted[-1] == END)
+        torch.testing.assert_close(
+            torch.tensor(sample.log_probabilities), plain_log_probabilities(model, sample, 1.0), atol=1e-5, rtol=1e-4
+        )
+    for batch_size in (1, 8):
+        again = engine_of(model).generate(requests, settings.model_copy(update={"batch_size": batch_size}))
+        assert [sample.response_ids for sample in again] == [sample.response_ids for sample in samples]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "bloom"])
+def test_samples_do_not_depend_on_the_batch(architecture: str) -> None:
+    model = tiny_model(architecture)
+    requests = requests_of([3, 8, 8, 1, 6, 2, 7, 7, 4, 5])
+    settings = GenerationConfig(max_new_tokens=16, temperature=3.0, batch_size=10)
+    together = engine_of(model).generate(requests, settings)
+    assert {sample.ended for sample in together} == {True, False}
+    backwards = engine_of(model).generate(requests[::-1], settings.model_copy(update={"batch_size": 3}))[::-1]
+    alone = [engine_of(model).generate([request], settings)[0] for request in requests]
+    for one, two, three in zip(together, backwards, alone, strict=True):
+        assert one.response_ids == two.response_ids == three.response_ids
+        assert one.log_probabilities == pytest.approx(three.log_probabilities, abs=1e-5)
+        assert one.log_probabilities == pytest.approx(plain_log_probabilities(model, one, 3.0).tolist(), abs=1e-5)
+
+
+def test_order_fields_and_mode_are_kept() -> None:
+    model = tiny_model("llama").train()
+    requests = requests_of([2, 7, 4])
+    samples = engine_of(model).generate(requests, GenerationConfig(max_new_tokens=4, batch_size=2))
+    assert [sample.prompt_ids for sample in samples] == [request.prompt_ids for request in requests]
+    assert [sample.fields["row"] for sample in samples] == [0, 1, 2]
+    assert model.training
+
+
+def test_dropout_is_off_while_sampling() -> None:
+    model = tiny_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5).train()
+    [sample] = engine_of(model).generate(requests_of([5]), GenerationConfig(max_new_tokens=10))
+    assert sample.log_probabilities == pytest.approx(plain_log_probabilities(model, sample, 1.0).tolist(), abs=1e-5)
+
+
+def test_the_distribution_is_sampled() -> None:
+    """Chi-square of 4,000 first tokens against the model's softmax; the 0.1 % quantile for 39 degrees is 72.1."""
+    model = tiny_model("llama").eval()
+    prompt = requests_of([4])[0].prompt_ids
+    requests = [Request(prompt, "", seed) for seed in range(4000)]
+    samples = engine_of(model).generate(requests, GenerationConfig(max_new_tokens=1, temperature=2.5, batch_size=4000))
+    counts = torch.bincount(torch.tensor([sample.response_ids[0] for sample in samples]), minlength=WORDS)
+    with torch.no_grad():
+        expected = 4000 * torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 2.5, -1)
+    assert float(expected.min()) > 1
+    assert float(((counts - expected) ** 2 / expected).sum()) < 72.1
+
+
+def test_no_end_before_min_new_tokens() -> None:
+    model = tiny_model("llama")
+    requests = [Request((5, 6, 7), "", seed) for seed in range(300)]
+    early = engine_of(model).generate(requests, GenerationConfig(max_new_tokens=12, temperature=2.5))
+    late = engine_of(model).generate(requests, GenerationConfig(max_new_tokens=12, min_new_tokens=6, temperature=2.5))
+    assert min(len(sample.response_ids) for sample in early) < 7
+    assert min(len(sample.response_ids) for sample in late) == 7
+    for sample in late[:5]:
+        assert sample.log_probabilities == pytest.approx(plain_log_probabilities(model, sample, 2.5).tolist(), abs=1e-5)
+
+
+def test_end_token_ends_and_is_kept() -> None:
+    model = tiny_model("llama")
+    requests = [Request((5, 6, 7), "", seed) for seed in range(100)]
+    for sample in engine_of(model).generate(requests, GenerationConfig(max_new_tokens=12, temperature=2.5)):
+        assert END not in sample.response_ids[:-1]
+        assert sample.ended == (sample.response_ids[-1] == END)
+        assert sample.ended or len(sample.response_ids) == 12
+        assert len(sample.log_probabilities) == len(sample.response_ids)
+
+
+def test_every_named_end_token_ends() -> None:
+    model = tiny_model("llama")
+    model.generation_config.eos_token_id = [END, 11, 12, 13, 14, 15]
+    requests = [Request((5, 6, 7), "", seed) for seed in range(100)]
+    samples = engine_of(model).generate(requests, GenerationConfig(max_new_tokens=12, temperature=2.5))
+    assert {sample.response_ids[-1] for sample in samples if sample.ended} > {11, 12}
+    assert all(not {END, 11, 12, 13, 14, 15} & set(sample.response_ids[:-1]) for sample in samples)
+
+
+def test_padding_token_is_a_token_like_any_other() -> None:
+    model = tiny_model("llama", pad_token_id=END)
+    requests = requests_of([2, 6])
+    sample = engine_of(model).generate([Request((0, 0, 5), "", 1), *requests], GenerationConfig(max_new_tokens=6))[0]
+    assert sample.log_probabilities == pytest.approx(plain_log_probabilities(model, sample, 1.0).tolist(), abs=1e-5)
+
+
+def test_random_lengths_cover_the_range_and_belong_to_the_request() -> None:
+    model = tiny_model("llama")
+    model.generation_config.eos_token_id = model.config.eos_token_id = None
+    settings = GenerationConfig(max_new_tokens=6, min_new_tokens=3, random_length=True, batch_size=7)
+    requests = [Request((5, 6), "", seed) for seed in range(40)]
+    samples = engine_of(model).generate(requests, settings)
+    limits = draw_limits(requests, settings)
+    assert set(limits) == {3, 4, 5, 6}
+    assert all(len(s.response_ids) == limit or s.ended for s, limit in zip(samples, limits, strict=True))
+    assert samples[9].response_ids == engine_of(model).generate([requests[9]], settings)[0].response_ids
+
+
+def test_stop_strings_cut_exactly() -> None:
+    model = tiny_model("llama")
+    requests = [Request((5, 6, 7), "w5 w6 w7", seed) for seed in range(40)]
+    free = GenerationConfig(max_new_tokens=24, temperature=2.5)
+    stops = [" w2", "w17 w"]
+    stopped = engine_of(model).generate(requests, free.model_copy(update={"stop": stops}))
+    assert sum(sample.response_ids[-1] != END and sample.ended for sample in stopped) > 20
+    for whole, sample in zip(engine_of(model).generate(requests, free), stopped, strict=True):
+        assert sample.response_ids == whole.response_ids[: len(sample.response_ids)]
+        assert len(sample.log_probabilities) == len(sample.response_ids)
+        places = [whole.response_text.find(stop) for stop in stops if stop in whole.response_text]
+        if not places:
+            assert sample.response_text == whole.response_text
+            assert sample.ended == whole.ended
+            continue
+        assert sample.ended
+        assert sample.response_text == whole.response_text[: min(places)]
+        words = "".join(f" w{token}" for token in sample.response_ids if token > 3)
+        shorter = "".join(f" w{token}" for token in sample.response_ids[:-1] if token > 3)
+        assert any(stop in words for stop in stops)
+        assert not any(stop in shorter for stop in stops)
+
+
+def test_work_stops_when_every_row_has_stopped() -> None:
+    model = tiny_model("llama")
+    calls: list[int] = []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    requests = [Request((5, 6, 7), "", seed) for seed in range(4)]
+    stops = [f"w{digit}" for digit in range(1, 10)]
+    engine_of(model).generate(requests, GenerationConfig(max_new_tokens=50, stop=stops))
+    assert len(calls) <= 8
+
+
+def test_ended_rows_leave_the_batch() -> None:
+    model = tiny_model("llama")
+    widths: list[int] = []
+    model.model.layers[0].register_forward_pre_hook(lambda _, inputs: widths.append(len(inputs[0])))
+    requests = [Request((5, 6, 7), "", seed) for seed in range(40)]
+    samples = engine_of(model).generate(requests, GenerationConfig(max_new_tokens=40, temperature=2.5))
+    lengths = [len(sample.response_ids) for sample in samples]
+    assert widths[0] == 1
+    for step, width in enumerate(widths[1:], start=1):
+        running = sum(length > step for length in lengths)
+        assert running <= width
+        assert running > 0.75 * width or width == running
+
+
+def test_responses_keep_the_space_before_them() -> None:
+    [sample] = engine_of(tiny_model("llama")).generate(
+        [Request((5, 6), "w5 w6", 0)], GenerationConfig(max_new_tokens=3, min_new_tokens=3)
+    )
+    assert sample.response_text == "".join(f" w{token}" for token in sample.response_ids if token > 3)
+
+
+@pytest.mark.parametrize(
+    "prompt, settings, remedy",
+    [
+        (tuple(range(4, 34)), {"max_new_tokens": 35}, "64 tokens; lower max_new_tokens"),
+        ((), {}, "BOS"),
+        ((5,), {"min_new_tokens": 9, "max_new_tokens": 8}, "lower it"),
+        ((5,), {"stop": ["a", ""]}, "remove it"),
+    ],
+)
+def test_impossible_requests_say_what_to_do(prompt: tuple[int, ...], settings: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(PlauditError, match=remedy):
+        engine_of(tiny_model("llama")).generate([Request(prompt, "", 0)], GenerationConfig(**settings))
+
+
+def test_the_whole_context_can_be_used() -> None:
+    prompt = tuple(range(4, 34))
+    settings = GenerationConfig(max_new_tokens=34, min_new_tokens=34)
+    for architecture in ("llama", "gpt2", "opt"):
+        [sample] = engine_of(tiny_model(architecture)).generate([Request(prompt, "", 0)], settings)
+        assert len(sample.response_ids) == 34
+
+
+def test_broken_weights_are_named() -> None:
+    model = tiny_model("llama")
+    model.lm_head.weight.data[5, 5] = math.nan
+    with pytest.raises(PlauditError, match="not finite"):
+        engine_of(model).generate(requests_of([3, 4]), GenerationConfig(max_new_tokens=3))
+
+
+def test_no_requests_no_samples() -> None:
+    assert engine_of(tiny_model("llama")).generate([], GenerationConfig()) == []
