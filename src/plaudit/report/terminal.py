@@ -22,14 +22,22 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
     Args:
         summary: the content of ``evaluate/summary.json``.
     """
-    table = Table(title="Models on held-out prompts", caption=SIMULATED if summary.get("simulated") else None)
+    table = Table(title="Models on held-out prompts", caption=_caption(summary))
     table.add_column("measure")
-    table.add_column("", style="dim")
     for name in model_names(summary):
         table.add_column(Text(name), justify="right", no_wrap=True)
     for measure in comparison(summary):
-        table.add_row(Text(measure.name), Text(measure.explanation), *map(_cell, measure.cells))
+        table.add_row(Text(measure.name), *map(_cell, measure.cells))
     return table
+
+
+def _caption(summary: Mapping[str, Any]) -> Text:
+    baseline, reference = summary.get("baseline", "the baseline"), summary.get("reference", "the reference")
+    words = (
+        f"Mean ± standard error; wins against {baseline} with 95 % intervals; KL to {reference} in nats per response; "
+        f"length in tokens. ● best of a row, where more is better."
+    )
+    return Text(f"{words} {SIMULATED}" if summary.get("simulated") else words)
 
 
 def _cell(cell: Cell) -> Text:
