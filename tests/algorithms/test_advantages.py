@@ -68,6 +68,19 @@ def test_gae_does_not_depend_on_the_padding(batch: Padded, extra: int) -> None:
     assert not wide[:, -extra:].any()
 
 
+@property_test
+@given(st.integers(0, 10**6))
+def test_gae_carries_advantages_across_masked_tokens(seed: int) -> None:
+    # Masked tokens inside a response are as if they were not there.
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.tensor([[True, False, True, True, False, False, True, False]])
+    rewards, values = torch.randn(2, 1, 8, generator=generator).unbind()
+    dense = gae(rewards[mask][None], values[mask][None], torch.ones(1, 4, dtype=torch.bool), 0.9, 0.8)
+    for found, expected in zip(gae(rewards, values, mask, 0.9, 0.8), dense, strict=True):
+        assert_close(found[mask][None], expected)
+        assert not found[~mask].any()
+
+
 def test_gae_changes_no_input_and_takes_no_time_steps() -> None:
     rewards, values = torch.full((1, 2), NAN), torch.full((1, 2), NAN)
     gae(rewards, values, left_aligned([0], time=2), 1.0, 0.95)

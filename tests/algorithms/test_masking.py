@@ -60,7 +60,10 @@ def test_explained_variance_by_hand() -> None:
     assert explained_variance(values, VALUES, MASK).item() == pytest.approx(6 / 7)
     assert explained_variance(VALUES + 5, VALUES, MASK).item() == pytest.approx(1)
     assert explained_variance(torch.zeros(2, 3), VALUES, MASK).item() == pytest.approx(0)
-    assert explained_variance(VALUES, torch.ones(2, 3), MASK).item() == 0
+    # Returns that do not vary, also when the sums of their squares are rounded.
+    for constant in (1.0, 0.1, 0.3, 1e4 + 0.3):
+        returns = torch.full((2, 3), constant, dtype=torch.float64)
+        assert explained_variance(VALUES, returns, MASK).item() == 0
 
 
 def test_nothing_real_gives_zeros() -> None:

@@ -138,6 +138,16 @@ def test_gradients_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x: clipped_value_loss(x, old, target, mask, 0.2).loss, new)
 
 
+def test_values_within_the_clip_are_not_counted() -> None:
+    # old + (new - old) is not exactly new: written so, rounding would count as clipping.
+    generator = torch.Generator().manual_seed(1)
+    values, old, returns = torch.randn(3, 20, 20, generator=generator).unbind()
+    mask = torch.ones(20, 20, dtype=torch.bool)
+    clipped = clipped_value_loss(values, old, returns, mask, clip=20.0)
+    assert clipped.clipped.item() == 0
+    assert clipped.loss.item() == clipped_value_loss(values, old, returns, mask, clip=None).loss.item()
+
+
 def test_clipped_tokens_have_no_gradient() -> None:
     old = torch.zeros(1, 2)
     new = torch.tensor([[1.5, 0.5]]).log().requires_grad_()

@@ -80,8 +80,8 @@ def test_running_moments_equal_those_of_everything_seen(batches: list[list[float
 def test_scores_without_spread_are_not_scaled() -> None:
     moments = RunningMoments()
     assert moments.scaled(torch.tensor([3.0])).tolist() == [3.0]
-    for _ in range(3):
-        moments.update(torch.full((7,), 0.1))
+    # The second score is the next float32 after 1: rounding, which must not be blown up to 8 million times itself.
+    moments.update(torch.tensor([1.0, 1.0 + 2.0**-23]))
     assert moments.scaled(torch.tensor([0.5])).tolist() == [0.5]
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 WHITENING_EPSILON = 1e-8
 """Added to the variance, so that values without spread become zeros and not NaN."""
 
+ROUNDING = 1e-6
+"""A standard deviation below this share of the mean is rounding of float32, not spread."""
+
 
 def widened(values: Tensor) -> Tensor:
     """Return ``values`` as float32, or as they are when they are float64."""
@@ -48,7 +51,7 @@ def moments(values: Tensor, mask: Tensor) -> Tensor:
     """Return ``[count, sum, sum of squares]`` of the real values, [3].
 
     They add up over micro-batches and processes; ``mean_and_variance`` turns the total into what ``whiten_with`` takes.
-    They are float64 (on MPS, which has none, float32), because the variance is a small difference of large sums.
+    They are float64 (float32 on MPS, which has no float64), because the variance is a small difference of large sums.
     """
     exact = torch.float32 if values.device.type == "mps" else torch.float64
     real = zero_masked(values, mask).to(exact)
@@ -93,8 +96,8 @@ def explained_variance_with(residual_moments: Tensor, return_moments: Tensor) ->
     definition, when the returns do not vary.
     """
     _, unexplained = mean_and_variance(residual_moments)
-    _, variance = mean_and_variance(return_moments)
-    varies = variance > 0
+    mean, variance = mean_and_variance(return_moments)
+    varies = variance > (ROUNDING * mean).square()
     return torch.where(varies, 1 - unexplained / variance.masked_fill(~varies, 1.0), 0.0)
 
 

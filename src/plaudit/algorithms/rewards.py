@@ -9,10 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from plaudit.algorithms.masking import widened, zero_masked
-
-ROUNDING = 1e-6
-"""A standard deviation below this share of the mean is rounding of float32, not spread."""
+from plaudit.algorithms.masking import ROUNDING, widened, zero_masked
 
 
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, coefficient: float) -> Tensor:
