@@ -1,0 +1,49 @@
+"""``plaudit chat``: talking to a run, a model folder or a hub model."""
+
+from typing import Annotated
+
+import typer
+
+
+def chat(
+    target: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run, model folder, or hub name.")],
+    best_of: Annotated[int, typer.Option("--best-of", help="Candidates per turn; the best is the reply.", min=1)] = 1,
+    reward: Annotated[
+        list[str] | None, typer.Option("--reward", help="Another reward model: run, folder or hub name; repeatable.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 takes the likeliest token.", min=0, show_default="the run's")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Sample among tokens of this total probability.", min=1e-6, max=1, show_default="the run's"),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest reply in tokens.", min=1, show_default="the run's")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Let the model simply continue what is typed.")] = False,
+    seed: Annotated[int, typer.Option(help="All randomness derives from it.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the best there is")] = None,
+) -> None:
+    """Talk to a model. Type /help for commands: all candidates with their scores, undo, save, and more.
+
+    Of a run, its furthest trained model answers, and its reward model scores the candidates.
+
+    Example: plaudit chat quickstart --best-of 8
+    """
+    from rich.console import Console
+
+    from plaudit.serving.opening import find_target, open_partner
+    from plaudit.serving.terminal import Terminal, typed_lines
+
+    found = find_target(target)
+    chosen = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    console = Console(highlight=False)
+    partner = open_partner(
+        found,
+        found.manner(best_of, seed, plain, {key: value for key, value in chosen.items() if value is not None}),
+        reward or [],
+        device,
+    )
+    console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
+    Terminal(partner, console).converse(typed_lines())

@@ -1,0 +1,106 @@
+"""A conversation: its turns, every candidate reply with scores and ranks, undo and saving. No model, no terminal."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plaudit.data.rows import Message
+from plaudit.errors import PlauditError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A reply that the model proposed. ``ranks`` count from 1, the best; equal scores share a rank."""
+
+    text: str
+    tokens: int
+    ended: bool
+    scores: Mapping[str, float]
+    ranks: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What was asked, the candidates, and which of them is the reply.
+
+    ``system`` is the instruction that was in force, ``left_out`` the number of earlier turns that the model did not
+    see because they did not fit into its context.
+    """
+
+    user: str
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    system: str | None = None
+    left_out: int = 0
+
+    @property
+    def reply(self) -> Candidate:
+        """The candidate that became the reply."""
+        return self.candidates[self.chosen]
+
+
+@dataclass
+class Conversation:
+    """The turns so far. ``asked`` counts also the turns taken back, so that asking again draws other candidates."""
+
+    turns: list[Turn] = field(default_factory=list)
+    system: str | None = None
+    asked: int = 0
+
+    def messages(self, user: str, left_out: int = 0) -> tuple[Message, ...]:
+        """Return the dialogue up to a new user message, without the first ``left_out`` turns."""
+        messages = [Message("system", self.system)] if self.system else []
+        for turn in self.turns[left_out:]:
+            messages += [Message("user", turn.user), Message("assistant", turn.reply.text)]
+        return (*messages, Message("user", user))
+
+    def add(self, turn: Turn) -> None:
+        """Append a turn."""
+        self.turns.append(turn)
+        self.asked += 1
+
+    def undo(self) -> Turn | None:
+        """Take back the last turn and return it; None when there is none."""
+        return self.turns.pop() if self.turns else None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a JSON object for each turn, with all candidates."""
+        return [{"turn": number, "reply": turn.reply.text, **asdict(turn)} for number, turn in enumerate(self.turns, 1)]
+
+    def save(self, path: Path) -> None:
+        """Write one JSON object per turn. Raises PlauditError when the file cannot be written."""
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self.records()]
+        try:
+            path.write_text("".join(lines), encoding="utf-8")
+        except OSError as error:
+            raise PlauditError(f"cannot write {path}: {error.strerror}; give another file") from error
+
+
+def ranked_candidates(
+    texts: Sequence[str], tokens: Sequence[int], ended: Sequence[bool], scores: Mapping[str, Sequence[float]]
+) -> tuple[Candidate, ...]:
+    """Return the candidates with the score and rank that each source gives them."""
+    all_ranks = {name: ranks(values) for name, values in scores.items()}
+    return tuple(
+        Candidate(
+            text,
+            tokens[i],
+            ended[i],
+            {name: values[i] for name, values in scores.items()},
+            {name: values[i] for name, values in all_ranks.items()},
+        )
+        for i, text in enumerate(texts)
+    )
+
+
+def ranks(scores: Sequence[float]) -> list[int]:
+    """Return each score's rank: 1 plus the number of higher scores."""
+    return [1 + sum(other > score for other in scores) for score in scores]
+
+
+def best_candidate(candidates: Sequence[Candidate]) -> int:
+    """Return the index of the first candidate that the first source ranks best; 0 without sources."""
+    firsts = [next(iter(candidate.ranks.values()), 1) for candidate in candidates]
+    return firsts.index(1)
