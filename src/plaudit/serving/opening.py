@@ -55,8 +55,8 @@ def open_partner(target: Target, manner: Manner, rewards: Sequence[str] = (), de
 
     place = torch.device(device or _best_device())
     loaded = load_policy(_model_config(target.model), place)
-    sources = [*target.rewards, *(RewardSourceConfig(name=path, kind="model", path=_reward(path)) for path in rewards)]
-    return Partner(loaded, TransformersEngine(loaded), build_reward(sources, place), manner)
+    reward = build_reward([*target.rewards, *_named(rewards, [source.name for source in target.rewards])], place)
+    return Partner(loaded, TransformersEngine(loaded), reward, manner)
 
 
 def _run_target(folder: Path) -> Target:
@@ -91,7 +91,7 @@ def _run_rewards(recipe: Recipe, folder: Path) -> tuple[RewardSourceConfig, ...]
 
 
 def _chat_generation(recipe: Recipe) -> GenerationConfig:
-    """Return the RL stage's settings without its rules on length, which serve training: a reply may end when it will."""
+    """Return the RL stage's settings without its rules on length: they serve training, a reply may end when it will."""
     if recipe.rl is None:
         return GenerationConfig()
     return recipe.rl.generation.model_copy(update={"min_new_tokens": 0, "random_length": False})
@@ -105,7 +105,18 @@ def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
     return "prompt" if single else "dialogue"
 
 
-def _reward(path: str) -> str:
+def _named(paths: Sequence[str], taken: Sequence[str]) -> list[RewardSourceConfig]:
+    """Return reward models named by their folder, or by the whole path where two would share that name."""
+    short = [([part for part in Path(path).parts if part != "model"] or [path])[-1] for path in paths]
+    names = [path if [*taken, *short].count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
+    return [
+        RewardSourceConfig(name=name, kind="model", path=_reward_model(path))
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _reward_model(path: str) -> str:
+    """Return the folder of a run's reward model if ``path`` is a run, else ``path``."""
     model = Path(path) / "reward" / "model"
     return str(model) if model.is_dir() else path
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from plaudit.errors import PlauditError
@@ -129,7 +129,14 @@ def _verdict(turn: Turn) -> str:
 
 def _candidates_table(turn: Turn, reward_names: list[str]) -> Table:
     """Return all candidates, best first by the first source; the reply is marked."""
-    table = Table("", *map(Text, reward_names), "tokens", "candidate", title=Text(turn.user), show_lines=True)
+    table = Table(
+        "",
+        *(Column(Text(name)) for name in reward_names),
+        "tokens",
+        "candidate",
+        title=Text(turn.user),
+        show_lines=True,
+    )
     order = sorted(range(len(turn.candidates)), key=lambda i: next(iter(turn.candidates[i].ranks.values()), i))
     for index in order:
         candidate = turn.candidates[index]
