@@ -39,6 +39,7 @@ def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
             "plain": whole.clone(),
             "transposed": whole.t(),
             "part of a larger tensor": whole[2:4],
+            "another part": whole[4:6],
             "bfloat16": whole.bfloat16(),
             "odd bits": torch.tensor([float("nan"), float("inf"), -0.0, 1e-45]),
             "nothing": torch.zeros(0, 5),
@@ -108,7 +109,13 @@ def test_a_step_can_be_saved_again(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 3, tensors_of(1), {}, keep=2)
     save_checkpoint(tmp_path, 3, tensors_of(2), {}, keep=2)
     assert names(tmp_path) == ["step-00000003"]
-    assert load_checkpoint(tmp_path / "step-00000003").tensors["model"]["weight"][0, 0] == 2
+    place = tmp_path / "step-00000003"
+    assert load_checkpoint(place).tensors["model"]["weight"][0, 0] == 2
+    # Killed between the two renames, or before the replaced one was deleted.
+    shutil.copytree(place, tmp_path / "step-00000003.replaced")
+    assert latest_checkpoint(tmp_path) == place
+    shutil.rmtree(place)
+    assert latest_checkpoint(tmp_path) == tmp_path / "step-00000003.replaced"
 
 
 def flip_a_bit(path: Path) -> None:
@@ -195,6 +202,8 @@ def test_a_crash_at_any_system_call_leaves_a_complete_checkpoint(
             newest = latest_checkpoint(tmp_path / str(calls))
             assert newest is not None
             assert load_checkpoint(newest).state["version"] in (2, 3)
+            for path in (tmp_path / str(calls)).glob("step-*"):
+                assert path.suffix == ".unfinished" or load_checkpoint(path), "half deleted under its own name"
             again = save_checkpoint(tmp_path / str(calls), last_step, tensors_of(4), {"version": 4}, keep=1)
             assert names(tmp_path / str(calls)) == [again.name]
         else:

@@ -151,7 +151,7 @@ def test_a_run_killed_before_its_configuration_was_written_can_begin(tmp_path: P
 
 
 HOLD_THE_LOCK = """
-import sys, time
+import sys
 from pathlib import Path
 from plaudit.config.load import load_recipe
 from plaudit.training.run_directory import RunDirectory
@@ -159,7 +159,7 @@ from plaudit.training.run_directory import RunDirectory
 run = RunDirectory(Path(sys.argv[1]))
 run.open(load_recipe(str(run.configuration)))
 print("locked", flush=True)
-time.sleep(600)
+sys.stdin.read()
 """
 
 
@@ -167,7 +167,7 @@ def test_two_processes_cannot_write_one_run_and_a_kill_frees_it(tmp_path: Path) 
     run = opened(tmp_path / "run")
     begin(run, "sft")
     command = [sys.executable, "-c", HOLD_THE_LOCK, str(run.folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
         for restart in (False, True):

@@ -75,7 +75,7 @@ def save_checkpoint(
 
 
 def _saveable(named_tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
-    """Return contiguous CPU tensors that own their memory; raise where two names hold the same tensor."""
+    """Return contiguous CPU tensors; raise where two names hold the same one."""
     name_of: dict[tuple[Any, ...], str] = {}
     saveable = {}
     for name, tensor in named_tensors.items():
@@ -83,9 +83,7 @@ def _saveable(named_tensors: Mapping[str, Tensor], file: str) -> dict[str, Tenso
         if tensor.numel() and place in name_of:
             raise ValueError(f"{file}: {name} and {name_of[place]} share one tensor; save only one of them")
         name_of[place] = name
-        whole = tensor.detach().cpu().contiguous()
-        is_view = whole.untyped_storage().nbytes() != whole.nbytes
-        saveable[name] = whole.clone() if is_view else whole
+        saveable[name] = tensor.detach().cpu().contiguous()
     return saveable
 
 
