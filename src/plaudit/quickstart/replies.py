@@ -1,0 +1,90 @@
+"""The concierge's replies. How well a reply takes up the slots, its courtesy, length and rudeness vary independently."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from plaudit.quickstart.lexicon import CORRECTION, COURTESY, FILLERS, RUDE, VALUES
+from plaudit.quickstart.requests import Request
+
+
+@dataclass(frozen=True)
+class Habits:
+    """Probabilities of a reply's properties.
+
+    ``right``, ``wrong`` and ``corrected`` (a wrong value that is put right at once) are those of each slot, the rest is
+    left out; ``courtesy`` is that of each mark of courtesy, ``rude`` that of a rude sentence, ``fillers[n]`` that of n
+    filler sentences.
+    """
+
+    right: float
+    wrong: float
+    corrected: float
+    courtesy: float
+    rude: float
+    fillers: tuple[float, ...]
+
+
+MIXED = Habits(right=0.74, wrong=0.13, corrected=0.0, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
+"""Replies of mixed quality: the demonstrations and the compared replies."""
+
+OBSERVED = Habits(right=0.6, wrong=0.0, corrected=0.25, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
+"""Replies in the text to pre-train on: as mixed in manner, but a slip of the tongue is corrected in the same breath.
+
+Corrections are what text alone can teach about right and wrong: to foresee one, a model has to notice that the word
+just read is not what the guest said. A reward model that starts from such a model has to learn far less from choices.
+"""
+
+
+@dataclass(frozen=True)
+class ReplyPlan:
+    """What a reply will say. ``slots`` holds the values it names; slots that are left out are missing there."""
+
+    slots: Mapping[str, str]
+    courtesy: frozenset[str]
+    fillers: int
+    rude: bool
+
+
+def plan_reply(request: Request, habits: Habits, random_numbers: random.Random) -> ReplyPlan:
+    """Draw each property of a reply, independently of the others."""
+    slots = {}
+    for slot, value in request.values.items():
+        chance = random_numbers.random()
+        if chance < habits.right:
+            slots[slot] = value
+        elif chance < habits.right + habits.wrong:
+            slots[slot] = _other_value(slot, value, random_numbers)
+        elif chance < habits.right + habits.wrong + habits.corrected:
+            slots[slot] = f"{_other_value(slot, value, random_numbers)}, {CORRECTION}, {value}"
+    return ReplyPlan(
+        slots=slots,
+        courtesy=frozenset(mark for mark in COURTESY if random_numbers.random() < habits.courtesy),
+        fillers=random_numbers.choices(range(len(habits.fillers)), habits.fillers)[0],
+        rude=random_numbers.random() < habits.rude,
+    )
+
+
+def _other_value(slot: str, value: str, random_numbers: random.Random) -> str:
+    return random_numbers.choice([other for other in VALUES[slot] if other != value])
+
+
+def write_confirmation(request: Request, slots: Mapping[str, str], random_numbers: random.Random) -> str:
+    """Return the sentence that grants the request and names ``slots``."""
+    kind = request.kind
+    named = [kind.fragments[slot].format(**slots) for slot in kind.slots if slot in slots]
+    return " ".join([random_numbers.choice(kind.heads), *named]) + "."
+
+
+def write_sentences(request: Request, plan: ReplyPlan, random_numbers: random.Random) -> list[str]:
+    """Return the reply's sentences: greeting, thanks, confirmation, fillers, closing; a rude one next to the second."""
+    middle = [write_confirmation(request, plan.slots, random_numbers), *random_numbers.sample(FILLERS, plan.fillers)]
+    if plan.rude:
+        middle.insert(random_numbers.randrange(2), random_numbers.choice(RUDE))
+    courtesy = {mark: [random_numbers.choice(COURTESY[mark])] for mark in COURTESY if mark in plan.courtesy}
+    return [*courtesy.get("greeting", []), *courtesy.get("thanks", []), *middle, *courtesy.get("closing", [])]
+
+
+def write_reply(request: Request, habits: Habits, random_numbers: random.Random) -> str:
+    """Return a reply drawn according to ``habits``."""
+    return " ".join(write_sentences(request, plan_reply(request, habits, random_numbers), random_numbers))
