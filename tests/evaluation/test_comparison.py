@@ -265,3 +265,23 @@ def test_toxicity_with_prompts_of_its_own(tmp_path: Path) -> None:
     run(make_config(tmp_path, toxicity=toxicity), tmp_path / "evaluate")
     with (tmp_path / "evaluate" / "toxicity.csv").open() as file:
         assert [row["prompt"] for row in csv.DictReader(file)] == ["rude night", "rude day"] * 2
+
+
+def test_with_the_engine_that_runs_use(tmp_path: Path) -> None:
+    """Two copies of one model answer alike, are freed, and their sampled log-probabilities are those of the KL."""
+    model = save_policy(tmp_path / "first", 1)
+    config = make_config(tmp_path, models={"first": model, "copy": model}, best_of=[1, 2])
+    alive: list[Any] = []
+
+    def load(config: ModelConfig, device: torch.device) -> LoadedModel:
+        assert all(found() is None for found in alive)
+        loaded = load_policy(config, device)
+        alive.append(weakref.ref(loaded.model))
+        return loaded
+
+    summary = evaluate(config, tmp_path / "evaluate", seed=3, device=CPU, simulated=True, load=load)
+    assert summary["simulated"] is True
+    assert summary["models"]["copy"]["kl"]["mean"] == 0.0
+    assert summary["models"]["copy"]["win_rate"]["words"]["rate"] == 0.5
+    assert all(len({r["text"] for r in sample["responses"].values()}) == 1 for sample in summary["samples"])
+    assert summary["models"]["first"]["length"] > 1

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from reward_samples import make_tokenizer, sample_of, save_classifier
+from reward_samples import WORDS, make_tokenizer, sample_of, save_classifier
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
@@ -115,3 +115,18 @@ def test_batches_change_nothing(tmp_path: Path) -> None:
     single, together = build(path, label="glad", batch_size=1), build(path, label="glad", batch_size=64)
     assert isinstance(single, ClassifierSource)
     torch.testing.assert_close(single.score(samples), together.score(samples))
+
+
+def test_padding_shifts_no_position(tmp_path: Path) -> None:
+    """GPT-2 counts positions from the row's start, so padding on the left would change the scores."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+    config = GPT2Config(vocab_size=len(WORDS), initializer_range=0.5, pad_token_id=0, **sizes)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer = make_tokenizer()
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(tmp_path)
+    scores = build(str(tmp_path), label="LABEL_1", scored_text="response").score([sample_of(*text) for text in TEXTS])
+    torch.testing.assert_close(scores, plain_logits(str(tmp_path), [response for _, response in TEXTS])[:, 1])

@@ -22,7 +22,7 @@ MakeEngine = Callable[[LoadedModel], Engine]
 
 
 @dataclass(frozen=True)
-class Workshop:
+class EvaluationContext:
     """What it takes to answer prompts: the stage's configuration and prompts, and how models become engines.
 
     ``toxicity_rows`` are prompts of the toxicity meter's own; empty where it uses the evaluation's.
@@ -54,25 +54,25 @@ class Answers:
     toxicity_samples: list[Sample] = field(default_factory=list)
 
 
-def answer(name: str, workshop: Workshop, reward: ComposedReward, candidates: int) -> Answers:
+def answer(name: str, context: EvaluationContext, reward: ComposedReward, candidates: int) -> Answers:
     """Load model ``name``, answer every prompt, score the answers and forget the model.
 
     ``candidates`` samples per prompt are drawn for best-of-N besides. Every model gets the same settings and the same
     seeds, so two equal models give equal answers.
     """
-    config, seed = workshop.config, workshop.seed
-    loaded = workshop.load(config.models[name], workshop.device)
+    config, seed = context.config, context.seed
+    loaded = context.load(config.models[name], context.device)
     reward.check_tokenizer(loaded.tokenizer)
-    engine = workshop.make_engine(loaded)
-    requests = make_requests(workshop.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
+    engine = context.make_engine(loaded)
+    requests = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
     samples = engine.generate(requests, config.generation)
     answers = Answers(
         samples,
         _log_probabilities(loaded, samples, config.generation.batch_size),
         reward.score(samples).each,
         loaded.tokenizer,
-        _candidates(engine, loaded, workshop, candidates),
-        _toxicity_samples(engine, loaded, workshop),
+        _candidates(engine, loaded, context, candidates),
+        _toxicity_samples(engine, loaded, context),
     )
     del loaded, engine
     _give_back_cached_memory()
@@ -80,13 +80,13 @@ def answer(name: str, workshop: Workshop, reward: ComposedReward, candidates: in
 
 
 def reference_log_probabilities(
-    workshop: Workshop, reference: str, answers: Mapping[str, Answers]
+    context: EvaluationContext, reference: str, answers: Mapping[str, Answers]
 ) -> dict[str, list[Tensor]]:
     """Return, for every model, the log-probabilities of its samples' tokens under the reference at temperature 1.
 
     Raises PlauditError for a model whose token ids the reference cannot read.
     """
-    loaded = workshop.load(workshop.config.models[reference], workshop.device)
+    loaded = context.load(context.config.models[reference], context.device)
     found = {}
     for name, own in answers.items():
         if not same_vocabulary(own.tokenizer, loaded.tokenizer):
@@ -94,7 +94,7 @@ def reference_log_probabilities(
                 f"mismatched tokenizers: evaluate.models.{name} does not share the vocabulary of the reference "
                 f"{reference}, so KL and perplexity mean nothing; compare models with the same tokenizer"
             )
-        found[name] = _log_probabilities(loaded, own.samples, workshop.config.generation.batch_size)
+        found[name] = _log_probabilities(loaded, own.samples, context.config.generation.batch_size)
     del loaded
     _give_back_cached_memory()
     return found
@@ -111,17 +111,17 @@ def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], rows: int
     return token_log_probabilities(loaded, trees, temperature=1.0, token_budget=padded_positions(samples, rows))
 
 
-def _candidates(engine: Engine, loaded: LoadedModel, workshop: Workshop, number: int) -> list[Sample]:
-    config = workshop.config
-    key = (workshop.seed, "best of n")
-    requests = make_requests(workshop.rows, loaded, config.prompts, config.generation, key, responses=number)
+def _candidates(engine: Engine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:
+    config = context.config
+    key = (context.seed, "best of n")
+    requests = make_requests(context.rows, loaded, config.prompts, config.generation, key, responses=number)
     return engine.generate(requests, config.generation) if requests else []
 
 
-def _toxicity_samples(engine: Engine, loaded: LoadedModel, workshop: Workshop) -> list[Sample]:
-    config = workshop.config
+def _toxicity_samples(engine: Engine, loaded: LoadedModel, context: EvaluationContext) -> list[Sample]:
+    config = context.config
     if config.toxicity is None or config.toxicity.prompts is None:
         return []
-    key = (workshop.seed, "toxicity")
-    requests = make_requests(workshop.toxicity_rows, loaded, config.toxicity.prompts, config.generation, key)
+    key = (context.seed, "toxicity")
+    requests = make_requests(context.toxicity_rows, loaded, config.toxicity.prompts, config.generation, key)
     return engine.generate(requests, config.generation)

@@ -11,23 +11,24 @@ from torch import Tensor
 from plaudit.config.schema import EvaluateConfig
 from plaudit.data.rows import Row
 from plaudit.errors import PlauditError
-from plaudit.evaluation.answers import Answers, LoadModel, MakeEngine, Workshop, answer, reference_log_probabilities
+from plaudit.evaluation.answers import (
+    Answers,
+    EvaluationContext,
+    LoadModel,
+    MakeEngine,
+    answer,
+    reference_log_probabilities,
+)
 from plaudit.evaluation.best_of_n import best_of_n
 from plaudit.evaluation.prompts import held_out_prompts
 from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
 from plaudit.evaluation.summary import write_summary
 from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
-from plaudit.models.loading import LoadedModel, load_policy
+from plaudit.models.loading import load_policy
 from plaudit.rewards.sources import ComposedReward, build_reward
-from plaudit.rollouts.samples import Engine, Sample
+from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.samples import Sample
 from plaudit.training.progress import StageProgress
-
-
-def transformers_engine(loaded: LoadedModel) -> Engine:
-    """Return the engine that evaluation generates with, unless it is given another."""
-    from plaudit.rollouts.engine import TransformersEngine
-
-    return TransformersEngine(loaded)
 
 
 def evaluate(
@@ -37,7 +38,7 @@ def evaluate(
     device: torch.device,
     simulated: bool,
     load: LoadModel = load_policy,
-    make_engine: MakeEngine = transformers_engine,
+    make_engine: MakeEngine = TransformersEngine,
 ) -> dict[str, Any]:
     """Measure the models of ``config``, write the tables into ``folder`` and return the summary.
 
@@ -48,10 +49,10 @@ def evaluate(
     reward = build_reward(config.rewards, device)
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, device, config.generation.batch_size)
     rows = held_out_prompts(config.prompts, config.max_prompts, seed, folder / "rejects.jsonl", "evaluate.prompts")
-    workshop = Workshop(config, rows, _toxicity_rows(config, seed, folder), seed, device, load, make_engine)
-    answers = _answers_of_all(workshop, reward)
+    context = EvaluationContext(config, rows, _toxicity_rows(config, seed, folder), seed, device, load, make_engine)
+    answers = _answers_of_all(context, reward)
     reference = config.reference or config.baseline
-    under_reference = reference_log_probabilities(workshop, reference, answers)
+    under_reference = reference_log_probabilities(context, reference, answers)
     summary = {
         "prompts": len(answers[config.baseline].samples),
         "prompts_too_long": len(rows) - len(answers[config.baseline].samples),
@@ -122,13 +123,13 @@ def _response(own: Answers, index: int) -> dict[str, Any]:
     return {"text": own.samples[index].response_text, "scores": scores}
 
 
-def _answers_of_all(workshop: Workshop, reward: ComposedReward) -> dict[str, Answers]:
-    config = workshop.config
+def _answers_of_all(context: EvaluationContext, reward: ComposedReward) -> dict[str, Answers]:
+    config = context.config
     answers: dict[str, Answers] = {}
     with StageProgress("evaluate", len(config.models)) as progress:
         for step, name in enumerate(config.models, start=1):
             wanted = max(config.best_of, default=0) if name == (config.best_of_model or config.baseline) else 0
-            answers[name] = answer(name, workshop, reward, wanted)
+            answers[name] = answer(name, context, reward, wanted)
             _refuse_other_prompts(name, answers[name].samples, answers)
             progress.update(step, f"{name} {reward.names[0]}", answers[name].scores[reward.names[0]].mean().item())
     return answers
