@@ -1,70 +1,19 @@
 """The engine against transformers' own generation and against plain forwards, on tiny random models."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.rollouts.engine import TransformersEngine
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import draw_limits
-from plaudit.seeding import torch_generator
-
-WORDS = 40
-END = 3
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "llama": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    | {"num_key_value_heads": 2},
-    "qwen2": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    | {"num_key_value_heads": 2},
-    "mistral": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    | {"num_key_value_heads": 2, "sliding_window": 6},
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
-    "gpt_neox": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "opt": {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    | {"word_embed_proj_dim": 32},
-    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
-}
-
-
-def tiny_model(architecture: str, **options: Any) -> Any:
-    special = {"bos_token_id": 1, "eos_token_id": END, "pad_token_id": 0}
-    names = {"max_position_embeddings": 64} if architecture != "bloom" else {}
-    config = AutoConfig.for_model(
-        architecture, vocab_size=WORDS, **(names | special | ARCHITECTURES[architecture] | options)
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = AutoModelForCausalLM.from_config(config)
-        for name, parameter in model.named_parameters():
-            if "norm" not in name and "ln_" not in name:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def word_tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {"<pad>": 0, "<s>": 1, "<unk>": 2, "</s>": END} | {f"▁w{i}": i for i in range(4, WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    special = {"pad_token": "<pad>", "bos_token": "<s>", "unk_token": "<unk>", "eos_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-
-
-def engine_of(model: Any) -> TransformersEngine:
-    return TransformersEngine(SimpleNamespace(model=model, tokenizer=word_tokenizer(), device=torch.device("cpu")))
-
-
-def requests_of(lengths: list[int], seed: int = 0) -> list[Request]:
-    generator = torch_generator(seed)
-    prompts = [tuple(torch.randint(4, WORDS, (length,), generator=generator).tolist()) for length in lengths]
-    return [Request(prompt, f"prompt {i}", seed=100 + i, fields={"row": i}) for i, prompt in enumerate(prompts)]
 
 
 def plain_log_probabilities(model: Any, sample: Sample, temperature: float) -> torch.Tensor:
@@ -271,6 +220,45 @@ def test_broken_weights_are_named() -> None:
     model.lm_head.weight.data[5, 5] = math.nan
     with pytest.raises(PlauditError, match="not finite"):
         engine_of(model).generate(requests_of([3, 4]), GenerationConfig(max_new_tokens=3))
+
+
+def test_adapters_take_part() -> None:
+    import peft
+
+    model = tiny_model("llama").eval()
+    adapted = peft.get_peft_model(
+        model, peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=False)
+    )
+    settings = GenerationConfig(max_new_tokens=8, min_new_tokens=8, temperature=0)
+    requests = requests_of([3, 6])
+    samples = engine_of(adapted).generate(requests, settings)
+    for sample in samples:
+        wanted = plain_log_probabilities(adapted, sample, 1.0).tolist()
+        assert sample.log_probabilities == pytest.approx(wanted, abs=1e-5)
+    with adapted.disable_adapter():
+        plain = engine_of(adapted).generate(requests, settings)
+    assert [sample.response_ids for sample in plain] != [sample.response_ids for sample in samples]
+
+
+STORIES = Path(__file__).parents[2].parent / "shared" / "models" / "stories260K"
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason="needs the trained story writer")
+def test_a_trained_model_with_a_sentencepiece_tokenizer() -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(STORIES), AutoTokenizer.from_pretrained(STORIES)
+    texts = ["Once upon a time, there was a", "Lily", "The dog ran. It was"]
+    prompts = [tuple(tokenizer(text)["input_ids"]) for text in texts]
+    loaded = SimpleNamespace(model=model, tokenizer=tokenizer, device=torch.device("cpu"))
+    samples = TransformersEngine(loaded).generate(
+        [Request(prompt, text, 0) for prompt, text in zip(prompts, texts, strict=True)],
+        GenerationConfig(max_new_tokens=30, temperature=0, stop=["."]),
+    )
+    for prompt, text, sample in zip(prompts, texts, samples, strict=True):
+        ids = torch.tensor([prompt])
+        whole = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=30)[0]
+        continued = tokenizer.decode(whole, skip_special_tokens=True).removeprefix(text)
+        assert sample.response_text == continued.split(".")[0]
+        assert sample.response_text.startswith(" ")
 
 
 def test_no_requests_no_samples() -> None:

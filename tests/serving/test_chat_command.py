@@ -132,6 +132,13 @@ def test_reward_models_are_named_by_folder_while_names_differ() -> None:
     assert names == ["a/reward/model", "b", "org/c", "other/c", "model"]
 
 
+def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+    model = str(folder / "runs" / "tiny" / "sft" / "model")
+    error = CliRunner().invoke(app, ["chat", model, "--device", "abacus"]).exception
+    assert isinstance(error, PlauditError)
+    assert "device abacus is not available here; choose one of: " in str(error)
+
+
 def test_help_has_an_example() -> None:
     result = CliRunner().invoke(app, ["chat", "--help"])
     assert "plaudit chat quickstart --best-of 8" in result.output

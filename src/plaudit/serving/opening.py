@@ -53,7 +53,7 @@ def open_partner(target: Target, manner: Manner, rewards: Sequence[str] = (), de
     from plaudit.rewards.sources import build_reward
     from plaudit.rollouts.engine import TransformersEngine
 
-    place = torch.device(device or _best_device())
+    place = torch.device(_available(device))
     loaded = load_policy(_model_config(target.model), place)
     reward = build_reward([*target.rewards, *_named(rewards, [source.name for source in target.rewards])], place)
     return Partner(loaded, TransformersEngine(loaded), reward, manner)
@@ -137,9 +137,11 @@ def _model_config(path: str) -> ModelConfig:
     return ModelConfig(path=path, pad_token=pad_token)
 
 
-def _best_device() -> str:
+def _available(device: str | None) -> str:
+    """Return the chosen device if it is there, or the best there is."""
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if device is not None and device not in there:
+        raise PlauditError(f"device {device} is not available here; choose one of: {', '.join(there)}")
+    return device or there[0]
