@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from generating_models import ARCHITECTURES, END, WORDS, engine_of, requests_of, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plaudit.config.schema import GenerationConfig
