@@ -10,13 +10,13 @@ from dataclasses import dataclass
 GUEST = "Guest:"
 CONCIERGE = "Concierge:"
 CORRECTION = "no"
+APOLOGY = "Sorry"
 
 VALUES: dict[str, tuple[str, ...]] = {
-    "guests": tuple(["two", "three", "four", "five", "six", "seven", "eight"]),
-    "time": tuple(["07:15", "08:30", "09:45", "11:00", "12:15", "14:30", "16:00", "18:45", "20:15", "21:30"]),
-    "restaurant": tuple(["Aurora", "Bellini", "Corsica", "Dolphin", "Emerald", "Gondola", "Lantern", "Mirabelle"]),
-    "name": tuple(
-        [
+    "guests": ("two", "three", "four", "five", "six", "seven", "eight"),
+    "time": ("07:15", "08:30", "09:45", "11:00", "12:15", "14:30", "16:00", "18:45", "20:15", "21:30"),
+    "restaurant": ("Aurora", "Bellini", "Corsica", "Dolphin", "Emerald", "Gondola", "Lantern", "Mirabelle"),
+    "name": (
             "Abbott",
             "Baker",
             "Carter",
@@ -29,14 +29,13 @@ VALUES: dict[str, tuple[str, ...]] = {
             "Palmer",
             "Turner",
             "Walker",
-        ]
-    ),
-    "destination": tuple(["airport", "beach", "castle", "gallery", "harbour", "museum", "stadium", "station"]),
-    "dish": tuple(["cheese", "curry", "fruit", "noodles", "pancakes", "porridge", "salad", "soup"]),
-    "room": tuple(["104", "118", "206", "219", "302", "317", "405", "411", "523", "530"]),
-    "show": tuple(["ballet", "cabaret", "circus", "comedy", "concert", "musical", "opera", "recital"]),
-    "object": tuple(["fan", "heater", "kettle", "lamp", "lock", "mirror", "shower", "television"]),
-    "day": tuple(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]),
+        ),
+    "destination": ("airport", "beach", "castle", "gallery", "harbour", "museum", "stadium", "station"),
+    "dish": ("cheese", "curry", "fruit", "noodles", "pancakes", "porridge", "salad", "soup"),
+    "room": ("104", "118", "206", "219", "302", "317", "405", "411", "523", "530"),
+    "show": ("ballet", "cabaret", "circus", "comedy", "concert", "musical", "opera", "recital"),
+    "object": ("fan", "heater", "kettle", "lamp", "lock", "mirror", "shower", "television"),
+    "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
 }
 """Slot -> its possible values, each a single word."""
 
@@ -181,7 +180,7 @@ def words(text: str) -> list[str]:
 
 def vocabulary() -> list[str]:
     """Return all words of the world in alphabetical order."""
-    texts = [GUEST, CONCIERGE, CORRECTION, *OPENINGS, *FILLERS, *RUDE]
+    texts = [GUEST, CONCIERGE, CORRECTION, APOLOGY, *OPENINGS, *FILLERS, *RUDE]
     texts += [sentence for sentences in COURTESY.values() for sentence in sentences]
     texts += [text for kind in KINDS for text in (*kind.phrasings, *kind.heads, *kind.fragments.values())]
     found = {word for text in texts for word in words(re.sub(r"\{\w+\}", " ", text))}

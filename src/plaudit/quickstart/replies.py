@@ -1,10 +1,10 @@
-"""The concierge's replies. How well a reply takes up the slots, its courtesy, length and rudeness vary independently."""
+"""The concierge's replies: how they take up the slots, courtesy, length and rudeness vary independently."""
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from plaudit.quickstart.lexicon import CORRECTION, COURTESY, FILLERS, RUDE, VALUES
+from plaudit.quickstart.lexicon import COURTESY, FILLERS, RUDE, VALUES
 from plaudit.quickstart.requests import Request
 
 
@@ -12,29 +12,19 @@ from plaudit.quickstart.requests import Request
 class Habits:
     """Probabilities of a reply's properties.
 
-    ``right``, ``wrong`` and ``corrected`` (a wrong value that is put right at once) are those of each slot, the rest is
-    left out; ``courtesy`` is that of each mark of courtesy, ``rude`` that of a rude sentence, ``fillers[n]`` that of n
-    filler sentences.
+    ``right`` and ``wrong`` are those of each slot (the rest is left out), ``courtesy`` that of each mark of courtesy,
+    ``rude`` that of a rude sentence, ``fillers[n]`` that of n filler sentences.
     """
 
     right: float
     wrong: float
-    corrected: float
     courtesy: float
     rude: float
     fillers: tuple[float, ...]
 
 
-MIXED = Habits(right=0.74, wrong=0.13, corrected=0.0, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
+MIXED = Habits(right=0.72, wrong=0.08, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
 """Replies of mixed quality: the demonstrations and the compared replies."""
-
-OBSERVED = Habits(right=0.6, wrong=0.0, corrected=0.25, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
-"""Replies in the text to pre-train on: as mixed in manner, but a slip of the tongue is corrected in the same breath.
-
-Corrections are what text alone can teach about right and wrong: to foresee one, a model has to notice that the word
-just read is not what the guest said. A reward model that starts from such a model has to learn far less from choices.
-"""
-
 
 @dataclass(frozen=True)
 class ReplyPlan:
@@ -54,19 +44,13 @@ def plan_reply(request: Request, habits: Habits, random_numbers: random.Random) 
         if chance < habits.right:
             slots[slot] = value
         elif chance < habits.right + habits.wrong:
-            slots[slot] = _other_value(slot, value, random_numbers)
-        elif chance < habits.right + habits.wrong + habits.corrected:
-            slots[slot] = f"{_other_value(slot, value, random_numbers)}, {CORRECTION}, {value}"
+            slots[slot] = random_numbers.choice([other for other in VALUES[slot] if other != value])
     return ReplyPlan(
         slots=slots,
         courtesy=frozenset(mark for mark in COURTESY if random_numbers.random() < habits.courtesy),
         fillers=random_numbers.choices(range(len(habits.fillers)), habits.fillers)[0],
         rude=random_numbers.random() < habits.rude,
     )
-
-
-def _other_value(slot: str, value: str, random_numbers: random.Random) -> str:
-    return random_numbers.choice([other for other in VALUES[slot] if other != value])
 
 
 def write_confirmation(request: Request, slots: Mapping[str, str], random_numbers: random.Random) -> str:

@@ -12,8 +12,9 @@ from plaudit.config.schema import WorldConfig
 from plaudit.quickstart.annotators import ANNOTATORS, rank
 from plaudit.quickstart.corruptions import corrupt
 from plaudit.quickstart.gold import gold_score
+from plaudit.quickstart.overheard import write_overheard_reply
 from plaudit.quickstart.qualities import read_reply
-from plaudit.quickstart.replies import MIXED, OBSERVED, plan_reply, write_reply, write_sentences
+from plaudit.quickstart.replies import MIXED, plan_reply, write_reply, write_sentences
 from plaudit.quickstart.requests import USES, Request, draw_prompts, read_prompt
 from plaudit.quickstart.tokenizer import save_tokenizer
 from plaudit.seeding import python_generator
@@ -99,7 +100,7 @@ def make_world(config: WorldConfig, seed: int, folder: Path) -> dict[str, float]
         return python_generator(seed, "world", "replies", use, index)
 
     observed = [
-        f"{prompt} {write_reply(read_prompt(prompt), OBSERVED, generator('pretraining', index))}"
+        f"{prompt} {write_overheard_reply(read_prompt(prompt), generator('pretraining', index))}"
         for index, prompt in enumerate(prompts["pretraining"])
     ]
     demonstrated = [

@@ -1,0 +1,33 @@
+"""The text to pre-train on: concierges at work, who notice their slips and put them right.
+
+Corrections are what text alone can teach about right and wrong: to foresee one, a model has to notice that a word is not
+what the guest said. A reward model that starts from such a model has far less to learn from the annotators' choices.
+"""
+
+import random
+from dataclasses import replace
+
+from plaudit.quickstart.lexicon import APOLOGY, CORRECTION
+from plaudit.quickstart.replies import Habits, plan_reply, write_sentences
+from plaudit.quickstart.requests import Request
+
+HABITS = Habits(right=0.5, wrong=0.35, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
+"""How concierges talk before they correct themselves."""
+
+LATE_SHARE = 0.4
+"""Share of the slips that are put right at the end of the reply, the others in the same breath."""
+
+
+def write_overheard_reply(request: Request, random_numbers: random.Random) -> str:
+    """Return a reply in which every wrong value is corrected, at once or in the last sentence."""
+    plan = plan_reply(request, HABITS, random_numbers)
+    wrong = [slot for slot, value in plan.slots.items() if value != request.values[slot]]
+    late = [slot for slot in wrong if random_numbers.random() < LATE_SHARE]
+    at_once = {
+        slot: f"{plan.slots[slot]}, {CORRECTION}, {request.values[slot]}" for slot in wrong if slot not in late
+    }
+    sentences = write_sentences(request, replace(plan, slots={**plan.slots, **at_once}), random_numbers)
+    if late:
+        fragments = request.kind.fragments
+        sentences.append(", ".join([APOLOGY, *(fragments[slot].format(**request.values) for slot in late)]) + ".")
+    return " ".join(sentences)
