@@ -9,7 +9,7 @@ from tiny_tokenizers import CHAT_TEMPLATE, byte_level, space_in_front
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, TextRow
+from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.tokenization import Tokenized, to_trees, with_loss_on_all
 from plaudit.errors import PlauditError
 
@@ -80,7 +80,7 @@ def test_plain_text_follows_the_bos_token_or_its_own_first_token() -> None:
 
 
 def test_fields_carry_what_belongs_to_the_row() -> None:
-    rows = [
+    rows: list[Row] = [
         RankingRow("The sky is", (" blue.", " green.", " grey."), (0, 2, 1), AT),
         PromptRow("One, two", AT, {"topic": "numbers", "origin": "mine"}),
     ]
@@ -92,7 +92,7 @@ def test_fields_carry_what_belongs_to_the_row() -> None:
 
 
 def test_trees_keep_the_order_of_mixed_rows() -> None:
-    rows = [TextRow("sky", AT), PromptRow("cats", AT), TextRow("dogs", AT), ResponseRow("a", " b", AT)]
+    rows: list[Row] = [TextRow("sky", AT), PromptRow("cats", AT), TextRow("dogs", AT), ResponseRow("a", " b", AT)]
     trees = to_trees(rows, SPACED, _config(), 512).trees
     texts = [_text(SPACED, tree.prompt + (tree.responses[0] if tree.responses else ())) for tree in trees]
     assert texts == ["sky", "cats", "dogs", "a b"]
@@ -141,7 +141,11 @@ def _sizes(tree: PromptTree) -> tuple[int, ...]:
     ],
 )
 def test_rows_beyond_a_limit_are_dropped_and_counted(limits: dict[str, int], context: int, kept: int) -> None:
-    rows = [RankingRow(SHORT, (LONG, SHORT), (0, 1), AT), ResponseRow(LONG, SHORT, AT), ResponseRow(SHORT, SHORT, AT)]
+    rows: list[Row] = [
+        RankingRow(SHORT, (LONG, SHORT), (0, 1), AT),
+        ResponseRow(LONG, SHORT, AT),
+        ResponseRow(SHORT, SHORT, AT),
+    ]
     sizes = [(2, 13, 3), (12, 3), (2, 3)]
     assert [_sizes(tree) for tree in to_trees(rows, BYTES, _config(), 100).trees] == sizes
     done = to_trees(rows, BYTES, _config(**limits), context)
