@@ -21,7 +21,7 @@ def gold_score(prompt: str, reply: str) -> float:
       the right and with a wrong value. A slot named with several values is wrong. Without a confirmation of the right
       kind of request nothing is right, and the score is 0.
     - politeness = share of the three marks greeting, thanks and closing that occur.
-    - fit_of_length = 1 from 8 to 34 tokens (words and punctuation marks), min(tokens / 8, (54 - tokens) / 20) outside,
+    - fit_of_length = 1 from 8 to 36 tokens (words and punctuation marks), min(tokens / 8, (56 - tokens) / 20) outside,
       at least 0.
     - tone = 0.25 when a rude word occurs, else 1.
     - form = 0.5 ** faults. Faults: each sentence that the world does not know, an unfinished one included; each

@@ -1,7 +1,7 @@
 """The text to pre-train on: concierges at work, who notice their slips and put them right.
 
-Corrections are what text alone can teach about right and wrong: to foresee one, a model has to notice that a word is not
-what the guest said. A reward model that starts from such a model has far less to learn from the annotators' choices.
+Corrections are what text alone can teach about right and wrong: to foresee one, a model has to notice that a word is
+not what the guest said. A reward model that starts from such a model has far less to learn from the annotators.
 """
 
 import random
@@ -23,9 +23,7 @@ def write_overheard_reply(request: Request, random_numbers: random.Random) -> st
     plan = plan_reply(request, HABITS, random_numbers)
     wrong = [slot for slot, value in plan.slots.items() if value != request.values[slot]]
     late = [slot for slot in wrong if random_numbers.random() < LATE_SHARE]
-    at_once = {
-        slot: f"{plan.slots[slot]}, {CORRECTION}, {request.values[slot]}" for slot in wrong if slot not in late
-    }
+    at_once = {slot: f"{plan.slots[slot]}, {CORRECTION}, {request.values[slot]}" for slot in wrong if slot not in late}
     sentences = write_sentences(request, replace(plan, slots={**plan.slots, **at_once}), random_numbers)
     if late:
         fragments = request.kind.fragments

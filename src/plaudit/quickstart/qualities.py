@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from plaudit.quickstart.lexicon import COURTESY, FILLERS, KINDS, RUDE, RUDE_WORDS, VALUES, Kind, words
 from plaudit.quickstart.requests import Request
 
-SHORTEST, LONGEST, UNBEARABLE = 8, 34, 54
+SHORTEST, LONGEST, UNBEARABLE = 8, 36, 56
 """Tokens: replies from SHORTEST to LONGEST are of the right length, at UNBEARABLE nothing of that merit is left."""
 
 

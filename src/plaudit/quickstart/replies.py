@@ -26,6 +26,7 @@ class Habits:
 MIXED = Habits(right=0.72, wrong=0.08, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
 """Replies of mixed quality: the demonstrations and the compared replies."""
 
+
 @dataclass(frozen=True)
 class ReplyPlan:
     """What a reply will say. ``slots`` holds the values it names; slots that are left out are missing there."""

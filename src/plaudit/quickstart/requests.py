@@ -67,7 +67,7 @@ def draw_prompts(use: str, count: int, random_numbers: random.Random) -> list[st
     Raises PlauditError when the world has not so many.
     """
     prompts: dict[str, None] = {}
-    for _ in range(1000 + int(20 * count / USES[use])):
+    for _ in range(1000 + int(10 * count / USES[use])):
         request = draw_request(random_numbers)
         if request.use == use:
             prompts[write_prompt(request, random_numbers)] = None

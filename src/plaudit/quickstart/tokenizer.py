@@ -1,5 +1,6 @@
 """The world's tokenizer: one token per word or punctuation mark."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,3 +41,7 @@ def make_tokenizer() -> "PreTrainedTokenizerFast":
 def save_tokenizer(folder: Path) -> None:
     """Write the tokenizer into ``folder``, in the format of transformers."""
     make_tokenizer().save_pretrained(folder)
+    # transformers 5 writes a class name of its own, which transformers 4 cannot load.
+    settings = folder / "tokenizer_config.json"
+    content = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

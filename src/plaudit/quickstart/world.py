@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -22,7 +22,7 @@ from plaudit.seeding import python_generator
 CORRUPTED_SHARE = 0.25
 """Share of the compared replies that are spoiled."""
 
-RANKING_SIZES = (2, 4)
+COMPARED_AT_A_TIME = (2, 4)
 """How many replies are compared at a time; each size is equally likely."""
 
 README = """This folder was made by code: a small simulated world.
@@ -32,7 +32,7 @@ comparisons.jsonl was made by a formula with random noise, not by a person. Only
 here; the gold score that evaluation uses is computed by plaudit.quickstart.gold and never shown to a model.
 
 tokenizer/            one token per word or punctuation mark
-pretrain.jsonl        requests with replies, to pre-train on
+pretrain.jsonl        requests with replies in which slips are corrected, to pre-train on
 demonstrations.jsonl  requests with replies of mixed quality, to fine-tune on
 comparisons.jsonl     replies to one request as an annotator ranks them (rank 0 is best), for the reward model
 prompts.jsonl         requests alone, for reinforcement learning
@@ -52,6 +52,15 @@ class Comparison:
     annotator: str
     gold: tuple[float, ...]
 
+    def row(self) -> dict[str, Any]:
+        """Return what is written: everything but the gold scores."""
+        return {
+            "prompt": self.prompt,
+            "responses": self.responses,
+            "ranks": self.ranks,
+            "annotator": self.annotator,
+        }
+
     def agreement(self) -> list[bool]:
         """Return for each pair with different gold scores whether the annotator orders it as they do."""
         pairs = [(i, j) for i in range(len(self.ranks)) for j in range(i) if self.gold[i] != self.gold[j]]
@@ -70,7 +79,7 @@ def compare(prompt: str, random_numbers: random.Random) -> Comparison:
     """Let an annotator, drawn at random, rank replies to ``prompt``."""
     request = read_prompt(prompt)
     annotator = random_numbers.choice(ANNOTATORS)
-    replies = tuple(compared_reply(request, random_numbers) for _ in range(random_numbers.choice(RANKING_SIZES)))
+    replies = tuple(compared_reply(request, random_numbers) for _ in range(random_numbers.choice(COMPARED_AT_A_TIME)))
     utilities = [annotator.utility(read_reply(request, reply)) for reply in replies]
     return Comparison(
         prompt=prompt,
@@ -84,7 +93,9 @@ def compare(prompt: str, random_numbers: random.Random) -> Comparison:
 def make_world(config: WorldConfig, seed: int, folder: Path) -> dict[str, float]:
     """Write the world's tokenizer and data files into ``folder`` and return numbers that sum them up.
 
-    The same configuration and seed give the same bytes. Raises PlauditError when more prompts are asked for than the
+    The numbers: ``count/USE`` prompts, mean gold score of the demonstrations and of the compared replies, and
+    ``agreement``: share of the compared pairs with different gold scores that the annotator orders as they do. The same
+    configuration and seed give the same bytes. Raises PlauditError when more prompts are asked for than the
     world has.
     """
     counts = {
@@ -96,53 +107,31 @@ def make_world(config: WorldConfig, seed: int, folder: Path) -> dict[str, float]
     }
     prompts = {use: draw_prompts(use, counts[use], python_generator(seed, "world", "prompts", use)) for use in USES}
 
-    def generator(use: str, index: int) -> random.Random:
-        return python_generator(seed, "world", "replies", use, index)
+    def each(use: str) -> Iterator[tuple[str, random.Random]]:
+        for index, prompt in enumerate(prompts[use]):
+            yield prompt, python_generator(seed, "world", "replies", use, index)
 
-    observed = [
-        f"{prompt} {write_overheard_reply(read_prompt(prompt), generator('pretraining', index))}"
-        for index, prompt in enumerate(prompts["pretraining"])
-    ]
-    demonstrated = [
-        write_reply(read_prompt(prompt), MIXED, generator("demonstrations", index))
-        for index, prompt in enumerate(prompts["demonstrations"])
-    ]
-    comparisons = [
-        compare(prompt, generator("comparisons", index)) for index, prompt in enumerate(prompts["comparisons"])
-    ]
+    overheard = [(prompt, write_overheard_reply(read_prompt(prompt), draws)) for prompt, draws in each("pretraining")]
+    shown = [(prompt, write_reply(read_prompt(prompt), MIXED, draws)) for prompt, draws in each("demonstrations")]
+    comparisons = [compare(prompt, draws) for prompt, draws in each("comparisons")]
 
     folder.mkdir(parents=True, exist_ok=True)
     save_tokenizer(folder / "tokenizer")
     (folder / "README.txt").write_text(README, encoding="utf-8")
-    _write_rows(folder / "pretrain.jsonl", ({"text": text} for text in observed))
-    _write_rows(
-        folder / "demonstrations.jsonl",
-        ({"prompt": p, "response": r} for p, r in zip(prompts["demonstrations"], demonstrated, strict=True)),
-    )
-    _write_rows(
-        folder / "comparisons.jsonl",
-        (
-            {"prompt": c.prompt, "responses": c.responses, "ranks": c.ranks, "annotator": c.annotator}
-            for c in comparisons
-        ),
-    )
+    _write_rows(folder / "pretrain.jsonl", ({"prompt": prompt, "response": reply} for prompt, reply in overheard))
+    _write_rows(folder / "demonstrations.jsonl", ({"prompt": prompt, "response": reply} for prompt, reply in shown))
+    _write_rows(folder / "comparisons.jsonl", (comparison.row() for comparison in comparisons))
     _write_rows(folder / "prompts.jsonl", ({"prompt": prompt} for prompt in prompts["prompts"]))
     _write_rows(folder / "test_prompts.jsonl", ({"prompt": prompt} for prompt in prompts["test"]))
+    agreement = [agrees for comparison in comparisons for agrees in comparison.agreement()]
     return {
         **{f"count/{use}": float(count) for use, count in counts.items()},
-        **_summary(prompts["demonstrations"], demonstrated, comparisons),
+        "gold/demonstrations": mean(gold_score(prompt, reply) for prompt, reply in shown),
+        "gold/compared_replies": mean(score for comparison in comparisons for score in comparison.gold),
+        "agreement": mean(agreement) if agreement else 0.0,
     }
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _summary(prompts: list[str], demonstrated: list[str], comparisons: list[Comparison]) -> dict[str, float]:
-    agreement = [agrees for comparison in comparisons for agrees in comparison.agreement()]
-    return {
-        "gold/demonstrations": mean(map(gold_score, prompts, demonstrated)),
-        "gold/compared_replies": mean(score for comparison in comparisons for score in comparison.gold),
-        "agreement": mean(agreement) if agreement else float("nan"),
-    }
