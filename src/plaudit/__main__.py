@@ -1,4 +1,4 @@
-"""``python -m plaudit``, which process starters such as torchrun use."""
+"""``python -m plaudit`` is ``plaudit``; torchrun starts it this way."""
 
 from plaudit.cli.main import main
 

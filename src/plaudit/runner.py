@@ -79,27 +79,36 @@ def _world(section: Any, session: Session, stage: StageDirectory) -> Result:
 
 
 def _pretrain(section: Any, session: Session, stage: StageDirectory) -> Result:
-    from plaudit.training.sft import run_sft
+    from plaudit.training.loop import Trainer
+    from plaudit.training.sft import load_sft_task
 
-    return dict(run_sft(section, "text", session, stage))
+    return dict(Trainer(load_sft_task(section, "text", session, stage), section, session, stage).train())
 
 
 def _sft(section: Any, session: Session, stage: StageDirectory) -> Result:
-    from plaudit.training.sft import run_sft
+    from plaudit.training.loop import Trainer
+    from plaudit.training.sft import load_sft_task
 
-    return dict(run_sft(section, "response", session, stage))
+    return dict(Trainer(load_sft_task(section, "response", session, stage), section, session, stage).train())
 
 
 def _reward(section: Any, session: Session, stage: StageDirectory) -> Result:
-    from plaudit.training.reward import run_reward
+    from plaudit.evaluation.stage import judge_reward_model
+    from plaudit.training.loop import Trainer
+    from plaudit.training.reward import load_reward_task
 
-    return dict(run_reward(section, session, stage))
+    task, rows = load_reward_task(section, session, stage)
+    result: Result = dict(Trainer(task, section, session, stage).train())
+    if session.is_main and task.held_out:
+        result |= judge_reward_model(task.held_out_scores, task.held_out, task.train, rows)
+    return result
 
 
 def _rl(section: Any, session: Session, stage: StageDirectory) -> Result:
-    from plaudit.training.rl.stage import run_rl
+    from plaudit.training.loop import Trainer
+    from plaudit.training.rl.stage import load_rl_task
 
-    return dict(run_rl(section, session, stage))
+    return dict(Trainer(load_rl_task(section, session, stage), section, session, stage).train())
 
 
 def _evaluate(section: Any, session: Session, stage: StageDirectory) -> Result:

@@ -56,7 +56,9 @@ class ModelConfig(Section):
     chat_template: str | None = Field(None, description="Jinja chat template, instead of the tokenizer's own")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
     dropout: Share = Field(0.0, description="every dropout rate of the model")
-    layout: Literal["auto", "packed", "padded"] = Field("auto", description="auto packs where a trial shows it is exact")
+    layout: Literal["auto", "packed", "padded"] = Field(
+        "auto", description="auto packs where a trial shows it is exact"
+    )
     lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
     quantization: Literal["4bit", "8bit"] | None = Field(None, description="hold the frozen weights in 4 or 8 bits")
 
@@ -123,16 +125,18 @@ class OptimizerConfig(Section):
     final_share: Share = Field(0.1, description="share of the peak that linear and cosine end at")
     warmup_share: Share = Field(0.05, description="share of the steps over which it rises from zero")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay, on matrices only")
-    beta1: Share = Field(0.9, description="decay of the gradient's running mean")
-    beta2: Share = Field(0.999, description="decay of its running square")
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="decay of the gradient's running mean")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="decay of its running square")
     epsilon: Annotated[float, Field(gt=0)] = Field(1e-8, description="added to the root of the running square")
-    max_gradient_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="gradients are clipped to this norm")
+    max_gradient_norm: Annotated[float, Field(gt=0)] | None = Field(
+        1.0, description="gradients are clipped to this norm"
+    )
 
 
 class StageConfig(Section):
     """What every training stage has."""
 
-    optimizer: OptimizerConfig = Field(default_factory=lambda: OptimizerConfig(), description="see optimizer")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="see optimizer")
     token_budget: Positive = Field(
         8192, description="most token positions in one forward pass; memory and speed depend on it, results do not"
     )
@@ -170,7 +174,9 @@ class RewardConfig(SupervisedStageConfig):
     loss: Literal["pairwise", "best_of_k"] = Field(
         "pairwise", description="logistic over all pairs of a prompt, or softmax of the best against the rest"
     )
-    margin: Annotated[float, Field(ge=0)] = Field(0.0, description="margin per rank step that the score gap must exceed")
+    margin: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="margin per rank step that the score gap must exceed"
+    )
     centering: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the squared mean score")
     normalize: bool = Field(True, description="scale scores to mean 0 and variance 1 on the training responses")
 
@@ -230,7 +236,9 @@ class RlConfig(StageConfig):
 
     model: ModelReference = Field(description="policy to start from; it is also the reference")
     prompts: DataConfig = Field(description="prompts to answer")
-    rewards: list[RewardSourceConfig] = Field(min_length=1, description="reward sources; their weighted sum is the reward")
+    rewards: list[RewardSourceConfig] = Field(
+        min_length=1, description="reward sources; their weighted sum is the reward"
+    )
     weights: Literal["separate", "shared", "adapters"] = Field(
         "separate", description="policy, reference and value: separate models, a value head on the policy, or adapters"
     )
@@ -243,8 +251,8 @@ class RlConfig(StageConfig):
     responses_per_prompt: Positive = Field(1, description="responses to each prompt; GRPO and RLOO need at least 2")
     epochs: Positive = Field(4, description="passes over each round's responses")
     minibatches: Positive = Field(4, description="optimizer steps per pass; each takes an equal share of the prompts")
-    generation: GenerationConfig = Field(default_factory=lambda: GenerationConfig(), description="see generation")
-    kl: KlConfig = Field(default_factory=lambda: KlConfig(), description="see kl")
+    generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
+    kl: KlConfig = Field(default_factory=KlConfig, description="see kl")
     gamma: Share = Field(1.0, description="discount")
     gae_lambda: Share = Field(0.95, description="GAE: bias against variance")
     clip: Annotated[float, Field(gt=0)] = Field(0.2, description="policy ratio is clipped to 1 ± clip")
@@ -259,13 +267,17 @@ class RlConfig(StageConfig):
     )
     scale_rewards: bool = Field(False, description="divide scores by their running standard deviation")
     clip_rewards: Annotated[float, Field(gt=0)] | None = Field(None, description="scores are clipped to ± this")
-    missing_eos_penalty: Annotated[float, Field(ge=0)] = Field(0.0, description="subtracted when a response did not end")
+    missing_eos_penalty: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="subtracted when a response did not end"
+    )
     held_out_prompts: int = Field(64, ge=0, description="held-out prompts answered at every held-out measurement")
 
     @model_validator(mode="after")
     def _consistent(self) -> "RlConfig":
         if self.advantages in ("grpo", "rloo") and self.responses_per_prompt < 2:
-            raise ValueError(f"{self.advantages} compares responses to one prompt: responses_per_prompt must be at least 2")
+            raise ValueError(
+                f"{self.advantages} compares responses to one prompt: responses_per_prompt must be at least 2"
+            )
         if self.prompts_per_iteration < self.minibatches:
             raise ValueError("minibatches are made of prompts: there are more of them than prompts_per_iteration")
         return self
@@ -292,7 +304,7 @@ class EvaluateConfig(Section):
     prompts: DataConfig = Field(description="held-out prompts are used")
     rewards: list[RewardSourceConfig] = Field(min_length=1, description="reward sources that score the responses")
     max_prompts: Positive = Field(256, description="at most so many prompts")
-    generation: GenerationConfig = Field(default_factory=lambda: GenerationConfig(), description="see generation")
+    generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
     best_of: list[Positive] = Field(default_factory=list, description="N of best-of-N; empty: none")
     best_of_model: str | None = Field(None, description="model that best-of-N samples from; default: the baseline")
     best_of_reward: str | None = Field(None, description="reward source that chooses; default: the first")
@@ -334,7 +346,9 @@ class Recipe(Section):
         "none", description="how several processes share the work; what really started is compared with it"
     )
     threads: Positive | None = Field(None, description="CPU threads per process; default: torch's choice")
-    trackers: list[str] = Field(default_factory=list, description="tensorboard, wandb, or another that Accelerate knows")
+    trackers: list[str] = Field(
+        default_factory=list, description="tensorboard, wandb, or another that Accelerate knows"
+    )
 
     world: WorldConfig | None = Field(None, description="make the embedded task's data")
     pretrain: SftConfig | None = Field(None, description="language modelling on plain text")

@@ -6,6 +6,7 @@ a checkpoint has nothing to repeat.
 """
 
 import math
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from plaudit.training.checkpoints import (
     save_checkpoint,
 )
 from plaudit.training.faults import save_faulty_batch
-from plaudit.training.interruption import Interruption
+from plaudit.training.interruption import Interrupted, Interruption
 from plaudit.training.metrics_log import MetricsLog
 from plaudit.training.optimization import (
     ParameterGroup,
@@ -86,7 +87,7 @@ class Trainer:
                 if stopped or step % self.config.checkpoint_every == 0:
                     self._checkpoint(step)
                 if stopped:
-                    interruption.raise_if_requested()
+                    raise Interrupted(interruption.signal_number or signal.SIGTERM)
         return self._finish()
 
     def _parameter_groups(self) -> list[ParameterGroup]:
@@ -152,8 +153,8 @@ class Trainer:
         place = save_faulty_batch(self.stage.folder, trees, self.session.rank)
         at = "" if step is None else f" at step {step}"
         raise PlauditError(
-            f"{self.stage.folder.name}: {what}{at}; the batch is in {place}. Look at its longest and strangest rows, then "
-            "lower optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
+            f"{self.stage.folder.name}: {what}{at}; the batch is in {place}. Look at its longest and strangest rows, "
+            "then lower optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
         )
 
     # Records ---------------------------------------------------------------------------------------------------------

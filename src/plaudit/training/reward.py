@@ -23,13 +23,13 @@ from plaudit.algorithms.preference_losses import (
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RewardConfig
+from plaudit.data.rows import Row
 from plaudit.models.inference import per_response
 from plaudit.models.loading import LoadedModel, load_scorer
 from plaudit.models.modules import ScalarModule, scalar_head
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.trunk import unwrapped
 from plaudit.training.examples import Examples, load_examples
-from plaudit.training.loop import Trainer
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 from plaudit.training.supervised import SupervisedTask
@@ -68,6 +68,7 @@ class RewardTask(SupervisedTask):
         self.config = config
         self.module = ScalarReader(loaded.model)
         self.last_measurement: dict[str, float] = {}
+        self.held_out_scores = torch.zeros(0)
 
     def units_of(self, tree: PromptTree) -> int:
         """Return 1: every prompt weighs the same, however many responses it has."""
@@ -97,6 +98,7 @@ class RewardTask(SupervisedTask):
         if not self.held_out:
             return {}
         scores, flat = self.raw_scores(self.held_out), Comparisons.of(self.held_out, torch.device("cpu"))
+        self.held_out_scores = scores
         gaps = score_gaps(scores, ranked_pairs(flat.prompts, flat.ranks))
         statistics = comparison_statistics(gaps)
         pairs = float(statistics.pairs)
@@ -151,13 +153,13 @@ def _has_order(tree: PromptTree) -> bool:
     return len(set(tree.fields["ranks"])) > 1
 
 
-def run_reward(config: RewardConfig, session: Session, stage: StageDirectory) -> dict[str, float]:
-    """Run the stage; a model without a trained head gets a new one."""
+def load_reward_task(config: RewardConfig, session: Session, stage: StageDirectory) -> tuple[RewardTask, list[Row]]:
+    """Return the stage's task and all rows that its trees came from; a model without a trained head gets a new one."""
     loaded, has_head = load_scorer(config.model, session.device, session.recipe.seed)
     if not has_head:
         _start_head(loaded, session.recipe.seed)
     examples = load_examples(config.data, "ranking", loaded, session, stage)
-    return Trainer(RewardTask(config, loaded, examples, session, stage), config, session, stage).train()
+    return RewardTask(config, loaded, examples, session, stage), [*examples.rows.train, *examples.rows.held_out]
 
 
 def _start_head(loaded: LoadedModel, seed: int) -> None:

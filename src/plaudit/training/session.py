@@ -140,7 +140,6 @@ def _accelerator(recipe: Recipe, run: RunDirectory) -> Any:
     return Accelerator(
         cpu=cpu,
         mixed_precision="bf16" if recipe.precision == "bf16" else "no",
-        log_with=list(recipe.trackers) or None,
         project_dir=str(run.folder),
         **options,
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +21,6 @@ from plaudit.rollouts.engine import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import derived_seed
 from plaudit.training.examples import Examples, load_examples
-from plaudit.training.loop import Trainer
 from plaudit.training.metrics_log import MetricsLog
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
@@ -117,8 +117,10 @@ class SftTask(SupervisedTask):
         return {"steps": float(self.steps), "training_rows": float(len(self.train))}
 
 
-def run_sft(config: SftConfig, kind: str, session: Session, stage: StageDirectory) -> dict[str, float]:
-    """Run the stage; ``kind`` is text for language modelling and response for demonstrations."""
+def load_sft_task(
+    config: SftConfig, kind: Literal["text", "response"], session: Session, stage: StageDirectory
+) -> SftTask:
+    """Return the stage's task; ``kind`` is text for language modelling and response for demonstrations."""
     loaded = load_policy(config.model, session.device, session.recipe.seed)
-    examples = load_examples(config.data, "text" if kind == "text" else "response", loaded, session, stage)
-    return Trainer(SftTask(config, loaded, examples, session, stage), config, session, stage).train()
+    examples = load_examples(config.data, kind, loaded, session, stage)
+    return SftTask(config, loaded, examples, session, stage)

@@ -5,14 +5,13 @@ from plaudit.errors import PlauditError
 from plaudit.models.roles import build_roles
 from plaudit.rewards.sources import build_reward
 from plaudit.training.examples import load_examples
-from plaudit.training.loop import Trainer
 from plaudit.training.rl.task import RlTask
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 
 
-def run_rl(config: RlConfig, session: Session, stage: StageDirectory) -> dict[str, float]:
-    """Run the stage and return its closing numbers."""
+def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> RlTask:
+    """Return the stage's task."""
     if session.recipe.distributed in ("fsdp", "zero3"):
         raise PlauditError("rl: generation needs whole weights in every process; use distributed=ddp or zero2")
     if config.generation.temperature == 0:
@@ -22,4 +21,4 @@ def run_rl(config: RlConfig, session: Session, stage: StageDirectory) -> dict[st
     reward.check_tokenizer(roles.loaded.tokenizer)
     room = config.generation.max_new_tokens
     examples = load_examples(config.prompts, "prompt", roles.loaded, session, stage, room)
-    return Trainer(RlTask(config, roles, reward, examples, session, stage), config, session, stage).train()
+    return RlTask(config, roles, reward, examples, session, stage)

@@ -1,0 +1,85 @@
+"""Killed at any moment, then started again: the final weights are the same bits as without the kill."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tiny_runs import tiny_recipe
+
+STAGES = ("pretrain", "sft", "reward", "rl")
+
+
+def start(recipe: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "plaudit", "run", str(recipe), *overrides]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(process: subprocess.Popen[bytes]) -> str:
+    output = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 0, output
+    return output
+
+
+def final_bits(run: Path) -> dict[str, bytes]:
+    return {stage: (run / stage / "model" / "model.safetensors").read_bytes() for stage in STAGES}
+
+
+def metrics(run: Path, stage: str) -> list[str]:
+    """Return the lines of metrics without the seconds."""
+    lines = (run / stage / "metrics.jsonl").read_text().splitlines()
+    return [",".join(part for part in line.split(",") if "seconds" not in part) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    finish(start(tiny_recipe(folder)))
+    return folder / "runs" / "tiny"
+
+
+def checkpoints_seen(run: Path, stage: str) -> int:
+    folder = run / stage / "checkpoints"
+    newest = max((path.name for path in folder.glob("step-*")), default="step-0")
+    return int(newest.removeprefix("step-"))
+
+
+@pytest.mark.parametrize("stage, after_step", [("pretrain", 2), ("sft", 1), ("reward", 3), ("rl", 2), ("rl", 5)])
+def test_kill_in_a_stage_changes_no_bit(uninterrupted: Path, tmp_path: Path, stage: str, after_step: int) -> None:
+    """An RL iteration has four steps here: 2 is in the middle of the first epochs, 5 in the second iteration's."""
+    recipe = tiny_recipe(tmp_path)
+    run = tmp_path / "runs" / "tiny"
+    process = start(recipe)
+    # A random moment of the step: nothing may depend on where exactly the kill strikes.
+    pause = random.Random(f"{stage} {after_step}").random() * 0.05
+    while process.poll() is None and checkpoints_seen(run, stage) < after_step:
+        time.sleep(0.002)
+    time.sleep(pause)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (run / "rl" / "result.json").exists(), "the run was over before the kill"
+    output = finish(start(recipe))
+    assert f"{stage}: continuing after step" in output
+    assert final_bits(run) == final_bits(uninterrupted)
+    for name in STAGES:
+        assert metrics(run, name) == metrics(uninterrupted, name)
+
+
+def test_sigterm_writes_a_checkpoint_and_says_so(uninterrupted: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, rl__checkpoint_every=1000)
+    run = tmp_path / "runs" / "tiny"
+    process = start(recipe)
+    while process.poll() is None and not (run / "rl" / "metrics.jsonl").exists():
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGTERM)
+    output = process.communicate()[0].decode()
+    assert process.returncode == 143, output
+    assert "the same command continues" in output
+    assert checkpoints_seen(run, "rl") >= 1
+    finish(start(recipe))
+    assert final_bits(run) == final_bits(uninterrupted)
