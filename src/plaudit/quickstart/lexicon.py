@@ -1,7 +1,8 @@
 """Every word of the embedded task: slot values, and the sentences that guests and the concierge use.
 
 The world is closed: a text of the world holds nothing but these words. Values of different slots are different words,
-and no sentence contains the value of a slot, so that a word alone tells which slot it fills.
+and no sentence contains the value of a slot, so that a word alone tells which slot it fills. Slots have few values, so
+that a small model learns within a minute to repeat them, and to tell whether they were repeated rightly.
 """
 
 import re
@@ -13,29 +14,16 @@ CORRECTION = "no"
 APOLOGY = "Sorry"
 
 VALUES: dict[str, tuple[str, ...]] = {
-    "guests": ("two", "three", "four", "five", "six", "seven", "eight"),
-    "time": ("07:15", "08:30", "09:45", "11:00", "12:15", "14:30", "16:00", "18:45", "20:15", "21:30"),
-    "restaurant": ("Aurora", "Bellini", "Corsica", "Dolphin", "Emerald", "Gondola", "Lantern", "Mirabelle"),
-    "name": (
-        "Abbott",
-        "Baker",
-        "Carter",
-        "Ellis",
-        "Fisher",
-        "Hughes",
-        "Jensen",
-        "Keller",
-        "Miller",
-        "Palmer",
-        "Turner",
-        "Walker",
-    ),
-    "destination": ("airport", "beach", "castle", "gallery", "harbour", "museum", "stadium", "station"),
-    "dish": ("cheese", "curry", "fruit", "noodles", "pancakes", "porridge", "salad", "soup"),
-    "room": ("104", "118", "206", "219", "302", "317", "405", "411", "523", "530"),
-    "show": ("ballet", "cabaret", "circus", "comedy", "concert", "musical", "opera", "recital"),
-    "object": ("fan", "heater", "kettle", "lamp", "lock", "mirror", "shower", "television"),
-    "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "guests": ("two", "three", "four", "five", "six"),
+    "time": ("07:15", "09:45", "11:00", "14:30", "18:45", "20:15"),
+    "restaurant": ("Aurora", "Bellini", "Corsica", "Dolphin", "Emerald"),
+    "name": ("Baker", "Carter", "Ellis", "Hughes", "Miller", "Walker"),
+    "destination": ("airport", "beach", "castle", "gallery", "harbour"),
+    "dish": ("cheese", "curry", "fruit", "noodles", "pancakes"),
+    "room": ("104", "118", "206", "219", "302", "317"),
+    "show": ("ballet", "cabaret", "circus", "comedy", "concert"),
+    "object": ("fan", "heater", "kettle", "lamp", "lock"),
+    "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday"),
 }
 """Slot -> its possible values, each a single word."""
 
@@ -138,7 +126,16 @@ KINDS: tuple[Kind, ...] = (
     ),
 )
 
-OPENINGS = ("", "Hello.", "Good day.", "Excuse me.", "I hope you can help.")
+OPENINGS = (
+    "",
+    "Hello.",
+    "Good day.",
+    "Excuse me.",
+    "I hope you can help.",
+    "Good evening.",
+    "I have a question.",
+    "We need some help.",
+)
 """What a guest may say before the request."""
 
 COURTESY: dict[str, tuple[str, ...]] = {

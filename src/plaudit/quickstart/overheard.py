@@ -11,10 +11,10 @@ from plaudit.quickstart.lexicon import APOLOGY, CORRECTION
 from plaudit.quickstart.replies import Habits, plan_reply, write_sentences
 from plaudit.quickstart.requests import Request
 
-HABITS = Habits(right=0.5, wrong=0.35, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
+HABITS = Habits(right=0.5, wrong=0.42, courtesy=0.4, rude=0.1, fillers=(0.7, 0.2, 0.1))
 """How concierges talk before they correct themselves."""
 
-LATE_SHARE = 0.4
+LATE_SHARE = 0.5
 """Share of the slips that are put right at the end of the reply, the others in the same breath."""
 
 
