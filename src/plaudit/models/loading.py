@@ -101,7 +101,7 @@ def _load(config: ModelConfig, auto_class: Any, device: torch.device, seed: int,
         layout, reason = choose_layout(model, config.layout)
         if config.lora is not None:
             model = with_adapter(model, config.lora, task)
-    return LoadedModel(model, tokenizer, layout, reason)
+    return LoadedModel(model.eval(), tokenizer, layout, reason)
 
 
 def _fresh(config: ModelConfig, auto_class: Any, tokenizer: Any, extra: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import ModelConfig
+from plaudit.errors import PlauditError
 from plaudit.models.inference import per_response
 from plaudit.models.loading import LoadedModel, load_scorer
 from plaudit.models.modules import ScalarModule
@@ -58,9 +59,22 @@ class RewardModel:
 
 
 def load_reward_model(path: str, device: torch.device) -> RewardModel:
-    """Load a reward model: a folder of ours, or any one-label classifier on a causal decoder (scale 1, 0)."""
-    loaded, _ = load_scorer(ModelConfig(path=path), device)
+    """Load a reward model: a folder of ours, or any one-label classifier on a causal decoder (scale 1, 0).
+
+    Raises PlauditError for a plain language model, whose head would be random.
+    """
+    loaded, has_head = load_scorer(ModelConfig(path=path), device)
+    refuse_untrained_head(path, has_head)
     return RewardModel(loaded, read_scale(path))
+
+
+def refuse_untrained_head(path: str | None, has_head: bool) -> None:
+    """Raise PlauditError when a model that should score has no trained head; ``has_head`` is ``load_scorer``'s."""
+    if not has_head:
+        raise PlauditError(
+            f"{path}: a language model, no reward model: its scores would be random; train one with `plaudit reward` "
+            "and give the folder of its model"
+        )
 
 
 def read_scale(path: str) -> ScoreScale:

@@ -22,7 +22,7 @@ from plaudit.config.schema import LoraConfig, ModelConfig, RlConfig
 from plaudit.models.loading import LoadedModel, load_policy, load_scorer
 from plaudit.models.log_probabilities import Extras
 from plaudit.models.modules import PolicyModule, PolicyOutput, ScalarModule, scalar_head
-from plaudit.models.reward_model import read_scale
+from plaudit.models.reward_model import read_scale, refuse_untrained_head
 from plaudit.models.trunk import hidden_states, unwrapped
 
 
@@ -32,8 +32,8 @@ class Roles(Protocol):
     loaded: LoadedModel
 
     @property
-    def module(self) -> nn.Module:
-        """Every weight that learns."""
+    def module(self) -> nn.ModuleDict:
+        """Every weight that learns, by role."""
         ...
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
@@ -56,14 +56,19 @@ class Roles(Protocol):
 def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
     """Load what the configuration's arrangement needs; values only for advantages that use them."""
     needs_values = config.advantages == "gae"
+    roles: Roles
     if config.weights == "adapters":
-        return AdapterRoles(config.model, needs_values, device, seed)
-    loaded = load_policy(config.model, device, seed)
+        roles = AdapterRoles(config.model, needs_values, device, seed)
+    elif config.weights == "shared":
+        roles = SharedRoles(load_policy(config.model, device, seed), needs_values)
+    else:
+        value = _value_model(config, device, seed) if needs_values else None
+        roles = SeparateRoles(load_policy(config.model, device, seed), value)
     if config.gradient_checkpointing:
-        unwrapped(loaded.model).gradient_checkpointing_enable()
-    if config.weights == "shared":
-        return SharedRoles(loaded, needs_values)
-    return SeparateRoles(loaded, _value_model(config, device, seed) if needs_values else None)
+        for part in roles.module.values():
+            if isinstance(part, PolicyModule | ScalarModule):
+                unwrapped(part.model).gradient_checkpointing_enable()
+    return roles
 
 
 def _value_model(config: RlConfig, device: torch.device, seed: int) -> ScalarModule:
@@ -73,7 +78,8 @@ def _value_model(config: RlConfig, device: torch.device, seed: int) -> ScalarMod
         unwrapped(loaded.model).score = scalar_head(loaded.model.config.hidden_size).to(device)
         return ScalarModule(loaded.model)
     start = config.model.model_copy(update={"path": config.value_model, "fresh": None, "tokenizer": None})
-    loaded, _ = load_scorer(start, device, seed)
+    loaded, has_head = load_scorer(start, device, seed)
+    refuse_untrained_head(config.value_model, has_head)
     scale, trained = read_scale(config.value_model), unwrapped(loaded.model).score
     head = nn.Linear(trained.in_features, 1)
     with torch.no_grad():
@@ -157,7 +163,7 @@ class AdapterRoles:
     def values(self, batch: Batch) -> Tensor | None:
         if self.value_head is None:
             return None
-        self._activate("value")
+        self.activate("value")
         return self.value_head(hidden_states(self.model, batch)[batch.predictor_index]).squeeze(-1).float()
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
@@ -167,9 +173,9 @@ class AdapterRoles:
         return log_probabilities
 
     def activate_policy(self) -> None:
-        self._activate("default")
+        self.activate("default")
 
-    def _activate(self, name: str) -> None:
+    def activate(self, name: str) -> None:
         """Switch adapters, and let all that learn go on learning: peft freezes those that are not active."""
         self.model.set_adapter(name)
         for parameter_name, parameter in self.model.named_parameters():

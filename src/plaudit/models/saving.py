@@ -7,16 +7,16 @@ from plaudit.models.trunk import unwrapped
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a transformers folder with tokenizer; adapters are merged into the weights and kept in ``adapter/`` too.
+    """Write a transformers folder with tokenizer; the active adapter is merged, and kept in ``adapter/`` too.
 
     A quantised base cannot take the merge without loss: then the folder is the adapter itself, which transformers
     loads together with its base. Merging uses the model up: it is the last thing a stage does.
     """
     if hasattr(model, "merge_and_unload"):
         if getattr(unwrapped(model), "is_quantized", False):
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, selected_adapters=model.active_adapters)
         else:
-            model.save_pretrained(folder / "adapter")
+            model.save_pretrained(folder / "adapter", selected_adapters=model.active_adapters)
             model.merge_and_unload().save_pretrained(folder)
     else:
         model.save_pretrained(folder)

@@ -4,8 +4,9 @@ A source turns samples into one number each. ``build_reward`` makes the sources 
 them; every source's own scores stay visible beside the total.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -77,10 +78,16 @@ class ComposedReward:
         return ComposedScores(total, each)
 
 
-def build_reward(configs: Sequence[RewardSourceConfig], device: torch.device) -> ComposedReward:
-    """Make the sources of ``configs`` and compose them. Raises PlauditError when one cannot be made."""
+def build_reward(
+    configs: Sequence[RewardSourceConfig], device: torch.device, made: Mapping[str, RewardSource] = MappingProxyType({})
+) -> ComposedReward:
+    """Make the sources of ``configs``, but for those in ``made`` (by name), and compose them.
+
+    Raises PlauditError when one cannot be made.
+    """
     refuse_duplicate_names([config.name for config in configs])
-    return ComposedReward([_build_source(config, device) for config in configs], [config.weight for config in configs])
+    sources = [made.get(config.name) or _build_source(config, device) for config in configs]
+    return ComposedReward(sources, [config.weight for config in configs])
 
 
 def refuse_duplicate_names(names: Sequence[str]) -> None:

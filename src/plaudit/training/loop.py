@@ -55,6 +55,7 @@ class Trainer:
         self.config = config
         self.session = session
         self.stage = stage
+        task.module.eval()
         self.budget = TokenBudget(config.token_budget)
         self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
         self.optimizer = build_optimizer(self._parameter_groups(), config.optimizer)
@@ -122,6 +123,7 @@ class Trainer:
 
     def _accumulate(self, trees: Sequence[PromptTree]) -> Tally:
         """Add up the gradients of all micro-batches; again with half the budget when any process runs out of memory."""
+        self.task.module.train()  # dropout and recomputed activations are for learning, not for measuring
         while True:
             tally, failed = Tally(), False
             try:
@@ -131,6 +133,7 @@ class Trainer:
                     raise
                 failed = True
             if not self.session.any(failed):
+                self.task.module.eval()
                 return tally
             self.optimizer.zero_grad(set_to_none=True)
             self.budget.halve()

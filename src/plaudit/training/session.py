@@ -1,5 +1,6 @@
 """What every stage of a run shares: the processes, the device, the precision, and the run's folder."""
 
+import atexit
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -13,13 +14,7 @@ from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.training.run_directory import RunDirectory
 
-EXPECTED_BACKENDS = {
-    "none": ("NO",),
-    "ddp": ("MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_XPU"),
-    "fsdp": ("FSDP",),
-    "zero2": ("DEEPSPEED",),
-    "zero3": ("DEEPSPEED",),
-}
+EXPECTED_BACKENDS = {"none": ("NO",), "ddp": ("MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_XPU")}
 
 
 @dataclass
@@ -49,11 +44,6 @@ class Session:
     def is_main(self) -> bool:
         """Whether this process writes files and prints."""
         return self.accelerator.is_main_process
-
-    @property
-    def shards_weights(self) -> bool:
-        """Whether Accelerate spreads the weights or the optimizer over the processes."""
-        return self.recipe.distributed in ("fsdp", "zero2", "zero3")
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which matrix products have the precision that was asked for."""
@@ -103,10 +93,23 @@ def start_session(recipe: Recipe, run: RunDirectory) -> Session:
         torch.set_num_threads(recipe.threads)
     accelerator = _accelerator(recipe, run)
     _compare_with_what_started(recipe, accelerator)
+    if recipe.processes > 1:
+        # A process that ends while gloo's threads still run is aborted, and its exit code says that it failed.
+        atexit.register(_leave_process_group)
     return Session(recipe, run, accelerator)
 
 
+def _leave_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _check_launch(recipe: Recipe) -> None:
+    if recipe.distributed not in EXPECTED_BACKENDS:
+        raise PlauditError(
+            f"distributed: {recipe.distributed} is not supported yet; use distributed=ddp, and where memory is "
+            "short model.lora, model.dtype=bfloat16 or gradient_checkpointing=true"
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != recipe.processes:
         remedy = (
@@ -115,8 +118,8 @@ def _check_launch(recipe: Recipe) -> None:
             else f"set processes={launched} distributed=ddp"
         )
         raise PlauditError(f"processes: {recipe.processes} asked for, {launched} started; {remedy}")
-    if (recipe.processes > 1) == (recipe.distributed == "none") and recipe.distributed == "none":
-        raise PlauditError(f"distributed: {recipe.processes} processes need distributed=ddp, fsdp, zero2 or zero3")
+    if recipe.processes > 1 and recipe.distributed == "none":
+        raise PlauditError(f"distributed: {recipe.processes} processes need distributed=ddp")
 
 
 def _accelerator(recipe: Recipe, run: RunDirectory) -> Any:
@@ -127,21 +130,10 @@ def _accelerator(recipe: Recipe, run: RunDirectory) -> Any:
     os.environ["ACCELERATE_USE_CPU"] = str(cpu).lower()
     # Accelerate keeps one state per process and silently ignores other settings later on.
     AcceleratorState._reset_state(reset_partial_state=recipe.processes == 1)
-    options: dict[str, Any] = {}
-    if recipe.distributed == "fsdp":
-        from accelerate import FullyShardedDataParallelPlugin
-
-        options["fsdp_plugin"] = FullyShardedDataParallelPlugin(fsdp_version=2)
-    elif recipe.distributed in ("zero2", "zero3"):
-        from accelerate import DeepSpeedPlugin
-
-        stage = int(recipe.distributed[-1])
-        options["deepspeed_plugin"] = DeepSpeedPlugin(zero_stage=stage, zero3_save_16bit_model=stage == 3)
     return Accelerator(
         cpu=cpu,
         mixed_precision="bf16" if recipe.precision == "bf16" else "no",
         project_dir=str(run.folder),
-        **options,
     )
 
 

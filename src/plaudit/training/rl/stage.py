@@ -2,8 +2,10 @@
 
 from plaudit.config.schema import RlConfig
 from plaudit.errors import PlauditError
-from plaudit.models.roles import build_roles
+from plaudit.models.adapter_reward import AdapterReward, is_adapter_on
+from plaudit.models.roles import AdapterRoles, Roles, build_roles
 from plaudit.rewards.sources import build_reward
+from plaudit.rewards.trained_model import RewardModelSource
 from plaudit.training.examples import load_examples
 from plaudit.training.rl.task import RlTask
 from plaudit.training.run_directory import StageDirectory
@@ -12,13 +14,23 @@ from plaudit.training.session import Session
 
 def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> RlTask:
     """Return the stage's task."""
-    if session.recipe.distributed in ("fsdp", "zero3"):
-        raise PlauditError("rl: generation needs whole weights in every process; use distributed=ddp or zero2")
     if config.generation.temperature == 0:
         raise PlauditError("rl.generation.temperature: learning needs sampled responses; choose a temperature above 0")
     roles = build_roles(config, session.device, session.recipe.seed)
-    reward = build_reward(config.rewards, session.device)
+    reward = build_reward(config.rewards, session.device, _rewards_on_the_base(config, roles))
     reward.check_tokenizer(roles.loaded.tokenizer)
     room = config.generation.max_new_tokens
     examples = load_examples(config.prompts, "prompt", roles.loaded, session, stage, room)
     return RlTask(config, roles, reward, examples, session, stage)
+
+
+def _rewards_on_the_base(config: RlConfig, roles: Roles) -> dict[str, RewardModelSource]:
+    """Return the reward models that are adapters on the policy's base; others are loaded as models of their own."""
+    if not isinstance(roles, AdapterRoles):
+        return {}
+    made = {}
+    for number, source in enumerate(config.rewards):
+        if source.kind == "model" and source.path and is_adapter_on(source.path, config.model):
+            model = AdapterReward(source.path, roles, f"reward{number}")
+            made[source.name] = RewardModelSource(source.name, model, source.batch_size)
+    return made
