@@ -28,6 +28,7 @@ STAGES = ("pretrain", "sft", "reward", "rl")
 SPLITS = {
     "small budget": ["{stage}.token_budget=64"],
     "short rows": ["{stage}.pack_length=24", "{stage}.token_budget=48"],
+    "recomputed": ["{stage}.gradient_checkpointing=true"],
     "padded": ["{stage}.model.layout=padded"],
     "padded, small": ["{stage}.model.layout=padded", "{stage}.token_budget=64"],
 }

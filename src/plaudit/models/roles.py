@@ -24,6 +24,7 @@ from plaudit.models.log_probabilities import Extras
 from plaudit.models.modules import PolicyModule, PolicyOutput, ScalarModule, scalar_head
 from plaudit.models.reward_model import read_scale, refuse_untrained_head
 from plaudit.models.trunk import hidden_states, unwrapped
+from plaudit.seeding import derived_seed
 
 
 class Roles(Protocol):
@@ -150,7 +151,9 @@ class AdapterRoles:
         self.names = ["default"]
         self.value_head: nn.Linear | None = None
         if needs_values:
-            self.model.add_adapter("value", self.model.peft_config["default"])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derived_seed(seed, "value adapter"))
+                self.model.add_adapter("value", self.model.peft_config["default"])
             self.names.append("value")
             self.value_head = scalar_head(unwrapped(self.model).config.hidden_size).to(device)
             self.module["value_head"] = self.value_head
