@@ -27,7 +27,7 @@ from plaudit.config.schema import RlConfig
 from plaudit.errors import PlauditError
 from plaudit.models.inference import per_token
 from plaudit.models.roles import Roles
-from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError
+from plaudit.rewards.sources import ComposedReward, ComposedScores, NonFiniteScoreError
 from plaudit.rollouts.samples import Engine, Request, Sample
 from plaudit.training.faults import save_faulty_batch
 from plaudit.training.rl.experience import Experience, numbered_trees
@@ -88,6 +88,14 @@ class Collector:
             metrics["explained_variance"] = float(explained_variance(rows.values, returns, mask))
         return experience, metrics
 
+    def score(self, groups: Sequence[Sequence[Sample]]) -> ComposedScores:
+        """Score the samples of all groups. A score that is no number stops the run, with the samples saved."""
+        try:
+            return self.reward.score(list(chain.from_iterable(groups)))
+        except NonFiniteScoreError as fault:
+            place = save_faulty_batch(self.stage.folder, _trees_of(groups), self.session.rank)
+            raise PlauditError(f"{fault}; the batch is in {place}: look at what this source does with it") from fault
+
     # The steps -------------------------------------------------------------------------------------------------------
 
     def _rollouts(self, prompts: Sequence[Sequence[Request]]) -> list[list[Sample]]:
@@ -98,11 +106,7 @@ class Collector:
 
     def _scores(self, groups: Sequence[list[Sample]]) -> tuple[Tensor, dict[str, Tensor]]:
         own = self.session.share(groups)
-        try:
-            scored = self.reward.score(list(chain.from_iterable(own)))
-        except NonFiniteScoreError as fault:
-            place = save_faulty_batch(self.stage.folder, _trees_of(own), self.session.rank)
-            raise PlauditError(f"{fault}; the batch is in {place}: look at what this source does with it") from fault
+        scored = self.score(own)
         columns = {"": scored.total, **scored.each}
         sizes = [len(group) for group in own]
         merged = {name: torch.cat(self.session.merge_shares(column.split(sizes))) for name, column in columns.items()}

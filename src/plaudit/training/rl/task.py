@@ -75,6 +75,7 @@ class RlTask:
         self.tally = Tally()
         self.units = 1
         self.over_budget = False
+        self.warned: set[str] = set()
 
     def learning_rate_factors(self) -> dict[str, float]:
         """A separate value model may learn at a rate of its own."""
@@ -105,9 +106,7 @@ class RlTask:
         if self.session.is_main:
             if self.over_budget:
                 warn(f"iteration {iteration}: KL {kl:.2f} exceeds the budget {budget}: the stage ends here")
-            warn_about_rollouts(
-                iteration, self.collected["reward/std"], self.collected["ended_share"], kl, self.collected["kl_error"]
-            )
+            warn_about_rollouts(iteration, self.collected, self.warned)
 
     def _prompt_indices(self, iteration: int) -> list[int]:
         """Return the iteration's prompts; an epoch that runs out goes on with the next one, so every round is full."""
@@ -213,7 +212,7 @@ class RlTask:
         own = self.session.share(requests)
         with self.session.autocast():
             samples = self.engine.generate(own, self.config.generation)
-        scored = self.reward.score(samples)
+        scored = self.collector.score([[sample] for sample in samples])
         columns = {"reward": scored.total, **scored.each}
         if self.session.is_main:
             with MetricsLog(self.stage.samples) as log:
@@ -242,6 +241,7 @@ class RlTask:
             "collected": self.collected,
             "tally": self.tally.state_dict(),
             "over_budget": self.over_budget,
+            "warned": sorted(self.warned),
         }
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -252,6 +252,7 @@ class RlTask:
         self.collected = state["collected"]
         self.tally.load_state_dict(state["tally"])
         self.over_budget = state["over_budget"]
+        self.warned = set(state["warned"])
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy; a value head is training equipment and stays behind."""

@@ -1,0 +1,194 @@
+"""What goes wrong in a run: numbers that are none, memory that runs out, training that learns nothing."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_invariance import trainer_of
+from torch import Tensor
+from transformers import LlamaModel
+
+from plaudit.config.load import load_recipe
+from plaudit.errors import PlauditError
+from plaudit.runner import run
+from plaudit.training.run_directory import RunDirectory
+from plaudit.training.session import start_session
+from plaudit.training.token_budget import TokenBudget
+from plaudit.training.warnings import warn_about_rollouts, warn_if_no_better_than_chance
+from tiny_runs import tiny_recipe
+
+FUNCTION = "rl.rewards=[{{name: mine, kind: function, function: 'test_faults:{}'}}]"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recipe of which everything before RL is done."""
+    path = tiny_recipe(tmp_path_factory.mktemp("faults"), rl__scale_rewards=False, rl__value_model=None)
+    run(load_recipe(str(path)), ["pretrain", "sft", "reward"])
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_rl_yet(recipe: Path) -> Iterator[None]:
+    yield
+    folder = recipe.parent / "runs/tiny/rl"
+    if folder.exists():
+        folder.rename(folder.with_name(f"rl-{len(list(folder.parent.iterdir()))}"))
+
+
+def not_a_number(prompts: list[str], responses: list[str]) -> list[float]:
+    return [float("nan") if index == 1 else 1.0 for index in range(len(responses))]
+
+
+def constant(prompts: list[str], responses: list[str]) -> list[float]:
+    return [0.1] * len(responses)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("held_out", [0, 2])
+def test_a_reward_that_is_no_number(recipe: Path, held_out: int) -> None:
+    overrides = [FUNCTION.format("not_a_number"), f"rl.held_out_prompts={held_out}"]
+    with pytest.raises(PlauditError, match=r"'mine' gave nan for response 1 of .*faulty-batch-0.jsonl") as stopped:
+        run(load_recipe(str(recipe), overrides), ["rl"])
+    assert "\n" not in str(stopped.value)
+    batch = lines_of(recipe.parent / "runs/tiny/rl/faulty-batch-0.jsonl")
+    assert len(batch) == (held_out or 6)
+    assert all(row["prompt"] and row["responses"][0] for row in batch)
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "rl"])
+def test_a_loss_that_is_no_number(recipe: Path, stage: str) -> None:
+    trainer = prepared(recipe, stage)
+    trees = trainer.task.begin_step(1)
+    with torch.no_grad():
+        next(iter(trainer.parameters.values()))[:] = float("nan")
+    with pytest.raises(PlauditError, match=f"{stage}: the loss is not finite; the batch is in (.*jsonl)") as stopped:
+        trainer._accumulate(trees)
+    assert "\n" not in str(stopped.value)
+    saved = lines_of(trainer.stage.folder / "faulty-batch-0.jsonl")
+    assert sorted(row["prompt"] for row in saved) == sorted(list(tree.prompt) for tree in trees)
+
+
+def test_a_gradient_that_is_no_number(recipe: Path) -> None:
+    trainer = prepared(recipe, "sft")
+    parameter = next(iter(trainer.parameters.values()))
+    before = parameter.clone()
+    parameter.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(PlauditError, match=r"sft: the gradient is not finite at step 1; the batch is in .*jsonl"):
+        trainer._step(1)
+    assert torch.equal(parameter, before)
+    assert len(lines_of(trainer.stage.folder / "faulty-batch-0.jsonl")) == 8
+
+
+def prepared(recipe: Path, stage: str) -> Any:
+    loaded = load_recipe(str(recipe))
+    session = start_session(loaded, RunDirectory(recipe.parent / "runs/tiny"))
+    trainer = trainer_of(stage, session)
+    trainer.stage.create()
+    return trainer
+
+
+def test_a_learning_rate_that_blows_up(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, pretrain__optimizer={"learning_rate": 1e30}, pretrain__samples=0)
+    with pytest.raises(
+        PlauditError, match="pretrain: the (loss|gradient) is not finite.*lower optimizer.learning_rate"
+    ):
+        run(load_recipe(str(recipe)), ["pretrain"])
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def small_memory(monkeypatch: pytest.MonkeyPatch, positions: int) -> None:
+    """Let the trunk run out of memory above so many token positions."""
+    original = LlamaModel.forward
+
+    def forward(self: Any, input_ids: Tensor, **options: Any) -> Any:
+        if input_ids.numel() > positions:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(LlamaModel, "forward", forward)
+
+
+def test_halved_budgets_change_no_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both runs end with the same bits, for the work is split the same way once the budget is small."""
+    weights: dict[str, dict[str, Tensor]] = {}
+    for name, budget in (("large", 512), ("small", 64)):
+        (tmp_path / name).mkdir()
+        changes = {f"{stage}__token_budget": budget for stage in ("pretrain", "sft", "reward", "rl")}
+        generation = {"max_new_tokens": 6, "batch_size": 2}
+        recipe = tiny_recipe(tmp_path / name, rl__generation=generation, rl__held_out_prompts=0, **changes)
+        recipe.write_text(recipe.read_text().replace("kind: model", "kind: model\n    batch_size: 4"))
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            small_memory(patch, 80)
+            folder = run(load_recipe(str(recipe), ["rl.minibatches=1", "rl.prompts_per_iteration=12"]))
+        told = capsys.readouterr().out.count("the token budget is now 64 positions")
+        assert told >= 4 if name == "large" else told == 0
+        weights[name] = {
+            f"{stage}/{key}": tensor
+            for stage in ("pretrain", "sft", "reward", "rl")
+            for key, tensor in load_file(folder / stage / "model/model.safetensors").items()
+        }
+    assert all(torch.equal(weights["small"][name], tensor) for name, tensor in weights["large"].items())
+
+
+def test_memory_that_never_suffices(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PlauditError, match="out of memory even with 100 token positions per forward pass; use a small"):
+        TokenBudget(100).halve()
+    small_memory(monkeypatch, 3)
+    with pytest.raises(PlauditError, match=r"^rl: out of memory; lower generation.batch_size"):
+        run(load_recipe(str(recipe)), ["rl"])
+
+
+# Warnings -------------------------------------------------------------------------------------------------------------
+
+HEALTHY = {"reward/std": 0.5, "reward/mean": 1.0, "ended_share": 0.5, "kl": 0.1, "kl_error": 0.05}
+
+
+@pytest.mark.parametrize(
+    "signs, expected",
+    [
+        ({}, None),
+        ({"reward/std": 0.0}, "every response has the same reward"),
+        ({"reward/std": 7e-9, "reward/mean": 0.1}, "every response has the same reward"),
+        ({"ended_share": 0.0}, "every response was cut at the limit"),
+        ({"ended_share": 0.01}, None),
+        ({"kl": -0.5, "kl_error": 0.1}, "the KL to the reference is -0.500, below zero"),
+        ({"kl": -0.3, "kl_error": 0.1}, None),
+        ({"kl": -0.5, "kl_error": float("nan")}, None),
+    ],
+)
+def test_warnings_about_rollouts(
+    signs: dict[str, float], expected: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: set[str] = set()
+    warn_about_rollouts(3, HEALTHY | signs, seen)
+    error = capsys.readouterr().err
+    assert error.startswith(f"warning iteration 3: {expected}") if expected else error == ""
+    warn_about_rollouts(4, HEALTHY | signs, seen)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("accuracy, pairs, warns", [(0.5, 1000, True), (0.59, 100, True), (0.61, 100, False)])
+def test_a_reward_model_no_better_than_chance(
+    accuracy: float, pairs: float, warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two standard errors are 2 sqrt(0.25 / 100) = 0.1."""
+    warn_if_no_better_than_chance(accuracy, pairs)
+    assert ("no better than chance" in capsys.readouterr().err) == warns
+
+
+def test_a_stage_warns_once(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(load_recipe(str(recipe), [FUNCTION.format("constant"), "rl.generation.max_new_tokens=1"]), ["rl"])
+    assert capsys.readouterr().err.count("every response has the same reward") == 1
