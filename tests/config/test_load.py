@@ -218,6 +218,19 @@ class TestStageReferences:
 
 
 @pytest.mark.usefixtures("recipe_file")
+def test_an_override_leaves_other_sections_of_the_same_anchor_alone(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "name: trial\nsft: {model: a, data: &data {sources: [a.jsonl]}}\n"
+        "rl: {model: a, prompts: *data, rewards: [{name: r, kind: function, function: 'm:f'}]}\n"
+    )
+    recipe = load_recipe(str(path), ["rl.prompts.overlong=error", "rl.prompts.sources.0=b.jsonl"])
+    assert recipe.sft is not None
+    assert recipe.rl is not None
+    assert (recipe.rl.prompts.overlong, recipe.rl.prompts.sources[0].path) == ("error", "b.jsonl")
+    assert (recipe.sft.data.overlong, recipe.sft.data.sources[0].path) == ("drop", "a.jsonl")
+
+
 def test_dump_writes_every_value_and_loads_as_the_same_recipe(tmp_path: Path) -> None:
     recipe = load(
         "rl.kl.horizon=1e22",

@@ -1,6 +1,7 @@
 """``key=value`` on the command line: values that replace or complete those of a recipe, before it is checked."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,8 @@ def _opened(value: Any, place: Place) -> Any:
     section = section_in(type_at(place))
     if isinstance(value, str) and section is not None and "path" in section.model_fields:
         return {"path": value}
-    return {} if value is None else value
+    # A copy: with YAML's anchors other sections may be the same object, and they stay as they are.
+    return {} if value is None else copy(value)
 
 
 def _checked_key(container: Any, override: Override, depth: int) -> Any:

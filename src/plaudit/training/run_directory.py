@@ -33,12 +33,13 @@ FREE_KEYS = (
     "*.rewards.*.batch_size",
     "*.rewards.*.timeout",
 )
+REJECTS = "rejects.jsonl"  # bad rows of a stage's data
 SHOWN_DIFFERENCES = 8
 
 
 @dataclass(frozen=True)
 class StageDirectory:
-    """The folder of one stage. A stage has begun when the folder holds anything, and is finished with its result."""
+    """The folder of one stage. It has begun when it holds more than bad rows, and is finished with its result."""
 
     folder: Path
 
@@ -69,8 +70,8 @@ class StageDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether anything has been written."""
-        return self.folder.is_dir() and any(self.folder.iterdir())
+        """Whether anything has been written but the bad rows, which every start writes anew."""
+        return self.folder.is_dir() and any(path.name != REJECTS for path in self.folder.iterdir())
 
     @property
     def finished(self) -> bool:

@@ -19,7 +19,12 @@ def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> R
     roles = build_roles(config, session.device, session.recipe.seed)
     reward = build_reward(config.rewards, session.device, _rewards_on_the_base(config, roles))
     reward.check_tokenizer(roles.loaded.tokenizer)
-    room = config.generation.max_new_tokens
+    room, context = config.generation.max_new_tokens, roles.loaded.context_length
+    if room >= context:
+        raise PlauditError(
+            f"rl.generation.max_new_tokens: {room} leaves no room for a prompt in the context of {context} tokens; "
+            "lower it"
+        )
     examples = load_examples(config.prompts, "prompt", roles.loaded, session, stage, room)
     return RlTask(config, roles, reward, examples, session, stage)
 

@@ -1,0 +1,145 @@
+"""Bad input through the real command: one line with the place and the remedy, exit code 2, never a traceback."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plaudit.cli.main import main
+from tiny_runs import tiny_recipe, write_tokenizer
+
+Plaudit = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recipe whose first three stages are finished."""
+    recipe = tiny_recipe(tmp_path_factory.mktemp("trained"))
+    from plaudit.config.load import load_recipe
+    from plaudit.runner import run
+
+    run(load_recipe(str(recipe)), ["pretrain", "sft", "reward"])
+    return recipe
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Plaudit:
+    """Return a function that runs ``plaudit`` and returns the line that it ends with."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["plaudit", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capfd.readouterr()
+        assert ended.value.code == 2, output.err
+        assert "Traceback" not in output.out + output.err
+        # The library's progress bars end in carriage returns; the error is the last line, and the only one about it.
+        *before, last = output.err.rstrip("\n").split("\n")
+        assert not any("rror" in line for line in before)
+        return last
+
+    return run
+
+
+def changed_tokenizer(folder: Path, **settings: Any) -> str:
+    """Write the tokenizer with other settings (None removes a key) and return its folder."""
+    write_tokenizer(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text()) | settings
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("sft.model=no/such/model", "cannot load tokenizer no/such/model: "),
+        (
+            "sft.model=./nowhere",
+            "cannot load tokenizer ./nowhere: no such folder; give an existing folder or a hub",
+        ),
+        ("pretrain.data.sources=[nowhere.jsonl]", "nowhere.jsonl: no such file"),
+        ("trackers=[tensorbord]", "trackers: tensorbord: unknown; did you mean tensorboard?"),
+        ("processes=2", "processes: 2 asked for, 1 started; start it with: torchrun"),
+        ("distributed=fsdp", "distributed: fsdp is not supported yet; use distributed=ddp"),
+    ],
+)
+def test_what_is_not_there(trained: Path, refused: Plaudit, override: str, message: str) -> None:
+    command = "sft" if override.startswith("sft") else "run"
+    assert refused(command, str(trained), override, "name=other").startswith(message)
+
+
+def test_an_empty_dataset(tmp_path: Path, refused: Plaudit) -> None:
+    recipe, empty = tiny_recipe(tmp_path), tmp_path / "empty.jsonl"
+    empty.write_text("")
+    line = refused("run", str(recipe), f"pretrain.data.sources=[{empty}]")
+    assert line.startswith(f"{empty}: ")
+    assert "; " in line
+
+
+def test_bad_rows(tmp_path: Path, refused: Plaudit) -> None:
+    recipe, bad = tiny_recipe(tmp_path), tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "w1 w2"}\n{"text": 3}\n')
+    line = refused("run", str(recipe), f"pretrain.data.sources=[{bad}]")
+    assert line.startswith(f"{bad} line 2: ")
+    assert "1 of 2 rows are bad" in line
+
+
+@pytest.mark.parametrize("token", ["pad_token", "eos_token"])
+def test_a_model_without_pad_or_end_token(tmp_path: Path, refused: Plaudit, token: str) -> None:
+    recipe = tiny_recipe(tmp_path)
+    tokenizer = changed_tokenizer(tmp_path / "lacking", **{token: None})
+    line = refused("run", str(recipe), f"pretrain.model.tokenizer={tokenizer}")
+    assert line == f"{tokenizer}: the tokenizer names no {token}; choose one with model.{token}=…"
+
+
+def test_mismatched_tokenizers(trained: Path, tmp_path: Path, refused: Plaudit) -> None:
+    other = tmp_path / "other"
+    write_tokenizer(other)
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text.replace('"w7"', '"w77"'))
+    overrides = [f"rl.model.tokenizer={other}", "rl.held_out_prompts=0"]
+    assert refused("rl", str(trained), *overrides).startswith(
+        "mismatched tokenizers: reward source 'preference' (30 tokens) and the policy (30 tokens) do not share"
+    )
+
+
+def test_a_language_model_is_no_reward_model(trained: Path, refused: Plaudit) -> None:
+    folder = trained.parent / "runs/tiny/sft/model"
+    message = f"{folder}: a language model, no reward model: its scores would be random; train one with"
+    assert refused("rl", str(trained), f"rl.rewards.0.path={folder}").startswith(message)
+    assert refused("rl", str(trained), f"rl.value_model={folder}").startswith(message)
+
+
+@pytest.mark.parametrize("overlong", ["drop", "error"])
+def test_prompts_longer_than_the_context(trained: Path, tmp_path: Path, refused: Plaudit, overlong: str) -> None:
+    prompts = tmp_path / "long.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"w{n} " * 60}) + "\n" for n in range(20)))
+    sources = [f"rl.prompts.sources=[{prompts}]", f"rl.prompts.overlong={overlong}"]
+    line = refused("rl", str(trained), *sources)
+    assert f"{prompts} line " in line
+    assert ": prompt of 60 tokens with response of 0 exceeds " in line
+    assert line.endswith("raise them, or set overlong to drop or truncate")
+
+
+def test_an_answer_longer_than_the_context(trained: Path, refused: Plaudit) -> None:
+    line = refused("rl", str(trained), "rl.generation.max_new_tokens=64")
+    assert line == "rl.generation.max_new_tokens: 64 leaves no room for a prompt in the context of 64 tokens; lower it"
+
+
+def test_a_changed_configuration(trained: Path, refused: Plaudit) -> None:
+    line = refused("run", str(trained), "sft.optimizer.learning_rate=0.5", "seed=3", "rl.clip=0.3")
+    assert "config.yaml: the configuration has changed since pretrain, sft, reward began: " in line
+    assert "sft.optimizer.learning_rate: 0.003 -> 0.5" in line
+    assert "seed: 0 -> 3" in line
+    assert "rl.clip" not in line
+    assert line.endswith("or start over with --restart")
+
+
+def test_an_earlier_stage_that_has_not_run(tmp_path: Path, refused: Plaudit) -> None:
+    line = refused("rl", str(tiny_recipe(tmp_path)))
+    assert line.startswith("rl: it needs the result of sft, which is not in ")
