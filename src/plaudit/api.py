@@ -42,6 +42,33 @@ def report(recipe: str, *overrides: str, restart: bool = False) -> Path:
     return _run_one("report", load_recipe(recipe, overrides), restart)
 
 
+def chat(
+    target: str,
+    *,
+    best_of: int = 1,
+    rewards: Sequence[str] = (),
+    plain: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    **sampling: float,
+) -> None:
+    """Talk to a run, a model folder or a hub model in the terminal.
+
+    ``best_of`` candidates are sampled per turn, scored by the run's reward model and by ``rewards``; ``sampling`` may
+    hold temperature, top_p and max_new_tokens. Default: the run's.
+    """
+    from rich.console import Console
+
+    from plaudit.serving.opening import find_target, open_partner
+    from plaudit.serving.terminal import Terminal, typed_lines
+
+    found = find_target(target)
+    console = Console(highlight=False)
+    partner = open_partner(found, found.manner(best_of, seed, plain, sampling), list(rewards), device)
+    console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
+    Terminal(partner, console).converse(typed_lines())
+
+
 def _run_one(stage: str, recipe: Recipe, restart: bool) -> Path:
     if getattr(recipe, stage) is None:
         present = [name for name in STAGES if getattr(recipe, name) is not None]

@@ -1,5 +1,6 @@
 """A run from its recipe: every stage in order, finished ones skipped, interrupted ones continued."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,9 +13,11 @@ from plaudit.errors import PlauditError
 from plaudit.training.metadata import begin_metadata, collect_metadata, update_metadata
 from plaudit.training.run_directory import RunDirectory, StageDirectory
 from plaudit.training.session import Session, start_session
+from plaudit.training.token_budget import is_out_of_memory
 from plaudit.training.trackers import check_trackers
 
 Result = dict[str, Any]
+SHOWN_SAMPLES = 3
 
 
 def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = False) -> Path:
@@ -33,9 +36,11 @@ def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = Fal
         session.accelerator.wait_for_everyone()
         if is_main:
             begin_metadata(folder.metadata, collect_metadata(recipe, session.device, session.processes))
-        for name in STAGES:
-            if getattr(recipe, name) is not None and (stages is None or name in stages):
-                _run_stage(name, session)
+        wanted = [name for name in STAGES if getattr(recipe, name) is not None and (stages is None or name in stages)]
+        for name in wanted:
+            _run_stage(name, session)
+        if is_main:
+            _show_result(folder, wanted)
     finally:
         folder.close()
     return folder.folder
@@ -51,7 +56,14 @@ def _run_stage(name: str, session: Session) -> None:
     section = getattr(session.recipe, name)
     _require_earlier_stages(name, section, session.run)
     started = time.monotonic()
-    result = STAGE_FUNCTIONS[name](resolve_stages(section, session.run.folder), session, stage)
+    try:
+        result = STAGE_FUNCTIONS[name](resolve_stages(section, session.run.folder), session, stage)
+    except (RuntimeError, MemoryError) as fault:
+        # Where batches are counted in responses there is no token budget to halve.
+        if is_out_of_memory(fault):
+            remedy = "lower generation.batch_size or the batch_size of reward sources"
+            raise PlauditError(f"{name}: out of memory; {remedy}") from fault
+        raise
     session.accelerator.wait_for_everyone()
     if session.is_main:
         result.setdefault("seconds", time.monotonic() - started)
@@ -67,6 +79,21 @@ def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> N
             raise PlauditError(
                 f"{name}: it needs the result of {earlier}, which is not in {run.folder}; run that first"
             )
+
+
+def _show_result(folder: RunDirectory, stages: Sequence[str]) -> None:
+    """Print the comparison and samples of the evaluation, and where the report is."""
+    if "evaluate" in stages:
+        from rich.console import Console
+
+        from plaudit.reporting.terminal import comparison_table, print_samples
+
+        summary = json.loads((folder.stage("evaluate").folder / "summary.json").read_text(encoding="utf-8"))
+        console = Console()
+        print_samples(summary, SHOWN_SAMPLES, console)
+        console.print(comparison_table(summary))
+    if "report" in stages:
+        print(f"report: {folder.stage('report').result()['page']}")
 
 
 # Stages ---------------------------------------------------------------------------------------------------------------
@@ -118,7 +145,7 @@ def _evaluate(section: Any, session: Session, stage: StageDirectory) -> Result:
 
 
 def _report(section: Any, session: Session, stage: StageDirectory) -> Result:
-    from plaudit.report.page import write_report
+    from plaudit.reporting.page import write_report
 
     return {"page": str(write_report(session.run.folder, section))} if session.is_main else {}
 

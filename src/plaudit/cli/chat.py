@@ -31,19 +31,8 @@ def chat(
 
     Example: plaudit chat quickstart --best-of 8
     """
-    from rich.console import Console
+    from plaudit import api
 
-    from plaudit.serving.opening import find_target, open_partner
-    from plaudit.serving.terminal import Terminal, typed_lines
-
-    found = find_target(target)
     chosen = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    console = Console(highlight=False)
-    partner = open_partner(
-        found,
-        found.manner(best_of, seed, plain, {key: value for key, value in chosen.items() if value is not None}),
-        reward or [],
-        device,
-    )
-    console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
-    Terminal(partner, console).converse(typed_lines())
+    sampling = {key: value for key, value in chosen.items() if value is not None}
+    api.chat(target, best_of=best_of, rewards=reward or [], plain=plain, seed=seed, device=device, **sampling)

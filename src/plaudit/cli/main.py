@@ -57,7 +57,7 @@ def main() -> None:
     """Run the command line. Bad input ends with one line for each problem and exit code 2, never with a traceback."""
     quiet_libraries()
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="plaudit", standalone_mode=False))
     except PlauditError as error:
         print_error(str(error))
         sys.exit(USER_ERROR)

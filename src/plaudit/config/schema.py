@@ -160,6 +160,9 @@ class SupervisedStageConfig(StageConfig):
 class SftConfig(SupervisedStageConfig):
     """Supervised fine-tuning: maximise the log-probability of the given responses."""
 
+    rows: Literal["auto", "text", "response"] = Field(
+        "auto", description="plain texts, or responses to prompts; auto: texts in pretrain, responses in sft"
+    )
     loss_on: Literal["response", "all"] = Field("response", description="which tokens are learned")
     sample_prompts: list[str] = Field(
         default_factory=list, description="prompts completed at every held-out measurement; default: held-out ones"

@@ -48,9 +48,11 @@ def make_requests(
             f"generation.max_new_tokens {generation.max_new_tokens} leaves no room for a prompt in the context of "
             f"{loaded.context_length} tokens; lower it"
         )
-    trees = to_trees(rows, loaded.tokenizer, data, room).trees
+    tokenized = to_trees(rows, loaded.tokenizer, data, room)
+    if tokenized.dropped or tokenized.truncated:
+        print(f"{key[-1]}: prompts too long: {tokenized.dropped} dropped, {tokenized.truncated} truncated")
     return [
         Request(tree.prompt, tree.fields["prompt_text"], derived_seed(*key, index, response), tree.fields)
-        for index, tree in enumerate(trees)
+        for index, tree in enumerate(tokenized.trees)
         for response in range(responses)
     ]

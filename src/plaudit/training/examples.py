@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from plaudit.batching.trees import PromptTree
@@ -65,6 +66,11 @@ class Order:
     def batch(self, step: int) -> Sequence[int]:
         """Return the examples of a step, steps counted from 1."""
         epoch, place = divmod(step - 1, self.steps_per_epoch)
-        order = list(range(self.examples))
-        python_generator(*self.key, "epoch", epoch).shuffle(order)
-        return order[place * self.batch_size : (place + 1) * self.batch_size]
+        return _shuffled(self.examples, (*self.key, "epoch", epoch))[place * self.batch_size :][: self.batch_size]
+
+
+@lru_cache(maxsize=4)
+def _shuffled(count: int, key: tuple[int | str, ...]) -> tuple[int, ...]:
+    order = list(range(count))
+    python_generator(*key).shuffle(order)
+    return tuple(order)

@@ -33,7 +33,7 @@ def build_optimizer(groups: Sequence[ParameterGroup], config: OptimizerConfig) -
             if parameters:
                 peak = {"lr": group.learning_rate, "initial_lr": group.learning_rate}
                 torch_groups.append({"params": parameters, "weight_decay": decay, **peak})
-    return torch.optim.AdamW(torch_groups, betas=(config.beta1, config.beta2), eps=config.epsilon)
+    return torch.optim.AdamW(torch_groups, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True)
 
 
 def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -> float:

@@ -118,9 +118,10 @@ class SftTask(SupervisedTask):
 
 
 def load_sft_task(
-    config: SftConfig, kind: Literal["text", "response"], session: Session, stage: StageDirectory
+    config: SftConfig, usual_rows: Literal["text", "response"], session: Session, stage: StageDirectory
 ) -> SftTask:
-    """Return the stage's task; ``kind`` is text for language modelling and response for demonstrations."""
+    """Return the stage's task; ``usual_rows`` is what ``rows: auto`` means in this stage."""
     loaded = load_policy(config.model, session.device, session.recipe.seed)
-    examples = load_examples(config.data, kind, loaded, session, stage)
+    rows = usual_rows if config.rows == "auto" else config.rows
+    examples = load_examples(config.data, rows, loaded, session, stage)
     return SftTask(config, loaded, examples, session, stage)

@@ -14,10 +14,14 @@ from plaudit.training.tally import Tally
 class Task(Protocol):
     """A stage as the loop sees it. Steps are optimizer steps, counted from 1."""
 
-    module: nn.Module
     layout: Layout
     steps: int
     number_that_matters: str
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything that learns."""
+        ...
 
     def learning_rate_factors(self) -> dict[str, float]:
         """Return a factor on the learning rate for parameters whose names start with a prefix."""

@@ -9,7 +9,7 @@ import pytest
 from report_runs import write_lines, write_object, write_run
 
 from plaudit.errors import PlauditError
-from plaudit.report.reading import read_run
+from plaudit.reporting.reading import read_run
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_runs import rl_metrics, write_lines, write_run
 
-from plaudit.report.figures import curve_figure, moving_average, reward_kl_figure, smoothing_window, svg, thinned
-from plaudit.report.panels import Line, Panel, panels
-from plaudit.report.reading import Series, Stage, read_run
-from plaudit.report.reward_kl import RewardKl, reward_kl
+from plaudit.reporting.figures import curve_figure, moving_average, reward_kl_figure, smoothing_window, svg, thinned
+from plaudit.reporting.panels import Line, Panel, panels
+from plaudit.reporting.reading import Series, Stage, read_run
+from plaudit.reporting.reward_kl import RewardKl, reward_kl
 
 
 def pictures(folder: Path) -> dict[str, RewardKl]:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plaudit.report.numbers import decimals_for, fixed, interval, percent, significant
-from plaudit.report.reading import Run, is_number
+from plaudit.reporting.numbers import decimals_for, fixed, interval, percent, significant
+from plaudit.reporting.reading import Run, is_number
 
 Summary = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from plaudit.report.reading import Stage, is_number
+from plaudit.reporting.reading import Stage, is_number
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from plaudit.report.curves import STAGE_TITLES
-from plaudit.report.markup import Html, definitions, details, join, scrolling, tag
-from plaudit.report.numbers import ABSENT, duration, file_size, significant
-from plaudit.report.reading import Run, is_number
+from plaudit.reporting.curves import STAGE_TITLES
+from plaudit.reporting.markup import Html, definitions, details, join, scrolling, tag
+from plaudit.reporting.numbers import ABSENT, duration, file_size, significant
+from plaudit.reporting.reading import Run, is_number
 
 ENVIRONMENT = ("started", "seed", "device", "processes", "threads", "cpu", "python", "platform", "git_revision")
 

@@ -11,11 +11,11 @@ from html import escape
 from statistics import fmean
 from typing import Any, TypeVar
 
-from plaudit.report.markup import Html
-from plaudit.report.numbers import MINUS, significant
-from plaudit.report.panels import Level, Panel, step_name
-from plaudit.report.reading import Series, Stage
-from plaudit.report.reward_kl import Point, RewardKl
+from plaudit.reporting.markup import Html
+from plaudit.reporting.numbers import MINUS, significant
+from plaudit.reporting.panels import Level, Panel, step_name
+from plaudit.reporting.reading import Series, Stage
+from plaudit.reporting.reward_kl import Point, RewardKl
 
 T = TypeVar("T")
 

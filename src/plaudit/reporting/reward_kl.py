@@ -7,7 +7,7 @@ the x-coordinate. Best-of-N is at the bound of its KL, log N - (N - 1) / N (Stie
 import math
 from dataclasses import dataclass
 
-from plaudit.report.reading import Run, is_number
+from plaudit.reporting.reading import Run, is_number
 
 
 @dataclass(frozen=True)

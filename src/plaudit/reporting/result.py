@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from plaudit.report.markup import Child, Html, join, scrolling, tag
-from plaudit.report.numbers import ABSENT, significant
-from plaudit.report.reading import Run, is_number
-from plaudit.report.tables import Cell, Headline, Measure, comparison, headline, model_names
+from plaudit.reporting.markup import Child, Html, join, scrolling, tag
+from plaudit.reporting.numbers import ABSENT, significant
+from plaudit.reporting.reading import Run, is_number
+from plaudit.reporting.tables import Cell, Headline, Measure, comparison, headline, model_names
 
 HOW_TO_READ = "● marks the best value of a row, where more is plainly better. Every model answered the same prompts."
 

@@ -5,12 +5,12 @@ from importlib import resources
 from pathlib import Path
 
 from plaudit.config.schema import ReportConfig
-from plaudit.report.configuration import configuration
-from plaudit.report.curves import reward_against_kl, reward_model, training
-from plaudit.report.examples import samples
-from plaudit.report.markup import Html, join, tag
-from plaudit.report.reading import Run, read_run
-from plaudit.report.result import result, toxicity
+from plaudit.reporting.configuration import configuration
+from plaudit.reporting.curves import reward_against_kl, reward_model, training
+from plaudit.reporting.examples import samples
+from plaudit.reporting.markup import Html, join, tag
+from plaudit.reporting.reading import Run, read_run
+from plaudit.reporting.result import result, toxicity
 
 SECTIONS: tuple[tuple[str, str, Callable[[Run], Html | None]], ...] = (
     ("result", "Result", result),
@@ -53,7 +53,7 @@ def page(run: Run, config: ReportConfig) -> str:
 
 
 def _head(title: str) -> Html:
-    style = resources.files("plaudit.report").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("plaudit.reporting").joinpath("report.css").read_text(encoding="utf-8")
     return tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from plaudit.report.markup import Html, definitions, details, join, tag
-from plaudit.report.numbers import fixed
-from plaudit.report.reading import Run, Stage, is_number
-from plaudit.report.tables import judging_source
+from plaudit.reporting.markup import Html, definitions, details, join, tag
+from plaudit.reporting.numbers import fixed
+from plaudit.reporting.reading import Run, Stage, is_number
+from plaudit.reporting.tables import judging_source
 
 SHOWN_AT_ONCE = 6
 PROMPTS_IN_TRAINING = 3

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from plaudit.report.examples import training_samples
-from plaudit.report.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
-from plaudit.report.markup import Html, definitions, join, scrolling, tag
-from plaudit.report.numbers import MINUS, fixed, percent, significant
-from plaudit.report.panels import Panel, panels
-from plaudit.report.reading import Run, Stage
-from plaudit.report.reward_kl import RewardKl, reward_kl
+from plaudit.reporting.examples import training_samples
+from plaudit.reporting.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
+from plaudit.reporting.markup import Html, definitions, join, scrolling, tag
+from plaudit.reporting.numbers import MINUS, fixed, percent, significant
+from plaudit.reporting.panels import Panel, panels
+from plaudit.reporting.reading import Run, Stage
+from plaudit.reporting.reward_kl import RewardKl, reward_kl
 
 STAGE_TITLES = {
     "world": "World",

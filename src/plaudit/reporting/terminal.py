@@ -9,9 +9,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from plaudit.report.numbers import ABSENT, fixed
-from plaudit.report.reading import is_number
-from plaudit.report.tables import Cell, comparison, model_names
+from plaudit.reporting.numbers import ABSENT, fixed
+from plaudit.reporting.reading import is_number
+from plaudit.reporting.tables import Cell, comparison, model_names
 
 SIMULATED = "Text and annotators of this run are simulated."
 

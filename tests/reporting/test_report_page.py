@@ -11,11 +11,11 @@ import pytest
 from report_runs import make_summary, write_lines, write_object, write_run, write_small_run
 
 from plaudit.config.schema import ReportConfig
-from plaudit.report.configuration import stage_seconds
-from plaudit.report.markup import Html, tag
-from plaudit.report.numbers import ABSENT
-from plaudit.report.page import write_report
-from plaudit.report.reading import read_run
+from plaudit.reporting.configuration import stage_seconds
+from plaudit.reporting.markup import Html, tag
+from plaudit.reporting.numbers import ABSENT
+from plaudit.reporting.page import write_report
+from plaudit.reporting.reading import read_run
 
 VOID = {"meta", "br"}
 
