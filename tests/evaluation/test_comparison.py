@@ -196,11 +196,14 @@ def test_max_prompts_takes_a_part_that_the_seed_decides(tmp_path: Path) -> None:
     assert [prompt for prompt in PROMPTS if prompt in prompts] == prompts
 
 
-def test_repeated_prompts_count_once_and_long_ones_are_counted(tmp_path: Path) -> None:
+def test_repeated_prompts_count_once_and_long_ones_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = save_prompts(tmp_path / "more.jsonl", [*PROMPTS, PROMPTS[0], "day " * 20])
     prompts = {"sources": [path], "held_out_share": 1.0, "max_prompt_tokens": 10}
     summary = run(make_config(tmp_path, prompts=prompts), tmp_path / "evaluate")
     assert (summary["prompts"], summary["prompts_too_long"]) == (len(PROMPTS), 1)
+    assert "evaluate: prompts too long: 1 dropped, 0 truncated\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
