@@ -77,7 +77,8 @@ def test_the_adapters_scores_are_those_of_the_merged_model(folder: Path) -> None
     torch.testing.assert_close(reward.scores(TREES, 1000), merged, atol=1e-5, rtol=1e-5)
     # The adapter matters: without it the same head says something else.
     states = hidden_states(load_policy(ModelConfig(path=config.model.path), CPU).model, batch())
-    bare = reward.scale.gain * reward.module.head(states[batch().last_token_index]).squeeze(-1) + reward.scale.bias
+    head: Any = reward.module.head
+    bare = reward.scale.gain * head(states[batch().last_token_index]).squeeze(-1) + reward.scale.bias
     assert (bare - merged).abs().max() > 1e-2
 
 
@@ -144,7 +145,7 @@ def test_gradients_equal_those_of_models_of_their_own(folder: Path, recompute: s
 
 def separate_gradients(config: Any, head: torch.nn.Linear) -> dict[str, Tensor]:
     """Return the gradients of a policy and of a value model that share nothing."""
-    gradients = {}
+    gradients: dict[str, Tensor] = {}
     for name, seed in (("default", 1), ("value", 2)):
         base = load_policy(ModelConfig(path=config.model.path), CPU).model
         model = with_adapter(base, config.model.lora, "CAUSAL_LM", name)

@@ -124,7 +124,9 @@ def test_halved_budgets_change_no_weight(
     weights: dict[str, dict[str, Tensor]] = {}
     for name, budget in (("large", 512), ("small", 64)):
         (tmp_path / name).mkdir()
-        changes = {f"{stage}__token_budget": budget for stage in ("pretrain", "sft", "reward", "rl")}
+        changes: dict[str, Any] = {}
+        for stage in ("pretrain", "sft", "reward", "rl"):
+            changes |= {f"{stage}__token_budget": budget, f"{stage}__checkpoint_every": 100}
         generation = {"max_new_tokens": 6, "batch_size": 2}
         recipe = tiny_recipe(tmp_path / name, rl__generation=generation, rl__held_out_prompts=0, **changes)
         recipe.write_text(recipe.read_text().replace("kind: model", "kind: model\n    batch_size: 4"))

@@ -95,7 +95,8 @@ def test_an_iteration_by_hand(folder: Path) -> None:
         values, score = raw[len(prompt) - 1 : -1], raw[-1]
         rewards = [-COEFFICIENT * float(difference) for difference in old - its]
         rewards[-1] += score
-        advantage, following, own = 0.0, 0.0, []
+        own: list[float] = []
+        advantage, following = 0.0, 0.0
         for reward, value in zip(reversed(rewards), reversed(values), strict=True):
             advantage = reward + GAMMA * following - value + GAMMA * LAMBDA * advantage
             following = value

@@ -42,4 +42,4 @@ def test_what_started_is_not_what_was_asked_for(
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_there(tmp_path: Path, device: str) -> None:
     with pytest.raises(PlauditError, match=f"device: {device} asked for, cpu started; choose device=auto"):
-        start_session(Recipe(name="trial", device=device), RunDirectory(tmp_path))  # type: ignore[arg-type]
+        start_session(Recipe(name="trial", device=device), RunDirectory(tmp_path))
