@@ -124,10 +124,10 @@ def _reward(section: Any, session: Session, stage: StageDirectory) -> Result:
     from plaudit.training.loop import Trainer
     from plaudit.training.reward import load_reward_task
 
-    task, rows = load_reward_task(section, session, stage)
+    task, examples = load_reward_task(section, session, stage)
     result: Result = dict(Trainer(task, section, session, stage).train())
     if session.is_main and task.held_out:
-        result |= judge_reward_model(task.held_out_scores, task.held_out, task.train, rows)
+        result |= judge_reward_model(task.held_out_scores, task.held_out, examples.train_rows, examples.held_out_rows)
     return result
 
 

@@ -17,11 +17,14 @@ Ids = list[int]
 class Tokenized:
     """Trees in the rows' order, and how many rows were too long: ``dropped`` are gone, ``truncated`` were cut.
 
+    ``rows`` holds the row of each tree, ``trees`` and ``rows`` being equally long.
+
     Every tree carries in ``fields`` its row's ``origin`` and ``prompt_text`` (without special tokens); rankings also
     ``ranks``; prompts also the other columns of their row.
     """
 
     trees: list[PromptTree]
+    rows: list[Row]
     dropped: int
     truncated: int
 
@@ -39,20 +42,22 @@ def to_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig, context_le
     trees = [*_text_trees(rows, tokenizer), *_prompted_trees(rows, tokenizer, config)]
     trees.sort(key=lambda numbered: numbered[0])
     kept: list[PromptTree] = []
+    kept_rows: list[Row] = []
     dropped = truncated = 0
-    for _, tree in trees:
-        if not _is_overlong(tree, config, context_length):
-            kept.append(tree)
-        elif config.overlong == "truncate":
-            kept.append(_truncated(tree, tokenizer, config, context_length))
+    for number, tree in trees:
+        if _is_overlong(tree, config, context_length):
+            if config.overlong == "error":
+                raise PlauditError(_overlong_message(tree, context_length))
+            if config.overlong == "drop":
+                dropped += 1
+                continue
+            tree = _truncated(tree, tokenizer, config, context_length)
             truncated += 1
-        elif config.overlong == "drop":
-            dropped += 1
-        else:
-            raise PlauditError(_overlong_message(tree, context_length))
+        kept.append(tree)
+        kept_rows.append(rows[number])
     if rows and not kept:
         raise PlauditError(f"all {len(rows)} rows are too long; " + _overlong_message(trees[0][1], context_length))
-    return Tokenized(kept, dropped, truncated)
+    return Tokenized(kept, kept_rows, dropped, truncated)
 
 
 def with_loss_on_all(tree: PromptTree) -> PromptTree:

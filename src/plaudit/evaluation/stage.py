@@ -27,15 +27,14 @@ def run_evaluation(config: EvaluateConfig, session: Session, stage: StageDirecto
 
 
 def judge_reward_model(
-    scores: Tensor, held_out: Sequence[PromptTree], train: Sequence[PromptTree], rows: Sequence[Row]
+    scores: Tensor, held_out: Sequence[PromptTree], train_rows: Sequence[Row], held_out_rows: Sequence[Row]
 ) -> dict[str, float]:
     """Return the held-out accuracy with its 95 % interval, and that of a length-only and a bag-of-words model.
 
-    ``scores`` [responses] are the reward model's for ``held_out``; ``rows`` are the rows that the trees came from, so
-    that all three see the same comparisons.
+    ``scores`` [responses] are the reward model's for ``held_out``; the rows are those that the stage's trees came from,
+    so that all three see the same comparisons.
     """
     accuracy = preference_accuracy(preference_gaps(scores, [tree.fields["ranks"] for tree in held_out]))
-    by_origin = {row.origin: row for row in rows if isinstance(row, RankingRow)}
-    train_rows, held_out_rows = ([by_origin[t.fields["origin"]] for t in trees] for trees in (train, held_out))
-    baselines = preference_baselines(train_rows, held_out_rows)
+    train, kept = ([row for row in rows if isinstance(row, RankingRow)] for rows in (train_rows, held_out_rows))
+    baselines = preference_baselines(train, kept)
     return flattened({"held_out_accuracy": accuracy, "baseline": baselines})

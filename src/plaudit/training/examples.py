@@ -7,21 +7,23 @@ from typing import Literal
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.loading import LoadedRows, load_rows
+from plaudit.data.loading import load_rows
+from plaudit.data.rows import Row
 from plaudit.data.tokenization import Tokenized, to_trees
 from plaudit.models.loading import LoadedModel
 from plaudit.seeding import python_generator
-from plaudit.training.run_directory import StageDirectory
+from plaudit.training.run_directory import REJECTS, StageDirectory
 from plaudit.training.session import Session
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Trees to learn from and held-out trees, with the rows they came from."""
+    """Trees to learn from and held-out trees, and the row that each tree came from."""
 
     train: list[PromptTree]
     held_out: list[PromptTree]
-    rows: LoadedRows
+    train_rows: list[Row]
+    held_out_rows: list[Row]
 
 
 def load_examples(
@@ -32,22 +34,22 @@ def load_examples(
     stage: StageDirectory,
     room_for_answer: int = 0,
 ) -> Examples:
-    """Read a stage's data; bad rows go to ``rejects.jsonl``, and what was dropped or cut is printed.
+    """Read a stage's data; bad rows go to a file of their own, and what was dropped or cut is printed.
 
     ``room_for_answer``: tokens of the context that prompts must leave free.
     """
-    rejects = stage.create().folder / "rejects.jsonl" if session.is_main else None
+    rejects = stage.create().folder / REJECTS if session.is_main else None
     rows = load_rows(config, kind, rejects, session.recipe.seed)
     length = loaded.context_length - room_for_answer
     train = to_trees(rows.train, loaded.tokenizer, config, length)
-    held_out = to_trees(rows.held_out, loaded.tokenizer, config, length) if rows.held_out else Tokenized([], 0, 0)
+    held_out = to_trees(rows.held_out, loaded.tokenizer, config, length) if rows.held_out else Tokenized([], [], 0, 0)
     if session.is_main:
         for line in rows.summary():
             print(f"{stage.folder.name}: {line}")
         for name, part in (("training", train), ("held-out", held_out)):
             if part.dropped or part.truncated:
                 print(f"{stage.folder.name}: {name} rows too long: {part.dropped} dropped, {part.truncated} truncated")
-    return Examples(train.trees, held_out.trees, rows)
+    return Examples(train.trees, held_out.trees, train.rows, held_out.rows)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from plaudit.algorithms.preference_losses import (
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RewardConfig
-from plaudit.data.rows import Row
 from plaudit.models.inference import per_response
 from plaudit.models.loading import LoadedModel, load_scorer
 from plaudit.models.modules import ScalarModule, scalar_head
@@ -125,7 +124,7 @@ class RewardTask(SupervisedTask):
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model with its scale: mean 0 and variance 1 on the training responses."""
         scale = ScoreScale.normalizing(self.raw_scores(self.train)) if self.config.normalize else ScoreScale()
-        if self.last_measurement:
+        if self.last_measurement and self.session.is_main:
             warn_if_no_better_than_chance(
                 self.last_measurement["held_out/accuracy"], self.last_measurement["held_out/pairs"]
             )
@@ -153,13 +152,13 @@ def _has_order(tree: PromptTree) -> bool:
     return len(set(tree.fields["ranks"])) > 1
 
 
-def load_reward_task(config: RewardConfig, session: Session, stage: StageDirectory) -> tuple[RewardTask, list[Row]]:
-    """Return the stage's task and all rows that its trees came from; a model without a trained head gets a new one."""
+def load_reward_task(config: RewardConfig, session: Session, stage: StageDirectory) -> tuple[RewardTask, Examples]:
+    """Return the stage's task and its examples; a model without a trained head gets a new one."""
     loaded, has_head = load_scorer(config.model, session.device, session.recipe.seed)
     if not has_head:
         _start_head(loaded, session.recipe.seed)
     examples = load_examples(config.data, "ranking", loaded, session, stage)
-    return RewardTask(config, loaded, examples, session, stage), [*examples.rows.train, *examples.rows.held_out]
+    return RewardTask(config, loaded, examples, session, stage), examples
 
 
 def _start_head(loaded: LoadedModel, seed: int) -> None:

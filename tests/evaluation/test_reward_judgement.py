@@ -1,0 +1,48 @@
+"""The trivial models that a reward model is compared with see its comparisons, each on its side of the split."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plaudit.config.load import load_recipe
+from plaudit.data.loading import load_rows
+from plaudit.data.rows import RankingRow
+from plaudit.evaluation.preference_baselines import preference_baselines
+from plaudit.runner import run
+from tiny_runs import tiny_recipe
+
+
+def conversation(number: int) -> dict[str, object]:
+    """Return a tree in which two prompts have ranked replies, so that one line gives two rows."""
+
+    def reply(text: str, rank: int, replies: list[object]) -> dict[str, object]:
+        return {"text": text, "role": "assistant", "rank": rank, "replies": replies}
+
+    deeper = {
+        "text": f"w{number % 24} w2",
+        "role": "prompter",
+        "replies": [reply("w5 bad", 1, []), reply("good", 0, [])],
+    }
+    top = [reply("w3 good w4", 0, [deeper]), reply("bad", 1, [])]
+    prompt = {"text": f"w1 w{number % 24} w{number // 24}", "role": "prompter", "replies": top}
+    return {"message_tree_id": str(number), "tree_state": "ready_for_export", "prompt": prompt}
+
+
+def test_rows_of_one_line_stay_on_their_sides(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    trees = tmp_path / "trees.jsonl"
+    trees.write_text("".join(json.dumps(conversation(number)) + "\n" for number in range(60)))
+    loaded = load_recipe(str(recipe), [f"reward.data.sources=[{trees}]", "reward.data.held_out_share=0.3"])
+    folder = run(loaded, ["pretrain", "sft", "reward"])
+    result = json.loads((folder / "reward" / "result.json").read_text())
+    assert loaded.reward is not None
+    rows = load_rows(loaded.reward.data, "ranking", None, loaded.seed)
+    train, held_out = ([row for row in part if isinstance(row, RankingRow)] for part in (rows.train, rows.held_out))
+    lines = {row.origin.line for row in train} & {row.origin.line for row in held_out}
+    assert lines, "no line has rows on both sides: the test would see nothing"
+    expected = preference_baselines(train, held_out)
+    assert result["baseline/length/accuracy"] == pytest.approx(expected["length"]["accuracy"])
+    assert result["baseline/length/pairs"] == len(held_out)
+    assert result["baseline/bag_of_words/accuracy"] == pytest.approx(expected["bag_of_words"]["accuracy"])
+    assert result["held_out_accuracy/accuracy"] == pytest.approx(result["held_out/accuracy"])
