@@ -231,7 +231,8 @@ def test_an_override_leaves_other_sections_of_the_same_anchor_alone(tmp_path: Pa
     assert (recipe.sft.data.overlong, recipe.sft.data.sources[0].path) == ("drop", "a.jsonl")
 
 
-def test_dump_writes_every_value_and_loads_as_the_same_recipe(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("recipe_file")
+def test_dump_writes_every_value_and_loads_as_the_same_recipe() -> None:
     recipe = load(
         "rl.kl.horizon=1e22",
         "rl.optimizer.learning_rate=1.41e-5",

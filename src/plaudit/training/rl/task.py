@@ -213,7 +213,7 @@ class RlTask:
         with self.session.autocast():
             samples = self.engine.generate(own, self.config.generation)
         scored = self.collector.score([[sample] for sample in samples])
-        columns = {"reward": scored.total, **scored.each}
+        columns = scored.each if len(scored.each) == 1 else {"composed": scored.total, **scored.each}
         if self.session.is_main:
             with MetricsLog(self.stage.samples) as log:
                 for number, sample in enumerate(samples[:SHOWN_SAMPLES]):
