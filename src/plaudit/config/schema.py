@@ -346,7 +346,9 @@ class Recipe(Section):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="type in which matrix products are computed")
     processes: Positive = Field(1, description="processes that must take part; started by torchrun or accelerate")
     distributed: Literal["none", "ddp", "fsdp", "zero2", "zero3"] = Field(
-        "none", description="how several processes share the work; what really started is compared with it"
+        "none",
+        description="how several processes share the work; fsdp, zero2 and zero3, which share out weights or optimizer "
+        "state, are refused for now",
     )
     threads: Positive | None = Field(None, description="CPU threads per process; default: torch's choice")
     trackers: list[str] = Field(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, GenerationConfig
-from plaudit.data.rows import Origin, Prompt, PromptRow
+from plaudit.data.rows import Message, Origin, Prompt, PromptRow
 from plaudit.data.templates import uses_chat_template
 from plaudit.data.tokenization import to_trees
 from plaudit.errors import PlauditError
@@ -89,12 +89,20 @@ class Partner:
         """Return the prompt, and the number of oldest turns left out to make it fit."""
         most = len(conversation.turns) if self.remembers else 0
         for left_out in range(most + 1):
-            tree = self._tree(conversation.messages(user, left_out) if self.remembers else user)
+            tree = self._tree(conversation.messages(user, left_out) if self.remembers else self._alone(user))
             if len(tree.prompt) <= self._room:
                 return tree, left_out
         raise PlauditError(
             f"the message takes {len(tree.prompt)} tokens, the model's context has room for {self._room}; shorten it"
         )
+
+    def _alone(self, user: str) -> Prompt:
+        """Return a message as a prompt of its own: through the chat template where no prompt template is given."""
+        data = self.manner.data
+        templated = data.prompt_template != DataConfig.model_fields["prompt_template"].default
+        if self.manner.style == "plain" or templated or not uses_chat_template(self._loaded.tokenizer, data):
+            return user
+        return (Message("user", user),)
 
     def _tree(self, prompt: Prompt) -> PromptTree:
         row = PromptRow(prompt, Origin("the conversation", 1))

@@ -1,0 +1,32 @@
+"""A single prompt goes through the tokenizer's chat template, unless a prompt template says otherwise."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plaudit.config.schema import DataConfig
+from plaudit.data.rows import Message
+from plaudit.serving.partner import Partner
+
+
+def alone(style: str, chat_template: str | None, prompt_template: str = "{prompt}") -> Any:
+    partner = object.__new__(Partner)
+    data = DataConfig(sources=["a.jsonl"], prompt_template=prompt_template)
+    partner.manner = SimpleNamespace(style=style, data=data)  # type: ignore[assignment]
+    partner._loaded = SimpleNamespace(tokenizer=SimpleNamespace(chat_template=chat_template))  # type: ignore[assignment]
+    return partner._alone("hello")
+
+
+@pytest.mark.parametrize(
+    "style, chat_template, prompt_template, templated",
+    [
+        ("prompt", "a template", "{prompt}", True),
+        ("prompt", "a template", "Q: {prompt}", False),
+        ("prompt", None, "{prompt}", False),
+        ("plain", "a template", "{prompt}", False),
+    ],
+)
+def test_who_renders_a_prompt(style: str, chat_template: str | None, prompt_template: str, templated: bool) -> None:
+    expected = (Message("user", "hello"),) if templated else "hello"
+    assert alone(style, chat_template, prompt_template) == expected
