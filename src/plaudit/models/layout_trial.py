@@ -29,6 +29,18 @@ def choose_layout(model: Any, wanted: str) -> tuple[Layout, str]:
     return "padded", reason
 
 
+def head_is_plain(model: Any) -> bool:
+    """Say whether logits are what the output head makes of the hidden states, nothing being done to them after it."""
+    tokens = torch.arange(8, device=next(model.parameters()).device)[None] % int(model.config.vocab_size)
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits = model(input_ids=tokens).logits.float()
+        own = model.get_output_embeddings()(model.base_model(input_ids=tokens).last_hidden_state).float()
+    model.train(training)
+    return bool(torch.allclose(own, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().max())))
+
+
 def _packing_fault(model: Any) -> str | None:
     trees = _trial_trees(int(model.config.vocab_size))
     device = next(model.parameters()).device
