@@ -21,7 +21,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     if path.name.endswith(".jsonl"):
         path.write_text(lines, encoding="utf-8")
     elif path.name.endswith(".gz"):
-        path.write_bytes(gzip.compress(lines.encode()))
+        path.write_bytes(gzip.compress(lines.encode(), mtime=0))
     elif path.name.endswith(".json"):
         path.write_text(json.dumps(rows))
     elif path.name.endswith(".csv"):
@@ -97,7 +97,7 @@ def test_long_csv_fields_are_read(tmp_path: Path) -> None:
         ("rows.json", b'{"a": 1}', "neither a list of objects"),
         ("rows.json", b'"\xff"', "not valid UTF-8 at byte 1"),
         ("rows.jsonl.gz", b"no gzip", "damaged gzip"),
-        ("cut.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 50)[:-12], "damaged gzip"),
+        ("cut.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 50, mtime=0)[:-12], "damaged gzip"),
         ("rows.parquet", b"no parquet", "no parquet file"),
     ],
 )
