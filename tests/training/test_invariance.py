@@ -108,6 +108,9 @@ def _worker(stage: str, recipe: str, folder: str) -> None:
     if os.environ["RANK"] == "0":
         save_file(gradients, Path(folder) / "gradients.safetensors")
         (Path(folder) / "tally.json").write_text(json.dumps(tally.state_dict()))
+    # Both have all they need; gloo's threads may abort a process that Python takes apart around them.
+    torch.distributed.barrier()
+    os._exit(0)
 
 
 if __name__ == "__main__":
