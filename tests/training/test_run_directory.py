@@ -94,7 +94,8 @@ def test_everything_else_may_not(tmp_path: Path, change: dict[str, Any]) -> None
 
 def test_before_any_stage_has_begun_everything_may_change(tmp_path: Path) -> None:
     opened(tmp_path / "run")
-    opened(tmp_path / "run", seed=9, sft={**SFT, "epochs": 2})
+    run = opened(tmp_path / "run", seed=9, sft={**SFT, "epochs": 2})
+    assert "seed: 9\n" in run.configuration.read_text()
 
 
 def test_stages_after_those_that_have_begun_may_come_change_and_go(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, restart: bool) ->
 def test_a_run_killed_before_its_configuration_was_written_can_begin(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     (tmp_path / ".config.yaml.unfinished").touch()
-    opened(tmp_path)
+    assert opened(tmp_path).configuration.exists()
 
 
 HOLD_THE_LOCK = """
