@@ -16,7 +16,7 @@ EVENLY = (torch.arange(10_000) + 0.5) / 10_000  # a perfect sample of the unifor
 
 
 def frequencies(logits: torch.Tensor, config: GenerationConfig, forbidden: torch.Tensor | None = None) -> torch.Tensor:
-    tokens, _ = choose_tokens(logits.expand(len(EVENLY), -1), EVENLY, config, forbidden)
+    tokens = choose_tokens(logits.expand(len(EVENLY), -1), EVENLY, config, forbidden).tokens
     return torch.bincount(tokens, minlength=len(logits)) / len(EVENLY)
 
 
@@ -56,16 +56,20 @@ def test_filters_agree_with_transformers(seed: int, top_k: int, top_p: float, te
     logits = torch.randn(30, generator=torch.Generator().manual_seed(seed)) * 2
     config = GenerationConfig(top_k=top_k, top_p=top_p, temperature=temperature)
     warped = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, logits[None] / temperature))
-    torch.testing.assert_close(frequencies(logits, config), warped[0].softmax(-1), atol=3e-4, rtol=0)
+    wanted = warped[0].softmax(-1)
+    torch.testing.assert_close(frequencies(logits, config), wanted, atol=3e-4, rtol=0)
+    token, log_probability, log_share = choose_tokens(logits[None], torch.tensor([0.5]), config)
+    torch.testing.assert_close((log_probability - log_share).exp(), wanted[token], atol=1e-5, rtol=1e-4)
 
 
 def test_log_probabilities_are_of_the_whole_vocabulary() -> None:
     logits = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
     config = GenerationConfig(temperature=0.5, top_k=2)
-    token, log_probability = choose_tokens(logits, torch.tensor([0.9]), config, torch.tensor([1]))
+    token, log_probability, log_share = choose_tokens(logits, torch.tensor([0.9]), config, torch.tensor([1]))
     assert token.tolist() == [2]  # among 3 (0.3) and 2 (0.2), at temperature 0.5: 9/13 and 4/13
     assert log_probability.item() == pytest.approx(math.log(4 / 30), abs=1e-6)
-    greedy = choose_tokens(logits, torch.tensor([0.9]), GenerationConfig(temperature=0))[1]
+    assert log_share.item() == pytest.approx(math.log(13 / 30), abs=1e-6)
+    greedy = choose_tokens(logits, torch.tensor([0.9]), GenerationConfig(temperature=0)).log_probabilities
     assert greedy.item() == pytest.approx(math.log(0.4), abs=1e-6)
 
 
@@ -74,7 +78,7 @@ def test_impossible_tokens_are_never_chosen_not_even_at_the_ends() -> None:
     logits[:, 2:4] = 0.0
     tiny_and_one = torch.tensor([2.0**-24, 1.0])
     for config in (GenerationConfig(), GenerationConfig(top_p=0.99), GenerationConfig(top_k=5)):
-        tokens, _ = choose_tokens(logits, tiny_and_one, config)
+        tokens = choose_tokens(logits, tiny_and_one, config).tokens
         assert set(tokens.tolist()) <= {2, 3}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from plaudit.config.schema import GenerationConfig
 from plaudit.rollouts.samples import Request
-from plaudit.rollouts.sampling import draw_limits, draw_uniforms
+from plaudit.rollouts.sampling import Choice, draw_limits, draw_uniforms
 
 
 class RunningBatch:
@@ -29,6 +29,7 @@ class RunningBatch:
         self._places = torch.arange(len(requests), device=device)
         self._tokens = torch.zeros(len(requests), self.longest, dtype=torch.long, device=device)
         self._log_probabilities = torch.zeros(len(requests), self.longest, device=device)
+        self._log_shares = torch.zeros(len(requests), self.longest, device=device)
         self._lengths = torch.zeros(len(requests), dtype=torch.long, device=device)
         self._pad_prompts(device)
 
@@ -67,12 +68,13 @@ class RunningBatch:
         self._positions = self._mask[:, : self._prompt_length].sum(-1, keepdim=True)
         return prefilled.logits[:, -1][rows]
 
-    def append(self, tokens: Tensor, log_probabilities: Tensor, is_end: Tensor) -> None:
+    def append(self, choice: Choice, is_end: Tensor) -> None:
         """Write the chosen tokens [rows]; those of finished rows are written but do not count."""
-        self._tokens[self._places, self._step] = tokens
-        self._log_probabilities[self._places, self._step] = log_probabilities
+        self._tokens[self._places, self._step] = choice.tokens
+        self._log_probabilities[self._places, self._step] = choice.log_probabilities
+        self._log_shares[self._places, self._step] = choice.log_shares
         self._lengths.index_add_(0, self._places, (~self.finished).long())
-        self._newest = tokens
+        self._newest = choice.tokens
         self._step += 1
         self.finished = self.finished | is_end | (self._step >= self._limits)
 
@@ -108,11 +110,11 @@ class RunningBatch:
         for name in ("uniforms", "finished", "_limits", "_places", "_mask", "_positions", "_newest"):
             setattr(self, name, getattr(self, name)[rows])
 
-    def results(self) -> tuple[list[list[int]], list[list[float]]]:
-        """Return every request's response and its log-probabilities."""
+    def results(self) -> list[tuple[list[int], list[float], list[float]]]:
+        """Return every request's response, its log-probabilities and its log shares."""
+        rows = zip(self._tokens.tolist(), self._log_probabilities.tolist(), self._log_shares.tolist(), strict=True)
         lengths = self._lengths.tolist()
-        tokens, log_probabilities = self._tokens.tolist(), self._log_probabilities.tolist()
-        return (
-            [row[:length] for row, length in zip(tokens, lengths, strict=True)],
-            [row[:length] for row, length in zip(log_probabilities, lengths, strict=True)],
-        )
+        return [
+            (tokens[:length], log_probabilities[:length], log_shares[:length])
+            for length, (tokens, log_probabilities, log_shares) in zip(lengths, rows, strict=True)
+        ]

@@ -88,8 +88,8 @@ class TransformersEngine:
         check_interval = 1 if device.type == "cpu" else STOP_CHECK_INTERVAL  # elsewhere a check waits for the device
         for step in range(batch.longest):
             forbidden = end_ids if step < settings.min_new_tokens else None
-            tokens, log_probabilities = choose_tokens(logits, batch.uniforms[:, step], settings, forbidden)
-            batch.append(tokens, log_probabilities, is_end=torch.isin(tokens, end_ids))
+            choice = choose_tokens(logits, batch.uniforms[:, step], settings, forbidden)
+            batch.append(choice, is_end=torch.isin(choice.tokens, end_ids))
             if settings.stop and (step + 1) % STOP_CHECK_INTERVAL == 0:
                 self._stop_rows(batch, settings.stop)
             if (step + 1) % check_interval == 0 and batch.drop_finished(LEAVING_SHARE) == 0:
@@ -97,8 +97,8 @@ class TransformersEngine:
             if step + 1 < batch.longest:
                 logits = self._forward(**batch.step_inputs()).logits[:, -1]
         return [
-            self._sample(request, response, log_probabilities, settings.stop)
-            for request, response, log_probabilities in zip(requests, *batch.results(), strict=True)
+            self._sample(request, *result, settings.stop)
+            for request, result in zip(requests, batch.results(), strict=True)
         ]
 
     def _forward(self, **inputs: Any) -> Any:
@@ -113,7 +113,12 @@ class TransformersEngine:
                 batch.finished[row] = cut_at_stop(tokenizer, request.prompt_ids, response, stops) is not None
 
     def _sample(
-        self, request: Request, response: list[int], log_probabilities: list[float], stops: Sequence[str]
+        self,
+        request: Request,
+        response: list[int],
+        log_probabilities: list[float],
+        log_shares: list[float],
+        stops: Sequence[str],
     ) -> Sample:
         if not all(map(isfinite, log_probabilities)):
             raise PlauditError(
@@ -129,6 +134,7 @@ class TransformersEngine:
             response_text=text,
             ended=cut is not None or response[-1] in self._end_ids,
             log_probabilities=tuple(log_probabilities[:length]),
+            log_shares=tuple(log_shares[:length]),
             fields=request.fields,
         )
 

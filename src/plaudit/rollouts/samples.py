@@ -12,8 +12,10 @@ class Sample:
     """A response to a prompt, as tokens and as text.
 
     ``response_ids`` ends with the EOS token if and only if ``ended`` is true and the end was not a stop string.
-    ``log_probabilities`` are those of the sampled tokens under the sampling temperature (empty for responses that were
-    not generated). ``prompt_text`` and ``response_text`` hold no special tokens.
+    ``log_probabilities`` are those of the sampled tokens under the sampling temperature, over the whole vocabulary;
+    ``log_shares`` the logarithm of the share of the vocabulary's probability that each was sampled among (zero without
+    top_k, top_p and forbidden tokens). Both are empty for responses that were not generated. ``prompt_text`` and
+    ``response_text`` hold no special tokens.
     """
 
     prompt_ids: tuple[int, ...]
@@ -22,6 +24,7 @@ class Sample:
     response_text: str
     ended: bool
     log_probabilities: tuple[float, ...] = ()
+    log_shares: tuple[float, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -4,6 +4,7 @@ The number comes from the request's own generator, so what is drawn does not dep
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,42 +29,61 @@ def draw_limits(requests: Sequence[Request], settings: GenerationConfig) -> list
     return [int(torch.randint(shortest, longest + 1, (), generator=generator)) for generator in generators]
 
 
+class Choice(NamedTuple):
+    """What was chosen in each row; all [rows].
+
+    ``log_probabilities`` (float32) are those under softmax(logits / temperature) over the whole vocabulary, which is
+    what training recomputes. ``log_shares`` is the logarithm of the share of that distribution that could be chosen at
+    all: zero, or below where tokens were forbidden or top_k or top_p cut the rest off. The token was sampled with the
+    log-probability ``log_probabilities - log_shares``.
+    """
+
+    tokens: Tensor
+    log_probabilities: Tensor
+    log_shares: Tensor
+
+
 def choose_tokens(
     logits: Tensor, uniforms: Tensor, settings: GenerationConfig, forbidden: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+) -> Choice:
     """Choose a token in each row.
 
     Args:
         logits: [rows, vocabulary].
-        uniforms: [rows] in (0, 1]; unused at temperature 0.
+        uniforms: [rows] in (0, 1]; unused at temperature 0, which takes the likeliest token. Its log-probability is
+            then that of temperature 1, and nothing counts as cut off.
         settings: temperature, top_k, top_p.
         forbidden: [ids] tokens that must not be chosen.
-
-    Returns:
-        Tokens [rows], and their float32 log-probabilities [rows] under softmax(logits / temperature) over the whole
-        vocabulary, which is what training recomputes: neither ``forbidden``, top_k nor top_p changes them. At
-        temperature 0 they are those of temperature 1.
     """
     scaled = logits.float() / (settings.temperature or 1.0)
     allowed = scaled if forbidden is None else scaled.index_fill(1, forbidden, float("-inf"))
+    whole = scaled.logsumexp(-1)
+    log_shares = torch.zeros_like(whole)
     if settings.temperature == 0:
         tokens = allowed.argmax(-1)
     elif settings.top_k or settings.top_p < 1:
-        tokens = _among_the_likeliest(allowed, uniforms, settings)
+        tokens, kept = _among_the_likeliest(allowed, uniforms, settings)
+        log_shares = kept - whole
     else:
         cumulative = allowed.softmax(-1).cumsum(-1)
         tokens = _invert(cumulative, uniforms * cumulative[:, -1])
-    return tokens, scaled.gather(1, tokens[:, None])[:, 0] - scaled.logsumexp(-1)
+        if forbidden is not None:
+            log_shares = allowed.logsumexp(-1) - whole
+    return Choice(tokens, scaled.gather(1, tokens[:, None])[:, 0] - whole, log_shares)
 
 
-def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationConfig) -> Tensor:
-    """Sample among the top_k likeliest tokens, of these among the smallest set whose share is at least top_p."""
+def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationConfig) -> tuple[Tensor, Tensor]:
+    """Sample among the top_k likeliest tokens, of these among the smallest set whose share is at least top_p.
+
+    Returns the tokens and log sum exp of the logits that they were sampled among, [rows] each.
+    """
     count = min(settings.top_k or scaled.shape[1], scaled.shape[1])
     sorted_logits, ids = scaled.topk(count, dim=-1)
     cumulative = sorted_logits.softmax(-1).cumsum(-1)
     last = _invert(cumulative, settings.top_p * cumulative[:, -1])
     kept = cumulative.gather(1, last[:, None])[:, 0]
-    return ids.gather(1, _invert(cumulative, uniforms * kept)[:, None])[:, 0]
+    tokens = ids.gather(1, _invert(cumulative, uniforms * kept)[:, None])[:, 0]
+    return tokens, kept.log() + sorted_logits.logsumexp(-1)
 
 
 def _invert(cumulative: Tensor, targets: Tensor) -> Tensor:
