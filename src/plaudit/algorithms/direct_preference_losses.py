@@ -1,12 +1,14 @@
-"""Direct preference optimisation: losses of a policy over prompts with ranked, judged or labelled responses.
+"""Direct preference optimisation against a reference: losses of a policy over ranked, judged or labelled responses.
 
 All are sums over prompts: divide by the number of prompts that count, over all micro-batches and processes. Responses
-lie flat, as in ``comparisons``: every argument but the settings is [responses]. With h the log-ratio of a response,
+lie flat, as in ``comparisons``: every tensor is [responses] where nothing else is said. With h the log-ratio of a
+response,
 
     h(y) = log pi(y | x) - log pi_ref(y | x),    a sum over the response's tokens, in nats,
 
-``beta h(y)`` is the implicit reward: pi is the optimum of RL with that reward and a KL penalty of weight beta, up to a
-constant of the prompt (Rafailov et al. 2023, equation 5). A prompt weighs the same however many pairs it has.
+``beta h(y)`` is its implicit reward: the policy is the optimum of RL with that reward and a KL penalty of weight beta,
+up to a constant of the prompt (Rafailov et al. 2023, equation 5). In the losses over pairs, b and w are the better and
+the worse response, ties make no pair, and a prompt weighs the same however many pairs it has: its mean is taken.
 """
 
 import torch
@@ -15,7 +17,119 @@ from torch.nn.functional import logsigmoid
 
 from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
 from plaudit.algorithms.masking import widened
-from plaudit.algorithms.preference_losses import PreferenceLoss
+from plaudit.algorithms.preference_losses import PreferenceLoss, pairwise_ranking_loss
+
+
+def dpo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float) -> PreferenceLoss:
+    """Return the sum over prompts of the mean over a prompt's pairs of ``-log sigmoid(beta (h_b - h_w))``.
+
+    It is the loss of a reward model on implicit rewards. Where b is preferred with probability P, the minimum has
+    ``beta (h_b - h_w) = log P / (1 - P)``; for a pair that is always judged alike there is none: the gap grows without
+    end. Source: Rafailov et al. 2023, equation 7.
+    """
+    return pairwise_ranking_loss(beta * widened(log_ratios), prompts, ranks, margin=0.0)
+
+
+def conservative_dpo_loss(
+    log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float, label_smoothing: float
+) -> PreferenceLoss:
+    """Return the sum over prompts of the mean over a prompt's pairs, with ``z = beta (h_b - h_w)``, of::
+
+        -(1 - e) log sigmoid(z) - e log sigmoid(-z)
+
+    e, the label smoothing, is the share of labels taken to be wrong; 0 gives DPO. The minimum for a pair that is always
+    judged alike is finite, ``z = log (1 - e) / e``. Source: Mitchell 2023, "A note on DPO with noisy preferences and
+    relationship to IPO" (cDPO).
+    """
+    pairs = ranked_pairs(prompts, ranks)
+    logits = beta * score_gaps(log_ratios, pairs)
+    losses = -(1 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)
+    return mean_within_prompts(losses, prompts[pairs.better])
+
+
+def robust_dpo_loss(
+    log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float, label_smoothing: float
+) -> PreferenceLoss:
+    """Return the sum over prompts of the mean over a prompt's pairs, with ``z = beta (h_b - h_w)``, of::
+
+        [-(1 - e) log sigmoid(z) + e log sigmoid(-z)] / (1 - 2 e)
+
+    When labels are flipped with probability e (the label smoothing, below 1/2), its expectation is the DPO loss with
+    the labels as they were, so it converges to where DPO on clean labels would. On a pair that is always judged alike
+    it falls without bound, like -z e / (1 - 2 e). Source: Chowdhury et al. 2024 (rDPO), section 3.
+    """
+    pairs = ranked_pairs(prompts, ranks)
+    logits = beta * score_gaps(log_ratios, pairs)
+    losses = label_smoothing * logsigmoid(-logits) - (1 - label_smoothing) * logsigmoid(logits)
+    return mean_within_prompts(losses / (1 - 2 * label_smoothing), prompts[pairs.better])
+
+
+def ipo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float) -> PreferenceLoss:
+    """Return the sum over prompts of the mean over a prompt's pairs of ``(h_b - h_w - 1 / (2 beta))^2``.
+
+    The minimum is finite: a gap of ``1 / (2 beta)`` nats for a pair that is always judged alike, and
+    ``(2 P - 1) / (2 beta)`` where b is preferred with probability P. h is a sum over tokens, as in the paper, not a
+    mean. Source: Azar et al. 2023, equation 17, with beta for its tau.
+    """
+    pairs = ranked_pairs(prompts, ranks)
+    losses = (score_gaps(log_ratios, pairs) - 1 / (2 * beta)).square()
+    return mean_within_prompts(losses, prompts[pairs.better])
+
+
+def plackett_luce_dpo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float) -> PreferenceLoss:
+    """Return the sum over prompts of the negative log-likelihood of a prompt's ranking of K responses::
+
+        -sum_i [beta h_i - log (exp(beta h_i) + sum_{j ranked below i} exp(beta h_j))]
+
+    The ranking is drawn best first, each time by a softmax over what is left (Plackett-Luce). Responses that tie are
+    not in each other's sum: a tie says nothing. A prompt without two different ranks is not counted; with two responses
+    this is DPO. The minimum over many rankings has ``beta h`` equal to the utilities they were drawn with, up to a
+    constant of the prompt. Source: Rafailov et al. 2023, appendix A.3; as a ranking loss: Xia et al. 2008 (ListMLE).
+    """
+    pairs, everyone = ranked_pairs(prompts, ranks), torch.arange(len(prompts), device=prompts.device)
+    rewards = beta * widened(log_ratios)
+    # Responses i, and those that each of them had to beat, itself among them.
+    winner, beaten = torch.cat([everyone, pairs.better]), rewards[torch.cat([everyone, pairs.worse])]
+    largest = rewards.detach().scatter_reduce(0, winner, beaten.detach(), "amax")
+    shares = torch.zeros_like(rewards).index_add(0, winner, (beaten - largest[winner]).exp())
+    losses = largest + shares.log() - rewards
+    counted = torch.unique(prompts[pairs.better])
+    return PreferenceLoss(loss=losses.sum(), prompts=torch.tensor(len(counted), device=losses.device))
+
+
+def kto_loss(
+    log_ratios: Tensor,
+    prompts: Tensor,
+    desirable: Tensor,
+    reference_kl: Tensor | float,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+) -> PreferenceLoss:
+    """Return the sum over prompts of the mean over a prompt's responses of::
+
+        w_D [1 - sigmoid(beta (h - z))]    where the response is desirable (bool, [responses])
+        w_U [1 - sigmoid(beta (z - h))]    where it is not
+
+    z, ``reference_kl``, is an estimate of ``KL(pi || pi_ref)`` in nats, see ``mismatched_kl``; it carries no gradient.
+    The losses lie between 0 and the weights and saturate, so what is already clear no longer pulls. A response that is
+    desirable with probability p is driven to the side of the larger of ``w_D p`` and ``w_U (1 - p)``, without end: to
+    the majority, not to the odds. Source: Ethayarajh et al. 2024, section 4.1.
+    """
+    offsets = beta * (widened(log_ratios) - reference_kl)
+    losses = torch.where(
+        desirable, desirable_weight * torch.sigmoid(-offsets), undesirable_weight * torch.sigmoid(offsets)
+    )
+    return mean_within_prompts(losses, prompts)
+
+
+def mismatched_kl(log_ratios: Tensor) -> Tensor:
+    """Return ``max(0, mean h(y_j | x_i))`` as a scalar without gradient, KTO's estimate of ``KL(pi || pi_ref)``.
+
+    ``log_ratios`` [mismatched responses] are those of responses to other prompts than their own. It is biased, and
+    meant to be: it only has to move as the policy does. Source: Ethayarajh et al. 2024, section 4.1.
+    """
+    return widened(log_ratios).detach().mean().clamp(min=0)
 
 
 def judged_dpo_loss(log_ratios: Tensor, prompts: Tensor, scores: Tensor, beta: float) -> PreferenceLoss:
@@ -33,11 +147,15 @@ def judged_dpo_loss(log_ratios: Tensor, prompts: Tensor, scores: Tensor, beta: f
     logits = beta * score_gaps(log_ratios, pairs)
     first_is_better = torch.sigmoid(score_gaps(scores.detach(), pairs))
     losses = -first_is_better * logsigmoid(logits) - (1 - first_is_better) * logsigmoid(-logits)
-    return _mean_over_pairs(losses, prompts[pairs.better])
+    return mean_within_prompts(losses, prompts[pairs.better])
 
 
-def _mean_over_pairs(losses: Tensor, prompts: Tensor) -> PreferenceLoss:
-    """Return the sum over prompts of the mean over a prompt's pairs; ``losses`` and ``prompts`` are [pairs]."""
+def mean_within_prompts(losses: Tensor, prompts: Tensor) -> PreferenceLoss:
+    """Return the sum over prompts of the mean of a prompt's losses.
+
+    ``losses`` and ``prompts`` (whose loss it is) have one shape, [pairs] or [responses]; a prompt without a loss is not
+    counted.
+    """
     _, index, counts = torch.unique(prompts, return_inverse=True, return_counts=True)
     return PreferenceLoss(
         loss=(widened(losses) / counts[index]).sum(), prompts=torch.tensor(len(counts), device=losses.device)

@@ -1,0 +1,71 @@
+"""Direct preference optimisation without a reference: losses on length-normalised log-probabilities.
+
+All are sums over prompts of the mean over a prompt's pairs, as in ``direct_preference_losses``. Responses lie flat:
+``log_probabilities`` (sums over a response's tokens, in nats), ``lengths`` (tokens, EOS included), ``prompts`` and
+``ranks`` are [responses]. With |y| the length,
+
+    l(y) = log pi(y | x) / |y|,    the mean log-probability of a token.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
+from plaudit.algorithms.direct_preference_losses import mean_within_prompts
+from plaudit.algorithms.masking import widened
+from plaudit.algorithms.preference_losses import PreferenceLoss
+
+LARGEST_MEAN = -1e-6
+"""Mean log-probabilities are kept below this, where odds are still finite."""
+
+
+def per_token(log_probabilities: Tensor, lengths: Tensor) -> Tensor:
+    """Return ``l(y) = log pi(y | x) / |y|``, [responses]."""
+    return widened(log_probabilities) / lengths
+
+
+def simpo_loss(
+    log_probabilities: Tensor, lengths: Tensor, prompts: Tensor, ranks: Tensor, beta: float, margin: float
+) -> PreferenceLoss:
+    """Return the sum over prompts of the mean over a prompt's pairs of::
+
+        -log sigmoid(beta l(b) - beta l(w) - margin)
+
+    ``beta l`` is the implicit reward. Where b is preferred with probability P, the minimum has a gap of
+    ``margin + log P / (1 - P)``; for a pair that is always judged alike it grows without end, and nothing but the
+    learning rate holds the policy near where it began. Source: Meng et al. 2024, equation 6, with margin for its gamma.
+    """
+    pairs = ranked_pairs(prompts, ranks)
+    losses = -logsigmoid(beta * score_gaps(per_token(log_probabilities, lengths), pairs) - margin)
+    return mean_within_prompts(losses, prompts[pairs.better])
+
+
+def orpo_loss(
+    log_probabilities: Tensor, lengths: Tensor, prompts: Tensor, ranks: Tensor, beta: float
+) -> PreferenceLoss:
+    """Return the sum over prompts of the mean over a prompt's pairs of::
+
+        -l(b) - beta log sigmoid(log odds(b) - log odds(w)),   odds(y) = p / (1 - p),   p = exp(l(y))
+
+    The first term is fine-tuning on the better response, so it starts from a pre-trained model and takes the place of
+    SFT. It converges to the distribution of the better responses, tilted by the second term, whose gap of log odds
+    has no finite minimum for pairs that are always judged alike but whose gradient fades. Source: Hong et al. 2024,
+    equations 6 and 7, with beta for its lambda.
+    """
+    pairs = ranked_pairs(prompts, ranks)
+    means = per_token(log_probabilities, lengths)
+    losses = -means[pairs.better] - beta * logsigmoid(score_gaps(log_odds(means), pairs))
+    return mean_within_prompts(losses, prompts[pairs.better])
+
+
+def log_odds(log_p: Tensor) -> Tensor:
+    """Return ``log p / (1 - p)`` from ``log p < 0``, elementwise; exact for p near 0 and near 1 (Mächler 2012)."""
+    log_p = widened(log_p).clamp(max=LARGEST_MEAN)
+    near_one = log_p > -math.log(2)
+    # Each side is computed where the other would round, on a harmless value elsewhere: both have gradients.
+    small = torch.log1p(-torch.exp(log_p.masked_fill(near_one, -1.0)))
+    large = torch.log(-torch.expm1(log_p.masked_fill(~near_one, -0.5)))
+    return log_p - torch.where(near_one, large, small)
