@@ -12,9 +12,9 @@ from plaudit.batching.trees import PromptTree
 from plaudit.data.rows import Origin, RankingRow
 from plaudit.evaluation.preference_baselines import preference_baselines, word_weights
 from plaudit.evaluation.reward_accuracy import (
-    accuracy_with_interval,
     preference_accuracy,
     preference_gaps,
+    reliability,
     reward_accuracy,
 )
 from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
@@ -26,11 +26,6 @@ HERE = Origin("test", 1)
 
 def ranking(*responses: str, ranks: tuple[int, ...] | None = None) -> RankingRow:
     return RankingRow("p", responses, ranks or tuple(range(len(responses))), HERE)
-
-
-def test_accuracy_with_interval() -> None:
-    low, high = wilson_interval(7.5, 10)
-    assert accuracy_with_interval(7.5, 10) == {"accuracy": 0.75, "low": low, "high": high}
 
 
 def test_gaps_of_ragged_rankings_with_ties() -> None:
@@ -50,6 +45,31 @@ def test_rankings_are_resampled_by_prompt() -> None:
     low, high = bootstrap_interval(torch.tensor([2.0, 1.0, 1.5]), torch.tensor([3.0, 1.0, 3.0]))
     found = preference_accuracy(gaps)
     assert found == {"accuracy": 4.5 / 7, "low": low, "high": high, "pairs": 7, "prompts": 3}
+
+
+def log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def test_reliability_of_pairs_by_hand() -> None:
+    sure, unsure = log_odds(0.98), log_odds(0.96)
+    gaps = [torch.tensor([gap]) for gap in (sure, -unsure, unsure, log_odds(0.52), 0.0)]
+    least, most = reliability(gaps)
+    assert (least["from"], least["to"], least["pairs"]) == (0.5, pytest.approx(0.55), 2)
+    assert (least["predicted"], least["right"]) == (pytest.approx(0.51), 0.75)
+    assert (least["low"], least["high"]) == wilson_interval(1.5, 2)
+    assert (most["from"], most["to"], most["pairs"]) == (pytest.approx(0.95), 1.0, 3)
+    assert (most["predicted"], most["right"]) == (pytest.approx(2.9 / 3), pytest.approx(2 / 3))
+    assert (most["low"], most["high"]) == wilson_interval(2, 3)
+
+
+def test_reliability_resamples_the_prompts_of_a_bin() -> None:
+    sure = log_odds(0.97)
+    gaps = [torch.tensor([sure, sure, -sure]), torch.tensor([]), torch.tensor([0.01]), torch.tensor([sure])]
+    least, most = reliability(gaps)
+    assert (most["pairs"], most["right"]) == (4, 0.75)
+    assert (most["low"], most["high"]) == bootstrap_interval(torch.tensor([2.0, 1.0]), torch.tensor([3.0, 1.0]))
+    assert (least["low"], least["high"]) == wilson_interval(1, 1)
 
 
 class LengthReward:

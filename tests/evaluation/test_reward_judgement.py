@@ -46,3 +46,16 @@ def test_rows_of_one_line_stay_on_their_sides(tmp_path: Path) -> None:
     assert result["baseline/length/pairs"] == len(held_out)
     assert result["baseline/bag_of_words/accuracy"] == pytest.approx(expected["bag_of_words"]["accuracy"])
     assert result["held_out_accuracy/accuracy"] == pytest.approx(result["held_out/accuracy"])
+
+
+def test_the_calibration_adds_up_to_accuracy_and_calibration_error(tmp_path: Path) -> None:
+    folder = run(
+        load_recipe(str(tiny_recipe(tmp_path)), ["reward.data.held_out_share=0.3"]), ["pretrain", "sft", "reward"]
+    )
+    result = json.loads((folder / "reward" / "result.json").read_text())
+    bins, pairs = result["calibration"], result["held_out/pairs"]
+    assert sum(row["pairs"] for row in bins) == pairs
+    assert sum(row["pairs"] * row["right"] for row in bins) / pairs == pytest.approx(result["held_out/accuracy"])
+    error = sum(row["pairs"] * abs(row["right"] - row["predicted"]) for row in bins) / pairs
+    assert error == pytest.approx(result["held_out/calibration_error"], abs=1e-6)
+    assert all(row["low"] <= row["right"] <= row["high"] for row in bins)

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 10
 
 
-def accuracy_with_interval(correct: float, total: int) -> dict[str, float]:
-    """Return ``accuracy`` and its 95 % Wilson interval ``low``, ``high`` for independent comparisons; ties are half."""
-    low, high = wilson_interval(correct, total)
-    return {"accuracy": correct / total, "low": low, "high": high}
-
-
 def flat_pairs(ranks: Sequence[Sequence[int]]) -> tuple[Pairs, list[int]]:
     """Return the pairs that differ in rank among all prompts' responses laid flat, and their number for each prompt."""
     prompts = torch.arange(len(ranks)).repeat_interleave(torch.tensor([len(own) for own in ranks]))
@@ -56,10 +50,36 @@ def preference_accuracy(gaps: Sequence[Tensor]) -> dict[str, float]:
     gaps = [own for own in gaps if len(own)]
     correct = torch.tensor([((own > 0).sum() + (own == 0).sum() / 2).item() for own in gaps])
     pairs = torch.tensor([len(own) for own in gaps])
-    result = accuracy_with_interval(correct.sum().item(), int(pairs.sum()))
+    total = int(pairs.sum())
+    low, high = _interval_over_prompts(correct, pairs)
+    accuracy = correct.sum().item() / total
+    return {"accuracy": accuracy, "low": low, "high": high, "pairs": total, "prompts": len(gaps)}
+
+
+def reliability(gaps: Sequence[Tensor]) -> list[dict[str, float]]:
+    """Return a row for each bin of the predicted probability that holds a pair, as ``calibration_table`` makes bins.
+
+    A row has the bin's bounds ``from`` and ``to``, the number of ``pairs``, the mean ``predicted`` probability, the
+    share that was ``right``, and its 95 % interval ``low``, ``high`` as in ``preference_accuracy``. ``gaps`` are those
+    of each prompt, of scores whose gap is a log odds.
+    """
+    tables = torch.stack([calibration_table(own, CALIBRATION_BINS) for own in gaps])
+    rows = []
+    for number, of_bin in enumerate(tables.double().unbind(dim=1)):
+        total, predicted, right = of_bin.sum(dim=0).tolist()
+        if total:
+            row = {"from": 0.5 + number / (2 * CALIBRATION_BINS), "to": 0.5 + (number + 1) / (2 * CALIBRATION_BINS)}
+            low, high = _interval_over_prompts(of_bin[:, 2], of_bin[:, 0])
+            share = {"predicted": predicted / total, "right": right / total, "low": low, "high": high}
+            rows.append({**row, "pairs": int(total), **share})
+    return rows
+
+
+def _interval_over_prompts(right: Tensor, pairs: Tensor) -> tuple[float, float]:
+    """Return Wilson's interval where every prompt has one pair at most, otherwise a bootstrap over those with pairs."""
     if (pairs > 1).any():
-        result["low"], result["high"] = bootstrap_interval(correct, pairs)
-    return {**result, "pairs": int(pairs.sum()), "prompts": len(gaps)}
+        return bootstrap_interval(right[pairs > 0], pairs[pairs > 0])
+    return wilson_interval(right.sum().item(), int(pairs.sum()))
 
 
 def reward_accuracy(

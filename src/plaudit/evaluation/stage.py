@@ -10,7 +10,7 @@ from plaudit.config.schema import EvaluateConfig
 from plaudit.data.rows import RankingRow, Row
 from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.preference_baselines import preference_baselines
-from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps
+from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps, reliability
 from plaudit.evaluation.summary import flattened
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
@@ -28,13 +28,15 @@ def run_evaluation(config: EvaluateConfig, session: Session, stage: StageDirecto
 
 def judge_reward_model(
     scores: Tensor, held_out: Sequence[PromptTree], train_rows: Sequence[Row], held_out_rows: Sequence[Row]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return the held-out accuracy with its 95 % interval, and that of a length-only and a bag-of-words model.
 
-    ``scores`` [responses] are the reward model's for ``held_out``; the rows are those that the stage's trees came from,
-    so that all three see the same comparisons.
+    ``scores`` [responses] are the reward model's for ``held_out``, before any scale; the rows are those that the
+    stage's trees came from, so that all three see the same comparisons. ``calibration`` holds what ``reliability``
+    returns; the other keys are one level, joined by slashes: ``held_out_accuracy/low``, ``baseline/length/accuracy``.
     """
-    accuracy = preference_accuracy(preference_gaps(scores, [tree.fields["ranks"] for tree in held_out]))
+    gaps = preference_gaps(scores, [tree.fields["ranks"] for tree in held_out])
     train, kept = ([row for row in rows if isinstance(row, RankingRow)] for rows in (train_rows, held_out_rows))
     baselines = preference_baselines(train, kept)
-    return flattened({"held_out_accuracy": accuracy, "baseline": baselines})
+    numbers = flattened({"held_out_accuracy": preference_accuracy(gaps), "baseline": baselines})
+    return {**numbers, "calibration": reliability(gaps)}
