@@ -49,6 +49,10 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "preference": [{"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}],
     "implicit_preference": [{"chosen": "The sky is blue.", "rejected": "The sky is black."}],
     "prompt_completion": [{"prompt": "The sky is", "completion": " blue."}],
+    "unpaired_preference": [
+        {"prompt": "The sky is", "completion": " blue.", "label": True},
+        {"prompt": "The sky is", "completion": " green.", "label": False},
+    ],
     "messages": [{"messages": MESSAGES}],
     "hh_rlhf": [
         {

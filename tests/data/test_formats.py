@@ -14,7 +14,7 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.base import BadRowError, Kind, Unused
 from plaudit.data.formats.plain import opening
 from plaudit.data.formats.registry import FORMATS, choose_format
-from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError
 
@@ -38,6 +38,10 @@ OWN_ROWS: dict[str, list[Row]] = {
     "preference": [RankingRow("The sky is", (" blue.", " green."), (0, 1), AT)],
     "implicit_preference": [RankingRow("The sky is", (" blue.", " black."), (0, 1), AT)],
     "prompt_completion": [ResponseRow("The sky is", " blue.", AT)],
+    "unpaired_preference": [
+        LabelledRow("The sky is", (" blue.",), (True,), AT),
+        LabelledRow("The sky is", (" green.",), (False,), AT),
+    ],
     "messages": [ResponseRow((USER,), REPLY, AT)],
     "hh_rlhf": [RankingRow(MUSEUM, ("It is closed on Mondays.", "No idea."), (0, 1), AT)],
     "ranked_responses": [RankingRow("Say hi.", ("Hello!", "Hi.", "Go away."), (0, 0, 1), AT)],
@@ -101,7 +105,13 @@ def test_rows_of_the_own_kind(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in FORMATS for kind in FORMATS[name].kinds])
 def test_every_promised_kind_is_given(tmp_path: Path, name: str, kind: Kind) -> None:
-    expected = {"text": TextRow, "response": ResponseRow, "ranking": RankingRow, "prompt": PromptRow}[kind]
+    expected = {
+        "text": TextRow,
+        "response": ResponseRow,
+        "ranking": RankingRow,
+        "labelled": LabelledRow,
+        "prompt": PromptRow,
+    }[kind]
     rows = _read(tmp_path, EXAMPLES[name], kind).rows
     assert rows
     assert {type(row) for row in rows} == {expected}
@@ -115,6 +125,39 @@ def test_a_ranking_serves_as_its_best_response_and_as_its_prompt(tmp_path: Path)
     assert _rows(_read(tmp_path, [TREE], "prompt")) == [PromptRow(FRUIT, AT), PromptRow(RED_FRUIT, AT)]
     kept = [{**EXAMPLES["preference"][0], "topic": "sky"}]
     assert _rows(_read(tmp_path, kept, "prompt")) == [PromptRow("The sky is", AT, {"topic": "sky"})]
+
+
+def test_a_ranking_serves_as_labels(tmp_path: Path) -> None:
+    """Desirable is what beats more than beats it; the fourth of seven, with as many above as below, is left out."""
+    ranks = {"a": 0, "b": 0, "c": 1, "d": 2, "e": 3, "f": 3, "g": 3}
+    record = {"prompt": "p", "responses": list(ranks), "ranks": list(ranks.values())}
+    # c beats 4 and loses to 2; d beats 3 and loses to 3.
+    expected = LabelledRow("p", tuple("abcefg"), (True, True, True, False, False, False), AT)
+    assert _rows(_read(tmp_path, [record], "labelled")) == [expected]
+    pair = _read(tmp_path, EXAMPLES["preference"], "labelled")
+    assert _rows(pair) == [LabelledRow("The sky is", (" blue.", " green."), (True, False), AT)]
+
+
+def test_labelled_rows_of_messages_and_of_text_in_other_types(tmp_path: Path) -> None:
+    messages = [{"prompt": MESSAGES[:1], "completion": MESSAGES[1:], "label": False}]
+    read = _read(tmp_path, messages)
+    assert (read.row_format.name, _rows(read)) == (
+        "unpaired_preference",
+        [LabelledRow((USER,), (REPLY,), (False,), AT)],
+    )
+    for value, label in ((1, True), (0, False), ("True", True), ("false", False)):
+        read = _read(tmp_path, [{"prompt": "p", "completion": " c", "label": value}])
+        assert _rows(read) == [LabelledRow("p", (" c",), (label,), AT)]
+    # A label that is no judgement leaves a completion.
+    assert _read(tmp_path, [{"prompt": "p", "completion": " c", "label": "sky"}]).row_format.name == "prompt_completion"
+
+
+def test_what_is_undesirable_is_no_response_to_learn(tmp_path: Path) -> None:
+    read = _read(tmp_path, EXAMPLES["unpaired_preference"], "response")
+    assert _rows(read) == [ResponseRow("The sky is", " blue.", AT)]
+    assert read.counts.unused == {"undesirable response": 1}
+    prompts = _read(tmp_path, [{**EXAMPLES["unpaired_preference"][1], "topic": "sky"}], "prompt")
+    assert _rows(prompts) == [PromptRow("The sky is", AT, {"topic": "sky"})]
 
 
 def test_a_kind_that_the_format_cannot_give_is_refused(tmp_path: Path) -> None:
@@ -248,6 +291,9 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
         ),
         ("messages", {"messages": ["hi"]}, "messages holds something that is no message with role and content"),
         ("messages", {"messages": MESSAGES[1:]}, "empty prompt"),
+        ("unpaired_preference", _changed("unpaired_preference", label="perhaps"), "label is not true or false"),
+        ("unpaired_preference", _changed("unpaired_preference", label=None), "no label"),
+        ("unpaired_preference", _changed("unpaired_preference", completion=" "), "empty response"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_YES}, "identical sides"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": "\n\nHuman: b\n\nAssistant: no"}, "mismatched prompts"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_ASK}, "empty response"),
@@ -399,6 +445,9 @@ def _is_sound(row: Row) -> bool:
         texts = row.responses
         assert sorted(set(row.ranks)) == list(range(len(set(row.ranks))))
         assert len(set(row.ranks)) > 1
+    elif isinstance(row, LabelledRow):
+        texts = row.responses
+        assert len(row.desirable) == len(row.responses)
     else:
         texts = (row.text,) if isinstance(row, TextRow) else (row.response,) if isinstance(row, ResponseRow) else ()
     assert all(isinstance(text, str) and text.strip() for text in texts)

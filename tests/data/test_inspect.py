@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from plaudit.cli.data import app
 from plaudit.config.schema import SourceConfig
+from plaudit.data.formats.registry import FORMATS
 from plaudit.data.inspect import Lengths, inspect
 
 RECORDS: list[Any] = [
@@ -38,7 +39,7 @@ def file(tmp_path: Path) -> str:
 
 def test_every_count(file: str) -> None:
     found = inspect(SourceConfig(path=file), samples=2)
-    assert (found.format, found.kind, found.kinds) == ("preference", "ranking", ("ranking", "response", "prompt"))
+    assert (found.format, found.kind, found.kinds) == ("preference", "ranking", FORMATS["preference"].kinds)
     assert (found.counts.records, found.counts.rows, found.counts.bad_records) == (8, 4, 4)
     assert (found.prompts, found.duplicates) == (2, 1)
     assert (found.identical_sides, found.mismatched_prompts, found.empty_texts) == (1, 1, 2)
@@ -96,7 +97,7 @@ def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path
     lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
     for line in (
         "format preference",
-        "row kinds ranking, response, prompt (read as ranking)",
+        "row kinds ranking, labelled, response, prompt (read as ranking)",
         "records 8",
         "duplicate rows 1",
         "mismatched prompts 1",
@@ -107,6 +108,21 @@ def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path
         assert line in lines
     assert any(line.startswith("longer than 6 tokens") for line in lines)
     assert any(line.startswith("line 4: identical sides") for line in lines)
+
+
+def test_the_command_shows_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in EXAMPLES["unpaired_preference"]))
+    result = CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
+    for line in (
+        "format unpaired_preference",
+        "row kinds labelled, response, prompt (read as labelled)",
+        "response, desirable blue.",
+        "response, undesirable green.",
+    ):
+        assert line in lines
 
 
 def test_help_has_an_example() -> None:

@@ -9,7 +9,7 @@ from tiny_tokenizers import CHAT_TEMPLATE, byte_level, space_in_front
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.tokenization import Tokenized, to_trees, with_loss_on_all
 from plaudit.errors import PlauditError
 
@@ -82,11 +82,14 @@ def test_plain_text_follows_the_bos_token_or_its_own_first_token() -> None:
 def test_fields_carry_what_belongs_to_the_row() -> None:
     rows: list[Row] = [
         RankingRow("The sky is", (" blue.", " green.", " grey."), (0, 2, 1), AT),
+        LabelledRow("The sky is", (" red.",), (False,), AT),
         PromptRow("One, two", AT, {"topic": "numbers", "origin": "mine"}),
     ]
-    ranking, prompt = to_trees(rows, BYTES, _config(prompt_template="Q: {prompt}"), 512).trees
+    ranking, labelled, prompt = to_trees(rows, BYTES, _config(prompt_template="Q: {prompt}"), 512).trees
     assert ranking.fields == {"ranks": (0, 2, 1), "origin": AT, "prompt_text": "Q: The sky is"}
     assert [_text(BYTES, response) for response in ranking.responses] == [" blue.", " green.", " grey."]
+    assert labelled.fields == {"desirable": (False,), "origin": AT, "prompt_text": "Q: The sky is"}
+    assert [_text(BYTES, response) for response in labelled.responses] == [" red."]
     assert prompt.fields == {"topic": "numbers", "origin": AT, "prompt_text": "Q: One, two"}
     assert prompt.responses == ()
 

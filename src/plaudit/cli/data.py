@@ -27,7 +27,8 @@ def inspect(
     file: Annotated[str, typer.Argument(help="File (jsonl, jsonl.gz, json, csv, parquet) or hub dataset name.")],
     row_format: Annotated[str, typer.Option("--format", help="Row format; auto recognises it.")] = "auto",
     kind: Annotated[
-        str | None, typer.Option(help="Kind of row to read: text, response, ranking or prompt.", show_default=False)
+        str | None,
+        typer.Option(help="Kind of row to read: text, response, ranking, labelled or prompt.", show_default=False),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or hub name of a tokenizer: lengths in tokens.", show_default=False)
@@ -113,14 +114,17 @@ def _lengths_table(found: "Inspection") -> "Table":
 
 def _sample_lines(found: "Inspection") -> Iterator[tuple[str, str]]:
     from plaudit.data.inspect import texts_of
-    from plaudit.data.rows import RankingRow
+    from plaudit.data.rows import LabelledRow, RankingRow
 
     for row in found.samples:
-        ranks = iter(row.ranks if isinstance(row, RankingRow) else ())
+        marks: Iterator[str] = iter(())
+        if isinstance(row, RankingRow):
+            marks = (f", rank {rank}" for rank in row.ranks)
+        elif isinstance(row, LabelledRow):
+            marks = (", desirable" if label else ", undesirable" for label in row.desirable)
         yield f"line {row.origin.line}", ""
         for what, text in texts_of(row):
-            rank = next(ranks, None) if what == "response" else None
-            yield f"  {what}" + (f", rank {rank}" if rank is not None else ""), _shortened(text)
+            yield f"  {what}" + (next(marks, "") if what == "response" else ""), _shortened(text)
 
 
 def _shortened(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.base import Kind
-from plaudit.data.rows import RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabelledRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.sources import Reject, SourceCounts, read_source
 from plaudit.data.splits import prompt_key, row_content
 from plaudit.data.templates import human_assistant_text
@@ -104,7 +104,7 @@ def texts_of(row: Row) -> Iterator[tuple[str, str]]:
     yield "prompt", row.prompt if isinstance(row.prompt, str) else human_assistant_text(row.prompt).strip()
     if isinstance(row, ResponseRow):
         yield "response", row.response
-    elif isinstance(row, RankingRow):
+    elif isinstance(row, RankingRow | LabelledRow):
         yield from (("response", response) for response in row.responses)
 
 

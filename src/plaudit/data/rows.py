@@ -1,4 +1,4 @@
-"""The four kinds of row that every file format becomes."""
+"""The five kinds of row that every file format becomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,6 +53,16 @@ class RankingRow:
 
 
 @dataclass(frozen=True)
+class LabelledRow:
+    """A prompt with K >= 1 responses, each judged by itself: ``desirable[k]`` says how ``responses[k]`` was found."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    desirable: tuple[bool, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True)
 class PromptRow:
     """A prompt alone. ``fields`` holds the row's other columns, for reward functions and tables."""
 
@@ -61,4 +71,4 @@ class PromptRow:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-Row = TextRow | ResponseRow | RankingRow | PromptRow
+Row = TextRow | ResponseRow | RankingRow | LabelledRow | PromptRow

@@ -11,7 +11,7 @@ from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused
 from plaudit.data.formats.openai import Decode, decode_token_columns
 from plaudit.data.formats.registry import choose_format
 from plaudit.data.readers import Malformed, read_records
-from plaudit.data.rows import Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
 _SAMPLE_FOR_RECOGNITION = 100
@@ -119,13 +119,26 @@ def _convert(
 
 
 def _as_kind(row: Row, kind: Kind, record: Record, row_format: Format) -> Row:
-    """Make a simpler row of a richer one: the best response of a ranking, the prompt of either."""
+    """Make a simpler row of a richer one: the labels or the best response of a ranking, the prompt of any."""
+    if kind == "labelled" and isinstance(row, RankingRow):
+        return _labelled(row)
     if kind == "response" and isinstance(row, RankingRow):
         return ResponseRow(row.prompt, row.responses[row.ranks.index(0)], row.origin)
-    if kind == "prompt" and isinstance(row, RankingRow | ResponseRow):
+    if kind == "prompt" and isinstance(row, RankingRow | LabelledRow | ResponseRow):
         known = {*row_format.columns, *row_format.also_reads, "turns"}
         return PromptRow(row.prompt, row.origin, {name: record[name] for name in record if name not in known})
     return row
+
+
+def _labelled(row: RankingRow) -> LabelledRow:
+    """Call a response desirable that beats more of the others than beat it, undesirable one that loses to more.
+
+    A response in the middle is neither, and is left out.
+    """
+    balance = [sum((other > rank) - (other < rank) for other in row.ranks) for rank in row.ranks]
+    judged = [(response, wins > 0) for response, wins in zip(row.responses, balance, strict=True) if wins]
+    responses, desirable = zip(*judged, strict=True)
+    return LabelledRow(row.prompt, responses, desirable, row.origin)
 
 
 def _renamed(record: Record, source: SourceConfig) -> Record:

@@ -6,7 +6,7 @@ from typing import Any
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabelledRow, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.templates import RenderedPrompt, render_prompt
 from plaudit.errors import PlauditError
 
@@ -20,7 +20,7 @@ class Tokenized:
     ``rows`` holds the row of each tree, ``trees`` and ``rows`` being equally long.
 
     Every tree carries in ``fields`` its row's ``origin`` and ``prompt_text`` (without special tokens); rankings also
-    ``ranks``; prompts also the other columns of their row.
+    ``ranks``; labelled rows also ``desirable``; prompts also the other columns of their row.
     """
 
     trees: list[PromptTree]
@@ -102,16 +102,21 @@ def _prompted_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig) -> 
     return trees
 
 
-def _responses(row: ResponseRow | RankingRow | PromptRow) -> tuple[str, ...]:
-    if isinstance(row, RankingRow):
+_PromptedRow = ResponseRow | RankingRow | LabelledRow | PromptRow
+
+
+def _responses(row: _PromptedRow) -> tuple[str, ...]:
+    if isinstance(row, RankingRow | LabelledRow):
         return row.responses
     return (row.response,) if isinstance(row, ResponseRow) else ()
 
 
-def _fields(row: ResponseRow | RankingRow | PromptRow, prompt_text: str) -> dict[str, Any]:
+def _fields(row: _PromptedRow, prompt_text: str) -> dict[str, Any]:
     fields: dict[str, Any] = dict(row.fields) if isinstance(row, PromptRow) else {}
     if isinstance(row, RankingRow):
         fields["ranks"] = row.ranks
+    if isinstance(row, LabelledRow):
+        fields["desirable"] = row.desirable
     return {**fields, "origin": row.origin, "prompt_text": prompt_text}
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
+from plaudit.data.formats.base import Kind
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import Row
 from plaudit.data.tokenization import Tokenized, to_trees
@@ -28,7 +28,7 @@ class Examples:
 
 def load_examples(
     config: DataConfig,
-    kind: Literal["text", "response", "ranking", "prompt"],
+    kind: Kind,
     loaded: LoadedModel,
     session: Session,
     stage: StageDirectory,

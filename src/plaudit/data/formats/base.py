@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from plaudit.data.rows import Message, Origin, Prompt, RankingRow, Row
 
-Kind = Literal["text", "response", "ranking", "prompt"]
+Kind = Literal["text", "response", "ranking", "labelled", "prompt"]
 Record = Mapping[str, Any]
 
 ROLES = ("system", "user", "assistant")

@@ -42,7 +42,7 @@ FORMATS = (
     Format(
         "hh_rlhf",
         ("chosen", "rejected"),
-        ("ranking", "response", "prompt"),
+        ("ranking", "labelled", "response", "prompt"),
         _hh_rlhf,
         matches=lambda record: all(is_dialogue_text(record[side]) for side in ("chosen", "rejected")),
     ),

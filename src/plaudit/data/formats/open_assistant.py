@@ -54,7 +54,7 @@ FORMATS = (
     Format(
         "open_assistant",
         ("prompt",),
-        ("ranking", "response", "prompt"),
+        ("ranking", "labelled", "response", "prompt"),
         _open_assistant,
         also_reads=("message_tree_id", "tree_state"),
         matches=lambda record: isinstance(record["prompt"], Mapping) and "replies" in record["prompt"],

@@ -89,7 +89,7 @@ FORMATS = (
     Format(
         "lm_human_preferences",
         ("query", "sample0", "sample1", "best"),
-        ("ranking", "response", "prompt"),
+        ("ranking", "labelled", "response", "prompt"),
         _lm_human_preferences,
         also_reads=_SAMPLE_COLUMNS[2:],
         token_columns=("query", *_SAMPLE_COLUMNS),
@@ -97,7 +97,7 @@ FORMATS = (
     Format(
         "summarize_from_feedback",
         ("info", "summaries", "choice"),
-        ("ranking", "response", "prompt"),
+        ("ranking", "labelled", "response", "prompt"),
         _summarize_from_feedback,
     ),
     Format("tldr", ("post", "summary"), ("response", "prompt"), _tldr, also_reads=("subreddit", "title")),

@@ -30,7 +30,7 @@ FORMATS = (
     Format(
         "ranked_responses",
         ("prompt", "responses"),
-        ("ranking", "response", "prompt"),
+        ("ranking", "labelled", "response", "prompt"),
         _ranked_responses,
         also_reads=("ranks", "scores"),
         matches=lambda record: record.get("ranks") is not None or record.get("scores") is not None,

@@ -73,7 +73,7 @@ def _recognise(records: Sequence[Record], kind: Kind | None, source: str) -> For
     fitting = [known for known in fitting if not known.fallback] or fitting
     fitting = [known for known in fitting if not any(set(known.columns) < set(other.columns) for other in fitting)]
     own_kinds = [known.kinds[0] for known in fitting]
-    wanted = kind or next((richer for richer in ("ranking", "response") if richer in own_kinds), None)
+    wanted = kind or next((richer for richer in ("ranking", "labelled", "response") if richer in own_kinds), None)
     for preferred in (
         [known for known in fitting if known.kinds[0] == wanted],
         [known for known in fitting if wanted in known.kinds],

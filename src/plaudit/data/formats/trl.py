@@ -1,4 +1,4 @@
-"""TRL's forms: preference pairs with explicit or implicit prompt, prompt-completion, messages; text or conversational.
+"""TRL's forms: pairs with explicit or implicit prompt, labelled or plain completions, messages; text or conversational.
 
 See the page "Dataset formats and types" of TRL's documentation.
 """
@@ -10,6 +10,7 @@ from plaudit.data.formats.base import (
     Format,
     Kind,
     Record,
+    Unused,
     checked_prompt,
     messages_in,
     prompt_in,
@@ -18,9 +19,10 @@ from plaudit.data.formats.base import (
     text_in,
 )
 from plaudit.data.formats.hh_rlhf import is_dialogue_text
-from plaudit.data.rows import Message, Origin, Prompt, PromptRow, ResponseRow, Row
+from plaudit.data.rows import LabelledRow, Message, Origin, Prompt, PromptRow, ResponseRow, Row
 
 _SIDES = ("chosen", "rejected")
+_LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def _preference(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -38,6 +40,26 @@ def _implicit_preference(record: Record, origin: Origin, kind: Kind) -> Iterator
 def _prompt_completion(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     prompt, response = _with_prompt(record, "completion")
     yield ResponseRow(prompt, response, origin)
+
+
+def _unpaired_preference(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    prompt, response = _with_prompt(record, "completion")
+    desirable = _label(record["label"])
+    if desirable is None:
+        raise BadRowError("label is not true or false")
+    if kind != "response":
+        yield LabelledRow(prompt, (response,), (desirable,), origin)
+    elif desirable:
+        yield ResponseRow(prompt, response, origin)
+    else:
+        yield Unused("undesirable response")
+
+
+def _label(value: object) -> bool | None:
+    """Return a label; csv files write it as text, and some data as 0 and 1."""
+    if isinstance(value, bool):
+        return value
+    return _LABELS.get(str(value).strip().lower())
 
 
 def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -88,14 +110,21 @@ def _is_no_dialogue_text(record: Record) -> bool:
 
 
 FORMATS = (
-    Format("preference", ("prompt", *_SIDES), ("ranking", "response", "prompt"), _preference),
+    Format("preference", ("prompt", *_SIDES), ("ranking", "labelled", "response", "prompt"), _preference),
     Format(
         "implicit_preference",
         _SIDES,
-        ("ranking", "response", "prompt"),
+        ("ranking", "labelled", "response", "prompt"),
         _implicit_preference,
         matches=_is_no_dialogue_text,
     ),
     Format("prompt_completion", ("prompt", "completion"), ("response", "prompt"), _prompt_completion),
+    Format(
+        "unpaired_preference",
+        ("prompt", "completion", "label"),
+        ("labelled", "response", "prompt"),
+        _unpaired_preference,
+        matches=lambda record: _label(record["label"]) is not None,
+    ),
     Format("messages", ("messages",), ("response", "prompt"), _messages),
 )
