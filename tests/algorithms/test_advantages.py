@@ -1,5 +1,6 @@
 """Advantage estimators against hand-computed numbers and the defining sums."""
 
+import math
 import statistics
 
 import pytest
@@ -9,7 +10,16 @@ from hypothesis import strategies as st
 from padded_batches import Padded, left_aligned, padded_batches, property_test
 from torch.testing import assert_close
 
-from plaudit.algorithms.advantages import gae, grpo, rloo, spread_over_tokens
+from plaudit.algorithms.advantages import (
+    gae,
+    group_centred,
+    group_deviation,
+    grpo,
+    remax,
+    returns_to_go,
+    rloo,
+    spread_over_tokens,
+)
 
 NAN = torch.nan
 
@@ -141,3 +151,23 @@ def test_groups_equal_slow_loops(size: int, groups: int, seed: int) -> None:
 def test_spread_by_hand() -> None:
     spread = spread_over_tokens(torch.tensor([2.0, -1.0]), left_aligned([2, 3], time=3))
     assert spread.tolist() == [[2, 2, 0], [-1, -1, -1]]
+
+
+def test_returns_to_go_by_hand() -> None:
+    # gamma 0.5: 3 -> 2 + 0.5 * 3 = 3.5 -> 1 + 0.5 * 3.5 = 2.75; the second response has one token.
+    rewards, mask = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0]]), left_aligned([3, 1], time=3)
+    assert returns_to_go(rewards, mask, gamma=0.5).tolist() == [[2.75, 3.5, 3.0], [4.0, 0.0, 0.0]]
+
+
+def test_remax_by_hand() -> None:
+    found = remax(torch.tensor([1.0, 2.0, 3.0, 5.0]), torch.tensor([1.5, 4.0]), group_size=2)
+    assert found.tolist() == [-0.5, 0.5, -1.0, 1.0]
+
+
+def test_group_centred_by_hand() -> None:
+    # Means 2 and 4; deviations sqrt((1 + 1) / 1) and 0.
+    scores = torch.tensor([1.0, 3.0, 4.0, 4.0])
+    assert group_centred(scores, 2).tolist() == [-1.0, 1.0, 0.0, 0.0]
+    assert group_deviation(scores, 2).tolist() == pytest.approx([math.sqrt(2)] * 2 + [0.0] * 2)
+    with pytest.raises(ValueError, match="group of one"):
+        group_centred(scores, 1)

@@ -1,4 +1,4 @@
-"""The losses of PPO."""
+"""The losses of PPO and its relatives."""
 
 import math
 
@@ -10,7 +10,13 @@ from padded_batches import Padded, left_aligned, padded_batches, property_test
 from torch import Tensor
 from torch.testing import assert_close
 
-from plaudit.algorithms.policy_losses import clipped_policy_loss, clipped_value_loss
+from plaudit.algorithms.policy_losses import Clip, PolicyLoss, gspo_loss, policy_gradient_loss, ppo_loss
+from plaudit.algorithms.value_losses import clipped_value_loss
+
+
+def clipped_policy_loss(log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> PolicyLoss:
+    """PPO's loss with the same bound on both sides, every token weighing one."""
+    return ppo_loss(log_probs, old, advantages, mask.double(), mask, Clip(clip, clip))
 
 
 def test_policy_loss_by_hand() -> None:
@@ -161,3 +167,78 @@ def test_no_real_token_gives_zeros(responses: int) -> None:
     nothing = torch.full((responses, 3), torch.nan)
     results = losses_and_gradients(nothing, nothing, nothing, torch.zeros(responses, 3, dtype=torch.bool))
     assert not any(result.any() for result in results)
+
+
+EVERY_LOSS = [ppo_loss, gspo_loss, policy_gradient_loss]
+
+
+def test_bounds_of_the_ratio_may_differ() -> None:
+    # low 0.2, high 0.5: A = 1 with ratio 1.4 is inside, with 1.6 counts as 1.5; A = -1 with 0.7 counts as 0.8.
+    ratios, advantages = torch.tensor([[1.4, 1.6, 0.7]]), torch.tensor([[1.0, 1.0, -1.0]])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    result = ppo_loss(ratios.log(), torch.zeros(1, 3), advantages, mask.float(), mask, Clip(0.2, 0.5))
+    assert result.loss.item() == pytest.approx(-1.4 - 1.5 + 0.8, abs=1e-6)
+    assert result.clipped.item() == 2
+
+
+def test_dual_clip_bounds_the_loss_of_negative_advantages_alone() -> None:
+    # Ratio 5 and A = -2: the loss 10 becomes 3 * 2 = 6, without gradient. Ratio 5 and A = 2: PPO's clip, -1.2 * 2.
+    log_probs = torch.tensor([[5.0, 5.0, 2.0]]).log().requires_grad_()
+    advantages, mask = torch.tensor([[-2.0, 2.0, -2.0]]), torch.ones(1, 3, dtype=torch.bool)
+    result = ppo_loss(log_probs, torch.zeros(1, 3), advantages, mask.float(), mask, Clip(0.2, 0.2, dual=3.0))
+    assert result.loss.item() == pytest.approx(6 - 2.4 + 4, abs=1e-6)
+    assert result.clipped.item() == 2
+    assert torch.autograd.grad(result.loss, log_probs)[0].tolist() == [[0.0, 0.0, pytest.approx(4.0)]]
+
+
+def test_gspo_by_hand() -> None:
+    # Response 1: log ratios 0.3 and 0.1, so s = e^0.2, A = 1: inside the bounds. Response 2: log ratio -0.5, A = -1:
+    # s = e^-0.5 = 0.607 counts as 0.7. Mean over responses: (-e^0.2 + 0.7) / 2.
+    log_probs = torch.tensor([[0.3, 0.1], [-0.5, 9.0]]).requires_grad_()
+    mask = left_aligned([2, 1], time=2)
+    weights = torch.tensor([[0.25, 0.25], [0.5, 0.0]])
+    advantages = torch.tensor([[1.0, 1.0], [-1.0, 0.0]])
+    result = gspo_loss(log_probs, torch.zeros(2, 2), advantages, weights, mask, Clip(0.3, 0.3))
+    assert result.loss.item() == pytest.approx((-math.exp(0.2) + 0.7) / 2, abs=1e-6)
+    assert result.clipped.item() == 1
+    # The gradient of s = exp(mean log rho): s / |y| for each token of the response that is not clipped.
+    expected = -math.exp(0.2) / 4
+    assert torch.autograd.grad(result.loss, log_probs)[0].tolist() == [[pytest.approx(expected)] * 2, [0.0, 0.0]]
+
+
+@property_test
+@given(padded_batches())
+def test_gspo_of_responses_of_one_token_is_ppo(batch: Padded) -> None:
+    new, old, advantages = (batch.values(name)[:, :1] for name in ("new", "old", "advantages"))
+    mask, clip = batch.mask[:, :1], Clip(0.2, 0.3)
+    assert_close(
+        gspo_loss(new, old, advantages, mask.double(), mask, clip).loss,
+        ppo_loss(new, old, advantages, mask.double(), mask, clip).loss,
+    )
+
+
+@property_test
+@given(padded_batches())
+def test_every_loss_has_the_gradient_of_reinforce_at_the_policy_that_sampled(batch: Padded) -> None:
+    old, advantages, mask = batch.values("old"), batch.values("advantages"), batch.mask
+    weights = batch.values("weights").abs()
+    for loss in EVERY_LOSS:
+        log_probs = old.clone().requires_grad_()
+        result = loss(log_probs, old, advantages, weights, mask, Clip(0.2, 0.2))
+        (gradient,) = torch.autograd.grad(result.loss, log_probs)
+        assert_close(gradient, -advantages * weights * mask)
+
+
+@property_test
+@given(padded_batches())
+def test_garbage_at_masked_positions_changes_no_loss(batch: Padded) -> None:
+    new, old, advantages = batch.values("new"), batch.values("old"), batch.values("advantages")
+    for loss in EVERY_LOSS:
+        weights, clip = batch.mask.double(), Clip(0.2, 0.3, dual=2.0)
+        clean = loss(new, old, advantages, weights, batch.mask, clip)
+        soiled = [batch.soiled(values).requires_grad_() for values in (new, old, advantages)]
+        found = loss(*soiled, weights, batch.mask, clip)
+        assert found.loss.item() == clean.loss.item()
+        (gradient,) = torch.autograd.grad(found.loss, soiled[0])
+        assert torch.isfinite(gradient).all()
+        assert not gradient[~batch.mask].any()

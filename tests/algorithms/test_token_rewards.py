@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from padded_batches import Padded, left_aligned, padded_batches, property_test
 from torch.testing import assert_close
 
-from plaudit.algorithms.rewards import RunningMoments, clip_scores, penalize_missing_end, token_rewards
+from plaudit.algorithms.rewards import (
+    RunningMoments,
+    clip_scores,
+    penalize_missing_end,
+    soft_overlong_penalty,
+    token_rewards,
+)
 
 
 def test_token_rewards_by_hand() -> None:
@@ -92,3 +98,9 @@ def test_the_state_goes_through_json() -> None:
     for each in (moments, restored):
         each.update(torch.tensor([0.3]))
     assert restored.state_dict() == moments.state_dict()
+
+
+def test_soft_overlong_penalty_by_hand() -> None:
+    # Limit 10, buffer 4: nothing up to 6 tokens, then a quarter for each, 1 at the limit.
+    found = soft_overlong_penalty(torch.tensor([1, 6, 7, 9, 10]), limit=10, buffer=4)
+    assert found.tolist() == [0.0, 0.0, 0.25, 0.75, 1.0]

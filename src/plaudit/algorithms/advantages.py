@@ -1,4 +1,4 @@
-"""How much better an action was than expected: GAE per token, RLOO and GRPO per response.
+"""How much better an action was than expected: GAE and returns per token, the others per response.
 
 Advantages are constants of the losses: they are computed from numbers that carry no gradient.
 """
@@ -32,6 +32,24 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_: fl
     return stacked, stacked + values
 
 
+def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    """Return ``G_t = r_t + gamma G_{t+1}`` over the real tokens, [responses, time]; zeros at masked positions.
+
+    The advantages of REINFORCE++ before whitening. Source: Williams 1992; Hu et al. 2025 (REINFORCE++).
+    """
+    returns, _ = gae(rewards, torch.zeros_like(rewards), mask, gamma, 1.0)
+    return returns
+
+
+def remax(scores: Tensor, greedy_scores: Tensor, group_size: int) -> Tensor:
+    """Return ``A_i = r_i - r(greedy response to the same prompt)``, [responses].
+
+    ``scores`` [responses], each ``group_size`` in a row answering one prompt; ``greedy_scores`` [prompts]. Source: Li
+    et al. 2023 (ReMax), equation 4.
+    """
+    return widened(scores) - widened(greedy_scores).repeat_interleave(group_size)
+
+
 def rloo(scores: Tensor, group_size: int) -> Tensor:
     """Return the leave-one-out advantage ``A_i = r_i - mean_{j != i} r_j`` of each response, [responses].
 
@@ -42,16 +60,31 @@ def rloo(scores: Tensor, group_size: int) -> Tensor:
     return (centred * (group_size / (group_size - 1))).flatten()
 
 
+def group_centred(scores: Tensor, group_size: int) -> Tensor:
+    """Return ``A_i = r_i - mean r``, the mean being that of the response's group: [responses] -> [responses].
+
+    Source: Liu et al. 2025 (Dr. GRPO), equation 3. Raises ``ValueError`` for groups of one.
+    """
+    return _centred(scores, group_size).flatten()
+
+
+def group_deviation(scores: Tensor, group_size: int) -> Tensor:
+    """Return the unbiased standard deviation of each response's group (divided by G - 1): [responses] -> [responses].
+
+    Exactly zero for a group without spread. Raises ``ValueError`` for groups of one.
+    """
+    squares = _centred(scores, group_size).square().sum(dim=1)
+    return (squares / (group_size - 1)).sqrt().repeat_interleave(group_size)
+
+
 def grpo(scores: Tensor, group_size: int, epsilon: float) -> Tensor:
     """Return the standardised advantage ``A_i = (r_i - mean r) / (std r + epsilon)`` of each response, [responses].
 
     ``scores`` [responses]; each ``group_size`` in a row answer one prompt, and mean and standard deviation are theirs.
-    The latter is the unbiased one (divided by G - 1). A group without spread gets zeros. Source: Shao et al. 2024,
-    section 4.1.2. Raises ``ValueError`` for groups of one.
+    A group without spread gets zeros. Source: Shao et al. 2024, section 4.1.2. Raises ``ValueError`` for groups of one.
     """
-    centred = _centred(scores, group_size)
-    deviation = (centred.square().sum(dim=1, keepdim=True) / (group_size - 1)).sqrt()
-    return (centred / (deviation + epsilon)).masked_fill(deviation == 0, 0.0).flatten()
+    deviation = group_deviation(scores, group_size)
+    return (group_centred(scores, group_size) / (deviation + epsilon)).masked_fill(deviation == 0, 0.0)
 
 
 def spread_over_tokens(advantages: Tensor, mask: Tensor) -> Tensor:

@@ -1,10 +1,15 @@
 """Estimators of KL(policy || reference) from the log-probabilities of tokens that the policy sampled.
 
 Source: Schulman, "Approximating KL divergence" (2020). With ``d = log pi(y) - log pi_ref(y)`` and y drawn from pi,
-``k1`` and ``k3`` have the mean ``KL = E[d]``, and ``k2`` comes near it while the two policies are close. As a term of a
-loss it is the gradient of ``k2`` that is right: that of ``k1`` is zero on average, and that of ``k3`` belongs to
-KL(reference || policy).
+``k1`` and ``k3`` have the mean ``KL = E[d]``, and ``k2`` comes near it while the two policies are close.
+
+Values are one thing, gradients another. Differentiated as they stand, only ``k2`` gives the gradient of the KL of the
+next token; that of ``k1`` is zero on average, and that of ``k3`` belongs to KL(reference || policy). And all of them
+miss that a token changes which tokens come after it, and so their KL. ``kl_loss`` and ``own_token_correction`` give the
+gradient of the KL of whole responses, whichever estimator measures it.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,3 +36,37 @@ def k3(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
 def sequence_kl(kl: Tensor, mask: Tensor) -> Tensor:
     """Return ``sum_t m_t kl_t`` of each response: [responses, time] -> [responses], in nats per response."""
     return zero_masked(kl, mask).sum(dim=1)
+
+
+ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
+
+
+def kl_loss(
+    log_probs: Tensor, old_log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor, estimator: str
+) -> Tensor:
+    """Return ``k_t`` per token [responses, time], whose gradient is that of the KL of whole responses::
+
+        grad = sum_t rho_t (d_t + sum_{s > t} k_s) grad log pi(y_t)
+
+    d_t is the token's own term, the sum what it brings about later, k one of ``ESTIMATORS`` (exact for k1 and k3; with
+    k2 the later terms are as biased as k2 is), and ``rho_t`` (a constant) corrects for the policy having moved since
+    it sampled. Zeros at masked positions. Source: the policy-gradient theorem applied to KL; Tang & Munos 2025, who
+    show what goes wrong without the later terms.
+    """
+    own = zero_masked(k1(log_probs, reference_log_probs), mask)
+    values = zero_masked(ESTIMATORS[estimator](log_probs, reference_log_probs), mask).detach()
+    later = values.flip(1).cumsum(1).flip(1) - values
+    ratio = zero_masked(widened(log_probs) - widened(old_log_probs), mask).detach().exp()
+    log_probs = zero_masked(log_probs, mask)
+    return values + ratio * (own.detach() + later) * (log_probs - log_probs.detach())
+
+
+def own_token_correction(log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor, estimator: str) -> Tensor:
+    """Return ``k_t - d_t`` per token [responses, time], which times the coefficient is added to the advantages.
+
+    A KL that is paid as a reward teaches through ``k_t grad log pi(y_t)``. For k1 that is the gradient of the KL; for
+    k2 and k3 the value is right and the token's own gradient is not. With the correction its own term is d_t, and the
+    estimator measures what comes later. Zero for k1.
+    """
+    values = ESTIMATORS[estimator](log_probs, reference_log_probs)
+    return zero_masked(values - k1(log_probs, reference_log_probs), mask)

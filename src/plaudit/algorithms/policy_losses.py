@@ -1,6 +1,8 @@
-"""The losses of PPO: clipped policy loss, clipped value loss. Both are sums over real tokens.
+"""Losses whose gradient raises the probability of tokens with a positive advantage: PPO, GSPO, plain policy gradient.
 
-Divide by the number of real tokens of the whole step, over all micro-batches and processes.
+All tensors are [responses, time]: ``log_probs`` under the policy that learns; ``old_log_probs`` under the policy that
+sampled, at the same temperature; ``advantages``; ``mask``, true at real tokens; ``weights``, which say how the tokens'
+losses add up (see ``aggregation``).
 """
 
 from dataclasses import dataclass
@@ -8,16 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from plaudit.algorithms.aggregation import weighted_sum
 from plaudit.algorithms.kl import k3
-from plaudit.algorithms.masking import masked_sum, widened, zero_masked
+from plaudit.algorithms.masking import widened, zero_masked
 
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """Scalars. All but ``ratio_max`` are sums over real tokens, and all but ``loss`` carry no gradient.
+    """Scalars. ``loss`` is the weighted sum over real tokens; the others carry no gradient.
 
-    ``clipped`` counts the tokens whose gradient the clip removes. ``approximate_kl`` estimates KL(old || new) by k3.
-    ``ratio_max`` is zero when there is no real token.
+    ``clipped`` counts the tokens whose gradient the clip removes; ``approximate_kl`` is the sum over real tokens of
+    KL(old || new), estimated by k3; ``ratio_max`` the largest ratio, zero when there is no real token.
     """
 
     loss: Tensor
@@ -27,47 +30,78 @@ class PolicyLoss:
 
 
 @dataclass(frozen=True)
-class ValueLoss:
-    """Scalars: the loss summed over real tokens, and the number of tokens whose gradient the clip removes."""
+class Clip:
+    """The ratio is kept in [1 - ``low``, 1 + ``high``]; with ``dual`` a token's loss never exceeds ``dual * |A|``.
 
-    loss: Tensor
-    clipped: Tensor
+    ``high`` above ``low`` is DAPO's clip-higher (Yu et al. 2025, equation 10), ``dual`` the dual clip (Ye et al. 2020,
+    equation 5; above 1).
+    """
+
+    low: float
+    high: float
+    dual: float | None = None
 
 
-def clipped_policy_loss(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, clip: float
+def ppo_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, mask: Tensor, clip: Clip
 ) -> PolicyLoss:
-    """Return the sum over real tokens of ``-min(rho A, clip(rho, 1 - clip, 1 + clip) A)``.
+    """Return the weighted sum over real tokens of ``-min(rho A, clip(rho, 1 - low, 1 + high) A)``.
 
-    ``rho = exp(log_probs - old_log_probs)``. All tensors are [responses, time]; the old log-probabilities are those of
-    the policy that sampled, at the same temperature. Source: Schulman et al. 2017, equation 7.
+    ``rho = exp(log_probs - old_log_probs)`` is the token's ratio. Source: Schulman et al. 2017, equation 7.
     """
     log_ratio = zero_masked(widened(log_probs) - widened(old_log_probs), mask)
+    return _clipped(log_ratio.exp(), log_ratio, advantages, weights, mask, clip)
+
+
+def gspo_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, mask: Tensor, clip: Clip
+) -> PolicyLoss:
+    """Return PPO's loss with the ratio of the whole response, ``s = exp(mean_t log rho_t)``, in place of each token's.
+
+    The gradient of a token goes through its own log-probability: ``s_t = sg(s) rho_t / sg(rho_t)``. With an advantage
+    per response and ``sequence_mean`` this is ``-mean_i min(s_i A_i, clip(s_i) A_i)``. Source: Zheng et al. 2025
+    (GSPO), equations 5 to 7 and, for advantages per token, 14.
+    """
+    log_ratio = zero_masked(widened(log_probs) - widened(old_log_probs), mask)
+    mean = log_ratio.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+    ratio = (mean.detach() + log_ratio - log_ratio.detach()).exp()
+    return _clipped(ratio, log_ratio, advantages, weights, mask, clip)
+
+
+def policy_gradient_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, mask: Tensor, clip: Clip
+) -> PolicyLoss:
+    """Return the weighted sum over real tokens of ``-A log pi(y_t)``: nothing is clipped, no ratio corrects.
+
+    Its gradient is right while the policy is still the one that sampled: one epoch, one minibatch. Source: Williams
+    1992.
+    """
+    log_ratio = zero_masked(widened(log_probs) - widened(old_log_probs), mask)
+    losses = -zero_masked(advantages, mask) * zero_masked(log_probs, mask)
+    return _summed(losses, torch.zeros_like(mask), log_ratio.exp(), log_ratio, weights, mask)
+
+
+def _clipped(
+    ratio: Tensor, log_ratio: Tensor, advantages: Tensor, weights: Tensor, mask: Tensor, clip: Clip
+) -> PolicyLoss:
     advantages = zero_masked(advantages, mask)
-    ratio = log_ratio.exp()
     unclipped = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
+    clipped = -advantages * ratio.clamp(1 - clip.low, 1 + clip.high)
+    losses, removed = torch.maximum(unclipped, clipped), clipped > unclipped
+    if clip.dual is not None:
+        limit = clip.dual * advantages.abs()
+        removed = removed | ((advantages < 0) & (losses > limit))
+        losses = torch.where(advantages < 0, torch.minimum(losses, limit), losses)
+    return _summed(losses, removed, ratio, log_ratio, weights, mask)
+
+
+def _summed(
+    losses: Tensor, clipped: Tensor, ratio: Tensor, log_ratio: Tensor, weights: Tensor, mask: Tensor
+) -> PolicyLoss:
     change, real_ratio = log_ratio.detach(), ratio.detach()[mask]
     return PolicyLoss(
-        loss=masked_sum(torch.maximum(unclipped, clipped), mask),
-        clipped=(clipped > unclipped).sum(),
+        loss=weighted_sum(losses, weights, mask),
+        clipped=clipped.sum(),
         approximate_kl=k3(-change, torch.zeros_like(change)).sum(),
         ratio_max=torch.cat([real_ratio.new_zeros(1), real_ratio]).amax(),
     )
-
-
-def clipped_value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float | None
-) -> ValueLoss:
-    """Return the sum over real tokens of ``max((V - R)^2, (V_clipped - R)^2) / 2``.
-
-    ``V_clipped = clip(V, V_old - clip, V_old + clip)``; without a clip, ``(V - R)^2 / 2``. All tensors are
-    [responses, time]. Source: Schulman et al. 2017 (code), Ziegler et al. 2019 (code).
-    """
-    values, returns = zero_masked(values, mask), zero_masked(returns, mask)
-    unclipped = (values - returns).square()
-    if clip is None:
-        return ValueLoss(loss=unclipped.sum() / 2, clipped=torch.zeros_like(mask.sum()))
-    old_values = zero_masked(old_values, mask)
-    clipped = (values.clamp(old_values - clip, old_values + clip) - returns).square()
-    return ValueLoss(loss=torch.maximum(unclipped, clipped).sum() / 2, clipped=(clipped > unclipped).sum())

@@ -29,6 +29,17 @@ def penalize_missing_end(scores: Tensor, ended: Tensor, penalty: float) -> Tenso
     return widened(scores) - penalty * ~ended
 
 
+def soft_overlong_penalty(lengths: Tensor, limit: int, buffer: int) -> Tensor:
+    """Return a penalty in [0, 1] for responses that come near the limit, [responses] -> [responses]::
+
+        0                                 up to  limit - buffer tokens
+        (length - (limit - buffer)) / buffer     from there to the limit
+
+    To be subtracted from the score. Source: Yu et al. 2025 (DAPO), equation 13. ``buffer`` is positive.
+    """
+    return ((lengths.float() - (limit - buffer)) / buffer).clamp(0, 1)
+
+
 def clip_scores(scores: Tensor, limit: float) -> Tensor:
     """Return the scores clipped to ``[-limit, limit]``, [responses]."""
     return widened(scores).clamp(-limit, limit)

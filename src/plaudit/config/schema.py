@@ -133,6 +133,14 @@ class OptimizerConfig(Section):
     )
 
 
+class RlOptimizerConfig(OptimizerConfig):
+    """AdamW as reinforcement learning uses it."""
+
+    epsilon: Annotated[float, Field(gt=0)] = Field(
+        1e-5, description="added to the root of the running square; larger than elsewhere, as gradients can be tiny"
+    )
+
+
 class StageConfig(Section):
     """What every training stage has."""
 
@@ -157,18 +165,23 @@ class SupervisedStageConfig(StageConfig):
     batch_size: Positive = Field(32, description="prompts per optimizer step, over all processes")
 
 
-class SftConfig(SupervisedStageConfig):
+class LanguageModelStageConfig(SupervisedStageConfig):
+    """A training stage over a dataset that makes a language model."""
+
+    sample_prompts: list[str] = Field(
+        default_factory=list, description="prompts completed at every held-out measurement; default: held-out ones"
+    )
+    samples: int = Field(4, ge=0, description="how many sample completions")
+    sample_tokens: Positive = Field(64, description="longest sample completion")
+
+
+class SftConfig(LanguageModelStageConfig):
     """Supervised fine-tuning: maximise the log-probability of the given responses."""
 
     rows: Literal["auto", "text", "response"] = Field(
         "auto", description="plain texts, or responses to prompts; auto: texts in pretrain, responses in sft"
     )
     loss_on: Literal["response", "all"] = Field("response", description="which tokens are learned")
-    sample_prompts: list[str] = Field(
-        default_factory=list, description="prompts completed at every held-out measurement; default: held-out ones"
-    )
-    samples: int = Field(4, ge=0, description="how many sample completions")
-    sample_tokens: Positive = Field(64, description="longest sample completion")
 
 
 class RewardConfig(SupervisedStageConfig):
@@ -184,7 +197,57 @@ class RewardConfig(SupervisedStageConfig):
     normalize: bool = Field(True, description="scale scores to mean 0 and variance 1 on the training responses")
 
 
+PreferenceLossName = Literal["dpo", "cdpo", "robust_dpo", "ipo", "plackett_luce", "kto", "simpo", "orpo"]
+LOSSES_WITH: dict[str, tuple[PreferenceLossName, ...]] = {
+    "label_smoothing": ("cdpo", "robust_dpo"),
+    "margin": ("simpo",),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+}
+"""Settings that only some losses of the stage dpo have. Their defaults are in the registry of these losses."""
+
+
+class DpoConfig(LanguageModelStageConfig):
+    """Direct preference optimisation (Rafailov et al. 2023) and its relatives: a policy from comparisons or labels."""
+
+    model: ModelReference = Field(description="policy to start from; it is also the reference, for losses with one")
+    loss: PreferenceLossName = Field(
+        "dpo", description="plackett_luce learns whole rankings, kto labels; simpo and orpo need no reference"
+    )
+    beta: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="weight of the KL to the reference, or of what takes its place; default: the loss's own"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = Field(
+        None, description="cdpo, robust_dpo: share of the labels taken to be wrong; default: the loss's own"
+    )
+    margin: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="simpo: margin that the reward gap must exceed; default: the loss's own"
+    )
+    desirable_weight: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="kto: weight of desirable responses; default: the loss's own"
+    )
+    undesirable_weight: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="kto: weight of undesirable responses; default: the loss's own"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DpoConfig":
+        for setting, losses in LOSSES_WITH.items():
+            if getattr(self, setting) is not None and self.loss not in losses:
+                raise ValueError(f"{self.loss} has no {setting}: remove it, or choose loss={' or '.join(losses)}")
+        dropout = self.model.dropout or (self.model.lora is not None and self.model.lora.dropout)
+        if dropout:
+            raise ValueError(
+                "dropout would be taken for a difference between policy and reference: set model.dropout and "
+                "model.lora.dropout to 0"
+            )
+        return self
+
+
 # Reinforcement learning -----------------------------------------------------------------------------------------------
+
+GROUP_ADVANTAGES = ("rloo", "grpo", "dr_grpo", "reinforce++_baseline")
+"""Estimators that compare the responses to one prompt with each other."""
 
 
 class GenerationConfig(Section):
@@ -226,6 +289,12 @@ class RewardSourceConfig(Section):
 class KlConfig(Section):
     """The penalty for leaving the reference policy."""
 
+    placement: Literal["reward", "loss"] = Field(
+        "reward", description="paid token by token as a negative reward, or added to the policy loss"
+    )
+    estimator: Literal["k1", "k2", "k3"] = Field(
+        "k1", description="how the KL of a sampled token is estimated; the gradient is right with each"
+    )
     coefficient: Annotated[float, Field(ge=0)] = Field(0.05, description="(initial) weight of the per-token KL")
     target: Annotated[float, Field(gt=0)] | None = Field(None, description="adapt the weight to this KL per sequence")
     horizon: Annotated[float, Field(gt=0)] = Field(10000.0, description="responses over which the weight adapts")
@@ -235,9 +304,10 @@ class KlConfig(Section):
 
 
 class RlConfig(StageConfig):
-    """Reinforcement learning from a reward: PPO (Schulman et al. 2017; Ziegler et al. 2019), GRPO or RLOO."""
+    """Reinforcement learning from a reward: PPO (Schulman et al. 2017; Ziegler et al. 2019) and its relatives."""
 
     model: ModelReference = Field(description="policy to start from; it is also the reference")
+    optimizer: RlOptimizerConfig = Field(default_factory=RlOptimizerConfig, description="see optimizer")
     prompts: DataConfig = Field(description="prompts to answer")
     rewards: list[RewardSourceConfig] = Field(
         min_length=1, description="reward sources; their weighted sum is the reward"
@@ -248,17 +318,48 @@ class RlConfig(StageConfig):
     value_model: str | None = Field(
         None, description="separate: start the value model from this reward model; default: from the policy"
     )
-    advantages: Literal["gae", "grpo", "rloo"] = Field("gae", description="advantage estimator")
+    objective: Literal["policy_gradient", "online_dpo", "best_of_n"] = Field(
+        "policy_gradient",
+        description="learn from advantages; from all pairs of a prompt's responses, judged by their scores (iterated "
+        "DPO, with kl.coefficient as beta); or imitate the best response to each prompt (expert iteration)",
+    )
+    advantages: Literal["gae", "rloo", "grpo", "dr_grpo", "reinforce++", "reinforce++_baseline", "remax"] = Field(
+        "gae", description="advantage estimator"
+    )
+    policy_loss: Literal["ppo", "gspo", "policy_gradient"] = Field(
+        "ppo", description="clipped per token, clipped per response, or plain"
+    )
+    aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] | None = Field(
+        None, description="how token losses add up; default: the policy loss's own"
+    )
     iterations: Positive = Field(100, description="rounds of generating and learning")
     prompts_per_iteration: Positive = Field(64, description="prompts per round, over all processes")
-    responses_per_prompt: Positive = Field(1, description="responses to each prompt; GRPO and RLOO need at least 2")
+    responses_per_prompt: Positive = Field(
+        1, description="responses to each prompt; what compares responses to one prompt needs at least 2"
+    )
+    dynamic_sampling: int = Field(
+        0, ge=0, description="most further rounds of prompts per iteration, to replace those whose scores are all equal"
+    )
     epochs: Positive = Field(4, description="passes over each round's responses")
     minibatches: Positive = Field(4, description="optimizer steps per pass; each takes an equal share of the prompts")
     generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
     kl: KlConfig = Field(default_factory=KlConfig, description="see kl")
     gamma: Share = Field(1.0, description="discount")
     gae_lambda: Share = Field(0.95, description="GAE: bias against variance")
-    clip: Annotated[float, Field(gt=0)] = Field(0.2, description="policy ratio is clipped to 1 ± clip")
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="the ratio is clipped to 1 ± clip; default: the policy loss's own"
+    )
+    clip_high: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="upper bound 1 + clip_high, where it is another; default: clip, or the policy loss's own"
+    )
+    dual_clip: Annotated[float, Field(gt=1)] | None = Field(
+        None, description="bound on a token's loss where the advantage is negative, in multiples of the advantage"
+    )
+    importance_correction: Annotated[float, Field(ge=1)] | None = Field(
+        None,
+        description="weigh tokens by their probability in training over that in sampling, at most this; needed with "
+        "top_k and top_p",
+    )
     value_clip: Annotated[float, Field(gt=0)] | None = Field(0.2, description="value moves at most this far per round")
     value_coefficient: Annotated[float, Field(ge=0)] = Field(0.1, description="weight of the value loss")
     value_learning_rate: Annotated[float, Field(ge=0)] | None = Field(
@@ -266,21 +367,45 @@ class RlConfig(StageConfig):
     )
     entropy_coefficient: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the entropy bonus")
     whiten_advantages: bool | None = Field(
-        None, description="advantages to mean 0, variance 1 over all tokens of a round; default: with gae only"
+        None, description="advantages to mean 0, variance 1 over all tokens of a round; default: the estimator's own"
     )
     scale_rewards: bool = Field(False, description="divide scores by their running standard deviation")
     clip_rewards: Annotated[float, Field(gt=0)] | None = Field(None, description="scores are clipped to ± this")
     missing_eos_penalty: Annotated[float, Field(ge=0)] = Field(
         0.0, description="subtracted when a response did not end"
     )
+    mask_truncated: bool = Field(False, description="learn nothing from responses that were cut at the limit")
+    overlong_buffer: int = Field(
+        0, ge=0, description="tokens before max_new_tokens over which a length penalty rises; 0: none"
+    )
+    overlong_penalty: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="length penalty at max_new_tokens, subtracted from the score"
+    )
     held_out_prompts: int = Field(64, ge=0, description="held-out prompts answered at every held-out measurement")
+
+    @property
+    def compares(self) -> str | None:
+        """The setting that compares responses to one prompt with each other, if any."""
+        if self.objective != "policy_gradient":
+            return self.objective
+        return self.advantages if self.advantages in GROUP_ADVANTAGES else None
 
     @model_validator(mode="after")
     def _consistent(self) -> "RlConfig":
-        if self.advantages in ("grpo", "rloo") and self.responses_per_prompt < 2:
+        if self.responses_per_prompt < 2 and (self.compares or self.dynamic_sampling):
             raise ValueError(
-                f"{self.advantages} compares responses to one prompt: responses_per_prompt must be at least 2"
+                f"{self.compares or 'dynamic_sampling'} compares responses to one prompt: responses_per_prompt must "
+                "be at least 2"
             )
+        if (self.generation.top_k or self.generation.top_p < 1) and self.importance_correction is None:
+            raise ValueError(
+                "top_k and top_p sample from less than the distribution that learns: set importance_correction=2, or "
+                "top_k=0 and top_p=1"
+            )
+        if self.policy_loss == "policy_gradient" and (self.clip or self.clip_high or self.dual_clip):
+            raise ValueError("policy_gradient clips nothing: remove clip, clip_high and dual_clip, or choose ppo")
+        if self.overlong_buffer > self.generation.max_new_tokens:
+            raise ValueError("overlong_buffer is longer than generation.max_new_tokens: lower it")
         if self.prompts_per_iteration < self.minibatches:
             raise ValueError("minibatches are made of prompts: there are more of them than prompts_per_iteration")
         return self
@@ -345,10 +470,10 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="type in which matrix products are computed")
     processes: Positive = Field(1, description="processes that must take part; started by torchrun or accelerate")
-    distributed: Literal["none", "ddp", "fsdp", "zero2", "zero3"] = Field(
+    distributed: Literal["none", "ddp", "zero2"] = Field(
         "none",
-        description="how several processes share the work; fsdp, zero2 and zero3, which share out weights or optimizer "
-        "state, are refused for now",
+        description="how several processes share the work: ddp, all weights, gradients and optimizer state in each; "
+        "zero2, gradients and optimizer state in shares (DeepSpeed)",
     )
     threads: Positive | None = Field(None, description="CPU threads per process; default: torch's choice")
     trackers: list[str] = Field(
@@ -359,9 +484,10 @@ class Recipe(Section):
     pretrain: SftConfig | None = Field(None, description="language modelling on plain text")
     sft: SftConfig | None = Field(None, description="supervised fine-tuning")
     reward: RewardConfig | None = Field(None, description="reward model")
+    dpo: DpoConfig | None = Field(None, description="direct preference optimisation")
     rl: RlConfig | None = Field(None, description="reinforcement learning")
     evaluate: EvaluateConfig | None = Field(None, description="measurements")
     report: ReportConfig | None = Field(None, description="HTML page")
 
 
-STAGES = ("world", "pretrain", "sft", "reward", "rl", "evaluate", "report")
+STAGES = ("world", "pretrain", "sft", "reward", "dpo", "rl", "evaluate", "report")

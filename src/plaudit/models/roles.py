@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from plaudit.algorithms.registry import ADVANTAGES
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import LoraConfig, ModelConfig, RlConfig
 from plaudit.models.loading import LoadedModel, load_policy, load_scorer
@@ -56,7 +57,7 @@ class Roles(Protocol):
 
 def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
     """Load what the configuration's arrangement needs; values only for advantages that use them."""
-    needs_values = config.advantages == "gae"
+    needs_values = config.objective == "policy_gradient" and ADVANTAGES[config.advantages].uses_values
     roles: Roles
     if config.weights == "adapters":
         roles = AdapterRoles(config.model, needs_values, device, seed)

@@ -7,7 +7,7 @@ rewards    = score on the last token, minus KL
 advantages = estimator(rewards, values)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,27 +15,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plaudit.algorithms.advantages import gae, grpo, rloo, spread_over_tokens
-from plaudit.algorithms.kl import k1, sequence_kl
+from plaudit.algorithms.aggregation import importance_weights
+from plaudit.algorithms.kl import ESTIMATORS, k1, k3, own_token_correction, sequence_kl
 from plaudit.algorithms.kl_controllers import FixedKl
 from plaudit.algorithms.masking import explained_variance, masked_mean, whiten
-from plaudit.algorithms.rewards import RunningMoments, clip_scores, penalize_missing_end, token_rewards
+from plaudit.algorithms.registry import ADVANTAGES, AdvantageInputs, Advantages
+from plaudit.algorithms.rewards import (
+    RunningMoments,
+    clip_scores,
+    penalize_missing_end,
+    soft_overlong_penalty,
+    token_rewards,
+)
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import response_mask, rows_from
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
-from plaudit.errors import PlauditError
 from plaudit.models.inference import per_token
 from plaudit.models.roles import Roles
-from plaudit.rewards.sources import ComposedReward, ComposedScores, NonFiniteScoreError
-from plaudit.rollouts.samples import Engine, Request, Sample
-from plaudit.training.faults import save_faulty_batch
-from plaudit.training.rl.experience import Experience, numbered_trees
-from plaudit.training.run_directory import StageDirectory
+from plaudit.rollouts.samples import Sample
+from plaudit.training.rl.experience import Experience, ResponseRows, trees_of
+from plaudit.training.rl.generation import Generation, Requests, ScoredGroups
 from plaudit.training.session import Session
 from plaudit.training.token_budget import TokenBudget
-
-GROUP_EPSILON = 1e-6  # added to the standard deviation of a group's scores
 
 
 @dataclass(frozen=True)
@@ -49,68 +51,50 @@ class TokenRows:
 
 
 class Collector:
-    """Generates, scores and evaluates the rollouts of an iteration, every process its share of the prompts."""
+    """Turns prompts into experience; the models are run on every process's share, the equations on everything."""
 
     def __init__(
-        self,
-        config: RlConfig,
-        roles: Roles,
-        engine: Engine,
-        reward: ComposedReward,
-        session: Session,
-        stage: StageDirectory,
-        budget: TokenBudget,
+        self, config: RlConfig, roles: Roles, generation: Generation, session: Session, budget: TokenBudget
     ) -> None:
-        self.config, self.roles, self.engine, self.reward = config, roles, engine, reward
-        self.session, self.stage, self.budget = session, stage, budget
+        self.config, self.roles, self.generation = config, roles, generation
+        self.session, self.budget = session, budget
+        self.estimator = ADVANTAGES[config.advantages]
 
     def collect(
-        self, prompts: Sequence[Sequence[Request]], controller: FixedKl, scale: RunningMoments
+        self, draw: Callable[[int], Sequence[Requests]], controller: FixedKl, scale: RunningMoments
     ) -> tuple[Experience, dict[str, float]]:
-        """Return the experience of an iteration and its metrics.
-
-        ``prompts`` holds, for every prompt of all processes, one request per response.
-        """
-        groups = self.session.merge_shares(self._rollouts(self.session.share(prompts)))
-        samples = list(chain.from_iterable(groups))
-        total, each = self._scores(groups)
-        trees = _trees_of(groups)
+        """Return the experience of an iteration and its metrics; ``draw(n)`` returns the next n prompts' requests."""
+        scored, metrics = self.generation.collect(draw)
+        samples, trees = scored.samples, trees_of(scored.groups)
         lengths = torch.tensor([len(sample.response_ids) for sample in samples])
         mask = response_mask(lengths)
         rows = self._evaluate(trees)
-        kl = k1(rows.old, rows.reference)
-        shaped = self._shaped(total, torch.tensor([sample.ended for sample in samples]), scale)
-        rewards = token_rewards(shaped, kl, mask, controller.coefficient)
-        advantages, returns = self._advantages(rewards, rows.values, mask)
-        experience = Experience(trees, lengths, rows.old, advantages, returns, rows.values)
-        metrics = self._metrics(samples, total, each, rows, kl, mask) | {"kl_coefficient": controller.coefficient}
-        if self.config.advantages == "gae":
-            metrics["explained_variance"] = float(explained_variance(rows.values, returns, mask))
+        ended = torch.tensor([sample.ended for sample in samples])
+        scores = self._shaped(scored.total, ended, lengths, scale)
+        found = self._advantages(scores, scored, rows, mask, controller.coefficient, scale)
+        sampled_with = rows_from([_sampling_log_probabilities(sample) for sample in samples])
+        limit = self.config.importance_correction
+        experience = Experience(
+            trees,
+            lengths,
+            ResponseRows(
+                log_probabilities=rows.old,
+                reference=rows.reference,
+                importance=mask.float() if limit is None else mask * importance_weights(rows.old, sampled_with, limit),
+                advantages=found.advantages,
+                returns=found.returns,
+                values=rows.values,
+                scores=scores,
+                learned=ended | (not self.config.mask_truncated),
+            ),
+        )
+        metrics |= self._metrics(samples, scored, rows, sampled_with, mask)
+        metrics["kl_coefficient"] = controller.coefficient
+        if self.estimator.uses_values and self.config.objective == "policy_gradient":
+            metrics["explained_variance"] = float(explained_variance(rows.values, found.returns, mask))
         return experience, metrics
 
-    def score(self, groups: Sequence[Sequence[Sample]]) -> ComposedScores:
-        """Score the samples of all groups. A score that is no number stops the run, with the samples saved."""
-        try:
-            return self.reward.score(list(chain.from_iterable(groups)))
-        except NonFiniteScoreError as fault:
-            place = save_faulty_batch(self.stage.folder, _trees_of(groups), self.session.rank)
-            raise PlauditError(f"{fault}; the batch is in {place}: look at what this source does with it") from fault
-
-    # The steps -------------------------------------------------------------------------------------------------------
-
-    def _rollouts(self, prompts: Sequence[Sequence[Request]]) -> list[list[Sample]]:
-        self.roles.activate_policy()
-        with self.session.autocast():
-            samples = iter(self.engine.generate(list(chain.from_iterable(prompts)), self.config.generation))
-        return [[next(samples) for _ in requests] for requests in prompts]
-
-    def _scores(self, groups: Sequence[list[Sample]]) -> tuple[Tensor, dict[str, Tensor]]:
-        own = self.session.share(groups)
-        scored = self.score(own)
-        columns = {"": scored.total, **scored.each}
-        sizes = [len(group) for group in own]
-        merged = {name: torch.cat(self.session.merge_shares(column.split(sizes))) for name, column in columns.items()}
-        return merged.pop(""), merged
+    # Models ----------------------------------------------------------------------------------------------------------
 
     def _evaluate(self, trees: Sequence[PromptTree]) -> TokenRows:
         own = self.session.share(trees)
@@ -146,55 +130,72 @@ class Collector:
         assert entropies is not None
         return log_probabilities, reference, nothing if values is None else values, entropies
 
-    def _shaped(self, scores: Tensor, ended: Tensor, scale: RunningMoments) -> Tensor:
+    # Equations -------------------------------------------------------------------------------------------------------
+
+    def _shaped(self, scores: Tensor, ended: Tensor, lengths: Tensor, scale: RunningMoments) -> Tensor:
         config = self.config
         scores = penalize_missing_end(scores, ended, config.missing_eos_penalty)
+        if config.overlong_buffer:
+            limit = config.generation.max_new_tokens
+            penalty = soft_overlong_penalty(lengths, limit, config.overlong_buffer)
+            scores = scores - config.overlong_penalty * penalty
         if config.scale_rewards:
             scale.update(scores)
-            scores = scale.scaled(scores)
-        return scores if config.clip_rewards is None else clip_scores(scores, config.clip_rewards)
+        return self._scaled(scores, scale)
 
-    def _advantages(self, rewards: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.config
-        if config.advantages == "gae":
-            advantages, returns = gae(rewards, values, mask, config.gamma, config.gae_lambda)
-        else:
-            totals = rewards.sum(1)
-            per_response = (
-                grpo(totals, config.responses_per_prompt, GROUP_EPSILON)
-                if config.advantages == "grpo"
-                else rloo(totals, config.responses_per_prompt)
+    def _scaled(self, scores: Tensor, scale: RunningMoments) -> Tensor:
+        scores = scale.scaled(scores) if self.config.scale_rewards else scores
+        return scores if self.config.clip_rewards is None else clip_scores(scores, self.config.clip_rewards)
+
+    def _advantages(
+        self,
+        scores: Tensor,
+        scored: ScoredGroups,
+        rows: TokenRows,
+        mask: Tensor,
+        coefficient: float,
+        scale: RunningMoments,
+    ) -> Advantages:
+        config, kl = self.config, self.config.kl
+        paid = ESTIMATORS[kl.estimator](rows.old, rows.reference)
+        in_reward = coefficient if kl.placement == "reward" else 0.0
+        found = self.estimator.estimate(
+            AdvantageInputs(
+                rewards=token_rewards(scores, paid, mask, in_reward),
+                values=rows.values,
+                mask=mask,
+                group_size=config.responses_per_prompt,
+                gamma=config.gamma,
+                gae_lambda=config.gae_lambda,
+                greedy_scores=None if scored.greedy is None else self._scaled(scored.greedy, scale),
             )
-            advantages, returns = spread_over_tokens(per_response, mask), torch.zeros_like(rewards)
-        whitens = config.advantages == "gae" if config.whiten_advantages is None else config.whiten_advantages
-        return whiten(advantages, mask) if whitens else advantages, returns
+        )
+        correction = in_reward * own_token_correction(rows.old, rows.reference, mask, kl.estimator)
+        advantages = found.advantages + correction / found.scale[:, None]
+        whitens = self.estimator.whitens if config.whiten_advantages is None else config.whiten_advantages
+        return Advantages(whiten(advantages, mask) if whitens else advantages, found.returns, found.scale)
 
     def _metrics(
-        self,
-        samples: Sequence[Sample],
-        total: Tensor,
-        each: dict[str, Tensor],
-        rows: TokenRows,
-        kl: Tensor,
-        mask: Tensor,
+        self, samples: Sequence[Sample], scored: ScoredGroups, rows: TokenRows, sampled_with: Tensor, mask: Tensor
     ) -> dict[str, float]:
-        per_sequence = sequence_kl(kl, mask)
-        engine = rows_from([torch.tensor(sample.log_probabilities) for sample in samples])
+        per_sequence = sequence_kl(k1(rows.old, rows.reference), mask)
+        gap = (rows.old - sampled_with)[mask]
         metrics: dict[str, Any] = {
-            "reward/mean": total.mean(),
-            "reward/std": total.std(unbiased=False),
-            **{f"reward/{name}": scores.mean() for name, scores in each.items()},
+            "reward/mean": scored.total.mean(),
+            "reward/std": scored.total.std(unbiased=False),
+            **{f"reward/{name}": scores.mean() for name, scores in scored.each.items()},
             "kl": per_sequence.mean(),
             "kl_error": per_sequence.std() / len(samples) ** 0.5,
             "entropy": masked_mean(rows.entropies, mask),
-            "rollout_gap": (engine - rows.old)[mask].abs().max(),
+            "rollout_gap": gap.abs().max(),
+            "rollout_ratio": gap.exp().mean(),
+            "rollout_kl": k3(sampled_with, rows.old)[mask].mean(),
             "response_length": mask.sum() / len(samples),
             "ended_share": sum(sample.ended for sample in samples) / len(samples),
         }
         return {name: float(value) for name, value in metrics.items()}
 
 
-def _trees_of(groups: Sequence[Sequence[Sample]]) -> list[PromptTree]:
-    return numbered_trees(
-        [group[0].prompt_ids for group in groups], [tuple(s.response_ids for s in group) for group in groups]
-    )
+def _sampling_log_probabilities(sample: Sample) -> Tensor:
+    """Return the log-probabilities with which the tokens were really sampled, [length]."""
+    return torch.tensor(sample.log_probabilities) - torch.tensor(sample.log_shares)

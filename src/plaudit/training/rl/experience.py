@@ -1,7 +1,7 @@
 """What one iteration has collected, and how it outlives a checkpoint in the middle of the epochs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -9,6 +9,34 @@ from torch import Tensor
 
 from plaudit.batching.ragged import response_mask
 from plaudit.batching.trees import PromptTree
+from plaudit.rollouts.samples import Sample
+
+
+@dataclass(frozen=True)
+class ResponseRows:
+    """Numbers of R responses, the longest of T tokens. All are [R, T] and zero behind the end of a response.
+
+    ``log_probabilities``: under the policy before the iteration's first step; ``reference``: under the reference;
+    ``importance``: weights of the tokens in the policy loss (one without a correction); ``values`` and ``returns`` are
+    zero without a value function. But ``scores`` [R], after penalties, scaling and clipping; and ``learned`` [R], false
+    for responses that teach nothing because they were cut off.
+    """
+
+    log_probabilities: Tensor
+    reference: Tensor
+    importance: Tensor
+    advantages: Tensor
+    returns: Tensor
+    values: Tensor
+    scores: Tensor
+    learned: Tensor
+
+    def chosen(self, responses: Tensor, time: int, device: torch.device) -> "ResponseRows":
+        """Return the given responses (indices), cut after ``time`` tokens, on ``device``."""
+        parts = {field.name: getattr(self, field.name)[responses] for field in fields(self)}
+        return ResponseRows(
+            **{name: (part if part.dim() == 1 else part[:, :time]).to(device) for name, part in parts.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -16,27 +44,21 @@ class Experience:
     """Rollouts of all processes, with everything that the losses compare against.
 
     ``trees`` holds a prompt with its responses each; their ``fields["first_response"]`` is the number of the first
-    response. With R responses, the longest of T tokens: ``log_probabilities``, ``advantages``, ``returns`` and
-    ``values`` are [R, T], zero behind the end of a response; ``lengths`` is [R]. ``values`` and ``returns`` are zero
-    for estimators without values.
+    response. ``lengths`` is [R].
     """
 
     trees: list[PromptTree]
     lengths: Tensor
-    log_probabilities: Tensor
-    advantages: Tensor
-    returns: Tensor
-    values: Tensor
+    rows: ResponseRows
 
     @property
     def mask(self) -> Tensor:
         """True on real tokens, [R, T]."""
-        return response_mask(self.lengths, self.log_probabilities.shape[1])
+        return response_mask(self.lengths, self.rows.log_probabilities.shape[1])
 
-    def rows(self, trees: Sequence[PromptTree]) -> Tensor:
+    def numbers(self, trees: Sequence[PromptTree]) -> Tensor:
         """Return the response numbers of the given trees, in their order."""
-        numbers = [t.fields["first_response"] + k for t in trees for k in range(len(t.responses))]
-        return torch.tensor(numbers)
+        return torch.tensor([t.fields["first_response"] + k for t in trees for k in range(len(t.responses))])
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return everything as tensors; ``from_tensors`` takes it back."""
@@ -48,10 +70,7 @@ class Experience:
             "responses_per_prompt": torch.tensor([len(tree.responses) for tree in self.trees]),
             "response_tokens": torch.cat(responses),
             "lengths": self.lengths,
-            "log_probabilities": self.log_probabilities,
-            "advantages": self.advantages,
-            "returns": self.returns,
-            "values": self.values,
+            **{field.name: getattr(self.rows, field.name) for field in fields(self.rows)},
         }
 
     @classmethod
@@ -65,8 +84,8 @@ class Experience:
             groups.append(tuple(tuple(r.tolist()) for r in responses[first : first + count]))
             first += count
         trees = numbered_trees([tuple(p.tolist()) for p in prompts], groups)
-        rows = ("lengths", "log_probabilities", "advantages", "returns", "values")
-        return cls(trees, **{name: tensors[name] for name in rows})
+        rows = ResponseRows(**{field.name: tensors[field.name] for field in fields(ResponseRows)})
+        return cls(trees, tensors["lengths"], rows)
 
 
 def numbered_trees(prompts: Sequence[tuple[int, ...]], groups: Sequence[Any]) -> list[PromptTree]:
@@ -76,3 +95,10 @@ def numbered_trees(prompts: Sequence[tuple[int, ...]], groups: Sequence[Any]) ->
         trees.append(PromptTree(prompt, tuple(responses), {"first_response": first}))
         first += len(responses)
     return trees
+
+
+def trees_of(groups: Sequence[Sequence[Sample]]) -> list[PromptTree]:
+    """Return a numbered tree per group of samples that answer one prompt."""
+    return numbered_trees(
+        [group[0].prompt_ids for group in groups], [tuple(s.response_ids for s in group) for group in groups]
+    )

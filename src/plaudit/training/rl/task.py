@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from plaudit.algorithms.kl_controllers import AdaptiveKl, FixedKl
-from plaudit.algorithms.policy_losses import clipped_policy_loss, clipped_value_loss
+from plaudit.algorithms.registry import ADVANTAGES
 from plaudit.algorithms.rewards import RunningMoments
+from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
@@ -26,6 +27,8 @@ from plaudit.training.examples import Examples, Order
 from plaudit.training.metrics_log import MetricsLog
 from plaudit.training.rl.collection import Collector
 from plaudit.training.rl.experience import Experience
+from plaudit.training.rl.generation import Generation, Requests
+from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 from plaudit.training.tally import Tally
@@ -36,7 +39,7 @@ SHOWN_SAMPLES = 8
 
 
 class RlTask:
-    """PPO, GRPO or RLOO. An optimizer step is a minibatch; a line of metrics is an iteration."""
+    """PPO and its relatives. An optimizer step is a minibatch; a line of metrics is an iteration."""
 
     number_that_matters = "reward/mean"
 
@@ -58,8 +61,9 @@ class RlTask:
         self.session, self.stage = session, stage
         self.prompts, self.held_out = examples.train, examples.held_out[: config.held_out_prompts]
         self.engine = TransformersEngine(roles.loaded)
-        budget = TokenBudget(config.token_budget)
-        self.collector = Collector(config, roles, self.engine, reward, session, stage, budget)
+        uses_greedy = config.objective == "policy_gradient" and ADVANTAGES[config.advantages].uses_greedy
+        self.generation = Generation(config, roles, self.engine, reward, session, stage, uses_greedy)
+        self.collector = Collector(config, roles, self.generation, session, TokenBudget(config.token_budget))
         self.order = Order(len(self.prompts), config.prompts_per_iteration, (session.recipe.seed, stage.folder.name))
         self.steps_per_iteration = config.epochs * config.minibatches
         self.steps = config.iterations * self.steps_per_iteration
@@ -73,7 +77,8 @@ class RlTask:
         self.experience: Experience | None = None
         self.collected: dict[str, float] = {}
         self.tally = Tally()
-        self.units = 1
+        self.prompts_drawn = 0
+        self.units = StepUnits(1, 1, 1, 1, 1)
         self.over_budget = False
         self.warned: set[str] = set()
 
@@ -93,13 +98,11 @@ class RlTask:
             return []
         assert self.experience is not None
         trees = self._minibatch(iteration, *divmod(place, self.config.minibatches))
-        self.units = sum(tree.response_tokens for tree in trees)
+        self.units = StepUnits.of(trees, self.experience)
         return self.session.share(trees)
 
     def _collect(self, iteration: int) -> None:
-        prompts = [self.prompts[index] for index in self._prompt_indices(iteration)]
-        requests = [self._requests(tree, "rollout", iteration, number) for number, tree in enumerate(prompts)]
-        self.experience, self.collected = self.collector.collect(requests, self.controller, self.reward_moments)
+        self.experience, self.collected = self.collector.collect(self._draw, self.controller, self.reward_moments)
         self.tally = Tally()
         kl, budget = self.collected["kl"], self.config.kl.budget
         self.over_budget = budget is not None and kl > budget
@@ -108,14 +111,16 @@ class RlTask:
                 warn(f"iteration {iteration}: KL {kl:.2f} exceeds the budget {budget}: the stage ends here")
             warn_about_rollouts(iteration, self.collected, self.warned)
 
-    def _prompt_indices(self, iteration: int) -> list[int]:
-        """Return the iteration's prompts; an epoch that runs out goes on with the next one, so every round is full."""
-        wanted, per_round = [], self.config.prompts_per_iteration
-        for place in range((iteration - 1) * per_round, iteration * per_round):
+    def _draw(self, count: int) -> list[Requests]:
+        """Return requests for the next prompts; an epoch that runs out goes on with the next one."""
+        requests = []
+        for place in range(self.prompts_drawn, self.prompts_drawn + count):
             epoch, offset = divmod(place, len(self.prompts))
-            batch, within = divmod(offset, per_round)
-            wanted.append(self.order.batch(epoch * self.order.steps_per_epoch + batch + 1)[within])
-        return wanted
+            batch, within = divmod(offset, self.config.prompts_per_iteration)
+            index = self.order.batch(epoch * self.order.steps_per_epoch + batch + 1)[within]
+            requests.append(self._requests(self.prompts[index], "rollout", place))
+        self.prompts_drawn += count
+        return requests
 
     def _requests(self, tree: PromptTree, *key: int | str) -> list[Request]:
         return [
@@ -140,47 +145,24 @@ class RlTask:
     # Losses ----------------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
-        """Yield the clipped policy loss (minus the entropy bonus) and the clipped value loss, per token of the step."""
-        config, experience = self.config, self.experience
-        assert experience is not None
-        rows = experience.rows(batch.trees)
-        time = int(batch.lengths.max())
-        old, advantages, returns, old_values, mask = (
-            part[rows, :time].to(batch.lengths.device)
-            for part in (
-                experience.log_probabilities,
-                experience.advantages,
-                experience.returns,
-                experience.values,
-                experience.mask,
-            )
-        )
-        tokens = len(batch.targets)
-        extras: Extras = "differentiable" if config.entropy_coefficient else "none"
-        output = self.roles.policy(batch, config.generation.temperature, extras)
-        policy = clipped_policy_loss(
-            to_rows(output.statistics.log_probabilities, batch.lengths), old, advantages, mask, config.clip
-        )
-        tally.add("policy_loss", policy.loss, tokens)
-        tally.add("clip_share", policy.clipped, tokens)
-        tally.add("approximate_kl", policy.approximate_kl, tokens)
-        tally.maximum("ratio/max", policy.ratio_max)
-        loss = policy.loss
-        if output.statistics.entropies is not None:
-            loss = loss - config.entropy_coefficient * output.statistics.entropies.sum()
-        if output.values is not None:
-            loss = loss + self._value_loss(output.values, old_values, returns, mask, batch, tally)
-        yield loss / self.units
+        """Yield the policy's loss and, where there is a value function of its own, the value's."""
+        assert self.experience is not None
+        part = MicroBatch.of(batch, self.experience, self.units)
+        extras: Extras = "differentiable" if self.config.entropy_coefficient else "none"
+        output = self.roles.policy(batch, self.config.generation.temperature, extras)
+        loss = policy_objective(self.config, part, output, self.controller.coefficient, tally)
+        yield loss if output.values is None else loss + self._value_loss(output.values, part, tally)
         if output.values is None and (values := self.roles.values(batch)) is not None:
-            yield self._value_loss(values, old_values, returns, mask, batch, tally) / self.units
+            yield self._value_loss(values, part, tally)
 
-    def _value_loss(
-        self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, batch: Batch, tally: Tally
-    ) -> Tensor:
-        value = clipped_value_loss(to_rows(values, batch.lengths), old_values, returns, mask, self.config.value_clip)
-        tally.add("value_loss", value.loss, len(batch.targets))
-        tally.add("value_clip_share", value.clipped, len(batch.targets))
-        return self.config.value_coefficient * value.loss
+    def _value_loss(self, values: Tensor, part: MicroBatch, tally: Tally) -> Tensor:
+        rows, tokens = part.rows, len(part.batch.targets)
+        value = clipped_value_loss(
+            to_rows(values, part.batch.lengths), rows.values, rows.returns, part.mask, self.config.value_clip
+        )
+        tally.add("value_loss", value.loss, tokens)
+        tally.add("value_clip_share", value.clipped, tokens)
+        return self.config.value_coefficient * value.loss / self.units.tokens
 
     # Between steps ---------------------------------------------------------------------------------------------------
 
@@ -212,7 +194,7 @@ class RlTask:
         own = self.session.share(requests)
         with self.session.autocast():
             samples = self.engine.generate(own, self.config.generation)
-        scored = self.collector.score([[sample] for sample in samples])
+        scored = self.generation.score([[sample] for sample in samples])
         columns = scored.each if len(scored.each) == 1 else {"composed": scored.total, **scored.each}
         if self.session.is_main:
             with MetricsLog(self.stage.samples) as log:
@@ -241,6 +223,7 @@ class RlTask:
             "collected": self.collected,
             "tally": self.tally.state_dict(),
             "over_budget": self.over_budget,
+            "prompts_drawn": self.prompts_drawn,
             "warned": sorted(self.warned),
         }
 
@@ -252,6 +235,7 @@ class RlTask:
         self.collected = state["collected"]
         self.tally.load_state_dict(state["tally"])
         self.over_budget = state["over_budget"]
+        self.prompts_drawn = state["prompts_drawn"]
         self.warned = set(state["warned"])
 
     def save(self, folder: Path) -> dict[str, float]:

@@ -1,0 +1,139 @@
+"""What a minibatch teaches: the losses of its micro-batches, from the policy's log-probabilities and the experience."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from plaudit.algorithms.aggregation import Aggregation, token_weights, weighted_sum
+from plaudit.algorithms.direct_preference_losses import judged_dpo_loss
+from plaudit.algorithms.kl import kl_loss
+from plaudit.algorithms.language_modelling import language_modelling_loss
+from plaudit.algorithms.policy_losses import Clip
+from plaudit.algorithms.registry import POLICY_LOSSES
+from plaudit.batching.batches import Batch
+from plaudit.batching.ragged import response_mask, to_rows
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import RlConfig
+from plaudit.models.modules import PolicyOutput
+from plaudit.training.rl.experience import Experience, ResponseRows
+from plaudit.training.tally import Tally
+
+
+@dataclass(frozen=True)
+class StepUnits:
+    """What the sums of a step are divided by, over all micro-batches and processes."""
+
+    prompts: int
+    responses: int
+    tokens: int
+    learned_responses: int
+    learned_tokens: int
+
+    @classmethod
+    def of(cls, trees: list[PromptTree], experience: Experience) -> "StepUnits":
+        """Count the units of a minibatch."""
+        numbers = experience.numbers(trees)
+        lengths, learned = experience.lengths[numbers], experience.rows.learned[numbers]
+        return cls(len(trees), len(numbers), int(lengths.sum()), int(learned.sum()), int(lengths[learned].sum()))
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A part of a minibatch: its layout, what was collected of its responses, and their real tokens [R, T]."""
+
+    batch: Batch
+    rows: ResponseRows
+    mask: Tensor
+    units: StepUnits
+
+    @classmethod
+    def of(cls, batch: Batch, experience: Experience, units: StepUnits) -> "MicroBatch":
+        """Look up what belongs to a batch."""
+        numbers = experience.numbers(batch.trees)
+        rows = experience.rows.chosen(numbers, int(batch.lengths.max()), batch.lengths.device)
+        return cls(batch, rows, response_mask(batch.lengths), units)
+
+    @property
+    def learned(self) -> Tensor:
+        """The tokens that the policy learns from, [R, T]."""
+        return self.mask & self.rows.learned[:, None]
+
+    @property
+    def prompts(self) -> Tensor:
+        """The number of each response's prompt, [R]."""
+        sizes = torch.tensor([len(tree.responses) for tree in self.batch.trees], device=self.mask.device)
+        return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+
+
+def policy_objective(
+    config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float, tally: Tally
+) -> Tensor:
+    """Return the policy's loss of a micro-batch, its share of the whole step's."""
+    log_probabilities = to_rows(output.statistics.log_probabilities, part.batch.lengths)
+    if config.objective == "online_dpo":
+        return _online_dpo(part, log_probabilities, kl_coefficient, tally)
+    if config.objective == "best_of_n":
+        return _best_of_n(part, log_probabilities, tally)
+    loss = _policy_gradient(config, part, log_probabilities, kl_coefficient, tally)
+    if output.statistics.entropies is None:
+        return loss
+    entropies = to_rows(output.statistics.entropies, part.batch.lengths)
+    return loss - config.entropy_coefficient * weighted_sum(entropies, _weights(config, part), part.learned)
+
+
+def _policy_gradient(
+    config: RlConfig, part: MicroBatch, log_probabilities: Tensor, kl_coefficient: float, tally: Tally
+) -> Tensor:
+    rows, mask, weights = part.rows, part.learned, _weights(config, part)
+    entry = POLICY_LOSSES[config.policy_loss]
+    policy = entry.function(
+        log_probabilities, rows.log_probabilities, rows.advantages, weights * rows.importance, mask, clip_of(config)
+    )
+    tokens = int(mask.sum())
+    share = tokens / max(part.units.learned_tokens, 1)
+    tally.add("policy_loss", policy.loss, share)
+    tally.add("clip_share", policy.clipped, tokens)
+    tally.add("approximate_kl", policy.approximate_kl, tokens)
+    tally.maximum("ratio/max", policy.ratio_max)
+    if config.kl.placement == "reward" or kl_coefficient == 0:
+        return policy.loss
+    penalty = kl_loss(log_probabilities, rows.log_probabilities, rows.reference, mask, config.kl.estimator)
+    penalty = weighted_sum(penalty, weights * rows.importance, mask)
+    tally.add("kl_loss", penalty, share)
+    return policy.loss + kl_coefficient * penalty
+
+
+def _online_dpo(part: MicroBatch, log_probabilities: Tensor, beta: float, tally: Tally) -> Tensor:
+    """All pairs of each prompt's responses, preferred as the Bradley-Terry model of their scores says."""
+    log_ratios = ((log_probabilities - part.rows.reference) * part.mask).sum(1)
+    loss = judged_dpo_loss(log_ratios, part.prompts, part.rows.scores, beta).loss
+    tally.add("policy_loss", loss, len(part.batch.trees))
+    return loss / part.units.prompts
+
+
+def _best_of_n(part: MicroBatch, log_probabilities: Tensor, tally: Tally) -> Tensor:
+    """The negative log-likelihood of each prompt's best response; of equal ones, the first."""
+    scores = part.rows.scores.reshape(len(part.batch.trees), -1)
+    best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.argmax(1, keepdim=True), True)
+    loss = language_modelling_loss(log_probabilities, part.mask & best.reshape(-1, 1))
+    tally.add("policy_loss", loss, len(part.batch.trees))
+    return loss / part.units.prompts
+
+
+def _weights(config: RlConfig, part: MicroBatch) -> Tensor:
+    units = part.units
+    return token_weights(part.learned, aggregation_of(config), units.learned_tokens, units.learned_responses)
+
+
+def aggregation_of(config: RlConfig) -> Aggregation:
+    """Return how token losses add up: as configured, or as the policy loss has it."""
+    return config.aggregation or POLICY_LOSSES[config.policy_loss].aggregation
+
+
+def clip_of(config: RlConfig) -> Clip:
+    """Return the bounds of the ratio: as configured, or those of the policy loss."""
+    entry = POLICY_LOSSES[config.policy_loss]
+    low = entry.clip_low if config.clip is None else config.clip
+    default_high = entry.clip_high if config.clip is None else config.clip
+    return Clip(low, default_high if config.clip_high is None else config.clip_high, config.dual_clip)

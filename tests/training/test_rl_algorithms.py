@@ -1,0 +1,249 @@
+"""What the entries of the algorithm set do in a whole iteration, against numbers computed beside it."""
+
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from test_rl_collection import folder, perturb, rl_metrics, trainer
+from torch import Tensor
+
+from plaudit.algorithms.registry import ADVANTAGES, POLICY_LOSSES
+from plaudit.batching.ragged import to_rows
+from plaudit.config.load import load_recipe
+from plaudit.config.schema import GROUP_ADVANTAGES, RlConfig
+from plaudit.errors import PlauditError
+from plaudit.training.rl.objectives import aggregation_of, clip_of
+from plaudit.training.tally import Tally
+
+__all__ = ["folder"]
+GROUPS = ["rl.responses_per_prompt=3", "rl.scale_rewards=false", "rl.minibatches=1", "rl.epochs=1"]
+
+
+def step_loss(made: Any) -> tuple[float, Any]:
+    """The loss of the first step's only micro-batch, with the policy moved off its reference and off its past."""
+    task = made.task
+    perturb(task.roles.loaded.model)
+    trees = task.begin_step(1)
+    perturb(task.roles.loaded.model)
+    (batch,) = [build() for build in _batches(task, trees)]
+    return sum(float(loss.detach()) for loss in task.losses(batch, Tally())), batch
+
+
+def _batches(task: Any, trees: Any) -> Any:
+    from plaudit.batching.batches import make_batches
+
+    return make_batches(trees, task.layout, 8192, 512)
+
+
+def log_probabilities_of(task: Any, batch: Any) -> Tensor:
+    """The policy's log-probabilities of a batch's responses, [R, T]."""
+    with torch.no_grad():
+        output = task.roles.policy(batch, task.config.generation.temperature)
+    return to_rows(output.statistics.log_probabilities, batch.lengths).double()
+
+
+def test_the_schema_names_every_entry() -> None:
+    fields = RlConfig.model_fields
+    assert set(get_args(fields["advantages"].annotation)) == set(ADVANTAGES)
+    assert set(get_args(fields["policy_loss"].annotation)) == set(POLICY_LOSSES)
+    assert {name for name, entry in ADVANTAGES.items() if entry.least_group > 1} == set(GROUP_ADVANTAGES)
+    for entry in (*ADVANTAGES.values(), *POLICY_LOSSES.values()):
+        assert entry.equation
+        assert "arXiv:" in entry.paper or "doi:" in entry.paper
+
+
+def test_defaults_are_the_papers_and_can_be_changed(folder: Path) -> None:
+    def config(*overrides: str) -> Any:
+        return load_recipe(str(folder / "recipe.yaml"), overrides).rl
+
+    ppo, gspo = config(), config("rl.policy_loss=gspo")
+    assert (clip_of(ppo).low, clip_of(ppo).high, aggregation_of(ppo)) == (0.2, 0.2, "token_mean")
+    assert (clip_of(gspo).low, clip_of(gspo).high, aggregation_of(gspo)) == (3e-4, 4e-4, "sequence_mean")
+    higher = config("rl.clip_high=0.28", "rl.aggregation=sequence_sum")
+    assert (clip_of(higher).low, clip_of(higher).high, aggregation_of(higher)) == (0.2, 0.28, "sequence_sum")
+    both = config("rl.clip=0.1", "rl.dual_clip=3.0")
+    assert (clip_of(both).low, clip_of(both).high, clip_of(both).dual) == (0.1, 0.1, 3.0)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["rl.advantages=dr_grpo"], "dr_grpo compares responses to one prompt"),
+        (["rl.objective=online_dpo"], "online_dpo compares responses to one prompt"),
+        (["rl.dynamic_sampling=2"], "dynamic_sampling compares responses to one prompt"),
+        (["rl.generation.top_p=0.9"], "set importance_correction=2"),
+        (["rl.policy_loss=policy_gradient", "rl.clip=0.2"], "policy_gradient clips nothing"),
+        (["rl.overlong_buffer=7"], "overlong_buffer is longer"),
+    ],
+)
+def test_settings_that_contradict_each_other(folder: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(PlauditError, match=message):
+        load_recipe(str(folder / "recipe.yaml"), overrides)
+
+
+def test_kl_in_the_loss_stays_out_of_the_rewards(folder: Path) -> None:
+    placed = ["rl.kl={coefficient: 0.5, placement: loss, estimator: k3}", "rl.advantages=rloo"]
+    made = trainer(folder, *GROUPS, *placed)
+    loss, batch = step_loss(made)
+    task, rows = made.task, made.task.experience.rows  # type: ignore[attr-defined]
+    # The advantages are those of the scores alone.
+    scores = rows.scores.reshape(-1, 3)
+    by_hand = (scores - (scores.sum(1, keepdim=True) - scores) / 2).reshape(-1, 1)
+    torch.testing.assert_close(rows.advantages, by_hand * task.experience.mask, atol=1e-5, rtol=1e-5)
+    # And the loss holds the mean over tokens of exp(ref - log pi) - 1 + log pi - ref.
+    numbers = task.experience.numbers(batch.trees)
+    mask, new = task.experience.mask[numbers], log_probabilities_of(task, batch)
+    ratio = (new - rows.log_probabilities[numbers]).exp()
+    advantages = rows.advantages[numbers].double()
+    policy = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)[mask].mean()
+    difference = new - rows.reference[numbers]
+    k3 = ((-difference).exp() - 1 + difference)[mask].mean()
+    assert k3 > 0.01
+    assert loss == pytest.approx(float(policy + 0.5 * k3), abs=1e-5)
+
+
+def test_online_dpo_by_hand(folder: Path) -> None:
+    made = trainer(folder, *GROUPS, "rl.objective=online_dpo", "rl.kl={coefficient: 0.2}")
+    loss, batch = step_loss(made)
+    task: Any = made.task
+    numbers = task.experience.numbers(batch.trees)
+    rows, mask = task.experience.rows, task.experience.mask[numbers]
+    log_ratios = ((log_probabilities_of(task, batch) - rows.reference[numbers]) * mask).sum(1).reshape(-1, 3)
+    scores = rows.scores[numbers].reshape(-1, 3).double()
+    expected = 0.0
+    for ratios, own in zip(log_ratios.tolist(), scores.tolist(), strict=True):
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            preferred, z = 1 / (1 + math.exp(own[j] - own[i])), 0.2 * (ratios[i] - ratios[j])
+            expected += preferred * math.log1p(math.exp(-z)) + (1 - preferred) * math.log1p(math.exp(z))
+    assert loss == pytest.approx(expected / 3 / len(log_ratios), abs=1e-5)
+    assert not any(name.startswith("value") for name, _ in task.module.named_parameters())
+
+
+def test_best_of_n_learns_the_best_alone(folder: Path) -> None:
+    made = trainer(folder, *GROUPS, "rl.objective=best_of_n")
+    loss, batch = step_loss(made)
+    task: Any = made.task
+    numbers = task.experience.numbers(batch.trees)
+    totals = (log_probabilities_of(task, batch) * task.experience.mask[numbers]).sum(1).reshape(-1, 3)
+    best = task.experience.rows.scores[numbers].reshape(-1, 3).argmax(1, keepdim=True)
+    assert loss == pytest.approx(-float(totals.gather(1, best).mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["online_dpo", "best_of_n"])
+def test_online_objectives_raise_the_reward(folder: Path, objective: str) -> None:
+    options = ["rl.iterations=12", "rl.prompts_per_iteration=16", "rl.optimizer.learning_rate=0.01"]
+    lines = rl_metrics(folder, objective, *GROUPS, *options, f"rl.objective={objective}", "rl.kl={coefficient: 0.1}")
+    assert lines[-1]["reward/mean"] > lines[0]["reward/mean"] + 0.2
+
+
+def test_cut_sampling_is_weighed_by_what_was_kept(folder: Path) -> None:
+    options = ["rl.generation={max_new_tokens: 6, top_k: 3}", "rl.importance_correction=2.0"]
+    made = trainer(folder, *GROUPS, *options)
+    loss, batch = step_loss(made)
+    task: Any = made.task
+    rows, mask = task.experience.rows, task.experience.mask
+    # Every token was drawn among three of many, so its weight is their share of the distribution.
+    with torch.no_grad():
+        trees = task.experience.trees
+        assert sum(len(tree.responses) for tree in trees) == len(rows.importance)
+    assert rows.importance[mask].max() < 1
+    assert rows.importance[mask].min() > 0
+    assert task.collected["rollout_ratio"] == pytest.approx(float(rows.importance[mask].mean()), abs=1e-6)
+    numbers = task.experience.numbers(batch.trees)
+    mask, new = mask[numbers], log_probabilities_of(task, batch)
+    ratio, advantages = (new - rows.log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
+    per_token = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages) * rows.importance[numbers]
+    value = 0.1 * _value_loss(task, batch, numbers)
+    assert loss == pytest.approx(float(per_token[mask].mean()) + value, abs=1e-5)
+
+
+def _value_loss(task: Any, batch: Any, numbers: Tensor) -> float:
+    rows, mask = task.experience.rows, task.experience.mask[numbers]
+    with torch.no_grad():
+        values = to_rows(task.roles.values(batch), batch.lengths)
+    old, returns = rows.values[numbers], rows.returns[numbers]
+    moved = torch.minimum(torch.maximum(values, old - 0.2), old + 0.2)
+    return float(torch.maximum((values - returns) ** 2, (moved - returns) ** 2)[mask].mean() / 2)
+
+
+def test_remax_subtracts_the_greedy_score(folder: Path) -> None:
+    task: Any = trainer(folder, "rl.advantages=remax", "rl.scale_rewards=false", "rl.kl={coefficient: 0}").task
+    task._collect(1)
+    experience = task.experience
+    greedy = [task._requests(task.prompts[0], "any")[0].__class__(tree.prompt, "", 1) for tree in experience.trees]
+    settings = task.config.generation.model_copy(update={"temperature": 0.0})
+    baseline = task.generation.score([[sample] for sample in task.engine.generate(greedy, settings)]).total
+    expected = (experience.rows.scores - baseline)[:, None] * experience.mask
+    torch.testing.assert_close(experience.rows.advantages, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_dynamic_sampling_replaces_prompts_without_spread(folder: Path) -> None:
+    """Responses of one token: many prompts get the same response twice, and so the same score."""
+    cut = ["rl.generation={max_new_tokens: 1, top_k: 2}", "rl.importance_correction=2.0"]
+    short = [*cut, "rl.responses_per_prompt=2", "rl.advantages=rloo"]
+    plain, dynamic = (
+        trainer(folder, *short, f"rl.dynamic_sampling={rounds}").task  # type: ignore[assignment]
+        for rounds in (0, 20)
+    )
+    spreads = []
+    for task in (plain, dynamic):
+        any_task: Any = task
+        any_task._collect(1)
+        scores = any_task.experience.rows.scores.reshape(-1, 2)
+        assert len(scores) == 6
+        spreads.append(int((scores[:, 0] != scores[:, 1]).sum()))
+    assert spreads[0] < 6
+    assert spreads[1] == 6
+    measured: Any = dynamic
+    assert measured.collected["prompts_drawn"] == measured.prompts_drawn > 6
+    # The next iteration goes on after the last prompt that was drawn, also after a restart.
+    _, state = measured.checkpoint()
+    assert state["prompts_drawn"] == measured.prompts_drawn
+
+
+def test_truncated_responses_teach_nothing_where_they_are_masked(folder: Path) -> None:
+    options = ["rl.mask_truncated=true", "rl.generation={max_new_tokens: 6, temperature: 1.5}", "rl.advantages=rloo"]
+    made = trainer(folder, *GROUPS, *options, "rl.kl={coefficient: 0}", "rl.prompts_per_iteration=12")
+    loss, batch = step_loss(made)
+    task: Any = made.task
+    numbers = task.experience.numbers(batch.trees)
+    rows, learned = task.experience.rows, task.experience.rows.learned[numbers]
+    assert 0 < int(learned.sum()) < len(learned)
+    mask, new = task.experience.mask[numbers] & learned[:, None], log_probabilities_of(task, batch)
+    ratio, advantages = (new - rows.log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
+    expected = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)[mask].mean()
+    assert loss == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_long_responses_are_punished_softly(folder: Path) -> None:
+    plain, soft = (
+        trainer(folder, *GROUPS, f"rl.overlong_buffer={buffer}", "rl.overlong_penalty=2.0").task for buffer in (0, 3)
+    )
+    found = []
+    for task in (plain, soft):
+        any_task: Any = task
+        any_task._collect(1)
+        found.append(any_task.experience)
+    penalty = 2.0 * ((found[0].lengths - 3) / 3).clamp(min=0)  # the limit is 6 tokens
+    assert penalty.max() == 2.0
+    torch.testing.assert_close(found[0].rows.scores - found[1].rows.scores, penalty, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["rl.advantages=reinforce++", "rl.policy_loss=policy_gradient"],
+        ["rl.advantages=reinforce++_baseline", "rl.responses_per_prompt=2"],
+        ["rl.advantages=grpo", "rl.responses_per_prompt=2", "rl.policy_loss=gspo", "rl.dynamic_sampling=1"],
+        ["rl.weights=shared", "rl.value_model=null", "rl.kl={placement: loss, estimator: k2}"],
+        ["rl.kl={placement: reward, estimator: k3}", "rl.dual_clip=3.0", "rl.entropy_coefficient=0.01"],
+        ["rl.weights=adapters", "rl.value_model=null", "rl.model={path: SFT, lora: {rank: 2}}"],
+    ],
+)
+def test_combinations_run(folder: Path, request: pytest.FixtureRequest, options: list[str]) -> None:
+    started_from = str(folder / "runs/tiny/sft/model")
+    lines = rl_metrics(folder, request.node.callspec.id, *(option.replace("SFT", started_from) for option in options))
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
