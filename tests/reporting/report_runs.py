@@ -113,6 +113,28 @@ def make_summary() -> dict[str, Any]:
     }
 
 
+def reward_judgement() -> dict[str, Any]:
+    """What the reward stage returns of its accuracy, of the baselines' and of its calibration."""
+    numbers: dict[str, Any] = {"baseline/length/sign": -1, "baseline/bag_of_words/words": 221}
+    shares = {"held_out_accuracy": 0.823, "baseline/length": 0.514, "baseline/bag_of_words": 0.668}
+    for name, accuracy in shares.items():
+        numbers |= {f"{name}/accuracy": accuracy, f"{name}/low": accuracy - 0.04, f"{name}/high": accuracy + 0.035}
+        numbers |= {f"{name}/pairs": 480, f"{name}/prompts": 480}
+    numbers["calibration"] = [
+        {
+            "from": 0.5 + 0.05 * index,
+            "to": 0.55 + 0.05 * index,
+            "pairs": 20 * (index + 1),
+            "predicted": 0.525 + 0.05 * index,
+            "right": 0.56 + 0.044 * index,
+            "low": 0.56 + 0.044 * index - 0.2 / (index + 1),
+            "high": min(1.0, 0.56 + 0.044 * index + 0.2 / (index + 1)),
+        }
+        for index in range(10)
+    ]
+    return numbers
+
+
 def rise(step: int, count: int, start: float, end: float) -> float:
     """From start to end, fast at first."""
     return end + (start - end) * math.exp(-4 * step / count)
@@ -222,6 +244,7 @@ def write_run(folder: Path, iterations: int = 120) -> Path:
     write_lines(folder / "pretrain" / "metrics.jsonl", supervised_metrics(400, 5.1, 1.4))
     write_lines(folder / "reward" / "metrics.jsonl", reward_metrics(160))
     for stage, numbers in METADATA["stages"].items():
-        write_object(folder / stage / "result.json", {**numbers, "steps": 120})
+        judgement = reward_judgement() if stage == "reward" else {}
+        write_object(folder / stage / "result.json", {**numbers, "steps": 120, **judgement})
     write_object(folder / "evaluate" / "summary.json", make_summary())
     return folder

@@ -7,9 +7,18 @@ import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import rl_metrics, write_lines, write_run
+from report_runs import reward_judgement, rl_metrics, write_lines, write_run
 
-from plaudit.reporting.figures import curve_figure, moving_average, reward_kl_figure, smoothing_window, svg, thinned
+from plaudit.reporting.figures import (
+    curve_figure,
+    moving_average,
+    reliability_figure,
+    reliability_label,
+    reward_kl_figure,
+    smoothing_window,
+    svg,
+    thinned,
+)
 from plaudit.reporting.panels import Line, Panel, panels
 from plaudit.reporting.reading import Series, Stage, read_run
 from plaudit.reporting.reward_kl import RewardKl, reward_kl
@@ -50,6 +59,31 @@ def test_the_drawn_dots_are_the_points(tmp_path: Path) -> None:
     numpy.testing.assert_allclose(rounds.get_offsets(), picture.trajectory)
     best_of_n = next(line for line in axes.lines if line.get_gid() == "best-of-n")
     numpy.testing.assert_allclose(best_of_n.get_xdata(), [point.x for point in picture.best_of_n])
+
+
+def test_the_reliability_diagram_draws_the_bins_with_areas_like_their_pairs() -> None:
+    bins = reward_judgement()["calibration"]
+    axes = reliability_figure(bins).axes[0]
+    dots = next(drawn for drawn in axes.collections if drawn.get_gid() == "bins")
+    numpy.testing.assert_allclose(dots.get_offsets(), [(row["predicted"], row["right"]) for row in bins])
+    numpy.testing.assert_allclose(dots.get_sizes() / dots.get_sizes()[-1], [row["pairs"] / 200 for row in bins])
+    errors = next(drawn for drawn in axes.collections if drawn.get_gid() != "bins")
+    ends = [segment[:, 1] for segment in errors.get_segments()]
+    numpy.testing.assert_allclose(ends, [(row["low"], row["high"]) for row in bins])
+    assert "0.560 right where 0.525 was predicted" in reliability_label(bins)
+    assert axes.get_ylim()[0] < min(row["low"] for row in bins)
+
+
+@pytest.mark.parametrize(
+    "curves, side",
+    [([(0.4, 0.9), (0.45, 0.52)], "left"), ([(0.51, 0.9), (0.52, 0.8)], "right"), ([(0.6, 0.4), (0.6, 0.45)], "right")],
+)
+def test_a_level_is_named_where_the_curves_leave_room_above_it(curves: list[tuple[float, float]], side: str) -> None:
+    training, held_out = curves
+    rows = [{"step": step, "accuracy": training[step], "held_out/accuracy": held_out[step]} for step in (0, 1)]
+    stage = Stage("reward", rows)
+    axes = curve_figure(stage, panels(stage, {})[0]).axes[0]
+    assert next(text for text in axes.texts if text.get_text() == "chance").get_ha() == side
 
 
 def test_no_picture_without_a_kl(tmp_path: Path) -> None:

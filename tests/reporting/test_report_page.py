@@ -13,7 +13,7 @@ from report_runs import make_summary, write_lines, write_object, write_run, writ
 from plaudit.config.schema import ReportConfig
 from plaudit.reporting.configuration import stage_seconds
 from plaudit.reporting.markup import Html, tag
-from plaudit.reporting.numbers import ABSENT
+from plaudit.reporting.numbers import ABSENT, THIN_SPACE
 from plaudit.reporting.page import write_report
 from plaudit.reporting.reading import read_run
 
@@ -106,6 +106,44 @@ def test_the_best_mark_is_in_the_right_cell(tmp_path: Path) -> None:
     assert "0.914" in cells[2]
 
 
+def with_measured_accuracy(folder: Path) -> Path:
+    write_small_run(folder)
+    rows = [{"step": step, "held_out/accuracy": 0.5 + step / 500} for step in (0, 160)]
+    write_lines(folder / "reward" / "metrics.jsonl", rows)
+    return folder
+
+
+def test_the_reward_models_accuracy_stands_beside_the_baselines(tmp_path: Path) -> None:
+    text = written(with_measured_accuracy(tmp_path / "run"))
+    section = text[text.index('<section id="reward-model"') : text.index('<section id="configuration"')]
+    rows = re.findall(r"<tr>.*?</tr>", section)[1:]
+    cells = [re.findall(r">([^<>]+)<", row.replace(THIN_SPACE, "")) for row in rows]
+    assert cells == [
+        ["reward model", "82.3%", "[78.3, 85.8]"],
+        ["the shorter response", "51.4%", "[47.4, 54.9]"],
+        ["bag of words", "66.8%", "[62.8, 70.3]"],
+    ]
+    assert 'style="left:78.3%;width:7.5%"' in section
+    assert "held-out accuracy" not in section, "the same number twice"
+
+
+def test_a_run_of_the_reward_model_alone_opens_with_its_interval(tmp_path: Path) -> None:
+    folder = with_measured_accuracy(tmp_path / "run")
+    for stage in ("pretrain", "sft", "rl", "evaluate"):
+        shutil.rmtree(folder / stage)
+    line = "95 % [78, 86]; the shorter response 51 %; bag of words 67 %"
+    assert line in written(folder).replace(THIN_SPACE, " ")
+
+
+def test_without_a_judgement_the_last_measurement_is_shown(tmp_path: Path) -> None:
+    folder = with_measured_accuracy(tmp_path / "run")
+    write_object(folder / "reward" / "result.json", {"steps": 120})
+    section = written(folder).split('<section id="reward-model"')[1]
+    assert "held-out accuracy" in section
+    assert "Reliability" not in section
+    assert "bag of words" not in section
+
+
 def test_text_is_escaped(tmp_path: Path) -> None:
     summary = make_summary()
     hostile = "</p><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quotes\""
@@ -175,7 +213,7 @@ ALL = {"result", "samples", "training", "reward-kl", "reward-model", "configurat
         (without_evaluation, {"samples"}),
         (without_training, {"training", "reward-model"}),
         (without_papers, {"configuration"}),
-        (without_curves_and_samples, {"training", "reward-model"}),
+        (without_curves_and_samples, {"training"}),
         (without_everything, ALL),
     ],
 )

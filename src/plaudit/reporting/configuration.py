@@ -84,10 +84,10 @@ def _data(files: Mapping[str, Mapping[str, Any]]) -> Html | None:
 
 
 def _results(run: Run) -> Html | None:
-    """The flat summary that each finished stage has left."""
+    """The numbers that each finished stage has left; tables among them have a place of their own in the page."""
     lists = []
     for name, stage in run.stages.items():
-        pairs = [(key, _value(value)) for key, value in stage.result.items()]
+        pairs = [(key, _value(value)) for key, value in stage.result.items() if not isinstance(value, list)]
         if pairs:
             lists += [tag("h4", STAGE_TITLES.get(name, name)), definitions(pairs, "facts")]
     return details("What each stage returned", *lists) if lists else None

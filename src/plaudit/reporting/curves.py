@@ -1,11 +1,11 @@
-"""The sections with figures: training curves, reward against KL, the reward model."""
+"""The sections with figures: training curves, reward against KL."""
 
 from collections.abc import Sequence
 
 from plaudit.reporting.examples import training_samples
 from plaudit.reporting.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
-from plaudit.reporting.markup import Html, definitions, join, scrolling, tag
-from plaudit.reporting.numbers import MINUS, fixed, percent, significant
+from plaudit.reporting.markup import Html, join, scrolling, tag
+from plaudit.reporting.numbers import MINUS, fixed, significant
 from plaudit.reporting.panels import Panel, panels
 from plaudit.reporting.reading import Run, Stage
 from plaudit.reporting.reward_kl import RewardKl, reward_kl
@@ -32,14 +32,15 @@ def training(run: Run) -> Html | None:
 
 
 def _stage_curves(run: Run, stage: Stage) -> Html | None:
-    grid = _grid(run, stage)
+    grid = curve_grid(run, stage)
     texts = training_samples(stage)
     if grid is None and texts is None:
         return None
     return join([tag("h3", STAGE_TITLES[stage.name]), grid, texts])
 
 
-def _grid(run: Run, stage: Stage) -> Html | None:
+def curve_grid(run: Run, stage: Stage) -> Html | None:
+    """All panels of a stage for which it has data."""
     figures = [_panel(stage, panel, f"{stage.name}-{index}") for index, panel in enumerate(panels(stage, run.config))]
     return tag("div", *figures, class_="grid") if figures else None
 
@@ -109,20 +110,3 @@ def _best_of(run: Run) -> Html | None:
         for entry in entries
     ]
     return scrolling(tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows)), "Best of N")
-
-
-def reward_model(run: Run) -> Html | None:
-    """How well the reward model predicts held-out comparisons."""
-    stage = run.stage("reward")
-    grid = _grid(run, stage)
-    if grid is None:
-        return None
-    measured = (
-        ("held-out accuracy", "held_out/accuracy", lambda value: percent(value, 1)),
-        ("held-out calibration error", "held_out/calibration_error", lambda value: fixed(value, 3)),
-        ("held-out margin", "held_out/margin", lambda value: fixed(value, 2)),
-        ("held-out loss", "held_out/loss", lambda value: fixed(value, 3)),
-        ("held-out pairs", "held_out/pairs", lambda value: fixed(value, 0)),
-    )
-    last = [(name, write(series.values[-1])) for name, metric, write in measured if len(series := stage.series(metric))]
-    return join([definitions(last, "tiles") if last else None, grid])

@@ -1,12 +1,13 @@
-"""Figures as inline SVG: small multiples of curves, and the reward-against-KL picture.
+"""Figures as inline SVG: small multiples of curves, the reward-against-KL picture, the reliability diagram.
 
 Text stays text, and colours become CSS variables, so that a figure follows the page's fonts and its light or dark
 colours. The same data give the same bytes.
 """
 
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from statistics import fmean
 from typing import Any, TypeVar
@@ -35,6 +36,8 @@ PICTURE_SIZE = (440, 300)
 ROUND_STEPS = (1, 2, 2.5, 5, 10)
 MOST_POINTS = 400
 FEWEST_TO_SMOOTH = 20
+LARGEST_DOT = 90
+"""Area of a reliability diagram's largest dot, in square points."""
 
 
 def moving_average(values: Sequence[float], window: int) -> list[float]:
@@ -73,7 +76,7 @@ def curve_figure(stage: Stage, panel: Panel) -> Any:
         shown += _draw_band(axes, thinned(stage.series(panel.lines[0].metric)), thinned(stage.series(panel.spread)))
     if panel.level:
         shown.append(panel.level.value)
-        _draw_level(axes, panel.level, stage.series(panel.lines[0].metric))
+        _draw_level(axes, panel.level, [stage.series(line.metric).values for line in panel.lines])
     _limit(axes, shown, panel.lowest)
     _write_ends(axes, ends)
     _ticks(axes, x_label=step_name(stage.name))
@@ -96,6 +99,33 @@ def reward_kl_figure(picture: RewardKl) -> Any:
     axes.margins(0.1, 0.12)
     _ticks(axes, x_label="√KL to the reference (√nats per response)")
     return figure
+
+
+def reliability_figure(bins: Sequence[Mapping[str, float]]) -> Any:
+    """A reliability diagram (DeGroot & Fienberg 1983) as a matplotlib figure.
+
+    Each bin has ``predicted`` and ``right`` with ``low`` and ``high``, and ``pairs``, to which a dot's area is
+    proportional.
+    """
+    figure, axes = _figure(PICTURE_SIZE, left=46, right=30, bottom=44, top=16)
+    predicted, right = [row["predicted"] for row in bins], [row["right"] for row in bins]
+    below, above = [row["right"] - row["low"] for row in bins], [row["high"] - row["right"] for row in bins]
+    most = max(row["pairs"] for row in bins)
+    axes.plot((0.5, 1), (0.5, 1), color=MUTED, linewidth=1, dashes=(3, 3))
+    axes.errorbar(predicted, right, yerr=(below, above), color=FIRST, linestyle="none", linewidth=1.2)
+    sizes = [LARGEST_DOT * row["pairs"] / most for row in bins]
+    axes.scatter(predicted, right, s=sizes, color=FIRST, linewidths=0, zorder=3, gid="bins")
+    axes.set_xlim(0.485, 1.015)
+    axes.set_ylim(min(0.5, *(row["low"] for row in bins)) - 0.02, 1.02)
+    _ticks(axes, x_label="predicted probability")
+    axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1])
+    return figure
+
+
+def reliability_label(bins: Sequence[Mapping[str, float]]) -> str:
+    """The reliability diagram in words."""
+    dots = [f"{significant(row['right'])} right where {significant(row['predicted'])} was predicted" for row in bins]
+    return f"Share of pairs ordered rightly, by predicted probability: {'; '.join(dots)}."
 
 
 def svg(figure: Any, identifier: str, label: str) -> Html:
@@ -182,10 +212,14 @@ def _draw_band(axes: Any, mean: Series, spread: Series) -> list[float]:
     return [*low, *high]
 
 
-def _draw_level(axes: Any, level: Level, series: Series) -> None:
-    """A dashed line, named at the end from which the curve is further away."""
+def _draw_level(axes: Any, level: Level, curves: Sequence[Sequence[float]]) -> None:
+    """A dashed line, its name above it at the end where the curves leave more room."""
     axes.axhline(level.value, color=MUTED, linewidth=1, dashes=(3, 3))
-    at_start = abs(series.values[0] - level.value) > abs(series.values[-1] - level.value)
+
+    def room(end: int) -> float:
+        return min((values[end] - level.value for values in curves if values[end] >= level.value), default=math.inf)
+
+    at_start = room(0) > room(-1)
     side = {"ha": "left", "xytext": (2, 3)} if at_start else {"ha": "right", "xytext": (-2, 3)}
     place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
     axes.annotate(level.label, (0 if at_start else 1, level.value), color=MUTED, fontsize=10, **place, **side)

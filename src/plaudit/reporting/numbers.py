@@ -37,9 +37,9 @@ def percent(share: float, decimals: int = 0) -> str:
     return f"{fixed(100 * share, decimals)}{THIN_SPACE}%"
 
 
-def interval(low: float, high: float) -> str:
+def interval(low: float, high: float, decimals: int = 0) -> str:
     """Bounds of a share in percent: "[91, 97]"."""
-    return f"[{fixed(100 * low, 0)}, {fixed(100 * high, 0)}]"
+    return f"[{fixed(100 * low, decimals)}, {fixed(100 * high, decimals)}]"
 
 
 def duration(seconds: float) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from plaudit.config.schema import ReportConfig
 from plaudit.reporting.configuration import configuration
-from plaudit.reporting.curves import reward_against_kl, reward_model, training
+from plaudit.reporting.curves import reward_against_kl, training
 from plaudit.reporting.examples import samples
 from plaudit.reporting.markup import Html, join, tag
 from plaudit.reporting.reading import Run, read_run
 from plaudit.reporting.result import result, toxicity
+from plaudit.reporting.reward_model import reward_model
 
 SECTIONS: tuple[tuple[str, str, Callable[[Run], Html | None]], ...] = (
     ("result", "Result", result),

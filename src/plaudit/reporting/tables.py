@@ -167,8 +167,37 @@ def _trained(run: Run) -> Headline | None:
         series = run.stage(stage).series(metric)
         if len(series) >= 2:
             change = _change(series.values[0], series.values[-1])
-            return Headline(quantity, *change, f"from step {series.steps[0]} to step {series.steps[-1]}")
+            detail = f"from step {series.steps[0]} to step {series.steps[-1]}"
+            return Headline(quantity, *change, f"{detail}{_beside(run) if stage == 'reward' else ''}")
     return None
+
+
+def _beside(run: Run) -> str:
+    """The interval of the reward model's accuracy, and the accuracy of the models that it must beat."""
+    judges = judged(run.stage("reward").result)
+    if not judges:
+        return ""
+    (_, _, low, high), *others = judges
+    return "; ".join([f", 95 % {interval(low, high)}", *(f"{name} {percent(share)}" for name, share, *_ in others)])
+
+
+def judged(result: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
+    """Name, accuracy, and its 95 % interval of the reward model and of the models that it must beat.
+
+    ``result`` is the reward stage's; empty where it has no such numbers.
+    """
+    longer = result.get("baseline/length/sign", 1) > 0
+    named = (
+        ("reward model", "held_out_accuracy"),
+        ("the longer response" if longer else "the shorter response", "baseline/length"),
+        ("bag of words", "baseline/bag_of_words"),
+    )
+    found = []
+    for name, key in named:
+        accuracy, low, high = (result.get(f"{key}/{part}") for part in ("accuracy", "low", "high"))
+        if is_number(accuracy) and is_number(low) and is_number(high):
+            found.append((name, accuracy, low, high))
+    return found
 
 
 def _change(before: float, after: float) -> tuple[str, str]:
