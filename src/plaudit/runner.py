@@ -10,10 +10,10 @@ from typing import Any
 from plaudit.config.load import resolve_stages
 from plaudit.config.schema import STAGES, Recipe, Section
 from plaudit.errors import PlauditError
+from plaudit.memory import is_out_of_memory
 from plaudit.training.metadata import begin_metadata, collect_metadata, update_metadata
 from plaudit.training.run_directory import RunDirectory, StageDirectory
 from plaudit.training.session import Session, start_session
-from plaudit.training.token_budget import is_out_of_memory
 from plaudit.training.trackers import check_trackers
 
 Result = dict[str, Any]
@@ -59,9 +59,9 @@ def _run_stage(name: str, session: Session) -> None:
     try:
         result = STAGE_FUNCTIONS[name](resolve_stages(section, session.run.folder), session, stage)
     except (RuntimeError, MemoryError) as fault:
-        # Where batches are counted in responses there is no token budget to halve.
+        # Token budgets and batch sizes are halved where they are used; weights have nothing to halve.
         if is_out_of_memory(fault):
-            remedy = "lower generation.batch_size or the batch_size of reward sources"
+            remedy = "use a smaller model, adapters (model.lora), quantization or model.dtype=bfloat16"
             raise PlauditError(f"{name}: out of memory; {remedy}") from fault
         raise
     session.accelerator.wait_for_everyone()
@@ -120,15 +120,32 @@ def _sft(section: Any, session: Session, stage: StageDirectory) -> Result:
 
 
 def _reward(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.training.members import train_members
+
+    if section.members == 1:
+        return _reward_model(section, session, stage, 1)
+    return train_members(
+        section.members, session, stage, lambda folder, member: _reward_model(section, session, folder, member)
+    )
+
+
+def _reward_model(section: Any, session: Session, stage: StageDirectory, member: int) -> Result:
     from plaudit.evaluation.stage import judge_reward_model
     from plaudit.training.loop import Trainer
     from plaudit.training.reward import load_reward_task
 
-    task, examples = load_reward_task(section, session, stage)
+    task, examples = load_reward_task(section, session, stage, member)
     result: Result = dict(Trainer(task, section, session, stage).train())
     if session.is_main and task.held_out:
         result |= judge_reward_model(task.held_out_scores, task.held_out, examples.train_rows, examples.held_out_rows)
     return result
+
+
+def _dpo(section: Any, session: Session, stage: StageDirectory) -> Result:
+    from plaudit.training.dpo import load_dpo_task
+    from plaudit.training.loop import Trainer
+
+    return dict(Trainer(load_dpo_task(section, session, stage), section, session, stage).train())
 
 
 def _rl(section: Any, session: Session, stage: StageDirectory) -> Result:
@@ -155,6 +172,7 @@ STAGE_FUNCTIONS: dict[str, Callable[[Any, Session, StageDirectory], Result]] = {
     "pretrain": _pretrain,
     "sft": _sft,
     "reward": _reward,
+    "dpo": _dpo,
     "rl": _rl,
     "evaluate": _evaluate,
     "report": _report,

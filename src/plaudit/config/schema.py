@@ -195,6 +195,11 @@ class RewardConfig(SupervisedStageConfig):
     )
     centering: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the squared mean score")
     normalize: bool = Field(True, description="scale scores to mean 0 and variance 1 on the training responses")
+    members: Positive = Field(
+        1,
+        description="train an ensemble of so many models, which differ in their heads' start and the order of the data; "
+        "stage:reward is the first, stage:reward/member-2/model the second, and so on",
+    )
 
 
 PreferenceLossName = Literal["dpo", "cdpo", "robust_dpo", "ipo", "plackett_luce", "kto", "simpo", "orpo"]
@@ -205,6 +210,7 @@ LOSSES_WITH: dict[str, tuple[PreferenceLossName, ...]] = {
     "undesirable_weight": ("kto",),
 }
 """Settings that only some losses of the stage dpo have. Their defaults are in the registry of these losses."""
+LOSSES_WITHOUT_REFERENCE = ("simpo", "orpo")
 
 
 class DpoConfig(LanguageModelStageConfig):
@@ -236,7 +242,7 @@ class DpoConfig(LanguageModelStageConfig):
             if getattr(self, setting) is not None and self.loss not in losses:
                 raise ValueError(f"{self.loss} has no {setting}: remove it, or choose loss={' or '.join(losses)}")
         dropout = self.model.dropout or (self.model.lora is not None and self.model.lora.dropout)
-        if dropout:
+        if dropout and self.loss not in LOSSES_WITHOUT_REFERENCE:
             raise ValueError(
                 "dropout would be taken for a difference between policy and reference: set model.dropout and "
                 "model.lora.dropout to 0"
@@ -267,19 +273,30 @@ class RewardSourceConfig(Section):
     """Something that scores a response."""
 
     name: str = Field(description="name in metrics and tables")
-    kind: Literal["model", "classifier", "function", "http"] = Field(description="what scores")
+    kind: Literal["model", "ensemble", "classifier", "function", "http"] = Field(description="what scores")
     path: str | None = Field(None, description="model, classifier: folder, hub name or stage:NAME")
+    paths: list[str] = Field(default_factory=list, description="ensemble: folders of reward models, at least two")
+    combination: Literal["mean", "minimum", "penalized"] = Field(
+        "mean", description="ensemble: the members' mean, their minimum, or their mean minus penalty times variance"
+    )
+    penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="ensemble: weight of the variance, if penalized")
     function: str | None = Field(None, description="function: module:name, called with (prompts, responses)")
     url: str | None = Field(None, description="http: endpoint that takes {prompts, responses} and answers {scores}")
     timeout: Annotated[float, Field(gt=0)] = Field(30.0, description="http: seconds to wait for an answer")
     label: str | None = Field(None, description="classifier: the label whose output is the score")
     output: Literal["probability", "logit"] = Field("logit", description="classifier: which output is the score")
     scored_text: Literal["both", "response"] = Field("both", description="classifier: prompt and response, or response")
-    weight: float = Field(1.0, description="factor in the composed reward; negative for penalties")
+    weight: float = Field(
+        1.0, description="factor in the composed reward; negative for penalties; 0: watched, but never learned from"
+    )
     batch_size: Positive = Field(64, description="responses scored at a time")
 
     @model_validator(mode="after")
     def _what_the_kind_needs(self) -> "RewardSourceConfig":
+        if self.kind == "ensemble":
+            if len(self.paths) < 2:
+                raise ValueError("a reward source of kind ensemble needs paths of at least two reward models")
+            return self
         needed = {"model": "path", "classifier": "path", "function": "function", "http": "url"}[self.kind]
         if getattr(self, needed) is None:
             raise ValueError(f"a reward source of kind {self.kind} needs {needed}")

@@ -15,6 +15,7 @@ from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.classifier import ClassifierSource, TextClassifier
 from plaudit.rewards.endpoint import EndpointSource
+from plaudit.rewards.ensemble import EnsembleSource
 from plaudit.rewards.function import FunctionSource, load_function
 from plaudit.rewards.trained_model import RewardModelSource
 from plaudit.rollouts.samples import Sample
@@ -64,7 +65,7 @@ class ComposedReward:
         Call it once per policy, before the first score: only trained reward models read token ids.
         """
         for source in self.sources:
-            if isinstance(source, RewardModelSource):
+            if isinstance(source, RewardModelSource | EnsembleSource):
                 source.check_tokenizer(tokenizer)
 
     def score(self, samples: Sequence[Sample]) -> ComposedScores:
@@ -100,6 +101,8 @@ def refuse_duplicate_names(names: Sequence[str]) -> None:
 def _build_source(config: RewardSourceConfig, device: torch.device) -> RewardSource:
     if config.kind == "model":
         return RewardModelSource.load(config, device)
+    if config.kind == "ensemble":
+        return EnsembleSource.load(config, device)
     if config.kind == "classifier":
         assert config.path is not None
         return ClassifierSource(config, TextClassifier.load(config.path, device, f"reward source {config.name!r}"))

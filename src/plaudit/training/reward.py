@@ -124,6 +124,8 @@ class RewardTask(SupervisedTask):
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model with its scale: mean 0 and variance 1 on the training responses."""
         scale = ScoreScale.normalizing(self.raw_scores(self.train)) if self.config.normalize else ScoreScale()
+        if not self.last_measurement:  # resumed after the last step: it was measured by a process that is gone
+            self.measure(self.steps)
         if self.last_measurement and self.session.is_main:
             warn_if_no_better_than_chance(
                 self.last_measurement["held_out/accuracy"], self.last_measurement["held_out/pairs"]
@@ -152,11 +154,17 @@ def _has_order(tree: PromptTree) -> bool:
     return len(set(tree.fields["ranks"])) > 1
 
 
-def load_reward_task(config: RewardConfig, session: Session, stage: StageDirectory) -> tuple[RewardTask, Examples]:
-    """Return the stage's task and its examples; a model without a trained head gets a new one."""
-    loaded, has_head = load_scorer(config.model, session.device, session.recipe.seed)
+def load_reward_task(
+    config: RewardConfig, session: Session, stage: StageDirectory, member: int = 1
+) -> tuple[RewardTask, Examples]:
+    """Return the stage's task and its examples; a model without a trained head gets a new one.
+
+    ``member`` numbers the models of an ensemble from 1: each starts from random weights of its own where there are any.
+    """
+    seed = session.recipe.seed + member - 1
+    loaded, has_head = load_scorer(config.model, session.device, seed)
     if not has_head:
-        _start_head(loaded, session.recipe.seed)
+        _start_head(loaded, seed)
     examples = load_examples(config.data, "ranking", loaded, session, stage)
     return RewardTask(config, loaded, examples, session, stage), examples
 

@@ -1,0 +1,42 @@
+"""Several trained reward models as one source."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from plaudit.algorithms.ensembles import ensemble_scores
+from plaudit.config.schema import RewardSourceConfig
+from plaudit.rewards.trained_model import RewardModelSource
+from plaudit.rollouts.samples import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class EnsembleSource:
+    """Scores by every member, each on its own scale of mean 0 and variance 1, combined as configured."""
+
+    def __init__(self, config: RewardSourceConfig, members: Sequence[RewardModelSource]) -> None:
+        self.name = config.name
+        self.config = config
+        self.members = tuple(members)
+
+    @classmethod
+    def load(cls, config: RewardSourceConfig, device: torch.device) -> "EnsembleSource":
+        """Load the reward models of ``config.paths``."""
+        single = [
+            config.model_copy(update={"path": path, "name": f"{config.name} member {number}"})
+            for number, path in enumerate(config.paths, start=1)
+        ]
+        return cls(config, [RewardModelSource.load(member, device) for member in single])
+
+    def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Raise PlauditError unless every member can read this tokenizer's ids."""
+        for member in self.members:
+            member.check_tokenizer(tokenizer)
+
+    def score(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """Return the combined scores, [samples]."""
+        each = torch.stack([member.score(samples) for member in self.members])
+        return ensemble_scores(each, self.config.combination, self.config.penalty)
