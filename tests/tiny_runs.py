@@ -72,6 +72,7 @@ def tiny_recipe(folder: Path, **changes: Any) -> Path:
         "pretrain": {"model": fresh, "data": source["texts"], "epochs": 1, **sft},
         "sft": {"model": "stage:pretrain", "data": source["demonstrations"], "epochs": 1, **sft},
         "reward": {"model": "stage:sft", "data": source["rankings"], "epochs": 1, **training},
+        "dpo": {"model": "stage:sft", "data": source["rankings"], "epochs": 1, **sft},
         "rl": {
             "model": "stage:sft",
             "prompts": source["demonstrations"],

@@ -27,6 +27,11 @@ def reward(recipe: str, *overrides: str, restart: bool = False) -> Path:
     return _run_one("reward", load_recipe(recipe, overrides), restart)
 
 
+def dpo(recipe: str, *overrides: str, restart: bool = False) -> Path:
+    """Run the recipe's direct preference optimisation alone."""
+    return _run_one("dpo", load_recipe(recipe, overrides), restart)
+
+
 def rl(recipe: str, *overrides: str, restart: bool = False) -> Path:
     """Run the recipe's reinforcement learning alone."""
     return _run_one("rl", load_recipe(recipe, overrides), restart)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.runner import run
+from plaudit.training.dpo import load_dpo_task
 from plaudit.training.loop import Trainer
 from plaudit.training.reward import load_reward_task
 from plaudit.training.rl.stage import load_rl_task
@@ -24,7 +25,7 @@ from plaudit.training.tally import Tally
 from plaudit.training.task import Task
 from tiny_runs import tiny_recipe
 
-STAGES = ("pretrain", "sft", "reward", "rl")
+STAGES = ("pretrain", "sft", "reward", "dpo", "rl")
 SPLITS = {
     "small budget": ["{stage}.token_budget=64"],
     "short rows": ["{stage}.pack_length=24", "{stage}.token_budget=48"],
@@ -42,6 +43,8 @@ def trainer_of(stage: str, session: Session) -> Trainer:
         task = load_sft_task(section, "text" if stage == "pretrain" else "response", session, directory)
     elif stage == "reward":
         task = load_reward_task(section, session, directory)[0]
+    elif stage == "dpo":
+        task = load_dpo_task(section, session, directory)
     else:
         task = load_rl_task(section, session, directory)
     return Trainer(task, section, session, directory)
@@ -52,6 +55,11 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
     loaded = load_recipe(str(recipe), overrides)
     session = start_session(loaded, RunDirectory(Path(loaded.output) / loaded.name))
     trainer = trainer_of(stage, session)
+    if stage == "dpo":
+        # Away from the reference, where every implicit reward is zero but for rounding.
+        with torch.no_grad():
+            for parameter in trainer.parameters.values():
+                parameter.mul_(1.05)
     tally = trainer._accumulate(trainer.task.begin_step(1))
     session.sum_gradients(list(trainer.parameters.values()))
     everyone = Tally()
@@ -89,6 +97,12 @@ def test_one_process(recipe: Path, stage: str, split: str) -> None:
 def test_weight_arrangements(recipe: Path, weights: str) -> None:
     arrangement = [f"rl.weights={weights}", "rl.value_model=null"]
     assert_same(first_step("rl", recipe, [*arrangement, "rl.token_budget=64"]), first_step("rl", recipe, arrangement))
+
+
+@pytest.mark.parametrize("loss", ["kto", "plackett_luce", "simpo", "orpo"])
+def test_preference_losses(recipe: Path, loss: str) -> None:
+    chosen = [f"dpo.loss={loss}"]
+    assert_same(first_step("dpo", recipe, [*chosen, "dpo.token_budget=64"]), first_step("dpo", recipe, chosen))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -12,7 +12,7 @@ import pytest
 
 from tiny_runs import tiny_recipe
 
-STAGES = ("pretrain", "sft", "reward", "rl")
+STAGES = ("pretrain", "sft", "reward", "dpo", "rl")
 
 
 def start(recipe: Path, *overrides: str) -> subprocess.Popen[bytes]:
@@ -48,7 +48,9 @@ def checkpoints_seen(run: Path, stage: str) -> int:
     return max((int(path.name.removeprefix("step-")) for path in folder.glob("step-" + "[0-9]" * 8)), default=0)
 
 
-@pytest.mark.parametrize("stage, after_step", [("pretrain", 2), ("sft", 1), ("reward", 3), ("rl", 2), ("rl", 5)])
+@pytest.mark.parametrize(
+    "stage, after_step", [("pretrain", 2), ("sft", 1), ("reward", 3), ("dpo", 2), ("rl", 2), ("rl", 5)]
+)
 def test_kill_in_a_stage_changes_no_bit(uninterrupted: Path, tmp_path: Path, stage: str, after_step: int) -> None:
     """An RL iteration has four steps here: 2 is in the middle of the first epochs, 5 in the second iteration's."""
     recipe = tiny_recipe(tmp_path)
@@ -64,6 +66,8 @@ def test_kill_in_a_stage_changes_no_bit(uninterrupted: Path, tmp_path: Path, sta
     assert process.returncode == -signal.SIGKILL, f"the run was over before the kill: {output}"
     output = finish(start(recipe))
     assert f"{stage}: continuing after step" in output
+    if stage == "dpo":
+        assert "reference's log-probabilities" not in output
     assert final_bits(run) == final_bits(uninterrupted)
     for name in STAGES:
         assert metrics(run, name) == metrics(uninterrupted, name)

@@ -23,6 +23,10 @@ _STAGES = {
         "Train a reward model from pairs and rankings: the recipe's stage reward.",
         "plaudit reward rankings reward.loss=best_of_k",
     ),
+    "dpo": (
+        "Train a policy from comparisons or labels, without a reward model: the recipe's stage dpo.",
+        "plaudit dpo helpful-dpo dpo.loss=simpo",
+    ),
     "rl": (
         "Train a policy against a reward by PPO, GRPO or RLOO: the recipe's stage rl.",
         "plaudit rl stories rl.kl.coefficient=0.1",

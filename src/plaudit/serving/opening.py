@@ -11,7 +11,7 @@ from plaudit.errors import PlauditError
 from plaudit.serving.partner import Manner, Partner, Style
 
 RUNS_FOLDER = Recipe.model_fields["output"].default
-_POLICY_STAGES = ("rl", "sft", "pretrain")  # the furthest trained comes first
+_POLICY_STAGES = ("rl", "dpo", "sft", "pretrain")  # the furthest trained comes first
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def _run_target(folder: Path) -> Target:
     section = resolve_stages(recipe, folder)
     if section.rl is not None:
         data = section.rl.prompts
+    elif section.dpo is not None:
+        data = section.dpo.data
     elif section.sft is not None:
         data = section.sft.data
     else:

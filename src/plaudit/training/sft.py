@@ -10,19 +10,15 @@ from torch import Tensor
 
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
-from plaudit.config.schema import GenerationConfig, SftConfig
-from plaudit.data.rows import Origin, PromptRow
-from plaudit.data.tokenization import to_trees, with_loss_on_all
+from plaudit.config.schema import SftConfig
+from plaudit.data.tokenization import with_loss_on_all
 from plaudit.models.inference import per_token
 from plaudit.models.loading import LoadedModel, load_policy
 from plaudit.models.modules import PolicyModule
 from plaudit.models.saving import save_model
-from plaudit.rollouts.engine import TransformersEngine
-from plaudit.rollouts.samples import Request
-from plaudit.seeding import derived_seed
 from plaudit.training.examples import Examples, load_examples
-from plaudit.training.metrics_log import MetricsLog
 from plaudit.training.run_directory import StageDirectory
+from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.session import Session
 from plaudit.training.supervised import SupervisedTask
 from plaudit.training.tally import Tally
@@ -42,7 +38,7 @@ class SftTask(SupervisedTask):
         super().__init__(config, loaded, train, held_out, session, stage)
         self.config = config
         self.module = PolicyModule(loaded.model)
-        self.sample_requests = self._requests(examples)
+        self.samples = SampleCompletions(config, loaded, examples, session, stage)
 
     def units_of(self, tree: PromptTree) -> int:
         """Return the number of response tokens."""
@@ -57,7 +53,7 @@ class SftTask(SupervisedTask):
 
     def measure(self, step: int) -> dict[str, float]:
         """Return held-out loss per token, perplexity and token accuracy, and write sample completions."""
-        self._write_samples(step)
+        self.samples.write(step)
         if not self.held_out:
             return {}
         own = self.session.share(self.held_out)
@@ -81,34 +77,6 @@ class SftTask(SupervisedTask):
         statistics = self.module(batch, extras="measured").statistics
         assert statistics.likeliest is not None
         return statistics.log_probabilities, statistics.likeliest
-
-    # Samples ---------------------------------------------------------------------------------------------------------
-
-    def _requests(self, examples: Examples) -> list[Request]:
-        if self.config.sample_prompts:
-            rows = [
-                PromptRow(text, Origin("sample_prompts", i)) for i, text in enumerate(self.config.sample_prompts, 1)
-            ]
-            room = self.loaded.context_length - self.config.sample_tokens
-            trees = to_trees(rows, self.loaded.tokenizer, self.config.data, room).trees
-        else:
-            trees = [
-                tree
-                for tree in (examples.held_out or examples.train)
-                if len(tree.prompt) + self.config.sample_tokens <= self.loaded.context_length
-            ][: self.config.samples]
-        return [
-            Request(tree.prompt, tree.fields["prompt_text"], derived_seed(self.session.recipe.seed, "sample", number))
-            for number, tree in enumerate(trees)
-        ]
-
-    def _write_samples(self, step: int) -> None:
-        if not self.sample_requests or not self.session.is_main:
-            return
-        settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
-        with MetricsLog(self.stage.samples) as log, self.session.autocast():
-            for sample in TransformersEngine(self.loaded).generate(self.sample_requests, settings):
-                log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model."""

@@ -1,0 +1,162 @@
+"""Direct preference optimisation: a policy from comparisons or labels, without a reward model and without sampling."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plaudit.algorithms.comparisons import comparison_statistics, ranked_pairs
+from plaudit.algorithms.direct_preference_losses import mismatched_kl
+from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES, Sequences
+from plaudit.batching.batches import Batch
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import DpoConfig
+from plaudit.data.formats.base import Kind
+from plaudit.models.loading import LoadedModel, load_policy
+from plaudit.models.saving import save_model
+from plaudit.training.examples import Examples, load_examples
+from plaudit.training.preference_examples import decided, with_mismatched, with_reference
+from plaudit.training.reference_log_probabilities import SequenceReader
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.sample_completions import SampleCompletions
+from plaudit.training.session import Session
+from plaudit.training.supervised import SupervisedTask
+from plaudit.training.tally import Tally
+from plaudit.training.token_budget import TokenBudget
+
+
+def settings_of(config: DpoConfig) -> dict[str, float]:
+    """Return the settings that the loss has: as configured, or its defaults."""
+    defaults = PREFERENCE_LOSSES[config.loss].defaults
+    given = {name: getattr(config, name) for name in defaults}
+    return {name: defaults[name] if value is None else value for name, value in given.items()}
+
+
+class DpoTask(SupervisedTask):
+    """A prompt with ranked or labelled responses; the unit is a prompt."""
+
+    module: SequenceReader
+    number_that_matters = "held_out/accuracy"
+
+    def __init__(
+        self, config: DpoConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
+    ) -> None:
+        super().__init__(config, loaded, examples.train, examples.held_out, session, stage)
+        self.objective, self.settings = PREFERENCE_LOSSES[config.loss], settings_of(config)
+        self.module = SequenceReader(loaded.model)
+        self.samples = SampleCompletions(config, loaded, examples, session, stage)
+        self.reference_kl = 0.0
+        self.last_measurement: dict[str, float] = {}
+
+    def units_of(self, tree: PromptTree) -> int:
+        """Return 1: every prompt weighs the same, however many responses it has."""
+        return 1
+
+    def begin_step(self, step: int) -> Sequence[PromptTree]:
+        """Return this process's share; a loss that reads labels first estimates the KL over the whole batch."""
+        if self.objective.reads == "labels":
+            self.reference_kl = self._mismatched_kl([self.train[index] for index in self.order.batch(step)])
+        return super().begin_step(step)
+
+    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+        """Yield the loss, summed over prompts, over the step's prompts."""
+        flat = self._sequences(batch.trees, self.module(batch), self.reference_kl)
+        loss = self.objective.loss(flat, self.settings).loss
+        self._count(flat, loss, len(batch.trees), tally)
+        yield loss / self.units
+
+    def end_step(self, step: int, tally: Tally) -> dict[str, float] | None:
+        """Every step has its line."""
+        return _with_margin(tally.means())
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Return loss, accuracy, rewards and drift on held-out prompts, and write sample completions."""
+        self.samples.write(step)
+        if not self.held_out:
+            return {}
+        kl = self._mismatched_kl(self.held_out) if self.objective.reads == "labels" else 0.0
+        flat, tally = self._sequences(self.held_out, self._measured(self.held_out), kl), Tally()
+        self._count(flat, self.objective.loss(flat, self.settings).loss, len(self.held_out), tally)
+        self.last_measurement = {f"held_out/{name}": value for name, value in _with_margin(tally.means()).items()}
+        return self.last_measurement
+
+    def _measured(self, trees: Sequence[PromptTree]) -> Tensor:
+        return self.module.measured(trees, self.loaded, self.session, self.budget)
+
+    def _mismatched_kl(self, trees: Sequence[PromptTree]) -> float:
+        partners = [tree.fields["mismatched"] for tree in trees]
+        reference = torch.tensor([tree.fields["reference"][0] for tree in partners])
+        return float(mismatched_kl(self._measured(partners) - reference))
+
+    def _sequences(self, trees: Sequence[PromptTree], log_probabilities: Tensor, reference_kl: float) -> Sequences:
+        """Lay the trees' responses flat, beside the policy's log-probabilities of them."""
+        device = log_probabilities.device
+        reference = [number for tree in trees for number in tree.fields.get("reference", ())]
+        return Sequences(
+            log_probabilities,
+            torch.tensor(reference, device=device) if self.objective.needs_reference else None,
+            torch.tensor([len(response) for tree in trees for response in tree.responses], device=device),
+            torch.tensor([number for number, tree in enumerate(trees) for _ in tree.responses], device=device),
+            torch.tensor([rank for tree in trees for rank in tree.fields["ranks"]], device=device),
+            reference_kl,
+        )
+
+    def _count(self, flat: Sequences, loss: Tensor, prompts: int, tally: Tally) -> None:
+        """Add loss, implicit rewards and log-probabilities to the tally; rewards are means over pairs, or responses."""
+        rewards, best = self.objective.reward(flat, self.settings).detach(), flat.ranks == 0
+        if self.objective.reads == "ranks":
+            pairs = ranked_pairs(flat.prompts, flat.ranks)
+            chosen, rejected = rewards[pairs.better], rewards[pairs.worse]
+            right = comparison_statistics(chosen - rejected)
+        else:
+            chosen, rejected = rewards[best], rewards[~best]
+            offsets = rewards - self.settings["beta"] * flat.reference_kl
+            right = comparison_statistics(torch.where(best, offsets, -offsets))
+            tally.add("reference_kl", flat.reference_kl, 1)
+        tally.add("loss", loss, prompts)
+        tally.add("accuracy", right.correct, right.pairs)
+        tally.add("chosen_reward", chosen.sum(), len(chosen))
+        tally.add("rejected_reward", rejected.sum(), len(rejected))
+        tally.add("chosen_log_probability", flat.log_probabilities[best].sum(), flat.lengths[best].sum())
+        if flat.reference is not None:
+            tally.add("drift", -flat.log_ratios.sum(), flat.lengths.sum())
+
+    def save(self, folder: Path) -> dict[str, float]:
+        """Write the policy."""
+        if self.session.is_main:
+            save_model(self.loaded.model, self.loaded.tokenizer, folder)
+        return {
+            "steps": float(self.steps),
+            "training_prompts": float(len(self.train)),
+            "held_out_prompts": float(len(self.held_out)),
+            **self.last_measurement,
+        }
+
+
+def _with_margin(means: dict[str, float]) -> dict[str, float]:
+    """Add the gap between the mean rewards, where there are both."""
+    if {"chosen_reward", "rejected_reward"} <= means.keys():
+        return means | {"margin": means["chosen_reward"] - means["rejected_reward"]}
+    return means
+
+
+def load_dpo_task(config: DpoConfig, session: Session, stage: StageDirectory) -> DpoTask:
+    """Return the stage's task; what its loss compares with is computed, or read where it has been before."""
+    objective = PREFERENCE_LOSSES[config.loss]
+    loaded = load_policy(config.model, session.device, session.recipe.seed)
+    kind: Kind = "labelled" if objective.reads == "labels" else "ranking"
+    examples = load_examples(config.data, kind, loaded, session, stage)
+    parts = {
+        "training": decided(examples.train, "training", session, stage),
+        "held-out": decided(examples.held_out, "held-out", session, stage),
+    }
+    if objective.reads == "labels":
+        context, seed = loaded.context_length, session.recipe.seed
+        parts = {name: with_mismatched(trees, context, seed) for name, trees in parts.items()}
+    if objective.needs_reference:
+        parts = with_reference(parts, loaded, session, stage, TokenBudget(config.token_budget))
+    return DpoTask(
+        config, loaded, replace(examples, train=parts["training"], held_out=parts["held-out"]), session, stage
+    )

@@ -1,0 +1,89 @@
+"""Prompt trees as direct preference optimisation takes them: decided, with their reference, with mismatched partners.
+
+A tree's ``fields`` hold ``ranks`` (of labels: 0 desirable, 1 not). For losses with a reference they hold ``reference``,
+the log-probabilities of its responses; for losses that read labels ``mismatched``, a tree of its own with the response
+to another prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from plaudit.batching.trees import PromptTree
+from plaudit.models.loading import LoadedModel
+from plaudit.seeding import python_generator
+from plaudit.training.reference_log_probabilities import reference_log_probabilities
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+from plaudit.training.token_budget import TokenBudget
+
+
+def decided(trees: Sequence[PromptTree], name: str, session: Session, stage: StageDirectory) -> list[PromptTree]:
+    """Return the trees that say something, with labels turned into ranks; how many do not is printed.
+
+    Sides may have become identical by being cut, and all ranks may be tied.
+    """
+    kept = [_with_ranks(tree) for tree in trees if not _is_identical_or_tied(tree)]
+    if session.is_main and len(kept) < len(trees):
+        print(f"{stage.name}: {len(trees) - len(kept)} {name} prompts dropped: all responses identical or tied")
+    return kept
+
+
+def _is_identical_or_tied(tree: PromptTree) -> bool:
+    identical = len(tree.responses) > 1 and len(set(tree.responses)) == 1
+    return identical or ("ranks" in tree.fields and len(set(tree.fields["ranks"])) == 1)
+
+
+def _with_ranks(tree: PromptTree) -> PromptTree:
+    if "ranks" in tree.fields:
+        return tree
+    return _with_fields(tree, ranks=tuple(0 if desirable else 1 for desirable in tree.fields["desirable"]))
+
+
+def with_mismatched(trees: Sequence[PromptTree], context_length: int, seed: int) -> list[PromptTree]:
+    """Give every tree a mismatched one: its prompt with a response to another prompt, the same in every epoch.
+
+    The response is cut where the context ends. A prompt that has no other beside it keeps a response of its own.
+    """
+    order = list(range(len(trees)))
+    python_generator(seed, "mismatched").shuffle(order)
+    paired = list(trees)
+    for place, index in enumerate(order):
+        tree = trees[index]
+        others = (trees[order[(place + step) % len(order)]] for step in range(1, len(order) + 1))
+        other = next((other for other in others if other.prompt != tree.prompt), tree)
+        response = other.responses[place % len(other.responses)][: context_length - len(tree.prompt)]
+        paired[index] = _with_fields(tree, mismatched=PromptTree(tree.prompt, (response,)))
+    return paired
+
+
+def with_reference(
+    parts: dict[str, list[PromptTree]],
+    loaded: LoadedModel,
+    session: Session,
+    stage: StageDirectory,
+    budget: TokenBudget,
+) -> dict[str, list[PromptTree]]:
+    """Return the trees of every part with what the reference says of them and of their mismatched trees."""
+    groups = dict(parts)
+    for name, trees in parts.items():
+        groups[f"{name} mismatched"] = [tree.fields["mismatched"] for tree in trees if "mismatched" in tree.fields]
+    found = reference_log_probabilities(groups, loaded, session, stage, budget)
+    filled = {name: _filled(trees, found[name]) for name, trees in groups.items()}
+    for name in parts:
+        partners = filled[f"{name} mismatched"]
+        if partners:
+            pairs = zip(filled[name], partners, strict=True)
+            filled[name] = [_with_fields(tree, mismatched=partner) for tree, partner in pairs]
+    return {name: filled[name] for name in parts}
+
+
+def _filled(trees: Sequence[PromptTree], log_probabilities: Tensor) -> list[PromptTree]:
+    numbers = iter(log_probabilities.tolist())
+    return [_with_fields(tree, reference=tuple(next(numbers) for _ in tree.responses)) for tree in trees]
+
+
+def _with_fields(tree: PromptTree, **fields: Any) -> PromptTree:
+    return replace(tree, fields={**tree.fields, **fields})

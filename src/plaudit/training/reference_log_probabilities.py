@@ -1,0 +1,117 @@
+"""What the reference says of a stage's responses: computed once, before training, and kept in the stage's folder.
+
+A run that goes on reads it again. A key of the token ids, the reference's weights and the precision is stored with it,
+so that the file of other data or of another model is never used.
+"""
+
+import hashlib
+import os
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch
+from plaudit.batching.ragged import to_rows
+from plaudit.batching.trees import PromptTree
+from plaudit.models.inference import per_response
+from plaudit.models.loading import LoadedModel
+from plaudit.models.modules import PolicyModule
+from plaudit.models.roles import adapters_off
+from plaudit.training.metrics_log import synchronise
+from plaudit.training.run_directory import StageDirectory
+from plaudit.training.session import Session
+from plaudit.training.token_budget import TokenBudget
+
+FILE = "reference.safetensors"
+
+
+class SequenceReader(nn.Module):
+    """A policy whose forward pass adds up the log-probabilities of a response's tokens."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.policy = PolicyModule(model)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return ``log pi(y | x)`` of every response in nats, [R], at least float32."""
+        return to_rows(self.policy(batch).statistics.log_probabilities, batch.lengths).sum(1)
+
+    def measured(
+        self, trees: Sequence[PromptTree], loaded: LoadedModel, session: Session, budget: TokenBudget
+    ) -> Tensor:
+        """Return the log-probabilities of all responses without gradient, [R], all processes together, on the CPU."""
+        own = session.share(trees)
+        with session.autocast():
+            sums = budget.run(lambda positions: per_response(self, own, loaded.layout, session.device, positions))
+        parts = sums.split([len(tree.responses) for tree in own])
+        return torch.cat(session.merge_shares(parts)) if trees else sums
+
+
+def reference_log_probabilities(
+    groups: Mapping[str, Sequence[PromptTree]],
+    loaded: LoadedModel,
+    session: Session,
+    stage: StageDirectory,
+    budget: TokenBudget,
+) -> dict[str, Tensor]:
+    """Return ``log pi_ref(y | x)`` of every response of every group, [R] each, float32 on the CPU.
+
+    The reference is the model as it was loaded, or where it has adapters the model without them.
+    """
+    path, kept, key = stage.folder / FILE, None, ""
+    if session.is_main:
+        key = _key(groups, loaded.model, session.recipe.precision)
+        kept = _read(path, key)
+    kept = session.gather(kept)[0]
+    if kept is not None:
+        return kept
+    if session.is_main:
+        responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
+        print(f"{stage.name}: the reference's log-probabilities of {responses} responses are computed, once")
+    reader = SequenceReader(loaded.model)
+    with adapters_off(loaded.model) if hasattr(loaded.model, "disable_adapter") else nullcontext():
+        computed = {name: reader.measured(trees, loaded, session, budget) for name, trees in groups.items()}
+    if session.is_main:
+        _write(path, key, computed)
+    return computed
+
+
+def _key(groups: Mapping[str, Sequence[PromptTree]], model: Any, precision: str) -> str:
+    """Return a checksum of all that the numbers depend on; how they are batched is not among it."""
+    checksum = hashlib.sha256(precision.encode())
+    for name, trees in groups.items():
+        checksum.update(f"{name} {len(trees)}".encode())
+        for tree in trees:
+            for tokens in (tree.prompt, *tree.responses):
+                checksum.update(array("q", (len(tokens), *tokens)).tobytes())
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name:
+            checksum.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+            checksum.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return checksum.hexdigest()
+
+
+def _read(path: Path, key: str) -> dict[str, Tensor] | None:
+    from safetensors import safe_open
+
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as file:
+        if file.metadata()["key"] != key:
+            return None
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _write(path: Path, key: str, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    unfinished = path.with_suffix(".unfinished")
+    save_file(tensors, unfinished, {"key": key})
+    synchronise(unfinished)
+    os.replace(unfinished, path)
+    synchronise(path.parent)

@@ -1,0 +1,433 @@
+"""The stage dpo: its losses against plain transformers, its reference, its metrics, its data."""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
+from plaudit.batching.batches import make_batches
+from plaudit.batching.trees import PromptTree
+from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.config.schema import LOSSES_WITH, LOSSES_WITHOUT_REFERENCE, DpoConfig
+from plaudit.errors import PlauditError
+from plaudit.models.trunk import trunk_of
+from plaudit.runner import run
+from plaudit.training import reference_log_probabilities as reference_module
+from plaudit.training.dpo import DpoTask, load_dpo_task, settings_of
+from plaudit.training.loop import Trainer
+from plaudit.training.run_directory import RunDirectory
+from plaudit.training.session import start_session
+from plaudit.training.tally import Tally
+from tiny_models import SIZES
+from tiny_runs import tiny_recipe
+
+LORA = {"rank": 4, "alpha": 8.0}
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def dpo_recipe(folder: Path, architecture: str = "llama", **changes: Any) -> Path:
+    """Write a recipe whose stage dpo starts from random weights."""
+    fresh = {"architecture": architecture, "options": {**SIZES[architecture], "initializer_range": 0.3}}
+    return tiny_recipe(folder, dpo__model={"fresh": fresh, "tokenizer": str(folder / "tokenizer")}, **changes)
+
+
+def task_of(recipe: Path, *overrides: str) -> DpoTask:
+    loaded = load_recipe(str(recipe), overrides)
+    session = start_session(loaded, RunDirectory(Path(loaded.output) / loaded.name))
+    section = resolve_stages(loaded, session.run.folder).dpo
+    assert section is not None
+    return load_dpo_task(section, session, session.run.stage("dpo"))
+
+
+def moved(model: Any, seed: int = 1) -> None:
+    """Move every weight a little, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+
+
+# Against plain transformers -------------------------------------------------------------------------------------------
+
+
+def plain(model: Any, tree: PromptTree) -> Tensor:
+    """Log-probabilities of a tree's responses from a padded batch of whole sequences, [responses]."""
+    rows = [tree.prompt + response for response in tree.responses]
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    log_probabilities = model(input_ids=ids, attention_mask=mask).logits[:, :-1].log_softmax(-1)
+    chosen = log_probabilities.gather(-1, ids[:, 1:, None]).squeeze(-1)
+    return torch.stack([row[len(tree.prompt) - 1 : len(ids) - 1].sum() for row, ids in zip(chosen, rows, strict=True)])
+
+
+def plain_pair(name: str, h: Tensor, mean: Tensor, b: int, w: int) -> Tensor:
+    """The loss of a pair at the registry's defaults: b better, w worse."""
+    gap = h[b] - h[w]
+    if name == "dpo":
+        return -logsigmoid(0.1 * gap)
+    if name == "cdpo":
+        return -0.9 * logsigmoid(0.1 * gap) - 0.1 * logsigmoid(-0.1 * gap)
+    if name == "robust_dpo":
+        return (-0.9 * logsigmoid(0.1 * gap) + 0.1 * logsigmoid(-0.1 * gap)) / 0.8
+    if name == "ipo":
+        return (gap - 5) ** 2
+    if name == "simpo":
+        return -logsigmoid(2 * (mean[b] - mean[w]) - 1)
+    odds = mean - torch.log1p(-mean.exp())
+    return -mean[b] - 0.1 * logsigmoid(odds[b] - odds[w])
+
+
+def plain_loss(name: str, policy: Any, reference: Any, trees: list[PromptTree]) -> Tensor:
+    """The mean loss of the trees' prompts, each computed by itself."""
+    with torch.no_grad():
+        references = [plain(reference, tree) for tree in trees]
+        if name == "kto":
+            partners = [tree.fields["mismatched"] for tree in trees]
+            z = torch.cat([plain(policy, tree) - plain(reference, tree) for tree in partners]).mean().clamp(min=0)
+    losses = []
+    for tree, ref in zip(trees, references, strict=True):
+        found, ranks = plain(policy, tree), tree.fields["ranks"]
+        h, mean = found - ref, found / torch.tensor([len(response) for response in tree.responses])
+        every = range(len(ranks))
+        if name == "kto":
+            terms = [torch.sigmoid(-0.1 * (h[i] - z) if ranks[i] == 0 else 0.1 * (h[i] - z)) for i in every]
+            losses.append(torch.stack(terms).mean())
+        elif name == "plackett_luce":
+            order = sorted(every, key=lambda i: ranks[i])  # no ties in these data
+            terms = [(0.1 * h[order[k:]]).logsumexp(0) - 0.1 * h[i] for k, i in enumerate(order)]
+            losses.append(torch.stack(terms).sum())
+        else:
+            pairs = [plain_pair(name, h, mean, b, w) for b in every for w in every if ranks[b] < ranks[w]]
+            losses.append(torch.stack(pairs).mean())
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_loss_and_gradient_equal_plain_transformers(tmp_path: Path, architecture: str, layout: str) -> None:
+    recipe = dpo_recipe(tmp_path, architecture)
+    for name in PREFERENCE_LOSSES:
+        task = task_of(recipe, f"dpo.loss={name}", f"dpo.model.layout={layout}", "seed=3")
+        assert task.layout == layout
+        reference = copy.deepcopy(task.loaded.model).double()
+        policy = task.loaded.model.double()
+        moved(policy)
+        trees, tally, found = list(task.begin_step(2)), Tally(), torch.zeros(())
+        for build in make_batches(trees, task.layout, 96, 48):
+            for loss in task.losses(build(), tally):
+                loss.backward()
+                found = found + loss.detach()
+        gradients = {key: parameter.grad.clone() for key, parameter in policy.named_parameters()}
+        policy.zero_grad()
+        expected = plain_loss(name, policy, reference, trees)
+        expected.backward()
+        assert found.item() == pytest.approx(expected.item(), rel=1e-6), name
+        assert tally.means()["loss"] == pytest.approx(expected.item(), rel=1e-6), name
+        largest = max(parameter.grad.abs().max() for parameter in policy.parameters())
+        for key, parameter in policy.named_parameters():
+            torch.testing.assert_close(gradients[key], parameter.grad, rtol=1e-5, atol=float(1e-6 * largest), msg=key)
+
+
+FRESH = {"dpo": math.log(2), "cdpo": math.log(2), "robust_dpo": math.log(2), "ipo": 25.0, "kto": 0.5}
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("name", FRESH)
+def test_a_policy_that_is_its_reference(tmp_path: Path, name: str, layout: str) -> None:
+    """The loss is ln 2 (IPO: 1 / (2 beta)^2, KTO: 1/2); every reward is zero, however the batch is split."""
+    task = task_of(dpo_recipe(tmp_path), f"dpo.loss={name}", f"dpo.model.layout={layout}")
+    measured = task.measure(0)
+    assert measured["held_out/loss"] == pytest.approx(FRESH[name], rel=1e-6)
+    assert measured["held_out/accuracy"] == pytest.approx(0.5)
+    assert measured["held_out/margin"] == pytest.approx(0, abs=1e-6)
+    assert measured["held_out/drift"] == pytest.approx(0, abs=1e-6)
+    trees, tally = task.begin_step(1), Tally()
+    total = sum(
+        loss.item() for build in make_batches(trees, task.layout, 64, 24) for loss in task.losses(build(), tally)
+    )
+    assert total == pytest.approx(FRESH[name], rel=1e-5)
+    assert tally.means()["chosen_reward"] == pytest.approx(0, abs=1e-5)
+
+
+def test_metrics_by_hand(tmp_path: Path) -> None:
+    task = task_of(dpo_recipe(tmp_path), "dpo.beta=0.5")
+    tree = PromptTree((4,), ((5, 6, 1), (7, 1), (8, 9, 10, 1)), {"ranks": (1, 0, 2), "reference": (-6.0, -4.0, -8.0)})
+    flat, tally = task._sequences([tree], torch.tensor([-5.0, -5.0, -8.0]), 0.0), Tally()
+    task._count(flat, torch.tensor(0.25), 1, tally)
+    means = task.end_step(1, tally)
+    # h is 1, -1, 0. Pairs, better first: (-1, 1) wrong, (-1, 0) wrong, (1, 0) right.
+    assert means == pytest.approx(
+        {
+            "loss": 0.25,
+            "accuracy": 1 / 3,
+            "chosen_reward": 0.5 * (-1 - 1 + 1) / 3,
+            "rejected_reward": 0.5 * (1 + 0 + 0) / 3,
+            "chosen_log_probability": -2.5,
+            "drift": 0.0,
+            "margin": -1 / 3,
+        }
+    )
+
+
+def test_metrics_of_labels_by_hand(tmp_path: Path) -> None:
+    task = task_of(dpo_recipe(tmp_path), "dpo.loss=kto", "dpo.beta=0.5")
+    fields = {"ranks": (0, 1), "reference": (-6.0, -4.0)}
+    trees = [
+        PromptTree((4,), ((5, 1), (6, 1)), fields),
+        PromptTree((4,), ((5, 7, 1),), {"ranks": (0,), "reference": (-1.0,)}),
+    ]
+    flat, tally = task._sequences(trees, torch.tensor([-5.0, -4.0, -2.0]), 0.5), Tally()
+    task._count(flat, torch.tensor(0.8), 2, tally)
+    # h is 1, 0, -1 and z is 0.5: desirable 1 right, undesirable 0 right, desirable -1 wrong.
+    assert task.end_step(1, tally) == pytest.approx(
+        {
+            "reference_kl": 0.5,
+            "loss": 0.4,
+            "accuracy": 2 / 3,
+            "chosen_reward": 0.0,
+            "rejected_reward": 0.0,
+            "chosen_log_probability": -7 / 5,
+            "drift": 0.0,
+            "margin": 0.0,
+        }
+    )
+
+
+# The reference --------------------------------------------------------------------------------------------------------
+
+
+def computed(output: str) -> bool:
+    return "are computed, once" in output
+
+
+def test_the_reference_is_computed_once_and_never_in_a_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dpo_recipe(tmp_path, dpo__samples=0, dpo__evaluate_every=1000)
+    forwards = []
+    original = reference_module.SequenceReader.forward
+
+    def counted(self: Any, batch: Any) -> Tensor:
+        forwards.append(torch.is_grad_enabled())
+        return original(self, batch)
+
+    monkeypatch.setattr(reference_module.SequenceReader, "forward", counted)
+    loaded = load_recipe(str(recipe), ["dpo.token_budget=100000", "dpo.pack_length=100000", "dpo.max_steps=4"])
+    folder = run(loaded, ["dpo"])
+    assert computed(capsys.readouterr().out)
+    # Once for training rows and once for held-out rows; measured before the first and after the last step; four steps.
+    assert forwards == [False, False, False, True, True, True, True, False]
+    # A second task of the same data and model reads what is kept.
+    forwards.clear()
+    kept = load_file(folder / "dpo" / "reference.safetensors")
+    task = task_of(recipe)
+    assert (forwards, computed(capsys.readouterr().out)) == ([], False)
+    assert [number for tree in task.train for number in tree.fields["reference"]] == kept["training"].tolist()
+
+
+def test_a_stale_reference_is_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, shorter = dpo_recipe(tmp_path), ["dpo.data.max_response_tokens=3", "dpo.data.overlong=truncate"]
+    for overrides, is_new in (
+        ([], True),
+        (["dpo.token_budget=64", "dpo.loss=ipo"], False),
+        # Another seed draws other weights.
+        (["seed=5", *shorter], True),
+        (["seed=5", *shorter, "dpo.beta=0.3"], False),
+        (["seed=5", *shorter, "precision=bf16"], True),
+        (shorter, True),
+        ([], True),
+    ):
+        task_of(recipe, *overrides)
+        assert computed(capsys.readouterr().out) == is_new, overrides
+
+
+def test_with_adapters_the_reference_is_the_base_and_no_second_model(tmp_path: Path) -> None:
+    recipe = dpo_recipe(tmp_path, dpo__model__lora=LORA)
+    (tmp_path / "bare").mkdir()
+    bare, task = task_of(dpo_recipe(tmp_path / "bare")), task_of(recipe)
+    plain_numbers = [number for tree in bare.train for number in tree.fields["reference"]]
+    assert [number for tree in task.train for number in tree.fields["reference"]] == plain_numbers
+    adapter = sum(p.numel() for name, p in task.module.named_parameters() if "lora_" in name)
+    whole = sum(p.numel() for p in task.module.parameters())
+    assert whole == adapter + sum(p.numel() for p in bare.module.parameters())
+    assert sum(p.numel() for p in task.module.parameters() if p.requires_grad) == adapter > 0
+
+
+def test_adapters_learn_and_are_merged_into_an_ordinary_model(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    recipe = dpo_recipe(tmp_path, dpo__model__lora=LORA)
+    folder = run(load_recipe(str(recipe), ["dpo.max_steps=3"]), ["dpo"])
+    model = AutoModelForCausalLM.from_pretrained(folder / "dpo" / "model")
+    assert (folder / "dpo" / "model" / "adapter" / "adapter_model.safetensors").exists()
+    base = task_of(recipe).loaded.model.get_base_model()
+    tree = PromptTree((4, 5), ((6, 7, 1),))
+    with torch.no_grad(), task_of(recipe).loaded.model.disable_adapter():
+        assert (plain(model, tree) - plain(base, tree)).abs().max() > 1e-4
+
+
+def test_sequence_log_probabilities_are_float32_under_bf16(tmp_path: Path) -> None:
+    task = task_of(dpo_recipe(tmp_path), "precision=bf16", "dpo.model.dtype=bfloat16")
+    (build, *_) = make_batches(task.train[:4], task.layout, 1000, 500)
+    with task.session.autocast():
+        assert task.module(build()).dtype == torch.float32
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+def test_unpaired_labels_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"prompt": f"w{number % 20} w{number}", "completion": " w1 good w2" if label else " w1 bad", "label": label}
+        for number in range(24)
+        for label in (True, False)
+        if (number + label) % 3
+    ]
+    recipe = dpo_recipe(tmp_path, dpo__loss="kto", dpo__epochs=5)
+    write_rows(tmp_path / "labels.jsonl", rows)
+    sources = f"dpo.data.sources=[{tmp_path}/labels.jsonl]"
+    task = task_of(recipe, sources)
+    labels = [tree.fields["ranks"] for tree in task.train + task.held_out]
+    assert sorted(labels) == sorted((0,) if row["label"] else (1,) for row in rows)
+    assert "(unpaired_preference)" in capsys.readouterr().out
+    for tree in task.train:
+        partner = tree.fields["mismatched"]
+        assert (partner.prompt, len(partner.responses), len(partner.fields["reference"])) == (tree.prompt, 1, 1)
+        others = {other.responses[0] for other in task.train if other.prompt != tree.prompt}
+        assert partner.responses[0] in others
+    folder = run(load_recipe(str(recipe), ["name=labels", sources, "dpo.optimizer.learning_rate=0.03"]), ["dpo"])
+    last = json.loads((folder / "dpo" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["accuracy"], last["loss"]) == (1.0, pytest.approx(0.0, abs=0.4))
+    assert last["margin"] > 1
+    with pytest.raises(PlauditError, match="gives labelled or response or prompt rows, but ranking rows are needed"):
+        task_of(recipe, sources, "dpo.loss=dpo")
+
+
+def test_mismatched_responses_fit_the_context(tmp_path: Path) -> None:
+    long = " ".join(f"w{number % 20}" for number in range(40))
+    rows = [
+        {"prompt": "w1", "completion": " " + long, "label": True},
+        {"prompt": long, "completion": " w2", "label": False},
+    ]
+    recipe = dpo_recipe(tmp_path, dpo__loss="kto", dpo__data={"sources": ["labels"], "held_out_share": 0.0})
+    write_rows(tmp_path / "labels.jsonl", rows)
+    task = task_of(recipe, f"dpo.data.sources=[{tmp_path}/labels.jsonl]")
+    partners = {len(tree.prompt): tree.fields["mismatched"] for tree in task.train}
+    assert {size: len(tree.responses[0]) for size, tree in partners.items()} == {1: 2, 40: 24}
+
+
+def test_what_says_nothing_is_dropped_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"prompt": f"w{number}", "responses": ["w1 w2 w3", "w1 w2 w4" if number < 5 else "w5 w2"], "ranks": [0, 1]}
+        for number in range(20)
+    ]
+    recipe = dpo_recipe(tmp_path)
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    cut = ["dpo.data.max_response_tokens=2", "dpo.data.overlong=truncate", "dpo.data.held_out_share=0"]
+    task = task_of(recipe, f"dpo.data.sources=[{tmp_path}/pairs.jsonl]", *cut)
+    assert len(task.train) == 15
+    assert "dpo: 5 training prompts dropped: all responses identical or tied" in capsys.readouterr().out
+
+
+GOOD = [
+    {"prompt": f"w{number % 20} w{number % 7}", "chosen": f" w{number % 5} good", "rejected": f" w{number % 5} bad"}
+    for number in range(40)
+]
+
+
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
+def test_every_loss_learns_what_is_preferred(tmp_path: Path, name: str) -> None:
+    recipe = dpo_recipe(tmp_path, dpo__loss=name, dpo__optimizer={"learning_rate": 0.01}, dpo__epochs=3)
+    write_rows(tmp_path / "pairs.jsonl", GOOD)
+    folder = run(load_recipe(str(recipe), [f"dpo.data.sources=[{tmp_path}/pairs.jsonl]"]), ["dpo"])
+    first, *_, last = map(json.loads, (folder / "dpo" / "metrics.jsonl").read_text().splitlines())
+    # KTO's is about single responses, on which side of the estimated KL they are.
+    assert last["held_out/accuracy"] > (0.8 if name == "kto" else 0.95)
+    assert last["held_out/margin"] > first["held_out/margin"]
+    assert last["held_out/loss"] < first["held_out/loss"]
+
+
+def test_kto_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(str(dpo_recipe(tmp_path, dpo__loss="kto")))
+    folder = run(recipe, ["dpo"]) / "dpo"
+    expected, lines = load_file(folder / "model" / "model.safetensors"), (folder / "metrics.jsonl").read_text()
+
+    class KilledError(Exception):
+        pass
+
+    original = Trainer._checkpoint
+
+    def dies_after_step_2(self: Trainer, step: int) -> None:
+        original(self, step)
+        if step == 2:
+            raise KilledError
+
+    folder.rename(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_checkpoint", dies_after_step_2)
+        with pytest.raises(KilledError):
+            run(recipe, ["dpo"])
+    run(recipe, ["dpo"])
+    found = load_file(folder / "model" / "model.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    for one, other in zip(lines.splitlines(), (folder / "metrics.jsonl").read_text().splitlines(), strict=True):
+        assert json.loads(one) | {"seconds": 0} == json.loads(other) | {"seconds": 0}
+
+
+# Configuration --------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_and_the_registry_name_the_same() -> None:
+    literal: Any = DpoConfig.model_fields["loss"].annotation
+    assert literal.__args__ == tuple(PREFERENCE_LOSSES)
+    for setting, losses in LOSSES_WITH.items():
+        assert losses == tuple(name for name, entry in PREFERENCE_LOSSES.items() if setting in entry.defaults)
+    assert {setting for entry in PREFERENCE_LOSSES.values() for setting in entry.defaults} == {"beta", *LOSSES_WITH}
+    without = tuple(name for name, entry in PREFERENCE_LOSSES.items() if not entry.needs_reference)
+    assert set(LOSSES_WITHOUT_REFERENCE) == set(without)
+
+
+def test_settings_are_the_configured_ones_or_the_defaults() -> None:
+    data = {"sources": ["x"]}
+    config = DpoConfig.model_validate({"model": "m", "data": data, "loss": "simpo", "margin": 0.3})
+    assert settings_of(config) == {"beta": 2.0, "margin": 0.3}
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("dpo.loss=dppo", "dpo.loss: expected|dpo.loss=dppo: expected"),
+        ("dpo.margin=1.0", "dpo has no margin: remove it, or choose loss=simpo"),
+        ("dpo.label_smoothing=0.1", "dpo has no label_smoothing: remove it, or choose loss=cdpo or robust_dpo"),
+        ("dpo.label_smoothing=0.5", "label_smoothing=0.5: expected"),
+        ("dpo.beta=0.0", "beta=0.0: expected"),
+        ("dpo.desirable_weight=2.0", "dpo has no desirable_weight: remove it, or choose loss=kto"),
+        ("dpo.model.dropout=0.1", "set model.dropout and model.lora.dropout to 0"),
+        ("dpo.model.lora={dropout: 0.1}", "set model.dropout and model.lora.dropout to 0"),
+        ("dpo.betta=0.1", "unknown key; did you mean beta"),
+    ],
+)
+def test_bad_configurations_are_refused_with_a_remedy(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(PlauditError, match=message):
+        load_recipe(str(dpo_recipe(tmp_path)), [override])
+
+
+def test_without_a_reference_dropout_may_stay(tmp_path: Path) -> None:
+    load_recipe(str(dpo_recipe(tmp_path)), ["dpo.loss=orpo", "dpo.model.dropout=0.1"])
+
+
+def test_the_trunk_is_in_no_training_mode_when_it_is_measured(tmp_path: Path) -> None:
+    task = task_of(dpo_recipe(tmp_path))
+    assert not trunk_of(task.loaded.model).training
