@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_runs import reward_judgement, rl_metrics, write_lines, write_run
 
+from plaudit.reporting.curves import reward_against_kl
 from plaudit.reporting.figures import (
     curve_figure,
     moving_average,
@@ -59,6 +60,22 @@ def test_the_drawn_dots_are_the_points(tmp_path: Path) -> None:
     numpy.testing.assert_allclose(rounds.get_offsets(), picture.trajectory)
     best_of_n = next(line for line in axes.lines if line.get_gid() == "best-of-n")
     numpy.testing.assert_allclose(best_of_n.get_xdata(), [point.x for point in picture.best_of_n])
+
+
+def test_an_over_optimised_score_has_its_curve_and_its_peak(tmp_path: Path) -> None:
+    distances = [0.25 * step for step in range(25)]
+    rows = [
+        {"step": step, "kl": d * d, "reward/gold": 0.5 + (d * (1 - 0.5 * math.log(d)) if d else 0.0)}
+        for step, d in enumerate(distances)
+    ]
+    write_lines(tmp_path / "rl" / "metrics.jsonl", rows)
+    axes = reward_kl_figure(pictures(tmp_path)["gold"]).axes[0]
+    (fit,) = (line for line in axes.lines if line.get_gid() == "fit-rl")
+    (peak,) = (line for line in axes.lines if line.get_gid() == "peak-rl")
+    assert fit.get_xdata()[-1] == 6.0
+    assert (peak.get_xdata()[0], peak.get_ydata()[0]) == pytest.approx((math.e, 0.5 + math.e / 2))
+    words = str(reward_against_kl(read_run(tmp_path)))
+    assert "gold peaks at √KL 2.72 under reinforcement learning (triangle)." in words
 
 
 def test_the_reliability_diagram_draws_the_bins_with_areas_like_their_pairs() -> None:

@@ -90,3 +90,13 @@ def test_a_run_with_a_world_is_simulated_before_it_is_evaluated(tmp_path: Path) 
     (tmp_path / "world").mkdir()
     (tmp_path / "metadata.json").write_text(json.dumps({}), encoding="utf-8")
     assert read_run(tmp_path).simulated
+
+
+def test_watched_sources_are_not_what_was_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "rl").mkdir()
+    line = {"step": 1, "kl": 0.1, "reward/mean": 1.0, "reward/std": 1.0, "reward/learned": 1.0, "reward/gold": 0.5}
+    (tmp_path / "rl/metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "config.yaml").write_text("rl: {rewards: [{name: learned}, {name: gold, weight: 0}]}\n")
+    run = read_run(tmp_path)
+    assert run.trained_on == ["learned"]
+    assert run.watched == ["gold"]

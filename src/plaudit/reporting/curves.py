@@ -1,6 +1,6 @@
 """The sections with figures: training curves, reward against KL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from plaudit.reporting.examples import training_samples
 from plaudit.reporting.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
@@ -15,6 +15,7 @@ STAGE_TITLES = {
     "pretrain": "Pre-training",
     "sft": "Supervised fine-tuning",
     "reward": "Reward model",
+    "dpo": "Direct preference optimisation",
     "rl": "Reinforcement learning",
     "evaluate": "Evaluation",
 }
@@ -26,7 +27,7 @@ HOW_TO_READ = (
 
 def training(run: Run) -> Html | None:
     """Curves of the stages that train a language model, the last stage first."""
-    parts = [_stage_curves(run, run.stage(name)) for name in ("rl", "sft", "pretrain")]
+    parts = [_stage_curves(run, run.stage(name)) for name in ("rl", "dpo", "sft", "pretrain")]
     shown = [part for part in parts if part is not None]
     return join([tag("p", HOW_TO_READ, class_="caption"), *shown]) if shown else None
 
@@ -75,7 +76,20 @@ def _how_to_read(pictures: Sequence[RewardKl]) -> str:
         words.append("Large dots: the models on held-out prompts, with 95 % intervals.")
     if any(picture.best_of_n for picture in pictures):
         words.append(f"Dashed: best of N samples, at the bound log N {MINUS} (N {MINUS} 1) / N of its KL.")
-    return " ".join(words)
+    if any(picture.trajectory_fit or picture.best_of_n_fit for picture in pictures):
+        words.append(
+            f"Thin: the fitted curves of Gao et al. 2022, d(α {MINUS} β log d) for reinforcement learning and "
+            f"d(α {MINUS} βd) for best of N."
+        )
+    return " ".join([*words, *_peaks(pictures)])
+
+
+def _peaks(pictures: Sequence[RewardKl]) -> Iterator[str]:
+    """Say of each score where its fitted curve turns down, if it does."""
+    for picture in pictures:
+        for fit, what in ((picture.trajectory_fit, "reinforcement learning"), (picture.best_of_n_fit, "best of N")):
+            if fit and fit.peak is not None:
+                yield f"{picture.source} peaks at √KL {significant(fit.peak)} under {what} (triangle)."
 
 
 def _picture(picture: RewardKl, identifier: str) -> Html:

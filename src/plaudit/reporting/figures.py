@@ -12,6 +12,7 @@ from html import escape
 from statistics import fmean
 from typing import Any, TypeVar
 
+from plaudit.evaluation.overoptimization import FittedCurve
 from plaudit.reporting.markup import Html
 from plaudit.reporting.numbers import MINUS, significant
 from plaudit.reporting.panels import Level, Panel, step_name
@@ -93,6 +94,9 @@ def reward_kl_figure(picture: RewardKl) -> Any:
         axes.plot(*(moving_average(values, window) for values in rounds), color=FIRST, linewidth=2)
     if picture.best_of_n:
         _draw_best_of_n(axes, picture.best_of_n)
+    for fit, colour in ((picture.trajectory_fit, FIRST), (picture.best_of_n_fit, SECOND)):
+        if fit:
+            _draw_fit(axes, fit, colour)
     for point in picture.models:
         axes.errorbar(point.x, point.y, yerr=1.96 * point.error, color=INK, marker="o", markersize=6, capsize=0)
         _write_point(axes, point, INK, offset=(8, -13), weight="bold")
@@ -232,6 +236,22 @@ def _draw_best_of_n(axes: Any, points: Sequence[Point]) -> None:
     for point in points:
         if point.x > 0:
             _write_point(axes, point, SECOND, offset=(-5, 6))
+
+
+def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
+    """The fitted curve, thin, with a triangle at its peak if it has one within the data."""
+    places = [fit.furthest * step / 100 for step in range(101)]
+    axes.plot(places, [fit(place) for place in places], color=colour, linewidth=0.9, alpha=0.8, gid=f"fit-{fit.form}")
+    if fit.peak is not None:
+        axes.plot(
+            [fit.peak],
+            [fit(fit.peak)],
+            color=colour,
+            marker="v",
+            markersize=7,
+            linestyle="none",
+            gid=f"peak-{fit.form}",
+        )
 
 
 def _write_point(axes: Any, point: Point, colour: str, offset: tuple[int, int], weight: str = "normal") -> None:

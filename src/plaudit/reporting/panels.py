@@ -40,9 +40,18 @@ class Panel:
     lowest: float | None = None
 
 
+CHANCE = Level(0.5, "chance")
+
+
 def panels(stage: Stage, config: Mapping[str, Any]) -> list[Panel]:
     """The panels of a stage for which it has data. ``config`` is the run's whole configuration."""
-    makers = {"rl": _reinforcement, "reward": _reward_model, "sft": _supervised, "pretrain": _supervised}
+    makers = {
+        "rl": _reinforcement,
+        "dpo": _direct_preferences,
+        "reward": _reward_model,
+        "sft": _supervised,
+        "pretrain": _supervised,
+    }
     planned = makers[stage.name](stage, config.get(stage.name) or {}) if stage.name in makers else iter(())
     return [shown for panel in planned if (shown := _with_data(panel, stage)).lines]
 
@@ -85,11 +94,24 @@ def _kl_level(config: Mapping[str, Any]) -> Level | None:
 
 
 def _reward_model(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
-    yield Panel("Accuracy", "share of pairs ordered as the annotators did", _both("accuracy"), Level(0.5, "chance"))
+    yield Panel("Accuracy", "share of pairs ordered as the annotators did", _both("accuracy"), CHANCE)
     yield Panel("Loss", "nats per comparison", _both("loss"))
     yield Panel("Margin", "score of the better minus the worse", _both("margin"))
     calibration = (Line("held_out/calibration_error"),)
     yield Panel("Calibration error", "stated minus true probability, held out", calibration)
+    yield from _optimizer()
+
+
+def _direct_preferences(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+    yield Panel("Accuracy", "share of the implicit rewards that agree with the data", _both("accuracy"), CHANCE)
+    yield Panel("Loss", "per prompt", _both("loss"))
+    yield Panel("Margin", "implicit reward of the better minus the worse", _both("margin"))
+    rewards = (Line("held_out/chosen_reward", "better"), Line("held_out/rejected_reward", "worse"))
+    yield Panel("Implicit rewards", "held out", rewards)
+    chosen = _both("chosen_log_probability")
+    yield Panel("Log-probability of the best responses", "nats per token", chosen)
+    yield Panel("Drift", "nats per token that the data's responses have lost", _both("drift"))
+    yield Panel("KL estimate of KTO", "nats per response", _both("reference_kl"))
     yield from _optimizer()
 
 

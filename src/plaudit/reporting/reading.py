@@ -67,6 +67,17 @@ class Run:
     @property
     def trained_on(self) -> list[str]:
         """The reward sources that reinforcement learning maximised; the others are independent judges."""
+        return [name for name in self._scored_in_rl if name not in self.watched]
+
+    @property
+    def watched(self) -> list[str]:
+        """The reward sources of weight 0: measured in reinforcement learning, but not learned from."""
+        sources = (self.config.get("rl") or {}).get("rewards") or []
+        unweighted = {source.get("name") for source in sources if source.get("weight") == 0}
+        return [name for name in self._scored_in_rl if name in unweighted]
+
+    @property
+    def _scored_in_rl(self) -> list[str]:
         return [name for name in self.stage("rl").metric_names("reward") if name not in ("mean", "std")]
 
 

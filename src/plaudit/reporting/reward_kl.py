@@ -7,6 +7,7 @@ the x-coordinate. Best-of-N is at the bound of its KL, log N - (N - 1) / N (Stie
 import math
 from dataclasses import dataclass
 
+from plaudit.evaluation.overoptimization import FittedCurve, fit_curve
 from plaudit.reporting.reading import Run, is_number
 
 
@@ -29,10 +30,20 @@ class RewardKl:
     models: tuple[Point, ...]
     best_of_n: tuple[Point, ...]
 
+    @property
+    def trajectory_fit(self) -> FittedCurve | None:
+        """The curve of Gao et al. 2022 through the rounds of reinforcement learning."""
+        return fit_curve(self.trajectory, "rl")
+
+    @property
+    def best_of_n_fit(self) -> FittedCurve | None:
+        """Their curve through best-of-N."""
+        return fit_curve([(point.x, point.y) for point in self.best_of_n], "best_of_n")
+
 
 def reward_kl(run: Run) -> list[RewardKl]:
     """One picture for each reward source that has a KL to be seen against."""
-    sources = dict.fromkeys([*run.summary.get("reward_sources", []), *run.trained_on])
+    sources = dict.fromkeys([*run.summary.get("reward_sources", []), *run.trained_on, *run.watched])
     pictures = [RewardKl(name, _trajectory(run, name), _models(run, name), _best_of_n(run, name)) for name in sources]
     return [picture for picture in pictures if picture.trajectory or len(picture.models) > 1]
 

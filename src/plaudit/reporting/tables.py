@@ -156,6 +156,7 @@ def _evaluated(summary: Summary, trained_on: Sequence[str]) -> Headline | None:
 
 TRAINED_QUANTITIES = (
     ("rl", "reward/mean", "reward in training"),
+    ("dpo", "held_out/accuracy", "held-out accuracy of the implicit rewards"),
     ("reward", "held_out/accuracy", "held-out accuracy of the reward model"),
     ("sft", "held_out/loss", "held-out loss"),
     ("pretrain", "held_out/loss", "held-out loss in pre-training"),

@@ -1,0 +1,58 @@
+"""Curves of reward against the distance from the reference, fitted, and where they peak (Gao et al. 2022).
+
+With ``d = sqrt(KL)``, the independent ("gold") reward of a policy that is optimised against a learned one follows
+
+    best-of-N:  R(d) = R_0 + d (alpha - beta d)
+    RL:         R(d) = R_0 + d (alpha - beta log d)
+
+alpha is what optimisation gains at first, beta what the reward model's errors take back.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Form = Literal["rl", "best_of_n"]
+
+_PENALTY: dict[Form, Callable[[float], float]] = {
+    "rl": lambda d: d * math.log(d) if d > 0 else 0.0,
+    "best_of_n": lambda d: d * d,
+}
+
+
+@dataclass(frozen=True)
+class FittedCurve:
+    """``form`` with its three coefficients; ``furthest`` is the largest d that it was fitted to."""
+
+    form: Form
+    start: float
+    alpha: float
+    beta: float
+    furthest: float
+
+    def __call__(self, d: float) -> float:
+        """Return R(d), d in root nats."""
+        return self.start + self.alpha * d - self.beta * _PENALTY[self.form](d)
+
+    @property
+    def peak(self) -> float | None:
+        """The d of the maximum; None where the curve has none (beta is not positive) or it lies beyond the data."""
+        if self.beta <= 0 or (self.alpha <= 0 and self.form == "best_of_n"):
+            return None
+        exponent = self.alpha / self.beta - 1
+        place = self.alpha / (2 * self.beta) if self.form == "best_of_n" else math.exp(min(exponent, 700.0))
+        return place if place <= self.furthest else None
+
+
+def fit_curve(points: Sequence[tuple[float, float]], form: Form) -> FittedCurve | None:
+    """Fit (d, R) by least squares, all three coefficients free; None for fewer than four different d."""
+    if len({d for d, _ in points}) < 4:
+        return None
+    design = torch.tensor([[1.0, d, -_PENALTY[form](d)] for d, _ in points], dtype=torch.float64)
+    rewards = torch.tensor([reward for _, reward in points], dtype=torch.float64)
+    # By the pseudo-inverse: points that lie too close together to tell alpha from beta give the smallest coefficients.
+    start, alpha, beta = (torch.linalg.pinv(design) @ rewards).tolist()
+    return FittedCurve(form, start, alpha, beta, max(d for d, _ in points))
