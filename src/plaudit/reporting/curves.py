@@ -78,8 +78,8 @@ def _how_to_read(pictures: Sequence[RewardKl]) -> str:
         words.append(f"Dashed: best of N samples, at the bound log N {MINUS} (N {MINUS} 1) / N of its KL.")
     if any(picture.trajectory_fit or picture.best_of_n_fit for picture in pictures):
         words.append(
-            f"Thin: the fitted curves of Gao et al. 2022, d(α {MINUS} β log d) for reinforcement learning and "
-            f"d(α {MINUS} βd) for best of N."
+            f"Thin: the fitted curves of Gao et al. 2022, d(a {MINUS} b log d) for reinforcement learning and "
+            f"d(a {MINUS} bd) for best of N."
         )
     return " ".join([*words, *_peaks(pictures)])
 
