@@ -1,11 +1,11 @@
 """How far can a learned reward be optimised before the true one falls? The embedded task, as in Gao et al. 2022.
 
 One policy is fine-tuned and several reward models are trained on the simulated annotators' choices. Then the policy is
-optimised against them in several ways, with a KL penalty too weak to stop it, while the gold score is watched; best-of-N
-and DPO are measured beside it. The result is a figure (gold and learned score against the root of the KL), a table of
-fitted curves and peaks, and both as JSON.
+optimised against them in several ways, with a KL penalty too weak to stop it, while the gold score is watched;
+best-of-N and DPO are measured beside it. The result is a figure (gold and learned score against the root of the KL), a
+table of fitted curves and peaks, and both as JSON. Finished runs are not repeated.
 
-Run with:  python benchmarks/overoptimization.py --output runs/overoptimization --figure docs/images/overoptimization.png
+Run with:  python benchmarks/overoptimization.py
 """
 
 import argparse
