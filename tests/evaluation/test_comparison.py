@@ -25,8 +25,10 @@ from plaudit.config.schema import EvaluateConfig, GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.statistics import mean_with_error, win_rate
+from plaudit.evaluation.summary import flattened
 from plaudit.models.loading import LoadedModel, load_policy
 from plaudit.rollouts.samples import Request, Sample
+from small_memory import small_memory
 
 
 class SecondIsKind(ScriptedEngine):
@@ -54,6 +56,19 @@ def _fresh_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(config: EvaluateConfig, folder: Path, engine: Any = SecondIsKind, **options: Any) -> dict[str, Any]:
     return evaluate(config, folder, seed=3, device=CPU, simulated=False, make_engine=engine, **options)
+
+
+def test_out_of_memory_changes_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = run(make_config(tmp_path), tmp_path / "whole")
+    small_memory(monkeypatch, 12)
+    found = run(make_config(tmp_path), tmp_path / "halved")
+    assert "the batch size of log-probabilities is now 1; results do not depend on it" in capsys.readouterr().out
+    assert found["samples"] == wanted["samples"]
+    assert found["best_of_n"] == wanted["best_of_n"]
+    numbers = flattened(wanted["models"])
+    assert flattened(found["models"]) == pytest.approx(numbers, rel=1e-4, abs=1e-5)
 
 
 def answers_of(engine: ScriptedEngine) -> list[Sample]:

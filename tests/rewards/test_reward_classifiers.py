@@ -12,6 +12,7 @@ from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.classifier import ClassifierSource
 from plaudit.rewards.sources import RewardSource, build_reward
+from small_memory import small_memory
 
 CPU = torch.device("cpu")
 TEXTS = [
@@ -43,6 +44,22 @@ def test_logit_of_the_named_label(tmp_path: Path, scored_text: Literal["both", "
     scores = source.score([sample_of(prompt, response) for prompt, response in TEXTS])
     torch.testing.assert_close(scores, plain_logits(path, texts)[:, 2])
     assert scores.std() > 0.05  # otherwise the comparison would say little
+
+
+def test_out_of_memory_halves_the_batch_and_changes_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_classifier(tmp_path, ["sad", "neutral", "glad"])
+    source = build(path, label="glad", scored_text="both")
+    rows = small_memory(monkeypatch, 10)
+    scores = source.score([sample_of(prompt, response) for prompt, response in TEXTS])
+    assert rows == [2, 1, 1], "the two short texts together, the last two alone"
+    torch.testing.assert_close(scores, plain_logits(path, [prompt + response for prompt, response in TEXTS])[:, 2])
+    assert "the batch size of reward source 'mood' is now 1" in capsys.readouterr().out
+    monkeypatch.undo()
+    small_memory(monkeypatch, 1)
+    with pytest.raises(PlauditError, match=r"even with one response at a time \(reward source 'mood'\); use a smaller"):
+        source.score([sample_of("the day", "was good")])
 
 
 @pytest.mark.parametrize(

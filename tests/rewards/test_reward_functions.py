@@ -34,6 +34,30 @@ def with_fields(prompts: list[str], responses: list[str], fields: list[Mapping[s
     return [field["wanted"] for field in fields]
 
 
+def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = []
+
+    def hungry(prompts: list[str], responses: list[str]) -> list[float]:
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return by_position(prompts, responses)
+
+    samples = [sample_of("the good day", "was good " * number) for number in range(1, 8)]
+    source = source_of(hungry, batch_size=8)
+    assert source.score(samples).tolist() == source_of(by_position).score(samples).tolist()
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert "the batch size of reward source 'taste' is now 1" in capsys.readouterr().out
+
+
+def test_a_function_that_never_has_enough_memory() -> None:
+    def starving(prompts: list[str], responses: list[str]) -> list[float]:
+        raise MemoryError
+
+    with pytest.raises(PlauditError, match=r"even with one response at a time \(reward source 'taste'\); let the func"):
+        source_of(starving).score([sample_of("the", "day")] * 3)
+
+
 @pytest.mark.parametrize("function", [by_position, swapped])
 def test_called_by_name_or_by_position(function: Callable[..., Any]) -> None:
     samples = [

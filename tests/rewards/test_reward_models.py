@@ -10,6 +10,7 @@ from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import build_reward
+from small_memory import small_memory
 
 TEXTS = [
     ("the day", "was very good"),
@@ -44,6 +45,35 @@ def test_scores_equal_a_plain_classifier_on_the_same_token_ids(tmp_path: Path, b
         plain = torch.cat([model(row).logits[:, 0] for row in rows])
     torch.testing.assert_close(scores, plain, atol=1e-5, rtol=1e-5)
     assert scores.std() > 0.05
+
+
+@pytest.mark.parametrize("positions", [6, 12, 13])
+def test_out_of_memory_halves_the_batch_and_changes_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], positions: int
+) -> None:
+    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]), batch_size=64)
+    samples = [sample_of(prompt, response) for prompt, response in TEXTS]
+    reward = build_reward([config], torch.device("cpu"))
+    wanted = reward.score(samples).total
+    rows = small_memory(monkeypatch, positions)
+    torch.testing.assert_close(reward.score(samples).total, wanted, atol=1e-6, rtol=1e-6)
+    assert len(rows) > 1
+    told = capsys.readouterr().out
+    # 5 responses, then 2, then 1; a response with its prompt has 6 positions at most.
+    halvings = [
+        f"out of memory: the batch size of reward source 'judge' is now {size}; results do not" for size in (2, 1)
+    ]
+    assert [line in told for line in halvings] == [True, positions == 6]
+
+
+def test_memory_that_does_not_suffice_for_one_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
+    reward = build_reward([config], torch.device("cpu"))
+    small_memory(monkeypatch, 2)
+    with pytest.raises(
+        PlauditError, match=r"even with one response at a time \(reward source 'judge'\); use a smaller"
+    ):
+        reward.score([sample_of("the day", "was good")])
 
 
 def test_mismatched_tokenizers(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from plaudit.errors import PlauditError
 from plaudit.rollouts.engine import TransformersEngine
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import draw_limits
+from small_memory import small_memory
 
 
 def plain_log_probabilities(model: Any, sample: Sample, temperature: float) -> torch.Tensor:
@@ -61,6 +62,39 @@ def test_samples_do_not_depend_on_the_batch(architecture: str) -> None:
         assert one.response_ids == two.response_ids == three.response_ids
         assert one.log_probabilities == pytest.approx(three.log_probabilities, abs=1e-5)
         assert one.log_probabilities == pytest.approx(plain_log_probabilities(model, one, 3.0).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("positions", [40, 4])
+def test_out_of_memory_halves_the_batch_and_changes_no_sample(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], positions: int
+) -> None:
+    """40 positions are too few for 6 prompts of 8 tokens; 4 are enough for short prompts, not for 6 new tokens."""
+    model = tiny_model("llama").train()
+    requests = requests_of([8] * 10 if positions == 40 else [1] * 10)
+    settings = GenerationConfig(max_new_tokens=16, temperature=3.0, batch_size=6)
+    wanted = engine_of(model).generate(requests, settings)
+    engine = engine_of(model)
+    with monkeypatch.context() as patch:
+        rows = small_memory(patch, positions)
+        found = engine.generate(requests, settings)
+        assert max(rows) == 3
+        assert engine.generate(requests, settings) == found
+    assert [sample.response_ids for sample in found] == [sample.response_ids for sample in wanted]
+    for one, two in zip(found, wanted, strict=True):
+        assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-5)
+    told = "out of memory: the batch size of generation is now 3; results do not depend on it\n"
+    assert capsys.readouterr().out == told, "once, for the engine remembers"
+    assert model.training
+
+
+def test_memory_that_does_not_suffice_for_one_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(tiny_model("llama"))
+    small_memory(monkeypatch, 7)
+    with pytest.raises(
+        PlauditError, match=r"even with one response at a time \(generation\); use a smaller model"
+    ) as e:
+        engine.generate(requests_of([8] * 5), GenerationConfig(max_new_tokens=4))
+    assert "\n" not in str(e.value)
 
 
 def test_order_fields_and_mode_are_kept() -> None:

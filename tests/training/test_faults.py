@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from test_invariance import trainer_of
 from torch import Tensor
-from transformers import LlamaModel
 
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
@@ -19,6 +18,7 @@ from plaudit.training.run_directory import RunDirectory
 from plaudit.training.session import start_session
 from plaudit.training.token_budget import TokenBudget
 from plaudit.training.warnings import warn_about_rollouts, warn_if_no_better_than_chance
+from small_memory import small_memory
 from tiny_runs import tiny_recipe
 
 FUNCTION = "rl.rewards=[{{name: mine, kind: function, function: 'test_faults:{}'}}]"
@@ -105,18 +105,6 @@ def test_a_learning_rate_that_blows_up(tmp_path: Path) -> None:
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
-def small_memory(monkeypatch: pytest.MonkeyPatch, positions: int) -> None:
-    """Let the trunk run out of memory above so many token positions."""
-    original = LlamaModel.forward
-
-    def forward(self: Any, input_ids: Tensor, **options: Any) -> Any:
-        if input_ids.numel() > positions:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return original(self, input_ids=input_ids, **options)
-
-    monkeypatch.setattr(LlamaModel, "forward", forward)
-
-
 def test_halved_budgets_change_no_weight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,7 +136,7 @@ def test_memory_that_never_suffices(recipe: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(PlauditError, match="out of memory even with 100 token positions per forward pass; use a small"):
         TokenBudget(100).halve()
     small_memory(monkeypatch, 3)
-    with pytest.raises(PlauditError, match=r"^rl: out of memory; lower generation.batch_size"):
+    with pytest.raises(PlauditError, match=r"^rl: out of memory; use a smaller model, adapters"):
         run(load_recipe(str(recipe)), ["rl"])
 
 

@@ -10,6 +10,7 @@ from plaudit.config.schema import EvaluateConfig, ModelConfig
 from plaudit.data.rows import Row
 from plaudit.errors import PlauditError
 from plaudit.evaluation.prompts import make_requests
+from plaudit.memory import BatchSize
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading import LoadedModel
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
@@ -107,8 +108,11 @@ def _give_back_cached_memory() -> None:
 
 
 def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], rows: int) -> list[Tensor]:
-    trees = samples_to_trees(samples, most_responses=rows)
-    return token_log_probabilities(loaded, trees, temperature=1.0, token_budget=padded_positions(samples, rows))
+    def compute(rows: int) -> list[Tensor]:
+        trees = samples_to_trees(samples, most_responses=rows)
+        return token_log_probabilities(loaded, trees, temperature=1.0, token_budget=padded_positions(samples, rows))
+
+    return BatchSize(rows, "log-probabilities", "use a smaller model, or shorter responses").run(compute, len(samples))
 
 
 def _candidates(engine: Engine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:

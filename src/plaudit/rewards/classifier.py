@@ -7,6 +7,7 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
+from plaudit.memory import BatchSize, in_batches
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class TextClassifier:
         self.tokenizer = tokenizer
         self.place = place
         self.longest = _longest_text(model, tokenizer)
+        self.batch_sizes: dict[int, BatchSize] = {}
 
     @classmethod
     def load(cls, path: str, device: torch.device, place: str) -> "TextClassifier":
@@ -70,11 +72,10 @@ class TextClassifier:
     def logits(self, texts: Sequence[str], batch_size: int) -> torch.Tensor:
         """Return the logits [texts, labels] (float32, CPU). Raises PlauditError for a text beyond the context."""
         token_ids = [self._token_ids(text) for text in texts]
-        parts = [torch.zeros(0, len(self.labels))]
-        for start in range(0, len(texts), batch_size):
-            batch = self.tokenizer.pad({"input_ids": token_ids[start : start + batch_size]}, return_tensors="pt")
-            parts.append(self.model(**batch.to(self.model.device)).logits.float().cpu())
-        return torch.cat(parts)
+        remedy = "use a smaller classifier, or shorter texts"
+        size = self.batch_sizes.setdefault(batch_size, BatchSize(batch_size, self.place, remedy))
+        rows = in_batches(token_ids, size, self._logits_of_batch)
+        return torch.stack(rows) if rows else torch.zeros(0, len(self.labels))
 
     def probabilities(
         self, texts: Sequence[str], batch_size: int, activation: Literal["sigmoid", "softmax"]
@@ -82,6 +83,10 @@ class TextClassifier:
         """Return the labels' probabilities [texts, labels]."""
         logits = self.logits(texts, batch_size)
         return logits.sigmoid() if activation == "sigmoid" else logits.softmax(dim=-1)
+
+    def _logits_of_batch(self, token_ids: Sequence[list[int]]) -> Sequence[torch.Tensor]:
+        batch = self.tokenizer.pad({"input_ids": token_ids}, return_tensors="pt")
+        return self.model(**batch.to(self.model.device)).logits.float().cpu().unbind()
 
     def _token_ids(self, text: str) -> list[int]:
         ids = self.tokenizer(text, verbose=False)["input_ids"]

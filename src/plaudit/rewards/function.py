@@ -12,6 +12,7 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
+from plaudit.memory import BatchSize, in_batches, is_out_of_memory
 from plaudit.rewards.checks import checked_scores
 from plaudit.rollouts.samples import Sample
 
@@ -26,16 +27,17 @@ class FunctionSource:
     def __init__(self, config: RewardSourceConfig, function: Callable[..., Any]) -> None:
         self.name = config.name
         self.function = function
-        self.batch_size = config.batch_size
+        self.batch_size = BatchSize(
+            config.batch_size, f"reward source {config.name!r}", "let the function use less memory"
+        )
         self.place = f"reward source {config.name!r}: {config.function}"
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return what the function says about each sample [samples]."""
-        parts = [torch.zeros(0)]
-        for start in range(0, len(samples), self.batch_size):
-            batch = samples[start : start + self.batch_size]
-            parts.append(checked_scores(self._call(batch), len(batch), self.place))
-        return torch.cat(parts)
+        return torch.tensor(in_batches(samples, self.batch_size, self._scores))
+
+    def _scores(self, batch: Sequence[Sample]) -> list[float]:
+        return checked_scores(self._call(batch), len(batch), self.place).tolist()
 
     def _call(self, samples: Sequence[Sample]) -> Any:
         prompts = [sample.prompt_text for sample in samples]
@@ -49,6 +51,8 @@ class FunctionSource:
         except PlauditError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
             raise PlauditError(f"{self.place} raised {type(error).__name__} at {where}: {error}") from error

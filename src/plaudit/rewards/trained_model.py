@@ -7,6 +7,7 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
+from plaudit.memory import BatchSize
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rollouts.samples import Sample
 
@@ -22,7 +23,8 @@ class RewardModelSource:
     def __init__(self, name: str, model: "RewardModel", batch_size: int) -> None:
         self.name = name
         self.model = model
-        self.batch_size = batch_size
+        remedy = "use a smaller reward model, or shorter responses"
+        self.batch_size = BatchSize(batch_size, f"reward source {name!r}", remedy)
 
     @classmethod
     def load(cls, config: RewardSourceConfig, device: torch.device) -> "RewardModelSource":
@@ -50,8 +52,10 @@ class RewardModelSource:
                 f"reward source {self.name!r}: a prompt with its response has {longest} tokens, the reward model takes "
                 f"{self.model.loaded.context_length}; shorten max_prompt_tokens or generation.max_new_tokens"
             )
-        trees = samples_to_trees(samples, self.batch_size)
-        return self.model.scores(trees, padded_positions(samples, self.batch_size))
+        return self.batch_size.run(
+            lambda rows: self.model.scores(samples_to_trees(samples, rows), padded_positions(samples, rows)),
+            most=len(samples),
+        )
 
 
 def same_vocabulary(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> bool:

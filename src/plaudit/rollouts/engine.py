@@ -12,6 +12,7 @@ import torch
 
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
+from plaudit.memory import BatchSize, in_batches
 from plaudit.models.loading import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.batch import RunningBatch
@@ -20,6 +21,7 @@ from plaudit.rollouts.sampling import choose_tokens
 from plaudit.rollouts.texts import cut_at_stop, may_hold_stop, response_text
 
 STOP_CHECK_INTERVAL = 8  # tokens between looks for stop strings; responses are cut exactly afterwards
+OUT_OF_MEMORY_REMEDY = "use a smaller model, precision=bf16, shorter prompts or fewer generation.max_new_tokens"
 LEAVING_SHARE = 0.25  # ended rows leave when they are this share: dropping rows copies the cache of those that stay
 
 
@@ -45,6 +47,7 @@ class TransformersEngine:
             raise PlauditError(f"{type(self._model).__name__} has recurrent layers; generation needs a transformer")
         self._accepted = accepted_arguments(self._model.__class__)
         self._end_ids = _end_ids(self._model, loaded.tokenizer)
+        self._batch_sizes: dict[int, BatchSize] = {}
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         """Return a sample for each request, in order.
@@ -55,13 +58,14 @@ class TransformersEngine:
         """
         self._check(requests, settings)
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids))
-        samples: dict[int, Sample] = {}
         was_training = self._loaded.model.training
         self._loaded.model.eval()
-        for start in range(0, len(order), settings.batch_size):
-            places = order[start : start + settings.batch_size]
-            samples.update(zip(places, self._generate_batch([requests[i] for i in places], settings), strict=True))
+        size = self._batch_sizes.setdefault(
+            settings.batch_size, BatchSize(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
+        )
+        ordered = in_batches([requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings))
         self._loaded.model.train(was_training)
+        samples = dict(zip(order, ordered, strict=True))
         return [samples[i] for i in range(len(requests))]
 
     def _check(self, requests: Sequence[Request], settings: GenerationConfig) -> None:
