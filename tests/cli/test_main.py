@@ -15,7 +15,7 @@ from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.training.interruption import Interrupted
 
-COMMANDS = ["run", "sft", "reward", "rl", "evaluate", "report", "recipes", "chat", "data"]
+COMMANDS = ["run", "sft", "reward", "dpo", "rl", "evaluate", "report", "recipes", "chat", "data"]
 RECIPE = """
 name: trial
 reward: {model: a, data: {sources: [b.jsonl]}}

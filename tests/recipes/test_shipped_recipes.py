@@ -14,6 +14,7 @@ NAMES = sorted(shipped_recipes())
 PROMISED = {
     "stories",
     "helpful",
+    "helpful-dpo",
     "rankings",
     "gpt2-imdb",
     "gpt2-descriptiveness",

@@ -99,10 +99,12 @@ def test_a_run_is_found_by_name_and_its_furthest_stage_answers(folder: Path, mon
     assert target.model == str(Path("runs/tiny/sft/model"))
     assert [source.name for source in target.rewards] == ["reward"]
     assert target.style == "dialogue"
-    later = folder / "runs" / "tiny" / "rl" / "model"
-    later.mkdir(parents=True)
-    assert find_target("tiny").model == str(Path("runs/tiny/rl/model"))
-    later.rmdir()
+    later = [folder / "runs" / "tiny" / stage / "model" for stage in ("dpo", "rl")]
+    for model in later:
+        model.mkdir(parents=True)
+        assert find_target("tiny").model == str(model.relative_to(folder))
+    for model in later:
+        model.rmdir()
     assert find_target("someone/some-model").model == "someone/some-model"
 
 
