@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import accelerate.utils.versions
 import pytest
 import torch
 
+import plaudit.training.session
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.training.run_directory import RunDirectory
@@ -21,10 +23,7 @@ from plaudit.training.session import start_session
             "2 asked for, 1 started; start it with: torchrun --nproc_per_node",
         ),
         ({}, "4", "processes: 1 asked for, 4 started; set processes=4 distributed=ddp"),
-        ({"processes": 2}, "2", "distributed: 2 processes need distributed=ddp"),
-        ({"processes": 2, "distributed": "zero2"}, "2", "distributed: zero2 is not supported yet; use distributed=ddp"),
-        ({"distributed": "fsdp"}, "1", "distributed: fsdp is not supported yet; use distributed=ddp"),
-        ({"distributed": "zero3"}, "1", "distributed: zero3 is not supported yet; use distributed=ddp"),
+        ({"processes": 2}, "2", "distributed: 2 processes need distributed=ddp or distributed=zero2"),
         ({"distributed": "ddp"}, "1", "asked for 1 processes with distributed=ddp, but Accelerate started 1 with NO"),
     ],
 )
@@ -36,6 +35,21 @@ def test_what_started_is_not_what_was_asked_for(
         start_session(Recipe.model_validate({"name": "trial", "device": "cpu"} | asked), RunDirectory(tmp_path))
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("found", ["none", "0.19.5"])
+def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(plaudit.training.session, "find_spec", lambda _: None if found == "none" else object())
+    for module in (plaudit.training.session, accelerate.utils.versions.importlib.metadata):
+        monkeypatch.setattr(module, "version", lambda _: found)
+    recipe = Recipe(name="trial", device="cpu", processes=2, distributed="zero2")
+    with pytest.raises(PlauditError) as refused:
+        start_session(recipe, RunDirectory(tmp_path))
+    assert str(refused.value) == (
+        f"distributed: zero2 needs deepspeed 0.19.6 or newer, found {found}; install it with: "
+        "pip install -U 'plaudit[deepspeed]'"
+    )
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the device that is asked for exists here")

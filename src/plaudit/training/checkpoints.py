@@ -1,7 +1,7 @@
 """Checkpoints that survive kill -9: written beside their place, verified by checksums, renamed when complete.
 
 A checkpoint is a folder ``step-00000012`` with safetensors files, ``state.json`` and ``manifest.json``, which holds the
-size and SHA-256 of every other file. Nothing in it is pickled.
+size and SHA-256 of every other file. Nothing in it is pickled. Several processes may write files of their own into it.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,37 +40,51 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], keep: int
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
+    is_main: bool = True,
+    wait_for_everyone: Callable[[], None] = lambda: None,
 ) -> Path:
     """Save a checkpoint and delete all but the ``keep`` newest; return its folder.
 
     Args:
-        folder: holds the checkpoints of one stage; only one process may write it at a time.
+        folder: holds the checkpoints of one stage; only one run may write it at a time.
         step: the number of finished optimizer steps.
         tensors: name of a file -> name -> tensor, of any dtype, shape and device. Two names of one file must not share
-            a tensor (tied weights): save one of them.
+            a tensor (tied weights): save one of them. Each process names files of its own, or none.
         state: must come back from JSON equal to itself: string keys, lists, no NaN. Floats keep every bit.
         keep: newest checkpoints that stay, this one included. Those of later steps belong to a future that was
             abandoned (the stage was resumed from an older one) and are deleted.
+        is_main: whether this process, alone among those of the run, does all but writing its tensors.
+        wait_for_everyone: returns when every process of the run has called it.
 
     Raises:
         ValueError: shared tensors, or a state that JSON would change.
     """
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(folder)
     place = folder / f"step-{step:08d}"
     unfinished = place.with_name(place.name + UNFINISHED)
-    unfinished.mkdir()
+    if is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(folder)
+        unfinished.mkdir()
+    wait_for_everyone()
     for name, named_tensors in tensors.items():
-        save_file(_saveable(named_tensors, name), unfinished / f"{name}.safetensors")
-    (unfinished / "state.json").write_text(_state_text(step, state), encoding="utf-8")
-    _write_manifest(unfinished)
-    for path in (*unfinished.iterdir(), unfinished):
-        synchronise(path)
-    _put_in_place(unfinished, place)
-    _delete_superseded(folder, step, keep)
+        file = unfinished / f"{name}.safetensors"
+        save_file(_saveable(named_tensors, name), file)
+        synchronise(file)
+    wait_for_everyone()
+    if is_main:
+        (unfinished / "state.json").write_text(_state_text(step, state), encoding="utf-8")
+        _write_manifest(unfinished)
+        for path in (unfinished / "state.json", unfinished / "manifest.json", unfinished):
+            synchronise(path)
+        _put_in_place(unfinished, place)
+        _delete_superseded(folder, step, keep)
     return place
 
 
@@ -149,15 +163,19 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Load a checkpoint, its tensors onto ``device``. Raises ``PlauditError`` if a file is not what was written."""
+def load_checkpoint(path: Path, device: torch.device | str = "cpu", files: Collection[str] | None = None) -> Checkpoint:
+    """Load a checkpoint, its tensors onto ``device``, those of ``files`` alone if given and as far as they are there.
+
+    Raises ``PlauditError`` if a file is not what was written.
+    """
     from safetensors.torch import load_file
 
     reason = _damage(path)
     if reason is not None:
         raise PlauditError(f"{path}/{reason}; delete this checkpoint to go on from the one before")
     saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    tensors = {file.stem: load_file(file, device=str(device)) for file in sorted(path.glob("*.safetensors"))}
+    wanted = [file for file in sorted(path.glob("*.safetensors")) if files is None or file.stem in files]
+    tensors = {file.stem: load_file(file, device=str(device)) for file in wanted}
     return Checkpoint(saved["step"], tensors, saved["state"])
 
 

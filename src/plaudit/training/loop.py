@@ -8,14 +8,14 @@ a checkpoint has nothing to repeat.
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from plaudit.batching.batches import make_batches
+from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import StageConfig
 from plaudit.errors import PlauditError
@@ -24,20 +24,12 @@ from plaudit.training.checkpoints import (
     Checkpoint,
     latest_checkpoint,
     load_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
     save_checkpoint,
 )
 from plaudit.training.faults import save_faulty_batch
 from plaudit.training.interruption import Interrupted, Interruption
 from plaudit.training.metrics_log import MetricsLog
-from plaudit.training.optimization import (
-    ParameterGroup,
-    build_optimizer,
-    clip_gradients,
-    learning_rate_factor,
-    set_learning_rate,
-)
+from plaudit.training.optimization import ParameterGroup, learning_rate_factor
 from plaudit.training.progress import StageProgress
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
@@ -45,6 +37,7 @@ from plaudit.training.tally import Tally
 from plaudit.training.task import Task
 from plaudit.training.token_budget import TokenBudget, is_out_of_memory
 from plaudit.training.trackers import stage_trackers
+from plaudit.training.updates import OutOfMemoryElsewhereError, build_update
 
 
 class Trainer:
@@ -58,7 +51,7 @@ class Trainer:
         task.module.eval()
         self.budget = TokenBudget(config.token_budget)
         self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
-        self.optimizer = build_optimizer(self._parameter_groups(), config.optimizer)
+        self.update = build_update(task.module, self._parameter_groups(), config.optimizer, session)
         self.log: MetricsLog | None = None
         self.progress: StageProgress
         self.number = math.nan
@@ -106,16 +99,11 @@ class Trainer:
         torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
         trees = self.task.begin_step(step)
         tally = self._accumulate(trees)
-        parameters = list(self.parameters.values())
-        self.session.sum_gradients(parameters)
-        norm = clip_gradients(parameters, self.config.optimizer.max_gradient_norm)
+        norm = self.update.step(learning_rate_factor(step - 1, self.task.steps, self.config.optimizer))
         if not torch.isfinite(norm):
             self._stop_at_fault(step, trees, "the gradient is not finite")
-        set_learning_rate(self.optimizer, learning_rate_factor(step - 1, self.task.steps, self.config.optimizer))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         tally.add("gradient_norm", norm, 1)
-        tally.add("learning_rate", self.optimizer.param_groups[0]["lr"], 1)
+        tally.add("learning_rate", self.update.optimizer.param_groups[0]["lr"], 1)
         everyone = Tally()
         for share in self.session.gather(tally):
             everyone.merge(share)
@@ -125,28 +113,45 @@ class Trainer:
         """Add up the gradients of all micro-batches; again with half the budget when any process runs out of memory."""
         self.task.module.train()  # dropout and recomputed activations are for learning, not for measuring
         while True:
-            tally, failed = Tally(), False
-            try:
-                self._backward(trees, tally)
-            except (RuntimeError, MemoryError) as fault:
-                if not is_out_of_memory(fault):
-                    raise
-                failed = True
-            if not self.session.any(failed):
+            tally = Tally()
+            if not self._runs_out_of_memory(trees, tally):
                 self.task.module.eval()
                 return tally
-            self.optimizer.zero_grad(set_to_none=True)
+            self.update.discard()
             self.budget.halve()
 
+    def _runs_out_of_memory(self, trees: Sequence[PromptTree], tally: Tally) -> bool:
+        """Go over all micro-batches; return whether memory ran out on the way, in this or another process."""
+        try:
+            self._backward(trees, tally)
+        except OutOfMemoryElsewhereError:
+            return True
+        except (RuntimeError, MemoryError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            return self.session.any(True)
+        return self.session.any(False)
+
     def _backward(self, trees: Sequence[PromptTree], tally: Tally) -> None:
-        for build in make_batches(trees, self.task.layout, self.budget.positions, self.config.pack_length):
-            batch = build().to(self.session.device)
-            with self.session.autocast():
-                losses = self.task.losses(batch, tally)
-            while (loss := self._next_loss(losses)) is not None:
-                if not torch.isfinite(loss):
-                    self._stop_at_fault(None, batch.trees, "the loss is not finite")
-                loss.backward()
+        batches = self._batches(trees)
+        stand_ins = self.update.stand_ins(trees, len(batches))
+        for build in batches:
+            self._learn(build, tally)
+        for tree in stand_ins:
+            for build in self._batches([tree]):
+                self._learn(build, Tally(), weight=0.0)
+
+    def _batches(self, trees: Sequence[PromptTree]) -> list[Callable[[], Batch]]:
+        return list(make_batches(trees, self.task.layout, self.budget.positions, self.config.pack_length))
+
+    def _learn(self, build: Callable[[], Batch], tally: Tally, weight: float | None = None) -> None:
+        batch = build().to(self.session.device)
+        with self.session.autocast():
+            losses = self.task.losses(batch, tally)
+        while (loss := self._next_loss(losses)) is not None:
+            if not torch.isfinite(loss):
+                self._stop_at_fault(None, batch.trees, "the loss is not finite")
+            self.update.backward(loss if weight is None else weight * loss)
 
     def _next_loss(self, losses: Any) -> Tensor | None:
         with self.session.autocast():
@@ -180,19 +185,19 @@ class Trainer:
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def _checkpoint(self, step: int) -> None:
-        tensors, state = self.task.checkpoint()
-        if not self.session.is_main:
-            return
+        tensors, task_state = self.task.checkpoint()
+        state = {"task": task_state, "seconds": self._seconds(), "line": self.task.line_number(step)}
+        files = self.update.files()
+        if self.session.is_main:
+            files |= {"model": {name: p.detach() for name, p in self.parameters.items()}, "task": tensors}
         save_checkpoint(
             self.stage.checkpoints,
             step,
-            tensors={
-                "model": {name: p.detach() for name, p in self.parameters.items()},
-                "optimizer": optimizer_tensors(self.optimizer, self.parameters.items()),
-                "task": tensors,
-            },
-            state={"task": state, "seconds": self._seconds(), "line": self.task.line_number(step)},
-            keep=self.config.keep_checkpoints,
+            files,
+            state,
+            self.config.keep_checkpoints,
+            is_main=self.session.is_main,
+            wait_for_everyone=self.session.accelerator.wait_for_everyone,
         )
 
     def _resume(self) -> int:
@@ -201,22 +206,27 @@ class Trainer:
             if self.session.is_main:
                 self.stage.create().rewind(None)
             return 0
-        checkpoint = load_checkpoint(path)
-        self._restore(checkpoint)
+        self._restore(checkpoint := load_checkpoint(path, files=("model", "task", self.update.file)))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
             print(f"{self.stage.folder.name}: continuing after step {checkpoint.step} of {self.task.steps}")
         return checkpoint.step
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        if self.update.file not in checkpoint.tensors:
+            raise PlauditError(
+                f"{self.stage.checkpoints}: written by another number of processes or another `distributed`, with "
+                "which alone it can be continued; start as many as then, or delete this folder to begin anew"
+            )
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(checkpoint.tensors["model"][name])
-        load_optimizer_tensors(self.optimizer, self.parameters.items(), checkpoint.tensors["optimizer"])
-        self.task.restore(checkpoint.tensors.get("task", {}), checkpoint.state["task"])
+        self.update.restore(checkpoint.tensors[self.update.file])
+        self.task.restore(checkpoint.tensors["task"], checkpoint.state["task"])
         self.seconds_before = checkpoint.state["seconds"]
 
     def _finish(self) -> dict[str, float]:
+        self.update.close()
         numbers = self.task.save(self.stage.model)
         numbers["seconds"] = self._seconds()
         return numbers

@@ -5,6 +5,9 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,7 +17,10 @@ from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.training.run_directory import RunDirectory
 
-EXPECTED_BACKENDS = {"none": ("NO",), "ddp": ("MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_XPU")}
+SEVERAL = ("MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_XPU")
+# Older ones do not know settings that the training needs, and say nothing.
+OLDEST_DEEPSPEED = "0.19.6"
+EXPECTED_BACKENDS = {"none": ("NO",), "ddp": SEVERAL, "zero2": SEVERAL}
 
 
 @dataclass
@@ -74,13 +80,15 @@ class Session:
         return any(self.gather(flag))
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Add up gradients over the processes; a parameter without one counts as zero."""
+        """Add up gradients over the processes; where only some have one, the others' count as zero."""
         if self.processes == 1:
             return
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            torch.distributed.all_reduce(parameter.grad)
+        everyone = self.gather([parameter.grad is not None for parameter in parameters])
+        for parameter, *present in zip(parameters, *everyone, strict=True):
+            if any(present):
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                torch.distributed.all_reduce(parameter.grad)
 
 
 def start_session(recipe: Recipe, run: RunDirectory) -> Session:
@@ -91,6 +99,10 @@ def start_session(recipe: Recipe, run: RunDirectory) -> Session:
     _check_launch(recipe)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
+    if recipe.processes > 1:
+        # It takes the process group that it finds for a default argument. Imported later, by an optimizer, it would
+        # hold on to ours, and gloo's threads would outlive the leaving.
+        import_module("torch.distributed.nn.functional")
     accelerator = _accelerator(recipe, run)
     _compare_with_what_started(recipe, accelerator)
     if recipe.processes > 1:
@@ -105,11 +117,6 @@ def _leave_process_group() -> None:
 
 
 def _check_launch(recipe: Recipe) -> None:
-    if recipe.distributed not in EXPECTED_BACKENDS:
-        raise PlauditError(
-            f"distributed: {recipe.distributed} is not supported yet; use distributed=ddp, and where memory is "
-            "short model.lora, model.dtype=bfloat16 or gradient_checkpointing=true"
-        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != recipe.processes:
         remedy = (
@@ -119,7 +126,20 @@ def _check_launch(recipe: Recipe) -> None:
         )
         raise PlauditError(f"processes: {recipe.processes} asked for, {launched} started; {remedy}")
     if recipe.processes > 1 and recipe.distributed == "none":
-        raise PlauditError(f"distributed: {recipe.processes} processes need distributed=ddp")
+        raise PlauditError(f"distributed: {recipe.processes} processes need distributed=ddp or distributed=zero2")
+    if recipe.distributed == "zero2":
+        _require_deepspeed()
+
+
+def _require_deepspeed() -> None:
+    from accelerate.utils import compare_versions
+
+    found = version("deepspeed") if find_spec("deepspeed") else "none"
+    if found == "none" or compare_versions("deepspeed", "<", OLDEST_DEEPSPEED):
+        raise PlauditError(
+            f"distributed: zero2 needs deepspeed {OLDEST_DEEPSPEED} or newer, found {found}; install it with: "
+            "pip install -U 'plaudit[deepspeed]'"
+        )
 
 
 def _accelerator(recipe: Recipe, run: RunDirectory) -> Any:
@@ -128,6 +148,8 @@ def _accelerator(recipe: Recipe, run: RunDirectory) -> Any:
 
     cpu = recipe.device == "cpu" or (recipe.device == "auto" and not torch.accelerator.is_available())
     os.environ["ACCELERATE_USE_CPU"] = str(cpu).lower()
+    if cpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed would take a GPU where there is one
     # Accelerate keeps one state per process and silently ignores other settings later on.
     AcceleratorState._reset_state(reset_partial_state=recipe.processes == 1)
     return Accelerator(
