@@ -113,7 +113,7 @@ def test_halved_budgets_change_no_weight(
     for name, budget in (("large", 512), ("small", 64)):
         (tmp_path / name).mkdir()
         changes: dict[str, Any] = {}
-        for stage in ("pretrain", "sft", "reward", "rl"):
+        for stage in ("pretrain", "sft", "reward", "dpo", "rl"):
             changes |= {f"{stage}__token_budget": budget, f"{stage}__checkpoint_every": 100}
         generation = {"max_new_tokens": 6, "batch_size": 2}
         recipe = tiny_recipe(tmp_path / name, rl__generation=generation, rl__held_out_prompts=0, **changes)
@@ -126,7 +126,7 @@ def test_halved_budgets_change_no_weight(
         assert told >= 4 if name == "large" else told == 0
         weights[name] = {
             f"{stage}/{key}": tensor
-            for stage in ("pretrain", "sft", "reward", "rl")
+            for stage in ("pretrain", "sft", "reward", "dpo", "rl")
             for key, tensor in load_file(folder / stage / "model/model.safetensors").items()
         }
     assert all(torch.equal(weights["small"][name], tensor) for name, tensor in weights["large"].items())
