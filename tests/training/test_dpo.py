@@ -411,7 +411,7 @@ def test_settings_are_the_configured_ones_or_the_defaults() -> None:
         ("dpo.loss=dppo", "dpo.loss: expected|dpo.loss=dppo: expected"),
         ("dpo.margin=1.0", "dpo has no margin: remove it, or choose loss=simpo"),
         ("dpo.label_smoothing=0.1", "dpo has no label_smoothing: remove it, or choose loss=cdpo or robust_dpo"),
-        ("dpo.label_smoothing=0.5", "label_smoothing=0.5: expected"),
+        ("dpo.label_smoothing=0.5", "label_smoothing=0.5: expected a number at least 0 and below 0.5 or null"),
         ("dpo.beta=0.0", "beta=0.0: expected"),
         ("dpo.desirable_weight=2.0", "dpo has no desirable_weight: remove it, or choose loss=kto"),
         ("dpo.model.dropout=0.1", "set model.dropout and model.lora.dropout to 0"),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
 from plaudit.config.schema import Section
@@ -59,5 +59,6 @@ def _bounds(constraints: tuple[Any, ...]) -> str:
         return f" from {low} to {high}"
     parts = [f"above {above}"] * (above is not None) + [f"at least {low}"] * (low is not None)
     parts += [f"at most {high}"] * (high is not None)
+    parts += [f"and below {c.lt}" for c in flat if isinstance(c, Lt)]
     parts += [f"(at least {c.min_length})" for c in flat if isinstance(c, MinLen)]
     return "".join(f" {part}" for part in parts).replace(" at most", " and at most")
