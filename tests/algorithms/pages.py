@@ -62,7 +62,9 @@ def defined(source: Path) -> set[str]:
             names.add(node.name)
         if isinstance(node, ast.ClassDef):
             names |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return names
 
@@ -74,7 +76,9 @@ def examples(page: Path) -> list[Example]:
     for block, following in zip(blocks, [*blocks[1:], None], strict=False):
         if block[1] != "python":
             continue
-        adjacent = following is not None and following[1] == "text" and not text[block.end() : following.start()].strip()
+        adjacent = (
+            following is not None and following[1] == "text" and not text[block.end() : following.start()].strip()
+        )
         line = text[: block.start()].count("\n") + 2
         found.append(Example(line, block[2], following[2] if following is not None and adjacent else None))
     return found

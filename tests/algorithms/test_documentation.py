@@ -1,0 +1,203 @@
+"""The pages about the equations: complete, with links that lead somewhere, and examples that print what they say."""
+
+import contextlib
+import importlib
+import inspect
+import io
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import yaml
+from pages import ALGORITHMS, DOCS, PAGES, ROOT, anchors, defined, examples, links, table_rows
+from pydantic import BaseModel, TypeAdapter
+
+import plaudit.algorithms
+from plaudit.algorithms.kl import ESTIMATORS
+from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
+from plaudit.algorithms.registry import ADVANTAGES, POLICY_LOSSES
+from plaudit.config.schema import Recipe, RlConfig
+
+INDEX = ALGORITHMS / "README.md"
+DETAILS = ALGORITHMS / "implementation-details.md"
+NEEDED: dict[str, dict[str, Any]] = {
+    "rl": {
+        "model": "policy",
+        "prompts": {"sources": ["prompts.jsonl"]},
+        "rewards": [{"name": "preference", "kind": "model", "path": "reward"}],
+    },
+    "reward": {"model": "policy", "data": {"sources": ["pairs.jsonl"]}},
+    "dpo": {"model": "policy", "data": {"sources": ["pairs.jsonl"]}},
+}
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def public_names() -> list[tuple[str, Path]]:
+    """Every public function and class of the room, with its file."""
+    found = []
+    for module_name in pkgutil.iter_modules(plaudit.algorithms.__path__):
+        module = importlib.import_module(f"plaudit.algorithms.{module_name.name}")
+        for name, thing in vars(module).items():
+            is_its_own = getattr(thing, "__module__", None) == module.__name__
+            if is_its_own and not name.startswith("_") and (inspect.isfunction(thing) or inspect.isclass(thing)):
+                found.append((name, Path(inspect.getfile(module))))
+    return found
+
+
+# Links ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        assert link.target.exists(), link
+        if link.heading and link.target.suffix == ".md":
+            assert link.heading in anchors(link.target), link
+        if link.name:
+            assert link.name in defined(link.target), link
+
+
+def test_every_equation_has_its_place() -> None:
+    linked = {(link.name, link.target) for page in ALGORITHMS.glob("*.md") for link in links(page)}
+    missing = [f"{path.name}: {name}" for name, path in public_names() if (name, path) not in linked]
+    assert len(public_names()) > 50
+    assert not missing
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    reached = {link.target for link in links(INDEX)}
+    assert {page for page in ALGORITHMS.glob("*.md") if page != INDEX} <= reached
+    assert set((DOCS / "notebooks").glob("*.ipynb")) <= reached
+    assert INDEX in {link.target for link in links(ROOT / "README.md")}
+
+
+# Examples -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain_printing() -> None:
+    """Print tensors as a fresh interpreter does."""
+    torch.set_printoptions(profile="default")
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=named)
+def test_examples_print_what_the_page_says(page: Path, plain_printing: None) -> None:
+    namespace: dict[str, Any] = {}
+    for example in examples(page):
+        place = f"{named(page)}:{example.line}"
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * (example.line - 1) + example.code, str(page), "exec"), namespace)
+        assert printed.getvalue().replace("-0.0000", " 0.0000") == (example.output or "").replace(
+            "-0.0000", " 0.0000"
+        ), place
+
+
+def test_most_pages_have_examples() -> None:
+    assert sum(len(examples(page)) for page in ALGORITHMS.glob("*.md")) >= 25
+
+
+# The index ------------------------------------------------------------------------------------------------------------
+
+
+def index_row(name: str, function: str) -> list[str]:
+    """The index's row of an entry, by its name and by a word of the page that explains it."""
+    rows = [row for row in table_rows(INDEX) if row[0] == f"`{name}`" and function in row[-1]]
+    assert len(rows) == 1, name
+    return rows[0]
+
+
+def configured(line: str) -> BaseModel:
+    """Return the section that a configuration line makes, with all that the line leaves to the recipe."""
+    section, keys = next(iter(yaml.safe_load(line.strip("`")).items()))
+    found = getattr(Recipe(name="documented", **{section: NEEDED[section] | keys}), section)
+    assert isinstance(found, BaseModel)
+    for key, value in keys.items():
+        assert isinstance(value, dict) or getattr(found, key) == value
+    return found
+
+
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_advantage_estimators_are_in_the_index(name: str) -> None:
+    _, equation, paper, line, *_ = index_row(name, "advantages")
+    assert (equation, paper) == (f"`{ADVANTAGES[name].equation}`", ADVANTAGES[name].paper)
+    assert getattr(configured(line), "advantages") == name  # noqa: B009
+
+
+@pytest.mark.parametrize("name", POLICY_LOSSES)
+def test_policy_losses_are_in_the_index(name: str) -> None:
+    _, equation, paper, line, *_ = index_row(name, "policy gradients")
+    assert (equation, paper) == (f"`{POLICY_LOSSES[name].equation}`", POLICY_LOSSES[name].paper)
+    assert getattr(configured(line), "policy_loss") == name  # noqa: B009
+
+
+@pytest.mark.parametrize("name", PREFERENCE_LOSSES)
+def test_preference_losses_are_in_the_index(name: str) -> None:
+    entry = PREFERENCE_LOSSES[name]
+    _, equation, paper, line, *_ = index_row(name, "direct preferences")
+    assert equation == f"`{entry.equation}`"
+    assert paper.startswith(entry.paper)
+    settings = configured(line).model_dump()
+    assert settings["loss"] == name
+    assert {key: settings[key] for key in entry.defaults} == entry.defaults
+
+
+@pytest.mark.parametrize("name", [*ESTIMATORS, "online_dpo", "best_of_n", "pairwise", "best_of_k"])
+def test_other_choices_are_in_the_index(name: str) -> None:
+    page = "KL" if name in ESTIMATORS else "direct" if name in ("online_dpo", "best_of_n") else "reward"
+    section = configured(index_row(name, page)[3])
+    chosen = section.kl.estimator if name in ESTIMATORS else None  # type: ignore[attr-defined]
+    assert name in (chosen, getattr(section, "objective", None), getattr(section, "loss", None))
+
+
+def test_no_choice_of_the_schema_is_left_out() -> None:
+    rows = {row[0].strip("`") for row in table_rows(INDEX)}
+    for key in ("advantages", "policy_loss", "objective"):
+        assert set(get_args(RlConfig.model_fields[key].annotation)) <= rows | {"policy_gradient"}, key
+
+
+# Configuration keys ---------------------------------------------------------------------------------------------------
+
+
+def field_of(key: str) -> Any:
+    """The schema's field of a dotted key, such as ``rl.kl.target``; raises KeyError when there is none."""
+    model: Any = Recipe
+    *parents, last = key.split(".")
+    for part in parents:
+        model = next(kind for kind in _models(model.model_fields[part].annotation))
+    return model.model_fields[last]
+
+
+def _models(annotation: Any) -> Iterator[Any]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+KEY = re.compile(r"`((?:rl|reward|dpo|sft|pretrain|evaluate)\.[a-z_.]+?)(?:=([^`]+))?`")
+
+
+@pytest.mark.parametrize("page", sorted(ALGORITHMS.glob("*.md")), ids=named)
+def test_configuration_keys_exist(page: Path) -> None:
+    for key, _ in KEY.findall(page.read_text()):
+        assert field_of(key) is not None, key
+
+
+def test_defaults_in_the_table_of_details_are_the_schemas() -> None:
+    """A row's column "Plaudit" names keys as `key=default`, the default as YAML."""
+    found = [pair for row in table_rows(DETAILS) for cell in row for pair in KEY.findall(cell)]
+    stated = [(key, default) for key, default in found if default]
+    assert len(stated) >= 15
+    for key, default in stated:
+        field = field_of(key)
+        value: Any = TypeAdapter(field.annotation).validate_python(yaml.safe_load(default))
+        assert field.get_default(call_default_factory=True) == value, key
