@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import yaml
-from pages import ALGORITHMS, DOCS, PAGES, ROOT, anchors, defined, examples, links, table_rows
+from pages import ALGORITHMS, DOCS, FENCED, PAGES, ROOT, anchors, defined, examples, links, table_rows
 from pydantic import BaseModel, TypeAdapter
 
 import plaudit.algorithms
@@ -76,6 +76,20 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert {page for page in ALGORITHMS.glob("*.md") if page != INDEX} <= reached
     assert set((DOCS / "notebooks").glob("*.ipynb")) <= reached
     assert INDEX in {link.target for link in links(ROOT / "README.md")}
+
+
+@pytest.mark.parametrize("page", sorted(ALGORITHMS.glob("*.md")), ids=named)
+def test_formulas_survive_markdown(page: Path) -> None:
+    """Where Markdown is read first, a backslash in front of punctuation is gone before the formula is."""
+    prose = re.sub(r"`[^`\n]*`", "", FENCED.sub("", page.read_text()))
+    assert not re.findall(r"\\[^A-Za-z\s]", prose)
+    assert prose.count("$") % 2 == 0
+
+
+@pytest.mark.parametrize("page", sorted(ALGORITHMS.glob("*.md")), ids=named)
+def test_recipes_are_valid(page: Path) -> None:
+    for _, text in [block for block in FENCED.findall(page.read_text()) if block[0] == "yaml"]:
+        configured(text)
 
 
 # Examples -------------------------------------------------------------------------------------------------------------
