@@ -49,6 +49,38 @@ SIZES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 64,
         "sliding_window": 16,
     },
+    "gemma2": {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 4,
+        "max_position_embeddings": 64,
+        "sliding_window": 16,
+        "final_logit_softcapping": 2.0,
+    },
+    "cohere": {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "logit_scale": 0.3,
+    },
+    "granite": {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "logits_scaling": 3.0,
+        "embedding_multiplier": 2.0,
+        "attention_multiplier": 0.3,
+        "residual_multiplier": 0.7,
+    },
 }
 
 

@@ -9,7 +9,8 @@ import torch
 from plaudit.batching.batches import Layout
 from plaudit.config.schema import LoraConfig, ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.layout_trial import choose_layout, head_is_plain
+from plaudit.models.layout_trial import choose_layout
+from plaudit.models.output_head import head_is_known
 from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
 
@@ -98,10 +99,10 @@ def _load(config: ModelConfig, auto_class: Any, device: torch.device, seed: int,
             model = model.to(device)
         _check_vocabulary(config, model, tokenizer)
         model.config.pad_token_id = tokenizer.pad_token_id
-        if task == "CAUSAL_LM" and not head_is_plain(model):
+        if task == "CAUSAL_LM" and not head_is_known(model):
             raise PlauditError(
-                f"{config.path or 'model.fresh'}: this architecture changes logits after the output head (soft caps, "
-                "scales), which is not supported; choose another model"
+                f"{config.path or 'model.fresh'}: this architecture changes logits after the output head in a way that "
+                "is not supported; choose another model"
             )
         layout, reason = choose_layout(model, config.layout)
         if config.lora is not None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.algorithms.entropy import entropy
 from plaudit.algorithms.log_probabilities import token_log_probabilities
+from plaudit.models.output_head import OutputHead
 
 LOGIT_BYTES = 256 * 2**20  # float32 logits that may be alive at once; more are computed, and recomputed, in chunks
 SMALLEST_CHUNK = 128  # under this many rows the recomputation costs more than the memory is worth
@@ -28,14 +29,14 @@ class TokenStatistics:
 
 
 def token_statistics(
-    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float = 1.0, extras: Extras = "none"
+    head: OutputHead, hidden: Tensor, targets: Tensor, temperature: float = 1.0, extras: Extras = "none"
 ) -> TokenStatistics:
     """Return statistics of ``targets`` [N] under ``head(hidden)``, hidden being [N, hidden size].
 
     The temperature divides the logits, as it did when the tokens were sampled.
     """
     compute = _statistics_of_chunk(head, temperature, extras)
-    chunk = max(SMALLEST_CHUNK, LOGIT_BYTES // (4 * _rows(head.weight)))
+    chunk = max(SMALLEST_CHUNK, LOGIT_BYTES // (4 * head.vocabulary))
     if hidden.shape[0] <= chunk:
         return TokenStatistics(*compute(hidden, targets))
     parts = [
@@ -45,13 +46,8 @@ def token_statistics(
     return TokenStatistics(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _rows(weight: Tensor | nn.Module) -> int:
-    assert isinstance(weight, Tensor)
-    return weight.shape[0]
-
-
 def _statistics_of_chunk(
-    head: nn.Module, temperature: float, extras: Extras
+    head: OutputHead, temperature: float, extras: Extras
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     def compute(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         logits = head(hidden)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
 from plaudit.models.log_probabilities import Extras, TokenStatistics, token_statistics
+from plaudit.models.output_head import OutputHead
 from plaudit.models.trunk import hidden_states, unwrapped
 
 
@@ -38,7 +39,7 @@ class PolicyModule(nn.Module):
     def forward(self, batch: Batch, temperature: float = 1.0, extras: Extras = "none") -> PolicyOutput:
         """Return statistics (and values) of the response tokens [N]; state t is the one in front of token t."""
         states = hidden_states(self.model, batch)[batch.predictor_index]
-        head = unwrapped(self.model).get_output_embeddings()
+        head = OutputHead.of(unwrapped(self.model))
         statistics = token_statistics(head, states, batch.targets, temperature, extras)
         values = None if self.value_head is None else self.value_head(states).squeeze(-1).float()
         return PolicyOutput(statistics, values)

@@ -1,0 +1,69 @@
+"""From hidden states to logits, as the model itself does it: some change logits after their last matrix product."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TRIAL_LOGIT = 50.0
+"""Largest logit of the trial: more than any soft cap in use lets through."""
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """``logits = cap * tanh(linear(hidden) * multiplier / divisor / cap)``; without a cap no tanh.
+
+    Where transformers has them: the model's ``logit_scale`` multiplies (Cohere; MPT has it in its configuration alone,
+    and does not use it), the configuration's ``logits_scaling`` divides (Granite), and its ``final_logit_softcapping``
+    caps (Gemma 2; the formula is from Bello et al. 2017).
+    """
+
+    linear: Any
+    multiplier: float = 1.0
+    divisor: float = 1.0
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, model: Any) -> "OutputHead":
+        """Return the head that a transformers model and its configuration describe."""
+        config = model.config.get_text_config()
+        return cls(
+            model.get_output_embeddings(),
+            getattr(model, "logit_scale", None) or 1.0,
+            getattr(config, "logits_scaling", None) or 1.0,
+            getattr(config, "final_logit_softcapping", None),
+        )
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of logits."""
+        return int(self.linear.weight.shape[0])
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return the logits [N, vocabulary] of hidden states [N, hidden size], in the model's own type."""
+        logits: Tensor = self.linear(hidden)
+        if self.multiplier != 1.0:
+            logits = logits * self.multiplier
+        if self.divisor != 1.0:
+            logits = logits / self.divisor
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+
+def head_is_known(model: Any) -> bool:
+    """Say, by trying, whether a model's logits are those of ``OutputHead.of``.
+
+    The matrix product's result is enlarged for the trial: a soft cap hardly changes the small logits of a new model.
+    """
+    head = OutputHead.of(model)
+    tokens = torch.arange(8, device=next(model.parameters()).device)[None] % int(model.config.vocab_size)
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        hidden = model.base_model(input_ids=tokens).last_hidden_state
+        factor = TRIAL_LOGIT / float(head.linear(hidden).abs().max())
+        enlarging = head.linear.register_forward_hook(lambda _module, _inputs, logits: logits * factor)
+        logits, own = model(input_ids=tokens).logits.float(), head(hidden).float()
+        enlarging.remove()
+    model.train(training)
+    return bool(torch.allclose(own, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().max())))
