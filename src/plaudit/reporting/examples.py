@@ -44,8 +44,8 @@ def _sample(sample: Mapping[str, Any], judge: str | None) -> Html:
 
 def _response(name: str, response: Mapping[str, Any], best: bool) -> Html:
     mark = tag("span", "●", class_="mark", role="img", aria_label="highest score") if best else None
-    text = response["text"].strip("\n")
-    shown = tag("p", text, class_="text") if text.strip() else tag("p", "(empty response)", class_="text empty")
+    text = response["text"].strip()
+    shown = tag("p", text, class_="text") if text else tag("p", "(empty response)", class_="text empty")
     return tag("div", tag("h3", mark, name), shown, _scores(response.get("scores") or {}), class_="response")
 
 
@@ -75,5 +75,5 @@ def _progress(rows: list[dict[str, Any]]) -> Html:
 
 
 def _moment(row: Mapping[str, Any]) -> Html:
-    text = tag("p", row["response"], class_="text")
+    text = tag("p", row["response"].strip(), class_="text")
     return tag("li", tag("h4", f"step {row['step']}"), text, _scores(row.get("scores") or {}))
