@@ -6,7 +6,7 @@ Advantages are constants of the losses: they are computed from numbers that carr
 import torch
 from torch import Tensor
 
-from plaudit.algorithms.masking import widened, zero_masked
+from plaudit.algorithms.masking import ROUNDING, widened, zero_masked
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_: float) -> tuple[Tensor, Tensor]:
@@ -71,10 +71,12 @@ def group_centred(scores: Tensor, group_size: int) -> Tensor:
 def group_deviation(scores: Tensor, group_size: int) -> Tensor:
     """Return the unbiased standard deviation of each response's group (divided by G - 1): [responses] -> [responses].
 
-    Exactly zero for a group without spread. Raises ``ValueError`` for groups of one.
+    Exactly zero for a group without spread but rounding. Raises ``ValueError`` for groups of one.
     """
     squares = _centred(scores, group_size).square().sum(dim=1)
-    return (squares / (group_size - 1)).sqrt().repeat_interleave(group_size)
+    deviation = (squares / (group_size - 1)).sqrt()
+    largest = widened(scores).reshape(-1, group_size).abs().amax(dim=1)
+    return deviation.masked_fill(deviation <= ROUNDING * largest, 0.0).repeat_interleave(group_size)
 
 
 def grpo(scores: Tensor, group_size: int, epsilon: float) -> Tensor:

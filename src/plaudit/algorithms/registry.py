@@ -49,7 +49,7 @@ class AdvantageInputs:
 class Advantages:
     """``advantages`` [R, T]; ``returns`` [R, T], what a value function learns (zero without one); ``scale`` [R].
 
-    ``scale`` is what the estimator divided the rewards of each response by.
+    ``scale`` is what the estimator divided the rewards of each response by; infinite where it made nothing of them.
     """
 
     advantages: Tensor
@@ -115,7 +115,8 @@ def _group_centred(inputs: AdvantageInputs) -> Advantages:
 
 def _grpo(inputs: AdvantageInputs) -> Advantages:
     found = grpo(inputs.totals, inputs.group_size, GROUP_EPSILON)
-    return _per_response(inputs, found, group_deviation(inputs.totals, inputs.group_size) + GROUP_EPSILON)
+    deviation = group_deviation(inputs.totals, inputs.group_size)
+    return _per_response(inputs, found, (deviation + GROUP_EPSILON).masked_fill(deviation == 0, torch.inf))
 
 
 def _remax(inputs: AdvantageInputs) -> Advantages:

@@ -1,0 +1,278 @@
+"""Traps 6, 12, 16 and 24: how the work is split must show nowhere, and nobody is left out.
+
+Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+from trap_world import close, folder, in_the_middle, in_two_processes, same_step, step_gradients, trainer
+
+from plaudit.algorithms.advantages import gae
+from plaudit.algorithms.kl import kl_loss, own_token_correction
+from plaudit.algorithms.masking import whiten
+from plaudit.algorithms.policy_losses import Clip, gspo_loss, ppo_loss
+from plaudit.algorithms.rewards import clip_scores, penalize_missing_end, soft_overlong_penalty, token_rewards
+from plaudit.algorithms.value_losses import clipped_value_loss
+from plaudit.batching import batches
+from plaudit.models import inference
+from plaudit.training.rl import task as task_module
+from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
+from plaudit.training.rl.task import RlTask
+from plaudit.training.session import Session
+from plaudit.training.tally import Tally
+
+__all__ = ["folder"]
+ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, temperature: 1.4}"]
+ONE_STEP = [*ROLLOUTS, "rl.minibatches=1"]
+
+
+# 6 --------------------------------------------------------------------------------------------------------------------
+
+
+def own_units(part: MicroBatch, task: Any, micro_batches: int) -> MicroBatch:
+    """The bug: divide by the micro-batch's own units, and the sum by the number of micro-batches."""
+    units = StepUnits.of(list(part.batch.trees), task.experience)
+    return replace(part, units=StepUnits(*(getattr(units, field.name) * micro_batches for field in fields(units))))
+
+
+def mean_of_actors(made: Any, micro_batches: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr(
+        task_module,
+        "policy_objective",
+        lambda config, part, *others: policy_objective(config, own_units(part, made.task, micro_batches), *others),
+    )
+
+
+def mean_of_critics(made: Any, micro_batches: int, monkeypatch: Any) -> None:
+    task = made.task
+
+    def value_loss(values: Tensor, part: MicroBatch, tally: Tally) -> Tensor:
+        loss = type(task)._value_loss(task, values, part, tally)
+        return loss * task.units.tokens / own_units(part, task, micro_batches).units.tokens
+
+    monkeypatch.setattr(task, "_value_loss", value_loss)
+
+
+@pytest.mark.parametrize("mutation, head", [(mean_of_actors, "policy"), (mean_of_critics, "value")])
+def test_trap_06_micro_batches_change_neither_loss_nor_gradient(
+    folder: Path, mutation: Any, head: str, monkeypatch: Any
+) -> None:
+    """A mean of micro-batch means weighs a token by its company: short responses count more, and so does a lone one.
+
+    Accumulated gradients in transformers' Trainer were such means until October 2024.
+    """
+    whole = in_the_middle(folder, *ONE_STEP)
+    expected = step_gradients(whole, whole.task.experience.trees)
+
+    def check(wrong: Callable[[Any, int, Any], None] | None) -> None:
+        made = in_the_middle(folder, *ONE_STEP, "rl.token_budget=32")
+        trees = made.task.experience.trees
+        if wrong is not None:
+            wrong(made, len(made._batches(trees)), monkeypatch)
+        assert len(made._batches(trees)) > 2
+        found = step_gradients(made, trees)
+        assert any(name.startswith(head) for name in found[0])
+        same_step(({name: g for name, g in found[0].items() if name.startswith(head)}, found[1]), only(expected, head))
+
+    def only(step: Any, head: str) -> Any:
+        return {name: g for name, g in step[0].items() if name.startswith(head)}, step[1]
+
+    check(None)
+    with pytest.raises(AssertionError, match=head):
+        check(mutation)
+
+
+# 12 -------------------------------------------------------------------------------------------------------------------
+
+
+def rewards_written_into_the_kl(scores: Tensor, kl: Tensor, mask: Tensor, coefficient: float) -> Tensor:
+    """The bug: the score is added in place, to the tensor that the KL is reported from."""
+    kl.mul_(-coefficient)[torch.arange(len(kl)), mask.sum(1) - 1] += scores
+    return kl
+
+
+def whitened_in_place(values: Tensor, mask: Tensor) -> Tensor:
+    """The bug: the caller's values are whitened."""
+    return values.sub_(values[mask].mean()).div_(values[mask].std(unbiased=False))
+
+
+def algorithms(mask: Tensor, number: Callable[[], Tensor]) -> dict[str, Callable[[], tuple[Any, list[Any]]]]:
+    """Return calls of the room's functions by name, each with arguments of its own."""
+    scores, ended = lambda: number()[:, 0], torch.tensor([True, False, True])
+    weights, clip = mask / mask.sum(), Clip(0.2, 0.3, 3.0)
+    return {
+        "token_rewards": lambda: (token_rewards, [scores(), number(), mask, 0.1]),
+        "whiten": lambda: (whiten, [number(), mask]),
+        "gae": lambda: (gae, [number(), number(), mask, 0.9, 0.8]),
+        "clipped_value_loss": lambda: (clipped_value_loss, [number(), number(), number(), mask, 0.2]),
+        "ppo_loss": lambda: (ppo_loss, [number(), number(), number(), weights, mask, clip]),
+        "gspo_loss": lambda: (gspo_loss, [number(), number(), number(), weights, mask, clip]),
+        "kl_loss": lambda: (kl_loss, [number(), number(), number(), mask, "k3"]),
+        "own_token_correction": lambda: (own_token_correction, [number(), number(), mask, "k2"]),
+        "clip_scores": lambda: (clip_scores, [scores(), 0.1]),
+        "penalize_missing_end": lambda: (penalize_missing_end, [scores(), ended, 1.0]),
+        "soft_overlong_penalty": lambda: (soft_overlong_penalty, [mask.sum(1), 4, 2]),
+    }
+
+
+def test_trap_12_inputs_are_not_mutated(folder: Path) -> None:
+    """A tensor that is changed in place is wrong wherever it is read again: in metrics, in the next epoch.
+
+    The second of two passes over the same experience must give the first one's gradient, bit for bit.
+    """
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    calls = algorithms(mask, lambda: torch.randn(mask.shape, generator=generator))
+
+    def check(name: str, function: Callable[..., Any] | None = None) -> None:
+        real, arguments = calls[name]()
+        before = [argument.clone() if isinstance(argument, Tensor) else argument for argument in arguments]
+        (function or real)(*arguments)
+        for argument, copy in zip(arguments, before, strict=True):
+            assert torch.equal(argument, copy) if isinstance(copy, Tensor) else argument == copy
+
+    for name in calls:
+        check(name)
+    for name, wrong in (("token_rewards", rewards_written_into_the_kl), ("whiten", whitened_in_place)):
+        with pytest.raises(AssertionError):
+            check(name, wrong)
+
+    made = in_the_middle(folder, *ONE_STEP)
+    experience = made.task.experience
+    before = {name: tensor.clone() for name, tensor in experience.to_tensors().items()}
+    first = step_gradients(made, experience.trees)
+    second = step_gradients(made, experience.trees)
+    assert all(torch.equal(second[0][name], gradient) for name, gradient in first[0].items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in experience.to_tensors().items())
+
+
+# 16 -------------------------------------------------------------------------------------------------------------------
+
+
+def order_of_the_first_epoch(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The bug: shuffled once, then always the same minibatches."""
+    return lambda task, iteration, epoch, minibatch: original(task, iteration, 0, minibatch)
+
+
+def drawn_with_replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The bug: every minibatch is drawn anew, so some responses come twice and some never."""
+    return lambda task, iteration, epoch, minibatch: original(task, iteration, 10 * epoch + minibatch, minibatch)
+
+
+def the_last_one_dropped(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The bug: responses that do not fill a minibatch are left out."""
+    return lambda *arguments: original(*arguments)[:2]
+
+
+@pytest.mark.parametrize("mutation", [order_of_the_first_epoch, drawn_with_replacement, the_last_one_dropped])
+def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation: Any, monkeypatch: Any) -> None:
+    """An epoch is a partition of the round, another one each time; otherwise samples are forgotten or learned twice.
+
+    Seven prompts in three minibatches: the remainder must be visited too.
+    """
+
+    def check() -> None:
+        made = trainer(folder, *ROLLOUTS, "rl.epochs=3", "rl.minibatches=3")
+        original = made.task.losses
+        visits: list[set[int]] = []
+
+        def losses(batch: batches.Batch, tally: Tally) -> Any:
+            visits[-1].update(tree.fields["first_response"] for tree in batch.trees)
+            return original(batch, tally)
+
+        made.task.losses = losses
+        partitions = []
+        for step in range(1, made.task.steps + 1):
+            visits.append(set())
+            made._step(step)
+            if step % 3 == 0:
+                partitions.append([frozenset(visit) for visit in visits[-3:]])
+        assert len(partitions) == 6  # two iterations of three epochs
+        for minibatches in partitions:
+            assert sorted(number for minibatch in minibatches for number in minibatch) == list(range(7))
+        assert len({tuple(minibatches) for minibatches in partitions}) == 6
+
+    check()
+    monkeypatch.setattr(RlTask, "_minibatch", mutation(RlTask._minibatch))
+    with pytest.raises(AssertionError):
+        check()
+
+
+# 24 -------------------------------------------------------------------------------------------------------------------
+
+
+def the_remainder_dropped(session: Session, items: Sequence[Any]) -> Sequence[Any]:
+    """The bug: every process takes as many as fit evenly."""
+    return items[: len(items) // 2 * 2][session.rank :: 2]
+
+
+def filled_up_with_the_first(session: Session, items: Sequence[Any]) -> Sequence[Any]:
+    """The bug: shares are made equal by showing some samples twice."""
+    return [*items, *items[: len(items) % 2]][session.rank :: 2]
+
+
+def _measurements(folder: Path) -> dict[str, dict[str, float]]:
+    reward, rl = trainer(folder, stage="reward"), trainer(folder, *ROLLOUTS, "rl.held_out_prompts=3")
+    with torch.no_grad():  # the head of a reward model starts at random
+        reward.task.loaded.model.score.weight.copy_(torch.linspace(-1, 1, 16)[None])
+    reward.task.held_out = reward.task.train[:7]
+    rl.task.held_out = rl.task.prompts[:5]
+    sft = trainer(folder, stage="sft")
+    sft.task.held_out = sft.task.train[:9]
+    return {"reward": reward.task.measure(0), "rl": rl.task.measure(0), "sft": sft.task.measure(0)}
+
+
+@pytest.mark.parametrize("mutation", [the_remainder_dropped, filled_up_with_the_first])
+def test_trap_24_evaluation_drops_no_sample(folder: Path, mutation: Any, monkeypatch: Any) -> None:
+    """Odd numbers of samples over two processes: each counts once, and the numbers are those of one process.
+
+    Loaders that drop the last batch or fill it up were used for evaluation by OpenRLHF and NeMo-RL (until 2025).
+    """
+    alone = _measurements(folder)
+    pairs = sum(
+        first != second
+        for tree in trainer(folder, stage="reward").task.train[:7]
+        for place, first in enumerate(tree.fields["ranks"])
+        for second in tree.fields["ranks"][:place]
+    )
+    assert alone["reward"]["held_out/pairs"] == pairs
+
+    def check() -> None:
+        together = in_two_processes(lambda: _measurements(folder), folder / "rendezvous")
+        for stage, numbers in alone.items():
+            assert together[stage] == pytest.approx(numbers, rel=1e-5), stage
+
+    check()
+    monkeypatch.setattr(Session, "share", mutation)
+    with pytest.raises((AssertionError, EOFError)):  # wrong numbers, or processes that stop
+        check()
+
+
+def test_trap_24_the_last_batch_counts(folder: Path, monkeypatch: Any) -> None:
+    """Every held-out response is scored, whatever the token budget leaves for the last micro-batch."""
+    judge = AutoModelForSequenceClassification.from_pretrained(folder / "judge").eval()
+
+    def check() -> None:
+        made = trainer(folder, f"reward.model={folder / 'judge'}", "reward.token_budget=40", stage="reward")
+        trees = made.task.train[:7]
+        assert len(list(batches.make_batches(trees, "packed", 40, 512))) > 2
+        scores = made.task.raw_scores(trees)
+        with torch.no_grad():
+            expected = [
+                judge.score(judge.model(torch.tensor([tree.prompt + response])).last_hidden_state)[0, -1, 0]
+                for tree in trees
+                for response in tree.responses
+            ]
+        close(scores, torch.stack(expected))
+
+    check()
+    monkeypatch.setattr(inference, "make_batches", lambda *arguments: list(batches.make_batches(*arguments))[:-1])
+    with pytest.raises(KeyError):  # nothing stands in for a tree that was not computed
+        check()

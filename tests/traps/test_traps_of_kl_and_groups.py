@@ -1,0 +1,237 @@
+"""Traps 13, 14 and 17 to 19: the KL that is steered and differentiated, groups, and whitening over all processes.
+
+Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from trap_world import close, collected, folder, in_two_processes, step_gradients, trainer
+
+from plaudit.algorithms import registry
+from plaudit.algorithms.advantages import group_centred, group_deviation, grpo, rloo
+from plaudit.algorithms.kl import ESTIMATORS, sequence_kl
+from plaudit.algorithms.masking import whiten
+from plaudit.batching.batches import padded_batch
+from plaudit.batching.ragged import rows_from
+from plaudit.config import schema
+from plaudit.config.load import load_recipe
+from plaudit.errors import PlauditError
+from plaudit.models.modules import PolicyModule
+from plaudit.rewards.sources import ComposedScores
+from plaudit.training.rl import collection, objectives
+from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
+from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
+from plaudit.training.tally import Tally
+from tiny_models import tiny_causal_model
+
+__all__ = ["folder"]
+ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.minibatches=1", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
+GROUPS = [*ROLLOUTS, "rl.responses_per_prompt=3", "rl.kl={coefficient: 0}"]
+
+
+# 13 -------------------------------------------------------------------------------------------------------------------
+
+
+def test_trap_13_the_controller_is_fed_the_kl_of_whole_sequences(folder: Path, monkeypatch: Any) -> None:
+    """The target is in nats per response; fed a mean over tokens, the controller always sees too little and lets go.
+
+    trlx steered by the KL per token until April 2023.
+    """
+    target = 2.0
+
+    def check() -> None:
+        task = collected(folder, *ROLLOUTS, f"rl.kl={{coefficient: 0.1, target: {target}, horizon: 100}}")
+        rows, mask = task.experience.rows, task.experience.mask
+        kl = float(((rows.log_probabilities - rows.reference) * mask).sum() / len(mask))
+        per_token = float(((rows.log_probabilities - rows.reference) * mask).sum() / mask.sum())
+        assert per_token < target < kl
+        task.end_step(task.steps_per_iteration, Tally())
+        error = max(-0.2, min(0.2, kl / target - 1))
+        assert task.controller.coefficient == pytest.approx(0.1 * (1 + error * 7 / 100), abs=1e-9)
+
+    check()
+    monkeypatch.setattr(
+        collection, "sequence_kl", lambda kl, mask: sequence_kl(kl, mask).sum() / mask.sum() * torch.ones(len(mask))
+    )
+    with pytest.raises(AssertionError):
+        check()
+
+
+# 14 -------------------------------------------------------------------------------------------------------------------
+
+TOKENS, END = 5, 1
+RESPONSES = [(END,)] + [(a, b) for a in range(TOKENS) if a != END for b in range(TOKENS)]
+"""Every response of at most two tokens."""
+
+
+def policy_of_few_tokens(seed: int) -> Any:
+    """Return a model in float64 whose responses can all be enumerated; the other tokens have no probability."""
+    model = tiny_causal_model("llama", seed, torch.float64)
+    model.lm_head.weight.data = model.lm_head.weight.data[:TOKENS]
+    model.lm_head.out_features = TOKENS
+    return model
+
+
+def kl_differentiated_as_it_stands(
+    log_probs: Tensor, old: Tensor, reference: Tensor, mask: Tensor, estimator: str
+) -> Tensor:
+    """The bug: the estimate of the KL's value is differentiated, token by token."""
+    return ESTIMATORS[estimator](log_probs, reference) * mask
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, monkeypatch: Any) -> None:
+    """A right estimate of the KL has a wrong gradient: that of k1 is zero on average, that of k3 belongs to the other
+    direction, and both miss what a token does to later ones (Tang & Munos 2025).
+
+    GRPO's loss (Shao et al. 2024, equation 3) differentiates k3 as it stands, and so does TRL's GRPO.
+    """
+    policy, other = policy_of_few_tokens(0), policy_of_few_tokens(1)
+    tree = numbered_trees([(0, 3, 2)], [tuple(RESPONSES)])[0]
+    batch = padded_batch([tree], [0])
+    option = f"rl.kl={{placement: loss, estimator: {estimator}, coefficient: 1}}"
+    config = load_recipe(str(folder / "recipe.yaml"), [option, "rl.aggregation=sequence_sum"]).rl
+    assert config is not None
+
+    def rows_of(model: Any) -> Tensor:
+        return rows_from(PolicyModule(model)(batch).statistics.log_probabilities.split(batch.lengths.tolist()))
+
+    def exact() -> list[Tensor]:
+        log_probabilities = rows_of(policy).sum(1)
+        assert float(log_probabilities.exp().sum().detach()) == pytest.approx(1.0, abs=1e-12)
+        kl = (log_probabilities.exp() * (log_probabilities - rows_of(other).sum(1).detach())).sum()
+        return list(torch.autograd.grad(kl, list(policy.parameters())))
+
+    def found() -> list[Tensor]:
+        """The expectation of the real loss's gradient: every response, weighed by its probability."""
+        old, reference = rows_of(policy).detach(), rows_of(other).detach()
+        drawn = (old.sum(1, keepdim=True).exp() * len(RESPONSES)).expand_as(old)
+        nothing = torch.zeros_like(old)
+        everyone = torch.ones(len(RESPONSES), dtype=torch.bool)
+        rows = ResponseRows(old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
+        experience = Experience([tree], batch.lengths, rows)
+        part = MicroBatch.of(batch, experience, StepUnits.of([tree], experience))
+        loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0, Tally())
+        return list(torch.autograd.grad(loss, list(policy.parameters())))
+
+    def check() -> None:
+        for mine, true in zip(found(), exact(), strict=True):
+            close(mine, true, 1e-6)
+
+    check()
+    monkeypatch.setattr(objectives, "kl_loss", kl_differentiated_as_it_stands)
+    with pytest.raises(AssertionError):
+        check()
+
+
+# 17 -------------------------------------------------------------------------------------------------------------------
+
+
+def textbook_grpo(scores: Tensor, group_size: int, epsilon: float = 1e-6) -> Tensor:
+    """The bug: mean and standard deviation as in the paper, with no thought of groups of one or of equal scores."""
+    groups = scores.reshape(-1, group_size)
+    centred = groups - groups.mean(1, keepdim=True)
+    deviation = (centred.square().sum(1, keepdim=True) / (group_size - 1 or torch.nan)).sqrt()
+    return (centred / (deviation + epsilon)).flatten()
+
+
+def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> None:
+    """A response compared with itself alone has advantage 0 / 0: NaN, or a run that learns nothing for days."""
+    scores = torch.tensor([1.0, 2.0, 3.0])
+
+    def refuses(attempt: Callable[[], Any], fault: type[Exception]) -> bool:
+        try:
+            attempt()
+        except fault as refusal:
+            return "at least 2" in str(refusal)
+        return False
+
+    def check_recipe() -> None:
+        single = "rl.responses_per_prompt=1"
+        settings = [f"rl.advantages={name}" for name in ("rloo", "grpo", "dr_grpo", "reinforce++_baseline")]
+        for setting in (*settings, "rl.objective=online_dpo", "rl.objective=best_of_n", "rl.dynamic_sampling=1"):
+            assert refuses(partial(load_recipe, str(folder / "recipe.yaml"), [single, setting]), PlauditError), setting
+
+    def check_equation(advantages: Callable[[Tensor, int], Tensor]) -> None:
+        assert refuses(lambda: advantages(scores, 1), ValueError)
+
+    check_recipe()
+    for equation in (rloo, group_centred, group_deviation, lambda scores, size: grpo(scores, size, 1e-6)):
+        check_equation(equation)
+    with pytest.raises(AssertionError):
+        check_equation(textbook_grpo)
+    monkeypatch.setattr(schema, "GROUP_ADVANTAGES", ())
+    with pytest.raises(AssertionError):
+        check_recipe()
+
+
+# 18 -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score, epsilon", [(1000.1, 1e-6), (0.0, 0.0)])
+def test_trap_18_groups_without_spread_have_no_advantage(
+    folder: Path, score: float, epsilon: float, monkeypatch: Any
+) -> None:
+    """Equal scores say nothing: not NaN, and not the rounding of their mean divided by the rounding of their deviation.
+
+    A float32 mean of equal scores may differ from them in the last bit; divided by as much, that is a full advantage.
+    """
+    monkeypatch.setattr(registry, "GROUP_EPSILON", epsilon)
+
+    def check() -> None:
+        made = trainer(folder, *GROUPS, "rl.advantages=grpo")
+        made.task.reward.score = lambda samples: ComposedScores(
+            equal := torch.full((len(samples),), score), {"": equal}
+        )
+        trees = made.task.begin_step(1)
+        assert torch.equal(made.task.experience.rows.advantages, torch.zeros(made.task.experience.mask.shape))
+        gradients, numbers = step_gradients(made, trees)
+        assert numbers["policy_loss"] == 0.0
+        assert not any(gradient.any() for gradient in gradients.values())
+
+    check()
+    # What else is on the scale of the scores, such as a correction of the KL, must not be divided by nothing.
+    equal, mask = torch.full((6, 4), score), torch.ones(6, 4, dtype=torch.bool)
+    found = registry.ADVANTAGES["grpo"].estimate(registry.AdvantageInputs(equal, equal, mask, 3, 1.0, 1.0))
+    assert not (0.01 / found.scale).any()
+    monkeypatch.setattr(registry, "grpo", textbook_grpo)
+    with pytest.raises(AssertionError):
+        check()
+
+
+# 19 -------------------------------------------------------------------------------------------------------------------
+
+
+def whitened_by_each_process(values: Tensor, mask: Tensor) -> Tensor:
+    """The bug: mean and variance of a process's own share of the round."""
+    whitened = torch.zeros_like(values)
+    for rank in range(2):
+        whitened[rank::2] = whiten(values[rank::2], mask[rank::2])
+    return whitened
+
+
+def test_trap_19_whitening_is_over_all_processes(folder: Path, monkeypatch: Any) -> None:
+    """Mean and variance are those of the whole round; else the same run learns something else on more processes.
+
+    TRL's PPO whitens the advantages of each process by themselves.
+    """
+
+    def advantages() -> Any:
+        return collected(folder, *ROLLOUTS).experience.rows.advantages.tolist()
+
+    alone = advantages()
+
+    def check() -> None:
+        found = in_two_processes(advantages, folder / "rendezvous")
+        close(torch.tensor(found), torch.tensor(alone))
+
+    check()
+    monkeypatch.setattr(collection, "whiten", whitened_by_each_process)
+    with pytest.raises(AssertionError):
+        check()

@@ -1,0 +1,258 @@
+"""Traps 21 to 23 and 25: the first step, stale weights, resuming, and settings that are forgotten.
+
+Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from trap_world import (
+    close,
+    folder,
+    perturb,
+    plain_log_probabilities,
+    prepared,
+    responses_of,
+    trainer,
+)
+
+from plaudit.batching import batches
+from plaudit.models import loading, roles
+from plaudit.models.modules import scalar_head
+from plaudit.rollouts.batch import RunningBatch
+from plaudit.training.checkpoints import load_checkpoint
+from plaudit.training.tally import Tally
+
+__all__ = ["folder"]
+ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, temperature: 1.4}"]
+
+
+# 21 -------------------------------------------------------------------------------------------------------------------
+
+
+def neighbours_are_seen(task: Any, monkeypatch: Any) -> None:
+    """The bug: packed sides of a comparison see each other; the reference was computed one by one."""
+    causal = lambda ids, _: torch.ones(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool).tril()  # noqa: E731
+    monkeypatch.setattr(batches, "_tree_mask", causal)
+
+
+def reference_per_token(task: Any, monkeypatch: Any) -> None:
+    """The bug: a mean over tokens on one side of the ratio, a sum on the other."""
+    for tree in task.train:
+        lengths = [len(response) for response in tree.responses]
+        tree.fields["reference"] = [
+            number / length for number, length in zip(tree.fields["reference"], lengths, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("mutation", [neighbours_are_seen, reference_per_token])
+def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypatch: Any) -> None:
+    """Policy and reference are still one model: every log-ratio is 0, every loss ln 2, in any layout and packing.
+
+    Dropout in one of the two, or a packed policy against a padded reference, shows here and nowhere later.
+    """
+
+    def check(wrong: Callable[[Any, Any], None] | None = None) -> None:
+        for layout, pack_length in (("packed", 16), ("packed", 512), ("padded", 512)):
+            start = f"dpo.model={{path: {folder / 'policy'}, layout: {layout}}}"
+            made = trainer(folder, start, f"dpo.pack_length={pack_length}", stage="dpo")
+            if wrong is not None:
+                wrong(made.task, monkeypatch)
+            numbers = made._accumulate(made.task.begin_step(1)).means()
+            assert numbers["loss"] == pytest.approx(math.log(2), abs=1e-6)
+            assert numbers["drift"] == pytest.approx(0.0, abs=1e-6)
+            assert made.task.measure(0)["held_out/loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+    check()
+    with pytest.raises(AssertionError):
+        check(mutation)
+
+
+# 22 -------------------------------------------------------------------------------------------------------------------
+
+
+def weights_of_the_start(task: Any, monkeypatch: Any) -> None:
+    """The bug: the engine has its own copy of the weights, and nobody sends it the new ones."""
+    task.engine._loaded = copy.copy(task.engine._loaded)
+    task.engine._loaded.model = copy.deepcopy(task.engine._loaded.model)
+
+
+def prompts_cached_forever(task: Any, monkeypatch: Any) -> None:
+    """The bug: keys and values of a prompt outlive the weights that they were computed with."""
+    original = RunningBatch.adopt
+    kept: dict[str, Any] = {}
+
+    def adopt(batch: Any, prefilled: Any) -> Tensor:
+        key = str(batch._prompts.tolist())
+        batch._cache, prefilled = kept.setdefault(key, (copy.deepcopy(batch._cache), copy.deepcopy(prefilled)))
+        batch._cache = copy.deepcopy(batch._cache)
+        return original(batch, prefilled)
+
+    monkeypatch.setattr(RunningBatch, "adopt", adopt)
+
+
+@pytest.mark.parametrize("mutation", [weights_of_the_start, prompts_cached_forever])
+@pytest.mark.parametrize("weights", ["separate", "adapters"])
+def test_trap_22_a_weight_update_changes_the_rollouts(
+    folder: Path, weights: str, mutation: Any, monkeypatch: Any
+) -> None:
+    """Rollouts come from the policy of this moment, at every step; stale ones are learned from as if they were its own.
+
+    vLLM's prefix cache outlives an update of the weights unless it is reset, which RL on it had to learn.
+    """
+    options = [*ROLLOUTS, f"rl.weights={weights}", "rl.value_model=null", "rl.optimizer.learning_rate=0.05"]
+
+    def check(wrong: Callable[[Any, Any], None] | None = None) -> None:
+        made = trainer(folder, *options, "rl.kl={coefficient: 0}")
+        task = made.task
+        if wrong is not None:
+            wrong(task, monkeypatch)
+        requests = [task._requests(tree, "any", number)[0] for number, tree in enumerate(task.prompts[:7])]
+        task.roles.activate_policy()
+        before = task.engine.generate(requests, task.config.generation)
+        for step in range(1, task.steps_per_iteration + 1):
+            made._step(step)
+        task.roles.activate_policy()
+        after = task.engine.generate(requests, task.config.generation)
+        assert [sample.response_ids for sample in after] != [sample.response_ids for sample in before]
+        for sample in after:
+            now = plain_log_probabilities(task.roles.loaded.model, sample.prompt_ids, sample.response_ids, 1.4)
+            close(torch.tensor(sample.log_probabilities), now, 1e-4)
+
+    check()
+    with pytest.raises(AssertionError):
+        check(mutation)
+
+
+# 23 -------------------------------------------------------------------------------------------------------------------
+
+SAVED_AFTER = 5  # in the middle of the second of three iterations of four steps
+PARTS = ["controller", "reward_moments", "prompts_drawn", "collected", "optimizer", "experience", "model"]
+
+
+def _resumable(folder: Path) -> Any:
+    settings = ["rl.iterations=3", "rl.scale_rewards=true", "rl.kl={coefficient: 0.1, target: 0.01, horizon: 50}"]
+    return trainer(folder, *ROLLOUTS, *settings, "rl.epochs=2", "rl.minibatches=2")
+
+
+def _weights(made: Any) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in made.parameters.items()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder: Path) -> dict[str, Tensor]:
+    """Return the final weights of a run, which has left a checkpoint on its way."""
+    made = _resumable(folder)
+    for step in range(1, made.task.steps + 1):
+        made._step(step)
+        if step == SAVED_AFTER:
+            made._checkpoint(step)
+    return _weights(made)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
+    folder: Path, uninterrupted: dict[str, Tensor], part: str
+) -> None:
+    """Whatever is missing from a checkpoint makes every restart a small accident that no curve explains.
+
+    The continued run ends with the same bits; without any one of the parts it does not.
+    """
+    path = folder / "runs/tiny/rl/checkpoints" / f"step-{SAVED_AFTER:08d}"
+
+    def check(missing: str | None = None) -> None:
+        made, checkpoint = _resumable(folder), load_checkpoint(path, files=("model", "task", "optimizer"))
+        _, fresh = made.task.checkpoint()
+        state = checkpoint.state["task"]
+        if missing == "collected":
+            state["collected"] = {"kl": 0.0}
+        elif missing in state:
+            state[missing] = fresh[missing]
+        elif missing == "optimizer":
+            checkpoint.tensors["optimizer"] = {}
+        elif missing == "model":
+            checkpoint.tensors["model"] = _weights(made)
+        made._restore(checkpoint)
+        if missing == "experience":  # forgotten, so collected once more
+            drawn = made.task.prompts_drawn
+            made.task.prompts_drawn -= 7
+            made.task._collect(2)
+            assert made.task.prompts_drawn == drawn
+        for step in range(SAVED_AFTER + 1, made.task.steps + 1):
+            made._step(step)
+        for name, weight in _weights(made).items():
+            assert torch.equal(weight, uninterrupted[name]), name
+
+    check()
+    with pytest.raises(AssertionError, match=r"policy\."):
+        check(part)
+
+
+# 25 -------------------------------------------------------------------------------------------------------------------
+
+
+def dropout_of_the_saved_model(monkeypatch: Any) -> None:
+    """The bug: the rates that the model was saved with stay."""
+    monkeypatch.setattr(loading, "_set_dropout", lambda config, rate: None)
+
+
+def epsilon_of_other_stages(monkeypatch: Any) -> None:
+    """The bug: the optimizer's own default."""
+    original = torch.optim.AdamW.__init__
+
+    def init(*arguments: Any, eps: float, **others: Any) -> None:
+        original(*arguments, **others)
+
+    monkeypatch.setattr(torch.optim.AdamW, "__init__", init)
+
+
+def head_as_torch_draws_it(monkeypatch: Any) -> None:
+    """The bug: a new value head starts at random."""
+    monkeypatch.setattr(roles, "scalar_head", lambda size: scalar_head(size, 0.2))
+
+
+@pytest.mark.parametrize("mutation", [dropout_of_the_saved_model, epsilon_of_other_stages, head_as_torch_draws_it])
+def test_trap_25_no_dropout_large_epsilon_values_from_zero(
+    folder: Path, tmp_path: Path, mutation: Any, monkeypatch: Any
+) -> None:
+    """Dropout puts noise into the ratio, Adam's 1e-8 makes large steps of tiny gradients, and a random value head fills
+    the first advantages with noise.
+
+    An epsilon of 1e-5 is that of OpenAI's RLHF code (Huang et al. 2023); optimizers come with 1e-8.
+    """
+    prepared(tmp_path, "gpt2")
+    config = (tmp_path / "policy/config.json").read_text()
+    (tmp_path / "policy/config.json").write_text(config.replace('_pdrop": 0.0', '_pdrop": 0.3'))
+    assert config.count('_pdrop": 0.0') == 3
+
+    def check() -> None:
+        for weights in ("shared", "separate"):
+            made = trainer(tmp_path, *ROLLOUTS, f"rl.weights={weights}", "rl.value_model=null", "rl.minibatches=1")
+            assert all(group["eps"] == 1e-5 for group in made.update.optimizer.param_groups)
+            trees = made.task.begin_step(1)
+            assert not made.task.experience.rows.values.any()
+            assert made._accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
+
+    check()
+    mutation(monkeypatch)
+    with pytest.raises(AssertionError):
+        check()
+
+
+def test_trap_25_on_adapters(folder: Path) -> None:
+    """The value head on a shared base starts at zero too, and adapters leave the policy at its reference."""
+    task = trainer(folder, *ROLLOUTS, "rl.weights=adapters", "rl.value_model=null").task
+    task._collect(1)
+    assert not task.experience.rows.values.any()
+    assert responses_of(task)
+    assert task.collected["kl"] == pytest.approx(0.0, abs=1e-6)
+    perturb(task.module["value_head"])
+    task.end_step(task.steps_per_iteration, Tally())
+    task._collect(2)
+    assert task.experience.rows.values.std() > 1e-3

@@ -1,0 +1,185 @@
+"""What the traps are laid in: tiny models with wide random weights, trainers on them, and a second process."""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.config.schema import Recipe
+from plaudit.training.dpo import load_dpo_task
+from plaudit.training.loop import Trainer
+from plaudit.training.reward import load_reward_task
+from plaudit.training.rl.stage import load_rl_task
+from plaudit.training.run_directory import RunDirectory
+from plaudit.training.session import Session, start_session
+from plaudit.training.sft import load_sft_task
+from tiny_models import tiny_causal_model, tiny_classifier
+from tiny_runs import tiny_recipe, write_tokenizer
+
+EOS = 1  # of the tokenizer that ``tiny_recipe`` writes
+
+LOADERS: dict[str, Callable[..., Any]] = {
+    "sft": lambda section, session, stage: load_sft_task(section, "response", session, stage),
+    "reward": lambda section, session, stage: load_reward_task(section, session, stage)[0],
+    "dpo": load_dpo_task,
+    "rl": load_rl_task,
+}
+
+
+def prepared(folder: Path, architecture: str = "llama") -> Path:
+    """Write a recipe with its data, a policy and a reward model; every stage can start at once."""
+    tiny_recipe(folder)
+    policy, judge = tiny_causal_model(architecture), tiny_classifier(architecture, seed=1)
+    with torch.no_grad():
+        policy.get_output_embeddings().weight[EOS] *= 2.5  # some responses end, some are cut
+    for name, model in (("policy", policy), ("judge", judge)):
+        model.save_pretrained(folder / name)
+        write_tokenizer(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with everything that a stage starts from."""
+    return prepared(tmp_path_factory.mktemp("traps"))
+
+
+def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
+    """Return the trainer of a stage, before its first step; its ``task`` is the real one."""
+    policy, judge = folder / "policy", folder / "judge"
+    starts = [f"{name}.model={policy}" for name in ("sft", "reward", "dpo", "rl")]
+    rl = [f"rl.rewards.0.path={judge}", f"rl.value_model={judge}", "rl.scale_rewards=false"]
+    recipe = load_recipe(str(folder / "recipe.yaml"), [*starts, *rl, *overrides])
+    session = _session(recipe, RunDirectory(folder / "runs/tiny"))
+    section: Any = resolve_stages(getattr(recipe, stage), session.run.folder)
+    directory = session.run.stage(stage)
+    return Trainer(LOADERS[stage](section, session, directory), section, session, directory)
+
+
+def collected(folder: Path, *overrides: str) -> Any:
+    """Return the task of reinforcement learning after its first rollouts, with the policy off its reference."""
+    task = trainer(folder, *overrides).task
+    perturb(task.roles.loaded.model)
+    task._collect(1)
+    return task
+
+
+def perturb(model: Any, scale: float = 0.1, seed: int = 5) -> None:
+    """Move every weight, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
+def step_gradients(made: Any, trees: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return the gradients and the numbers of an optimizer step on ``trees``, which is not taken."""
+    tally = made._accumulate(trees)
+    gradients = {name: p.grad.clone() for name, p in made.parameters.items() if p.grad is not None}
+    made.update.discard()
+    return gradients, tally.means()
+
+
+def in_the_middle(folder: Path, *overrides: str) -> Any:
+    """Return a trainer in an iteration whose policy and values have moved since the rollouts."""
+    made = trainer(folder, *overrides)
+    made.task.begin_step(1)
+    perturb(made.task.module, 0.02)
+    assert len(made.task.experience.lengths.unique()) > 1
+    return made
+
+
+def same_step(found: tuple[dict[str, Tensor], dict[str, float]], expected: Any) -> None:
+    """Assert equal gradients and equal numbers."""
+    largest = max(float(gradient.abs().max()) for gradient in expected[0].values())
+    for name, gradient in expected[0].items():
+        torch.testing.assert_close(found[0][name], gradient, rtol=1e-4, atol=2e-6 * largest, msg=name)
+    assert found[1] == pytest.approx(expected[1], rel=1e-4, abs=1e-6)
+
+
+def plain_logits(model: Any, prompt: tuple[int, ...], response: tuple[int, ...]) -> Tensor:
+    """Logits of a response's tokens [length, vocabulary] by one forward: no padding, no packing, no cache."""
+    with torch.no_grad():
+        return model.eval()(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+
+
+def plain_log_probabilities(
+    model: Any, prompt: tuple[int, ...], response: tuple[int, ...], temperature: float = 1.0
+) -> Tensor:
+    """Log-probabilities of a response's tokens, [length], from ``plain_logits``."""
+    log_probabilities = (plain_logits(model, prompt, response) / temperature).log_softmax(-1)
+    return log_probabilities[range(len(response)), list(response)]
+
+
+def responses_of(task: Any) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return prompt and response of every row of the task's experience."""
+    return [(tree.prompt, response) for tree in task.experience.trees for response in tree.responses]
+
+
+def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Assert that two tensors agree in float64, NaN with nothing."""
+    found, expected = torch.as_tensor(found).double(), torch.as_tensor(expected).double()
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+# Two processes --------------------------------------------------------------------------------------------------------
+
+
+def in_two_processes(work: Callable[[], Any], rendezvous: Path) -> Any:
+    """Return what ``work`` returns in the first of two processes, which share work and results over gloo.
+
+    They are forked, so whatever has been patched here is patched there. What is returned must be plain data.
+    """
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    rendezvous.unlink(missing_ok=True)
+    workers = [context.Process(target=_work, args=(rank, work, rendezvous, sending)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    sending.close()
+    try:
+        return receiving.recv()  # EOFError when both have ended without a result
+    finally:
+        for worker in workers:
+            worker.join()
+
+
+def _work(rank: int, work: Callable[[], Any], rendezvous: Path, sending: Any) -> None:
+    try:
+        torch.distributed.init_process_group(
+            "gloo", f"file://{rendezvous}", timedelta(seconds=60), world_size=2, rank=rank
+        )
+        result = work()
+        if rank == 0:
+            sending.send(result)
+        torch.distributed.barrier()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _session(recipe: Recipe, run: RunDirectory) -> Session:
+    if not torch.distributed.is_initialized():
+        return start_session(recipe, run)
+    rank = torch.distributed.get_rank()
+    stand_in = SimpleNamespace(
+        process_index=rank,
+        num_processes=2,
+        is_main_process=rank == 0,
+        device=torch.device("cpu"),
+        autocast=partial(nullcontext),
+        wait_for_everyone=torch.distributed.barrier,
+    )
+    return Session(recipe, run, stand_in)
