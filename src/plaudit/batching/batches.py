@@ -15,6 +15,8 @@ from plaudit.batching.packing import split_packed, split_padded
 from plaudit.batching.trees import PromptTree
 
 Layout = Literal["packed", "padded"]
+TreePlace = tuple[int, int, int]
+"""Where a tree stands: its row, its first column, and the column behind its last."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Batch:
     - ``token_index``: [N], flat position of each response token
     - ``lengths``: [R], tokens of each response
     - ``tree_indices``: index of each tree in the sequence that the batch was made from
+    - ``places``: where each tree stands; empty for the padded layout
     """
 
     trees: tuple[PromptTree, ...]
@@ -42,6 +45,7 @@ class Batch:
     predictor_index: Tensor
     token_index: Tensor
     lengths: Tensor
+    places: tuple[TreePlace, ...] = ()
 
     @property
     def last_token_index(self) -> Tensor:
@@ -73,6 +77,7 @@ def packed_batch(trees: Sequence[PromptTree], rows: Sequence[Sequence[int]]) -> 
     tree_ids, branch_ids = torch.full(shape, -1), torch.zeros(shape, dtype=torch.long)
     predictors: dict[int, list[Tensor]] = {}
     tokens: dict[int, list[Tensor]] = {}
+    places: dict[int, TreePlace] = {}
     for row_number, row in enumerate(rows):
         column = 0
         for index in row:
@@ -81,6 +86,7 @@ def packed_batch(trees: Sequence[PromptTree], rows: Sequence[Sequence[int]]) -> 
             input_ids[row_number, column:prompt_end] = torch.tensor(tree.prompt)
             position_ids[row_number, column:prompt_end] = torch.arange(len(tree.prompt))
             tree_ids[row_number, column : column + tree.positions] = index
+            places[index] = (row_number, column, column + tree.positions)
             predictors[index], tokens[index] = [], []
             column = prompt_end
             for branch, response in enumerate(tree.responses, start=1):
@@ -104,6 +110,7 @@ def packed_batch(trees: Sequence[PromptTree], rows: Sequence[Sequence[int]]) -> 
         predictor_index=torch.cat([part for index in order for part in predictors[index]]),
         token_index=torch.cat([part for index in order for part in tokens[index]]),
         lengths=_lengths(trees, order),
+        places=tuple(places[index] for index in order),
     )
 
 

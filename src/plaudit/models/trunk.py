@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
+from plaudit.models.attention import mark
 
 
 def unwrapped(model: nn.Module) -> Any:
@@ -29,7 +30,7 @@ def accepted_arguments(model_class: Any) -> frozenset[str]:
 def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
     """Return the trunk's last hidden states, flattened to [rows x length, hidden]."""
     trunk = trunk_of(model)
-    arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": mark(batch)}
     accepted = accepted_arguments(trunk.__class__)
     if "position_ids" in accepted:
         arguments["position_ids"] = batch.position_ids

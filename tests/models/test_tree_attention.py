@@ -1,0 +1,112 @@
+"""Attention tree by tree equals attention under the whole row's mask: states, gradients, recomputed activations."""
+
+from typing import Any
+
+import pytest
+import torch
+from test_layouts import PACKED, forest
+from torch import Tensor
+
+from plaudit.batching.batches import Batch, make_batches, padded_batch
+from plaudit.models import attention
+from plaudit.models.attention import TREE_ATTENTION, mark, use_tree_attention
+from plaudit.models.layout_trial import choose_layout
+from plaudit.models.modules import PolicyModule
+from tiny_models import tiny_causal_model
+
+
+def batches(always: bool) -> list[Batch]:
+    made = [build() for build in make_batches(forest(), "packed", 64, 32)]
+    for batch in made:
+        mark(batch, always)
+    return made
+
+
+def loss_and_gradients(model: Any, forest: list[Batch]) -> list[Tensor]:
+    module = PolicyModule(model)
+    model.zero_grad()
+    losses = []
+    for batch in forest:
+        log_probabilities = module(batch).statistics.log_probabilities
+        losses.append((log_probabilities * torch.linspace(-1, 1, len(log_probabilities))).sum())
+        losses[-1].backward()
+    return [torch.stack(losses).sum().detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the forward passes through attention by trees, by appending to a list."""
+    counted: list[int] = []
+    original = attention._TreeAttention.forward
+
+    def forward(*arguments: Any) -> Tensor:
+        counted.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(attention._TreeAttention, "forward", forward)
+    return counted
+
+
+@pytest.mark.parametrize("architecture", PACKED)
+def test_equals_attention_under_a_mask(architecture: str, calls: list[int]) -> None:
+    model = tiny_causal_model(architecture, dtype=torch.float64)
+    model.set_attn_implementation("sdpa")
+    expected = loss_and_gradients(model, batches(always=False))
+    assert not calls
+    use_tree_attention(model)
+    found = loss_and_gradients(model, batches(always=True))
+    assert len(calls) == model.config.num_hidden_layers * len(batches(True))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_recomputed_activations_change_nothing(calls: list[int]) -> None:
+    model = tiny_causal_model("llama", dtype=torch.float64)
+    use_tree_attention(model)
+    expected = loss_and_gradients(model, batches(always=True))
+    once = len(calls)
+    model.train().gradient_checkpointing_enable()
+    found = loss_and_gradients(model, batches(always=True))
+    assert len(calls) == 3 * once
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_small_work_long_trees_and_padded_batches_go_the_usual_way(
+    calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_causal_model("llama")
+    use_tree_attention(model)
+    loss_and_gradients(model, batches(always=False))
+    loss_and_gradients(model, [padded_batch(forest(), range(3))])
+    monkeypatch.setattr(attention, "LONGEST_TREE", 5)
+    loss_and_gradients(model, batches(always=True))
+    assert not calls
+    monkeypatch.setattr(attention, "LONGEST_TREE", 1024)
+    monkeypatch.setattr(attention, "LEAST_WORK", 1)
+    loss_and_gradients(model, batches(always=False))
+    assert calls
+
+
+def test_the_trial_chooses_it_where_the_architecture_allows() -> None:
+    for architecture in PACKED:
+        model = tiny_causal_model(architecture)
+        assert choose_layout(model, "auto")[0] == "packed"
+        assert model.config._attn_implementation == TREE_ATTENTION
+    model = tiny_causal_model("bloom")
+    assert choose_layout(model, "auto")[0] == "padded"
+    assert model.config._attn_implementation != TREE_ATTENTION
+
+
+def test_bfloat16_is_as_close_to_float32_as_attention_under_a_mask() -> None:
+    """Measured: root mean square differences of log-probabilities of 0.019 tree by tree, 0.017 under a mask."""
+    model = tiny_causal_model("llama")
+    exact = torch.cat([PolicyModule(model)(batch).statistics.log_probabilities for batch in batches(always=False)])
+    errors = {}
+    for name in ("sdpa", TREE_ATTENTION):
+        if name == TREE_ATTENTION:
+            use_tree_attention(model)
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+            rough = [PolicyModule(model)(batch).statistics.log_probabilities for batch in batches(always=True)]
+        errors[name] = float((torch.cat(rough) - exact).pow(2).mean().sqrt())
+    assert 0 < errors[TREE_ATTENTION] < 1.5 * errors["sdpa"] < 0.1
