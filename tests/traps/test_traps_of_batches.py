@@ -233,7 +233,7 @@ def _measurements(folder: Path) -> dict[str, dict[str, float]]:
 def test_trap_24_evaluation_drops_no_sample(folder: Path, mutation: Any, monkeypatch: Any) -> None:
     """Odd numbers of samples over two processes: each counts once, and the numbers are those of one process.
 
-    Loaders that drop the last batch or fill it up were used for evaluation by OpenRLHF and NeMo-RL (until 2025).
+    Loaders that drop the last batch served evaluation in OpenRLHF (until September 2026) and NeMo-RL.
     """
     alone = _measurements(folder)
     pairs = sum(

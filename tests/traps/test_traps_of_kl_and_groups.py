@@ -90,7 +90,7 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
     """A right estimate of the KL has a wrong gradient: that of k1 is zero on average, that of k3 belongs to the other
     direction, and both miss what a token does to later ones (Tang & Munos 2025).
 
-    GRPO's loss (Shao et al. 2024, equation 3) differentiates k3 as it stands, and so does TRL's GRPO.
+    GRPO's loss (Shao et al. 2024, equations 3 and 4) differentiates k3 as it stands, and so does TRL's GRPO.
     """
     policy, other = policy_of_few_tokens(0), policy_of_few_tokens(1)
     tree = numbered_trees([(0, 3, 2)], [tuple(RESPONSES)])[0]
