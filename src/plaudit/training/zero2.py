@@ -8,6 +8,7 @@ the same everywhere.
 
 import logging
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,6 +139,7 @@ class ShardedUpdate:
 
 def _engine(module: nn.Module, optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> Any:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor` is deprecated", FutureWarning)
     import deepspeed
 
     # On a CPU DeepSpeed would compile an operation of its own, for minutes, instead of using torch's process group.
