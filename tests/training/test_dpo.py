@@ -23,6 +23,7 @@ from plaudit.runner import run
 from plaudit.training import reference_log_probabilities as reference_module
 from plaudit.training.dpo import DpoTask, load_dpo_task, settings_of
 from plaudit.training.loop import Trainer
+from plaudit.training.preference_examples import with_mismatched
 from plaudit.training.run_directory import RunDirectory
 from plaudit.training.session import start_session
 from plaudit.training.tally import Tally
@@ -318,6 +319,16 @@ def test_unpaired_labels_come_from_a_file(tmp_path: Path, capsys: pytest.Capture
     assert last["margin"] > 1
     with pytest.raises(PlauditError, match="gives labelled or response or prompt rows, but ranking rows are needed"):
         task_of(recipe, sources, "dpo.loss=dpo")
+
+
+def test_mismatched_responses_belong_to_other_prompts() -> None:
+    trees = [PromptTree((prompt,), ((prompt, word, 1),)) for prompt in (4, 5) for word in range(10, 15)]
+    for tree, given in zip(trees, with_mismatched(trees, 64, seed=0), strict=True):
+        partner = given.fields["mismatched"]
+        assert (given.prompt, given.responses, partner.prompt) == (tree.prompt, tree.responses, tree.prompt)
+        assert partner.responses[0][0] != tree.prompt[0]
+    (alone,) = with_mismatched(trees[:1], 64, seed=0)
+    assert alone.fields["mismatched"] == PromptTree((4,), ((4, 10, 1),))
 
 
 def test_mismatched_responses_fit_the_context(tmp_path: Path) -> None:
