@@ -9,6 +9,7 @@ import torch
 from plaudit.batching.batches import Layout
 from plaudit.config.schema import LoraConfig, ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.models.adapter_folder import adapter_task, base_of_adapter, with_saved_adapter
 from plaudit.models.layout_trial import choose_layout
 from plaudit.models.output_head import head_is_known
 from plaudit.models.trunk import unwrapped
@@ -87,6 +88,10 @@ def load_tokenizer(config: ModelConfig) -> Any:
 
 
 def _load(config: ModelConfig, auto_class: Any, device: torch.device, seed: int, task: str) -> LoadedModel:
+    if adapter_task(config.path) is not None:
+        base = _load(base_of_adapter(config), auto_class, device, seed, task)
+        model = with_saved_adapter(base.model, str(config.path)).to(device)
+        return LoadedModel(model.eval(), base.tokenizer, base.layout, base.layout_reason)
     tokenizer = load_tokenizer(config)
     extra = {"num_labels": 1} if task == "SEQ_CLS" else {}
     with torch.random.fork_rng(devices=[]):
@@ -157,6 +162,9 @@ def _check_vocabulary(config: ModelConfig, model: Any, tokenizer: Any) -> None:
 def _is_classifier(path: str) -> bool:
     from transformers import AutoConfig
 
+    task = adapter_task(path)
+    if task is not None:
+        return task == "SEQ_CLS"
     architectures = AutoConfig.from_pretrained(path).architectures or [""]
     return "ForSequenceClassification" in architectures[0]
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from plaudit.models.adapter_folder import save_adapter
 from plaudit.models.trunk import unwrapped
 
 
@@ -14,7 +15,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """
     if hasattr(model, "merge_and_unload"):
         if getattr(unwrapped(model), "is_quantized", False):
-            model.save_pretrained(folder, selected_adapters=model.active_adapters)
+            save_adapter(model, folder)
         else:
             model.save_pretrained(folder / "adapter", selected_adapters=model.active_adapters)
             model.merge_and_unload().save_pretrained(folder)
