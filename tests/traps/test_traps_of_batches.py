@@ -89,6 +89,26 @@ def test_trap_06_micro_batches_change_neither_loss_nor_gradient(
         check(mutation)
 
 
+OBJECTIVES = {
+    "clipped per response, KL in the loss": "advantages=grpo policy_loss=gspo kl.placement=loss kl.estimator=k3",
+    "per response, cut ones teach nothing": "advantages=dr_grpo aggregation=sequence_sum mask_truncated=true",
+    "a mean per response": "advantages=rloo aggregation=sequence_mean mask_truncated=true entropy_coefficient=0.01",
+    "pairs": "objective=online_dpo",
+    "the best": "objective=best_of_n",
+    "a shared trunk": "weights=shared value_model=null",
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_trap_06_for_every_objective(folder: Path, name: str) -> None:
+    """Tokens, responses, prompts and pairs are counted over the whole step, and groups are never split."""
+    options = ["rl.responses_per_prompt=3", *(f"rl.{option}" for option in OBJECTIVES[name].split())]
+    whole = in_the_middle(folder, *ONE_STEP, *options)
+    split = in_the_middle(folder, *ONE_STEP, *options, "rl.token_budget=64", "rl.pack_length=40")
+    assert len(split._batches(split.task.experience.trees)) > 2
+    same_step(step_gradients(split, split.task.experience.trees), step_gradients(whole, whole.task.experience.trees))
+
+
 # 12 -------------------------------------------------------------------------------------------------------------------
 
 

@@ -176,7 +176,7 @@ def test_trap_03_one_temperature_everywhere_and_never_on_values(folder: Path, mu
                 states = judge.model(torch.tensor([prompt + response])).last_hidden_state[0]
                 close(rows.values[number, : len(response)], judge.score(states)[len(prompt) - 1 : -1, 0], 1e-4)
         assert task.collected["rollout_gap"] < 1e-5
-        assert made._accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
+        assert made.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
 
     check(None)
     with pytest.raises(AssertionError):

@@ -64,7 +64,7 @@ def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypat
             made = trainer(folder, start, f"dpo.pack_length={pack_length}", stage="dpo")
             if wrong is not None:
                 wrong(made.task, monkeypatch)
-            numbers = made._accumulate(made.task.begin_step(1)).means()
+            numbers = made.accumulate(made.task.begin_step(1)).means()
             assert numbers["loss"] == pytest.approx(math.log(2), abs=1e-6)
             assert numbers["drift"] == pytest.approx(0.0, abs=1e-6)
             assert made.task.measure(0)["held_out/loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -237,7 +237,7 @@ def test_trap_25_no_dropout_large_epsilon_values_from_zero(
             assert all(group["eps"] == 1e-5 for group in made.update.optimizer.param_groups)
             trees = made.task.begin_step(1)
             assert not made.task.experience.rows.values.any()
-            assert made._accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
+            assert made.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
 
     check()
     mutation(monkeypatch)

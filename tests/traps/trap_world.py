@@ -85,7 +85,7 @@ def perturb(model: Any, scale: float = 0.1, seed: int = 5) -> None:
 
 def step_gradients(made: Any, trees: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return the gradients and the numbers of an optimizer step on ``trees``, which is not taken."""
-    tally = made._accumulate(trees)
+    tally = made.accumulate(trees)
     gradients = {name: p.grad.clone() for name, p in made.parameters.items() if p.grad is not None}
     made.update.discard()
     return gradients, tally.means()
