@@ -440,6 +440,14 @@ def test_bad_configurations_are_refused_with_a_remedy(tmp_path: Path, override: 
         load_recipe(str(dpo_recipe(tmp_path)), [override])
 
 
+def test_later_stages_name_it(tmp_path: Path) -> None:
+    loaded = resolve_stages(load_recipe(str(dpo_recipe(tmp_path)), ["rl.model=stage:dpo"]), Path("run"))
+    assert loaded.rl is not None
+    assert loaded.rl.model.path == "run/dpo/model"
+    with pytest.raises(PlauditError, match="dpo does not run before it"):
+        load_recipe(str(tmp_path / "recipe.yaml"), ["reward.model=stage:dpo"])
+
+
 def test_without_a_reference_dropout_may_stay(tmp_path: Path) -> None:
     load_recipe(str(dpo_recipe(tmp_path)), ["dpo.loss=orpo", "dpo.model.dropout=0.1"])
 
