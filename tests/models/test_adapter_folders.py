@@ -53,7 +53,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the folder of a language model whose sizes bitsandbytes takes on a CPU."""
     folder = tmp_path_factory.mktemp("base")
     write_tokenizer(folder / "tokenizer")
-    fresh = copy.deepcopy(FRESH)
+    fresh: dict[str, Any] = copy.deepcopy(FRESH)
     fresh["options"] |= {"hidden_size": 64, "intermediate_size": 64, "initializer_range": 0.3}
     loaded = load_policy(ModelConfig(fresh=FreshModel(**fresh), tokenizer=str(folder / "tokenizer")), CPU)
     save_model(loaded.model, loaded.tokenizer, folder / "model")

@@ -70,7 +70,7 @@ def test_a_loss_that_is_no_number(recipe: Path, stage: str) -> None:
     with torch.no_grad():
         next(iter(trainer.parameters.values()))[:] = float("nan")
     with pytest.raises(PlauditError, match=f"{stage}: the loss is not finite; the batch is in (.*jsonl)") as stopped:
-        trainer._accumulate(trees)
+        trainer.accumulate(trees)
     assert "\n" not in str(stopped.value)
     saved = lines_of(trainer.stage.folder / "faulty-batch-0.jsonl")
     assert sorted(row["prompt"] for row in saved) == sorted(list(tree.prompt) for tree in trees)

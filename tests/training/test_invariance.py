@@ -60,7 +60,7 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
         with torch.no_grad():
             for parameter in trainer.parameters.values():
                 parameter.mul_(1.05)
-    tally = trainer._accumulate(trainer.task.begin_step(1))
+    tally = trainer.accumulate(trainer.task.begin_step(1))
     session.sum_gradients(list(trainer.parameters.values()))
     everyone = Tally()
     for share in session.gather(tally):

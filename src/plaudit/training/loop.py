@@ -98,7 +98,7 @@ class Trainer:
     def _step(self, step: int) -> dict[str, float] | None:
         torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
         trees = self.task.begin_step(step)
-        tally = self._accumulate(trees)
+        tally = self.accumulate(trees)
         norm = self.update.step(learning_rate_factor(step - 1, self.task.steps, self.config.optimizer))
         if not torch.isfinite(norm):
             self._stop_at_fault(step, trees, "the gradient is not finite")
@@ -109,8 +109,11 @@ class Trainer:
             everyone.merge(share)
         return self.task.end_step(step, everyone)
 
-    def _accumulate(self, trees: Sequence[PromptTree]) -> Tally:
-        """Add up the gradients of all micro-batches; again with half the budget when any process runs out of memory."""
+    def accumulate(self, trees: Sequence[PromptTree]) -> Tally:
+        """Add up this process's gradients of all micro-batches, in ``parameters``; return what was measured on the way.
+
+        It is repeated with half the budget when any process runs out of memory.
+        """
         self.task.module.train()  # dropout and recomputed activations are for learning, not for measuring
         while True:
             tally = Tally()
