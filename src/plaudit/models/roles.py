@@ -24,7 +24,7 @@ from plaudit.models.loading import LoadedModel, load_policy, load_scorer
 from plaudit.models.log_probabilities import Extras
 from plaudit.models.modules import PolicyModule, PolicyOutput, ScalarModule, scalar_head
 from plaudit.models.reward_model import read_scale, refuse_untrained_head
-from plaudit.models.trunk import hidden_states, unwrapped
+from plaudit.models.trunk import hidden_states, recompute_activations, unwrapped
 from plaudit.seeding import derived_seed
 
 
@@ -69,7 +69,7 @@ def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
     if config.gradient_checkpointing:
         for part in roles.module.values():
             if isinstance(part, PolicyModule | ScalarModule):
-                unwrapped(part.model).gradient_checkpointing_enable()
+                recompute_activations(part.model)
     return roles
 
 

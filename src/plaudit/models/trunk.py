@@ -21,6 +21,14 @@ def trunk_of(model: nn.Module) -> Any:
     return unwrapped(model).base_model
 
 
+def recompute_activations(model: nn.Module) -> None:
+    """Let the layers compute their activations again in the backward pass instead of holding them in memory."""
+    inner = unwrapped(model)
+    # The oldest transformers that we take know the second name alone, the coming ones the first alone.
+    enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
+    enable()
+
+
 @cache
 def accepted_arguments(model_class: Any) -> frozenset[str]:
     """Return the argument names of a model class's forward method."""

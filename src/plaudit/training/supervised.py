@@ -10,7 +10,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SupervisedStageConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading import LoadedModel
-from plaudit.models.trunk import unwrapped
+from plaudit.models.trunk import recompute_activations
 from plaudit.training.examples import Order
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
@@ -46,7 +46,7 @@ class SupervisedTask:
         self.steps = epochs if config.max_steps is None else min(epochs, config.max_steps)
         self.units = 0
         if config.gradient_checkpointing:
-            unwrapped(loaded.model).gradient_checkpointing_enable()
+            recompute_activations(loaded.model)
 
     def learning_rate_factors(self) -> dict[str, float]:
         """All parameters learn at one rate."""
