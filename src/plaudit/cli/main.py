@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plaudit.cli import chat, data, stages
+from plaudit.cli import chat, data, lab, stages
 from plaudit.cli.console import print_error, quiet_libraries
 from plaudit.cli.recipes import recipes
 from plaudit.errors import PlauditError
@@ -31,6 +31,7 @@ app = typer.Typer(
 stages.add_to(app)
 app.command(epilog="Example: plaudit recipes stories > mine.yaml")(recipes)
 app.command()(chat.chat)
+app.command(epilog="Example: plaudit lab --only ppo,dpo --problems 2 --seeds 1")(lab.lab)
 app.add_typer(data.app, name="data", epilog="Example: plaudit data inspect preferences.jsonl")
 
 

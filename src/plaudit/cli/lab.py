@@ -1,0 +1,32 @@
+"""``plaudit lab``: algorithms against optima that are known exactly."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BOUND_MISSED = 1
+
+
+def lab(
+    only: Annotated[str | None, typer.Option(metavar="NAMES", help="Rows, separated by commas; default: all.")] = None,
+    problems: Annotated[int, typer.Option(min=1, help="Random problems.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every row on every problem.")] = 3,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where lab.json, lab.csv and lab.png go.")] = Path(
+        "lab"
+    ),
+) -> None:
+    """Train with every algorithm on problems whose optimum is known exactly, and measure what each one misses.
+
+    The exit code is 1 when a row misses its bounds.
+    """
+    from plaudit.lab.entries import chosen
+    from plaudit.lab.table import default_workers, print_results, run_laboratory, write_results
+
+    entries = chosen([name.strip() for name in only.split(",")] if only else None)
+    rows = run_laboratory(entries, problems, seeds, workers or default_workers())
+    write_results(rows, output)
+    print_results(rows, output)
+    if any(row.passed is False for row in rows):
+        raise typer.Exit(BOUND_MISSED)

@@ -1,0 +1,176 @@
+"""One run of the laboratory, on the code path of every other run; what comes back is the policy, written out exactly."""
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from plaudit.config.schema import GenerationConfig, ModelConfig, Recipe
+from plaudit.lab.entries import Entry
+from plaudit.lab.exact import Exact, enumerate_policy, sequence_log_probabilities
+from plaudit.lab.preferences import preference_examples
+from plaudit.lab.problem import MAX_TOKENS, PROMPTS, Problem, prompt_ids, responses
+from plaudit.rewards.sources import build_reward
+from plaudit.seeding import derived_seed
+
+if TYPE_CHECKING:
+    from plaudit.training.session import Session
+
+NEVER = 10**6
+OPTIMIZER = {
+    "learning_rate": 0.003,
+    "schedule": "linear",
+    "final_share": 0.0,
+    "beta2": 0.99,
+    "epsilon": 1e-5,
+    "max_gradient_norm": None,
+}
+RL: dict[str, Any] = {
+    "iterations": 60,
+    "prompts_per_iteration": len(PROMPTS),
+    "responses_per_prompt": 64,
+    "epochs": 1,
+    "minibatches": 1,
+    "generation": {"max_new_tokens": MAX_TOKENS, "batch_size": NEVER},
+    "checkpoint_every": NEVER,
+}
+DPO: dict[str, Any] = {"batch_size": 16, "samples": 0, "checkpoint_every": NEVER}
+DPO_STEPS = 60
+RESPONSES_PER_STEP = 128
+REWARD = {"name": "table", "kind": "function", "function": "plaudit.lab.problem:table_reward", "batch_size": NEVER}
+EXACT_STEPS = 60
+BEST_OF_N_DRAWS = 2000
+
+
+def trained_policy(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
+    """Train from ``folder/reference``; return the policy's log-probabilities, float64 [prompts, responses]."""
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    with redirect_stdout(io.StringIO()):
+        if entry.family == "exact":
+            return _exact_gradient(problem, folder)
+        if entry.family == "sampling":
+            return _best_of_n(problem, seed, int(entry.overrides["n"]), folder)
+        return (_train_rl if entry.family == "rl" else _train_dpo)(entry, problem, seed, folder)
+
+
+def saved_policy(folder: Path) -> Tensor:
+    """Return the log-probabilities of every response under a saved model, float64 [prompts, responses]."""
+    from transformers import AutoModelForCausalLM
+
+    return enumerate_policy(AutoModelForCausalLM.from_pretrained(folder))
+
+
+def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
+    from plaudit.training.loop import Trainer
+    from plaudit.training.rl.stage import load_rl_task
+
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": p, "problem": problem.number}) + "\n" for p in PROMPTS))
+    given = {
+        **RL,
+        "model": {"path": str(folder / "reference")},
+        "prompts": {"sources": [str(prompts)], "held_out_share": 0.0},
+        "rewards": [REWARD],
+        "kl": {"coefficient": problem.beta},
+        "optimizer": OPTIMIZER,
+    }
+    session = _session("rl", _merged(given, entry.overrides), seed, folder)
+    config, stage = session.recipe.rl, session.run.stage("rl")
+    assert config is not None
+    Trainer(load_rl_task(config, session, stage), config, session, stage).train()
+    return saved_policy(stage.model)
+
+
+def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
+    from plaudit.models.loading import load_policy
+    from plaudit.training.dpo import DpoTask
+    from plaudit.training.loop import Trainer
+
+    batch = RESPONSES_PER_STEP // max(entry.group, 2)
+    given = {
+        **DPO,
+        "batch_size": batch,
+        "model": {"path": str(folder / "reference")},
+        "data": {"sources": ["sampled"]},
+        "beta": entry.beta * problem.beta,
+        "optimizer": OPTIMIZER,
+    }
+    session = _session("dpo", _merged(given, entry.overrides), seed, folder)
+    config, stage = session.recipe.dpo, session.run.stage("dpo")
+    assert config is not None
+    loaded = load_policy(config.model, session.device, seed)
+    examples = preference_examples(entry, problem, seed, batch * DPO_STEPS, loaded, session, stage.create(), config)
+    Trainer(DpoTask(config, loaded, examples, session, stage), config, session, stage).train()
+    return saved_policy(stage.model)
+
+
+def _session(stage: str, section: Mapping[str, Any], seed: int, folder: Path) -> "Session":
+    from plaudit.training.run_directory import RunDirectory
+    from plaudit.training.session import start_session
+
+    shared = {"name": "run", "output": str(folder), "seed": seed, "device": "cpu", "threads": 1}
+    recipe = Recipe.model_validate({**shared, stage: section}, strict=True)
+    return start_session(recipe, RunDirectory(folder / recipe.name))
+
+
+def _merged(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``given`` with the overrides, section by section."""
+    merged = dict(given)
+    for key, value in overrides.items():
+        merged[key] = _merged(merged.get(key, {}), value) if isinstance(value, Mapping) else value
+    return merged
+
+
+# Without the loop -----------------------------------------------------------------------------------------------------
+
+
+def _exact_gradient(problem: Problem, folder: Path) -> Tensor:
+    """Climb the exact objective, summed over all responses: what any estimate of its gradient could reach at best."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "reference")
+    exact = Exact(saved_policy(folder / "reference"), problem.rewards, problem.beta)
+    rate, decay, floor = OPTIMIZER["learning_rate"], OPTIMIZER["beta2"], OPTIMIZER["epsilon"]
+    assert isinstance(rate, float)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, decay), eps=floor, weight_decay=0.0)  # type: ignore[arg-type]
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EXACT_STEPS)
+    for _ in range(EXACT_STEPS):
+        loss = -exact.values(sequence_log_probabilities(model).double()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return enumerate_policy(model)
+
+
+def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
+    """Return the log of how often each response was the best of ``n``, by the engine and the reward source."""
+    from plaudit.models.loading import load_policy
+    from plaudit.rollouts.engine import TransformersEngine
+    from plaudit.rollouts.samples import Request
+
+    engine = TransformersEngine(load_policy(ModelConfig(path=str(folder / "reference")), torch.device("cpu")))
+    requests = [
+        Request(prompt_ids(prompt), prompt, derived_seed(seed, "best of n", prompt, draw), {"problem": problem.number})
+        for prompt in PROMPTS
+        for draw in range(BEST_OF_N_DRAWS * n)
+    ]
+    samples = engine.generate(requests, GenerationConfig(max_new_tokens=MAX_TOKENS, batch_size=NEVER))
+    recipe_source = build_reward([_reward_source()], torch.device("cpu"))
+    best = recipe_source.score(samples).total.reshape(-1, n).argmax(1)
+    numbers = {response: number for number, response in enumerate(responses())}
+    picked = [numbers[samples[row * n + int(place)].response_ids] for row, place in enumerate(best)]
+    counts = torch.stack([torch.bincount(part, minlength=len(numbers)) for part in torch.tensor(picked).chunk(len(PROMPTS))])
+    return (counts.double() / BEST_OF_N_DRAWS).log()
+
+
+def _reward_source() -> Any:
+    from plaudit.config.schema import RewardSourceConfig
+
+    return RewardSourceConfig.model_validate(REWARD)
