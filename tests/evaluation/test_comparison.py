@@ -122,10 +122,12 @@ def test_every_number_of_the_summary(tmp_path: Path) -> None:
 
 def test_structure_and_settings(tmp_path: Path) -> None:
     summary = run(make_config(tmp_path), tmp_path / "evaluate")
-    settings = {key: summary[key] for key in ("prompts", "prompts_too_long", "simulated", "baseline", "reference")}
+    told = ("prompts", "prompts_too_long", "prompts_truncated", "simulated", "baseline", "reference")
+    settings = {key: summary[key] for key in told}
     assert settings == {
         "prompts": len(PROMPTS),
         "prompts_too_long": 0,
+        "prompts_truncated": 0,
         "simulated": False,
         "baseline": "first",
         "reference": "first",
@@ -217,7 +219,10 @@ def test_repeated_prompts_count_once_and_long_ones_are_counted(
     path = save_prompts(tmp_path / "more.jsonl", [*PROMPTS, PROMPTS[0], "day " * 20])
     prompts = {"sources": [path], "held_out_share": 1.0, "max_prompt_tokens": 10}
     summary = run(make_config(tmp_path, prompts=prompts), tmp_path / "evaluate")
-    assert (summary["prompts"], summary["prompts_too_long"]) == (len(PROMPTS), 1)
+    assert (summary["prompts"], summary["prompts_too_long"], summary["prompts_truncated"]) == (len(PROMPTS), 1, 0)
+    cutting = make_config(tmp_path, prompts={**prompts, "overlong": "truncate"}, samples=10)
+    summary = run(cutting, tmp_path / "cut")
+    assert (summary["prompts"], summary["prompts_too_long"], summary["prompts_truncated"]) == (len(PROMPTS) + 1, 0, 1)
     assert "evaluate: prompts too long: 1 dropped, 0 truncated\n" in capsys.readouterr().out
 
 

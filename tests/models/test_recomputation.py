@@ -12,9 +12,9 @@ TOKENS = torch.arange(3, 11)[None]
 
 
 def gradients_and_passes(model: Any) -> tuple[list[torch.Tensor], int]:
-    """Return the gradients of a loss, and how often the first layer was computed."""
+    """Return the gradients of a loss, and how often the first attention was computed."""
     passes: list[None] = []
-    hook = model.base_model.layers[0].mlp.register_forward_hook(lambda *_: passes.append(None))
+    hook = model.base_model.layers[0].self_attn.register_forward_hook(lambda *_: passes.append(None))
     loss = model.train()(input_ids=TOKENS, labels=TOKENS).loss
     gradients = torch.autograd.grad(loss, list(model.parameters()))
     hook.remove()

@@ -44,13 +44,14 @@ class Answers:
 
     ``log_probabilities`` holds one tensor [response length] per sample, at temperature 1; ``scores`` [prompts] per
     source. ``candidates`` are the samples of best-of-N, prompt after prompt; ``toxicity_samples`` the answers to the
-    toxicity meter's own prompts. ``tokenizer`` is the model's.
+    toxicity meter's own prompts. ``tokenizer`` is the model's, ``truncated`` the number of prompts that were cut.
     """
 
     samples: list[Sample]
     log_probabilities: list[Tensor]
     scores: dict[str, Tensor]
     tokenizer: object
+    truncated: int
     candidates: list[Sample] = field(default_factory=list)
     toxicity_samples: list[Sample] = field(default_factory=list)
 
@@ -65,13 +66,14 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     loaded = context.load(config.models[name], context.device)
     reward.check_tokenizer(loaded.tokenizer)
     engine = context.make_engine(loaded)
-    requests = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
-    samples = engine.generate(requests, config.generation)
+    asked = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
+    samples = engine.generate(asked.requests, config.generation)
     answers = Answers(
         samples,
         _log_probabilities(loaded, samples, config.generation.batch_size),
         reward.score(samples).each,
         loaded.tokenizer,
+        asked.truncated,
         _candidates(engine, loaded, context, candidates),
         _toxicity_samples(engine, loaded, context),
     )
@@ -118,7 +120,7 @@ def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], rows: int
 def _candidates(engine: Engine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:
     config = context.config
     key = (context.seed, "best of n")
-    requests = make_requests(context.rows, loaded, config.prompts, config.generation, key, responses=number)
+    requests = make_requests(context.rows, loaded, config.prompts, config.generation, key, responses=number).requests
     return engine.generate(requests, config.generation) if requests else []
 
 
@@ -127,5 +129,5 @@ def _toxicity_samples(engine: Engine, loaded: LoadedModel, context: EvaluationCo
     if config.toxicity is None or config.toxicity.prompts is None:
         return []
     key = (context.seed, "toxicity")
-    requests = make_requests(context.toxicity_rows, loaded, config.toxicity.prompts, config.generation, key)
-    return engine.generate(requests, config.generation)
+    asked = make_requests(context.toxicity_rows, loaded, config.toxicity.prompts, config.generation, key)
+    return engine.generate(asked.requests, config.generation)

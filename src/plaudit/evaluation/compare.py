@@ -56,6 +56,7 @@ def evaluate(
     summary = {
         "prompts": len(answers[config.baseline].samples),
         "prompts_too_long": len(rows) - len(answers[config.baseline].samples),
+        "prompts_truncated": answers[config.baseline].truncated,
         "simulated": simulated,
         "baseline": config.baseline,
         "reference": reference,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data.loading import load_rows
@@ -15,6 +15,13 @@ from plaudit.seeding import derived_seed, python_generator
 
 if TYPE_CHECKING:
     from plaudit.models.loading import LoadedModel
+
+
+class Asked(NamedTuple):
+    """Requests, and the number of prompts that were cut to leave room for the response."""
+
+    requests: list[Request]
+    truncated: int
 
 
 def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path, place: str) -> list[Row]:
@@ -37,7 +44,7 @@ def make_requests(
     generation: GenerationConfig,
     key: tuple[int | str, ...],
     responses: int = 1,
-) -> list[Request]:
+) -> Asked:
     """Return ``responses`` consecutive requests per prompt; their seeds derive from ``key`` and their place alone.
 
     Prompts that leave no room for the response are dropped, cut or refused, as ``data.overlong`` says.
@@ -51,8 +58,9 @@ def make_requests(
     tokenized = to_trees(rows, loaded.tokenizer, data, room)
     if tokenized.dropped or tokenized.truncated:
         print(f"{key[-1]}: prompts too long: {tokenized.dropped} dropped, {tokenized.truncated} truncated")
-    return [
+    requests = [
         Request(tree.prompt, tree.fields["prompt_text"], derived_seed(*key, index, response), tree.fields)
         for index, tree in enumerate(tokenized.trees)
         for response in range(responses)
     ]
+    return Asked(requests, tokenized.truncated)

@@ -17,6 +17,7 @@ def write_summary(summary: Summary, folder: Path) -> None:
     ``summary.csv`` has a row per model and a column per number (``scores/gold/mean``), ``samples.csv`` a row per prompt
     and model, ``summary.md`` both as text. The summary holds, besides the settings::
 
+        prompts, prompts_too_long, prompts_truncated            answered, left out, and cut (these are among prompts)
         models: name -> scores: source -> mean, standard_error
                         win_rate: source -> rate, low, high     against the baseline, which has none itself
                         kl: mean, standard_error                nats per response, to the reference
