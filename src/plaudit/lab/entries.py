@@ -28,7 +28,7 @@ class Entry:
     target_name: str = "π*"
     mean: float | None = 0.02
     worst: float | None = 0.05
-    group: int = 8
+    group: int = 16
     flips: float = 0.0
     beta: float = 1.0
     """Factor between the problem's beta and the setting of that name."""
@@ -45,6 +45,8 @@ def _dpo(name: str, loss: str, **settings: Any) -> Entry:
 
 IN_LOSS = {"placement": "loss"}
 TWICE = {"epochs": 2}
+NOISY = {"responses_per_prompt": 128, "optimizer": {"learning_rate": 0.002}}
+"""For estimates whose noise does not vanish at the optimum."""
 ADAPTERS = {
     "weights": "adapters",
     "model": {"lora": {"rank": 16, "alpha": 32.0}},
@@ -60,24 +62,30 @@ ENTRIES: tuple[Entry, ...] = (
     _rl("ppo shared", weights="shared", **TWICE),
     _rl("ppo adapters", **ADAPTERS, **TWICE),
     _rl("ppo k3", kl={"estimator": "k3"}, **TWICE),
-    _rl("ppo loss-k1", kl=IN_LOSS, **TWICE),
-    _rl("ppo loss-k3", kl=IN_LOSS | {"estimator": "k3"}, **TWICE),
+    _rl("ppo loss-k1", kl=IN_LOSS, **TWICE, **NOISY),
+    _rl("ppo loss-k3", kl=IN_LOSS | {"estimator": "k3"}, **TWICE, **NOISY),
     _rl("rloo", advantages="rloo", **TWICE),
-    _rl("rloo loss-k1", advantages="rloo", kl=IN_LOSS, **TWICE),
+    _rl("rloo loss-k1", advantages="rloo", kl=IN_LOSS, **TWICE, **NOISY),
     _rl("reinforce rloo", advantages="rloo", policy_loss="policy_gradient"),
     _rl("dr_grpo", advantages="dr_grpo", aggregation="sequence_sum", **TWICE),
     _rl("grpo", advantages="grpo", **TWICE),
     _rl("reinforce++", advantages="reinforce++"),
     _rl("reinforce++ baseline", advantages="reinforce++_baseline"),
-    _rl("remax", advantages="remax"),
+    _rl("remax", advantages="remax", **NOISY),
     _rl("gspo", advantages="rloo", policy_loss="gspo", clip=0.2, **TWICE),
     _rl("online dpo", objective="online_dpo", responses_per_prompt=16, prompts_per_iteration=8),
     Entry(
-        "grpo loss-k3", "rl", {"advantages": "grpo", "kl": IN_LOSS | {"estimator": "k3"}, **TWICE}, None, "-", None, None
+        "grpo loss-k3",
+        "rl",
+        {"advantages": "grpo", "kl": IN_LOSS | {"estimator": "k3"}, **TWICE},
+        None,
+        "-",
+        None,
+        None,
     ),
     _dpo("dpo", "dpo"),
     _dpo("plackett-luce dpo", "plackett_luce"),
-    _dpo("robust dpo, 10 % flips", "robust_dpo", label_smoothing=0.1, group=2, flips=0.1),
+    _dpo("robust dpo", "robust_dpo", label_smoothing=0.1, group=2, flips=0.1),
     _dpo(
         "cdpo",
         "cdpo",
@@ -92,12 +100,35 @@ ENTRIES: tuple[Entry, ...] = (
         target=lambda exact: targets.ipo(exact, IPO_BETA * exact.beta),
         target_name="ref·exp(P̄/β)",
     ),
-    Entry("simpo", "dpo", {"loss": "simpo", "beta": SIMPO[0], "margin": SIMPO[1]}, None, "-", None, None),
-    Entry("orpo", "dpo", {"loss": "orpo", "beta": ORPO_BETA}, None, "-", None, None),
+    Entry(
+        "simpo",
+        "dpo",
+        {"loss": "simpo", "beta": SIMPO[0], "margin": SIMPO[1]},
+        lambda exact: targets.minimum(targets.simpo_loss(*SIMPO), exact),
+        "its minimum",
+        None,
+        None,
+    ),
+    Entry(
+        "orpo",
+        "dpo",
+        {"loss": "orpo", "beta": ORPO_BETA},
+        lambda exact: targets.minimum(targets.orpo_loss(ORPO_BETA), exact),
+        "its minimum",
+        None,
+        None,
+    ),
     Entry("kto", "dpo", {"loss": "kto"}, None, "-", None, None, group=1),
-    Entry("best-of-n training", "rl", {"objective": "best_of_n", "responses_per_prompt": 4, "prompts_per_iteration": 32},
-          None, "-", None, None),
-    Entry("best of 4, sampled", "sampling", {"n": 4}, targets.best_of(4), "best of 4"),
+    Entry(
+        "best-of-n training",
+        "rl",
+        {"objective": "best_of_n", "responses_per_prompt": 4, "prompts_per_iteration": 32},
+        None,
+        "-",
+        None,
+        None,
+    ),
+    Entry("best of 4", "sampling", {"n": 4}, targets.best_of(4), "best of 4"),
 )
 
 

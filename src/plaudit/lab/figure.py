@@ -26,7 +26,9 @@ def miss_figure(rows: "Sequence[Row]") -> Any:
         axes.scatter(values, [height] * len(values), s=14, color=colour, alpha=0.45, linewidths=0)
         axes.scatter(sum(values) / len(values), height, s=38, marker="|", color=INK, linewidths=1.8)
         if row.entry.mean is not None:
-            axes.scatter([row.entry.mean, row.entry.worst], [height] * 2, s=70, marker="|", color=SECOND, linewidths=1.2)
+            axes.scatter(
+                [row.entry.mean, row.entry.worst], [height] * 2, s=70, marker="|", color=SECOND, linewidths=1.2
+            )
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), [row.entry.name for row in reversed(rows)])
     axes.grid(axis="x", color=GRID, linewidth=0.8)

@@ -4,6 +4,7 @@ The responses are drawn uniformly, not from the reference: every one is judged o
 """
 
 from dataclasses import replace
+
 import torch
 from torch import Tensor
 

@@ -77,9 +77,7 @@ def reward_table(number: int) -> Tensor:
     return torch.randn(shape, generator=torch_generator(number, "rewards"), dtype=torch.float64)
 
 
-def table_reward(
-    prompts: Sequence[str], responses: Sequence[str], fields: Sequence[Mapping[str, Any]]
-) -> list[float]:
+def table_reward(prompts: Sequence[str], responses: Sequence[str], fields: Sequence[Mapping[str, Any]]) -> list[float]:
     """Look rewards up, as a reward source of kind ``function``; the prompts' rows name their ``problem``."""
     rows = zip(prompts, responses, fields, strict=True)
     return [_reward_by_text(row["problem"])[prompt, response] for prompt, response, row in rows]

@@ -13,7 +13,14 @@ from plaudit.seeding import torch_generator
 
 ARCHITECTURE = FreshModel(
     architecture="gpt2",
-    options={"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32, "initializer_range": 0.1, "tie_word_embeddings": False},
+    options={
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 32,
+        "initializer_range": 0.1,
+        "tie_word_embeddings": False,
+    },
 )
 SPREAD = 0.4
 """Standard deviation of the random logits: far from uniform, and no response is impossible."""

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from plaudit.lab.entries import ENTRIES, Entry
 
+
 @dataclass(frozen=True)
 class RunResult:
     """One run: regret and KL to ``pi*`` and, where the algorithm has one, what it missed of its own target."""

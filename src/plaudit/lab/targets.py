@@ -36,7 +36,9 @@ def minimum(loss: PairLoss, exact: Exact) -> Tensor:
     """The policy that minimises ``sum_ij P_ij loss_ij`` over all pairs, by L-BFGS from the reference."""
     weights = _preferences(exact) / exact.rewards.numel()
     logits = exact.reference.clone().requires_grad_(True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=5000, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [logits], max_iter=5000, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
 
     def expected() -> Tensor:
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""One run of the laboratory, on the code path of every other run; what comes back is the policy, written out exactly."""
+"""One run of the laboratory, on the code path of every other run; it returns the policy, written out exactly."""
 
 import io
 import json
@@ -42,7 +42,8 @@ RL: dict[str, Any] = {
 }
 DPO: dict[str, Any] = {"batch_size": 16, "samples": 0, "checkpoint_every": NEVER}
 DPO_STEPS = 60
-RESPONSES_PER_STEP = 128
+DPO_LEARNING_RATE = 0.001
+RESPONSES_PER_STEP = 512
 REWARD = {"name": "table", "kind": "function", "function": "plaudit.lab.problem:table_reward", "batch_size": NEVER}
 EXACT_STEPS = 60
 BEST_OF_N_DRAWS = 2000
@@ -99,7 +100,7 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
         "model": {"path": str(folder / "reference")},
         "data": {"sources": ["sampled"]},
         "beta": entry.beta * problem.beta,
-        "optimizer": OPTIMIZER,
+        "optimizer": OPTIMIZER | {"learning_rate": DPO_LEARNING_RATE},
     }
     session = _session("dpo", _merged(given, entry.overrides), seed, folder)
     config, stage = session.recipe.dpo, session.run.stage("dpo")
@@ -166,7 +167,9 @@ def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
     best = recipe_source.score(samples).total.reshape(-1, n).argmax(1)
     numbers = {response: number for number, response in enumerate(responses())}
     picked = [numbers[samples[row * n + int(place)].response_ids] for row, place in enumerate(best)]
-    counts = torch.stack([torch.bincount(part, minlength=len(numbers)) for part in torch.tensor(picked).chunk(len(PROMPTS))])
+    counts = torch.stack(
+        [torch.bincount(part, minlength=len(numbers)) for part in torch.tensor(picked).chunk(len(PROMPTS))]
+    )
     return (counts.double() / BEST_OF_N_DRAWS).log()
 
 
