@@ -1,8 +1,10 @@
 """Scores of several reward models made one."""
 
+from typing import get_args
+
 import torch
 
-from plaudit.algorithms.ensembles import ensemble_scores
+from plaudit.algorithms.ensembles import Combination, ensemble_scores
 
 
 def test_combinations_by_hand() -> None:
@@ -15,5 +17,5 @@ def test_combinations_by_hand() -> None:
 
 def test_one_member_is_itself() -> None:
     scores = torch.randn(1, 5)
-    for combination in ("mean", "minimum", "penalized"):
-        torch.testing.assert_close(ensemble_scores(scores, combination, 1.0), scores[0])  # type: ignore[arg-type]
+    for combination in get_args(Combination):
+        torch.testing.assert_close(ensemble_scores(scores, combination, 1.0), scores[0])

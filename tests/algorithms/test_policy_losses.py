@@ -236,9 +236,9 @@ def test_garbage_at_masked_positions_changes_no_loss(batch: Padded) -> None:
     for loss in EVERY_LOSS:
         weights, clip = batch.mask.double(), Clip(0.2, 0.3, dual=2.0)
         clean = loss(new, old, advantages, weights, batch.mask, clip)
-        soiled = [batch.soiled(values).requires_grad_() for values in (new, old, advantages)]
-        found = loss(*soiled, weights, batch.mask, clip)
+        soiled = batch.soiled(new).requires_grad_()
+        found = loss(soiled, batch.soiled(old), batch.soiled(advantages), weights, batch.mask, clip)
         assert found.loss.item() == clean.loss.item()
-        (gradient,) = torch.autograd.grad(found.loss, soiled[0])
+        (gradient,) = torch.autograd.grad(found.loss, soiled)
         assert torch.isfinite(gradient).all()
         assert not gradient[~batch.mask].any()

@@ -109,13 +109,20 @@ class TestMistakes:
                 "rl.learning_rate=1e-5",
                 "rl.learning_rate=1e-5: unknown key; did you mean rl.optimizer.learning_rate?",
             ),
-            ("rl.kl.xyz=1", "rl.kl.xyz=1: unknown key; known keys: placement, estimator, coefficient, target, horizon, budget"),
+            (
+                "rl.kl.xyz=1",
+                "rl.kl.xyz=1: unknown key; known keys: placement, estimator, coefficient, target, horizon, budget",
+            ),
             ("rl.iterations=many", 'rl.iterations=many: expected a whole number above 0, not "many"'),
             ("rl.iterations=yes", "rl.iterations=yes: expected a whole number above 0, not true"),
             ("seed=1.5", "seed=1.5: expected a whole number, not 1.5"),
             ("rl.gamma=3", "rl.gamma=3: expected a number from 0 to 1, not 3"),
             ("rl.kl.target=0", "rl.kl.target=0: expected a number above 0 or null, not 0"),
-            ("rl.advantages=gea", 'rl.advantages=gea: expected gae, rloo, grpo, dr_grpo, reinforce++, reinforce++_baseline or remax, not "gea"'),
+            (
+                "rl.advantages=gea",
+                "rl.advantages=gea: expected gae, rloo, grpo, dr_grpo, reinforce++, reinforce++_baseline or remax, "
+                'not "gea"',
+            ),
             ("sft.data=7", "sft.data=7: expected keys and values, not 7"),
             ("rl.rewards=[]", "rl.rewards=[]: expected a list of keys and values (at least 1), not []"),
             (

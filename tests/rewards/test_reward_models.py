@@ -1,6 +1,7 @@
 """Trained reward models as reward sources: token ids go straight in, prompts are shared."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,29 @@ def test_scores_equal_a_plain_classifier_on_the_same_token_ids(tmp_path: Path, b
         plain = torch.cat([model(row).logits[:, 0] for row in rows])
     torch.testing.assert_close(scores, plain, atol=1e-5, rtol=1e-5)
     assert scores.std() > 0.05
+
+
+def test_equal_responses_are_scored_once_and_alike_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that differ by the rounding of their place in a batch would look like a preference between equals."""
+    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
+    reward = build_reward([config], torch.device("cpu"))
+    samples = [sample_of(prompt, response) for prompt, response in TEXTS]
+    scored: list[int] = []
+    model: Any = reward.sources[0].model  # type: ignore[attr-defined]
+    original = model.scores
+
+    def scores(trees: Any, budget: int) -> torch.Tensor:
+        scored.append(sum(len(tree.responses) for tree in trees))
+        return original(trees, budget)
+
+    monkeypatch.setattr(model, "scores", scores)
+    order = [3, 0, 3, 1, 0, 2, 4, 3]
+    many = reward.score([samples[index] for index in order]).total
+    one = reward.score(samples).total
+    assert scored == [5, 5]
+    torch.testing.assert_close(many, one[order], atol=1e-6, rtol=1e-6)
+    assert many[0] == many[2] == many[7]
+    assert many[1] == many[4]
 
 
 @pytest.mark.parametrize("positions", [6, 12, 13])

@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from plaudit.models.layout_trial import choose_layout
 from plaudit.rollouts.engine import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import torch_generator
@@ -59,7 +60,10 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def engine_of(model: Any) -> TransformersEngine:
-    return TransformersEngine(SimpleNamespace(model=model, tokenizer=word_tokenizer(), device=torch.device("cpu")))
+    layout, _ = choose_layout(model, "auto")
+    return TransformersEngine(
+        SimpleNamespace(model=model, tokenizer=word_tokenizer(), device=torch.device("cpu"), layout=layout)
+    )
 
 
 def requests_of(lengths: list[int], seed: int = 0) -> list[Request]:

@@ -209,10 +209,11 @@ def test_work_stops_when_every_row_has_stopped() -> None:
 
 def test_ended_rows_leave_the_batch() -> None:
     model = tiny_model("llama")
+    engine = engine_of(model)
     widths: list[int] = []
     model.model.layers[0].register_forward_pre_hook(lambda _, inputs: widths.append(len(inputs[0])))
     requests = [Request((5, 6, 7), "", seed) for seed in range(40)]
-    samples = engine_of(model).generate(requests, GenerationConfig(max_new_tokens=40, temperature=2.5))
+    samples = engine.generate(requests, GenerationConfig(max_new_tokens=40, temperature=2.5))
     lengths = [len(sample.response_ids) for sample in samples]
     assert widths[0] == 1
     for step, width in enumerate(widths[1:], start=1):
@@ -283,7 +284,7 @@ def test_a_trained_model_with_a_sentencepiece_tokenizer() -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(STORIES), AutoTokenizer.from_pretrained(STORIES)
     texts = ["Once upon a time, there was a", "Lily", "The dog ran. It was"]
     prompts = [tuple(tokenizer(text)["input_ids"]) for text in texts]
-    loaded = SimpleNamespace(model=model, tokenizer=tokenizer, device=torch.device("cpu"))
+    loaded = SimpleNamespace(model=model, tokenizer=tokenizer, device=torch.device("cpu"), layout="packed")
     samples = TransformersEngine(loaded).generate(
         [Request(prompt, text, 0) for prompt, text in zip(prompts, texts, strict=True)],
         GenerationConfig(max_new_tokens=30, temperature=0, stop=["."]),

@@ -13,8 +13,8 @@ from plaudit.rewards.ensemble import EnsembleSource
 from plaudit.rewards.sources import build_reward
 from plaudit.rollouts.samples import Sample
 from plaudit.runner import run
-from plaudit.training import members
 from plaudit.training.metrics_log import read_metrics
+from plaudit.training.run_directory import StageDirectory
 from tiny_runs import tiny_recipe
 
 PATHS = "rl.rewards=[{name: judges, kind: ensemble, combination: minimum, paths: [%s]}]"
@@ -60,8 +60,8 @@ def test_the_source_combines_what_its_members_say(folder: Path) -> None:
 
 
 def test_finished_members_are_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = []
-    original = members.StageDirectory.finish
+    trained: list[str] = []
+    original = StageDirectory.finish
 
     def finish(self: Any, result: Any) -> None:
         if self.name.startswith("member") and "member-1" in trained and len(trained) == 1:
@@ -71,7 +71,7 @@ def test_finished_members_are_not_trained_again(tmp_path: Path, monkeypatch: pyt
 
     recipe = load_recipe(str(tiny_recipe(tmp_path)), ["reward.members=2"])
     with monkeypatch.context() as patch:
-        patch.setattr(members.StageDirectory, "finish", finish)
+        patch.setattr(StageDirectory, "finish", finish)
         run(recipe, ["pretrain", "sft"])
         trained.clear()
         with pytest.raises(KeyboardInterrupt):

@@ -9,7 +9,7 @@ import torch
 from test_rl_collection import folder, perturb, rl_metrics, trainer
 from torch import Tensor
 
-from plaudit.algorithms.registry import ADVANTAGES, POLICY_LOSSES
+from plaudit.algorithms.registry import ADVANTAGES, POLICY_LOSSES, AdvantageEstimator, PolicyLossEntry
 from plaudit.batching.ragged import to_rows
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import GROUP_ADVANTAGES, RlConfig
@@ -49,7 +49,8 @@ def test_the_schema_names_every_entry() -> None:
     assert set(get_args(fields["advantages"].annotation)) == set(ADVANTAGES)
     assert set(get_args(fields["policy_loss"].annotation)) == set(POLICY_LOSSES)
     assert {name for name, entry in ADVANTAGES.items() if entry.least_group > 1} == set(GROUP_ADVANTAGES)
-    for entry in (*ADVANTAGES.values(), *POLICY_LOSSES.values()):
+    everything: list[AdvantageEstimator | PolicyLossEntry] = [*ADVANTAGES.values(), *POLICY_LOSSES.values()]
+    for entry in everything:
         assert entry.equation
         assert "arXiv:" in entry.paper or "doi:" in entry.paper
 
@@ -76,6 +77,9 @@ def test_defaults_are_the_papers_and_can_be_changed(folder: Path) -> None:
         (["rl.generation.top_p=0.9"], "set importance_correction=2"),
         (["rl.policy_loss=policy_gradient", "rl.clip=0.2"], "policy_gradient clips nothing"),
         (["rl.overlong_buffer=7"], "overlong_buffer is longer"),
+        (["rl.model={path: 'stage:sft', dropout: 0.1}"], "set model.dropout=0"),
+        (["rl.model={path: 'stage:sft', lora: {dropout: 0.1}}"], "set model.dropout=0"),
+        (["rl.advantages=grpo", "rl.responses_per_prompt=2", "rl.kl={estimator: k3}"], "must be k1"),
     ],
 )
 def test_settings_that_contradict_each_other(folder: Path, overrides: list[str], message: str) -> None:
@@ -87,7 +91,8 @@ def test_kl_in_the_loss_stays_out_of_the_rewards(folder: Path) -> None:
     placed = ["rl.kl={coefficient: 0.5, placement: loss, estimator: k3}", "rl.advantages=rloo"]
     made = trainer(folder, *GROUPS, *placed)
     loss, batch = step_loss(made)
-    task, rows = made.task, made.task.experience.rows  # type: ignore[attr-defined]
+    task: Any = made.task
+    rows = task.experience.rows
     # The advantages are those of the scores alone.
     scores = rows.scores.reshape(-1, 3)
     by_hand = (scores - (scores.sum(1, keepdim=True) - scores) / 2).reshape(-1, 1)
@@ -183,10 +188,7 @@ def test_dynamic_sampling_replaces_prompts_without_spread(folder: Path) -> None:
     """Responses of one token: many prompts get the same response twice, and so the same score."""
     cut = ["rl.generation={max_new_tokens: 1, top_k: 2}", "rl.importance_correction=2.0"]
     short = [*cut, "rl.responses_per_prompt=2", "rl.advantages=rloo"]
-    plain, dynamic = (
-        trainer(folder, *short, f"rl.dynamic_sampling={rounds}").task  # type: ignore[assignment]
-        for rounds in (0, 20)
-    )
+    plain, dynamic = (trainer(folder, *short, f"rl.dynamic_sampling={rounds}").task for rounds in (0, 20))
     spreads = []
     for task in (plain, dynamic):
         any_task: Any = task

@@ -51,7 +51,7 @@ def rl_metrics(folder: Path, name: str, *overrides: str) -> list[dict[str, Any]]
     """Run RL in a run of its own on the earlier stages' models and return the lines of its iterations."""
     base = folder / "runs/tiny"
     places = [f"rl.model={base}/sft/model", f"rl.rewards.0.path={base}/reward/model"]
-    without = [f"{stage}=null" for stage in ("pretrain", "sft", "reward")]
+    without = [f"{stage}=null" for stage in ("pretrain", "sft", "reward", "dpo")]
     options = [*places, "rl.value_model=null", *overrides, *without, f"name={name}"]
     path = run(load_recipe(str(folder / "recipe.yaml"), options))
     return [line for line in read_metrics(path / "rl/metrics.jsonl") if "kl" in line]

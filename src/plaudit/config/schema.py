@@ -197,8 +197,8 @@ class RewardConfig(SupervisedStageConfig):
     normalize: bool = Field(True, description="scale scores to mean 0 and variance 1 on the training responses")
     members: Positive = Field(
         1,
-        description="train an ensemble of so many models, which differ in their heads' start and the order of the data; "
-        "stage:reward is the first, stage:reward/member-2/model the second, and so on",
+        description="train an ensemble of so many models, which differ in their heads' start and the order of the "
+        "data; stage:reward is the first, stage:reward/member-2/model the second, and so on",
     )
 
 
@@ -421,6 +421,16 @@ class RlConfig(StageConfig):
             )
         if self.policy_loss == "policy_gradient" and (self.clip or self.clip_high or self.dual_clip):
             raise ValueError("policy_gradient clips nothing: remove clip, clip_high and dual_clip, or choose ppo")
+        if self.model.dropout or (self.model.lora and self.model.lora.dropout):
+            raise ValueError(
+                "dropout makes the policy that learns another one than the policy that sampled: set model.dropout=0 "
+                "and model.lora.dropout=0"
+            )
+        if self.advantages == "grpo" and self.kl.placement == "reward" and self.kl.estimator != "k1":
+            raise ValueError(
+                "grpo divides by the spread of a group's scores, however small: its KL in the reward must be k1; or "
+                "set kl.placement=loss, as its paper does, or advantages=dr_grpo"
+            )
         if self.overlong_buffer > self.generation.max_new_tokens:
             raise ValueError("overlong_buffer is longer than generation.max_new_tokens: lower it")
         if self.prompts_per_iteration < self.minibatches:

@@ -97,9 +97,7 @@ class _TreeAttention(torch.autograd.Function):
     """``softmax(Q K^T scale + mask) V`` for every tree; positions outside of trees get zeros."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        context: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float
-    ) -> Tensor:
+    def forward(context: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float) -> Tensor:
         rows, heads, length, size = query.shape
         output = value.new_zeros(rows, length, heads, size)
         probabilities = []
@@ -113,7 +111,7 @@ class _TreeAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *probabilities = context.saved_tensors
         gradients = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for (row, start, end), shares in zip(context.places, probabilities, strict=True):

@@ -43,7 +43,7 @@ class RewardModelSource:
             )
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Return the normalised scores [samples]."""
+        """Return the normalised scores [samples]; samples of the same tokens are scored once, and alike to the bit."""
         if not samples:
             return torch.zeros(0)
         longest = padded_positions(samples, 1)
@@ -52,10 +52,14 @@ class RewardModelSource:
                 f"reward source {self.name!r}: a prompt with its response has {longest} tokens, the reward model takes "
                 f"{self.model.loaded.context_length}; shorten max_prompt_tokens or generation.max_new_tokens"
             )
-        return self.batch_size.run(
-            lambda rows: self.model.scores(samples_to_trees(samples, rows), padded_positions(samples, rows)),
-            most=len(samples),
+        keys = [(sample.prompt_ids, sample.response_ids) for sample in samples]
+        different = list(dict(zip(keys, samples, strict=True)).values())
+        scores = self.batch_size.run(
+            lambda rows: self.model.scores(samples_to_trees(different, rows), padded_positions(different, rows)),
+            most=len(different),
         )
+        number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+        return scores[[number[key] for key in keys]]
 
 
 def same_vocabulary(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> bool:

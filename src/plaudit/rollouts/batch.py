@@ -18,7 +18,10 @@ class RunningBatch:
     chosen is written to [requests, tokens] tensors, so rows can leave without moving results.
     """
 
-    def __init__(self, requests: Sequence[Request], settings: GenerationConfig, device: torch.device) -> None:
+    def __init__(
+        self, requests: Sequence[Request], settings: GenerationConfig, device: torch.device, takes_whole_masks: bool
+    ) -> None:
+        self._takes_whole_masks = takes_whole_masks
         limits = draw_limits(requests, settings)
         self.longest = max(limits)
         self.uniforms = draw_uniforms(requests, self.longest).to(device)
@@ -80,9 +83,11 @@ class RunningBatch:
 
     def step_inputs(self) -> dict[str, Any]:
         """Return the model's inputs for the newest token of every row."""
+        mask = self._mask[:, : self._prompt_length + self._step]
         return {
             "input_ids": self._newest[:, None],
-            "attention_mask": self._mask[:, : self._prompt_length + self._step],
+            # From a mask of two dimensions transformers makes its own at every token, and waits for the device.
+            "attention_mask": mask[:, None, None].bool() if self._takes_whole_masks else mask,
             "position_ids": self._positions + (self._step - 1),
             "past_key_values": self._cache,
         }

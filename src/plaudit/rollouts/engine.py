@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from plaudit.batching.batches import Layout
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import BatchSize, in_batches
@@ -30,6 +31,7 @@ class Generator(Protocol):
 
     model: Any
     tokenizer: Any
+    layout: Layout
 
     @property
     def device(self) -> torch.device:
@@ -87,16 +89,17 @@ class TransformersEngine:
     def _generate_batch(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         device = self._loaded.device
         end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
-        batch = RunningBatch(requests, settings, device)
+        # A model that takes the mask of packed trees takes every mask of four dimensions as it is.
+        batch = RunningBatch(requests, settings, device, takes_whole_masks=self._loaded.layout == "packed")
         logits = batch.adopt(self._forward(**batch.prefill_inputs()))
-        check_interval = 1 if device.type == "cpu" else STOP_CHECK_INTERVAL  # elsewhere a check waits for the device
+        interval = check_interval(device)
         for step in range(batch.longest):
             forbidden = end_ids if step < settings.min_new_tokens else None
             choice = choose_tokens(logits, batch.uniforms[:, step], settings, forbidden)
             batch.append(choice, is_end=torch.isin(choice.tokens, end_ids))
             if settings.stop and (step + 1) % STOP_CHECK_INTERVAL == 0:
                 self._stop_rows(batch, settings.stop)
-            if (step + 1) % check_interval == 0 and batch.drop_finished(LEAVING_SHARE) == 0:
+            if (step + 1) % interval == 0 and batch.drop_finished(LEAVING_SHARE) == 0:
                 break
             if step + 1 < batch.longest:
                 logits = self._forward(**batch.step_inputs()).logits[:, -1]
@@ -141,6 +144,11 @@ class TransformersEngine:
             log_shares=tuple(log_shares[:length]),
             fields=request.fields,
         )
+
+
+def check_interval(device: torch.device) -> int:
+    """Return after how many tokens to look for rows that have ended; but on a CPU, looking waits for the device."""
+    return 1 if device.type == "cpu" else STOP_CHECK_INTERVAL
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

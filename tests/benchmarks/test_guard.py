@@ -1,0 +1,116 @@
+"""The counts that speed comes from stay within their bounds."""
+
+from pathlib import Path
+from typing import Any
+
+import guard
+import pytest
+import torch
+
+from plaudit.batching.batches import Layout
+from plaudit.config.load import load_recipe
+from plaudit.config.schema import GenerationConfig
+from plaudit.models import log_probabilities
+from plaudit.rollouts import engine
+from plaudit.rollouts.samples import Request
+from plaudit.runner import run
+from plaudit.training.loop import Trainer
+from tiny_models import SIZES, VOCABULARY, tiny_causal_model
+from tiny_runs import tiny_recipe
+
+PACKING_MARGIN = 1.08  # rows that first-fit decreasing leaves partly empty, with lengths like those of dialogues
+HEAD_BYTES = 4
+
+
+class Loaded:
+    """A tiny model and as much of a tokenizer as generation needs."""
+
+    class Tokenizer:
+        """Knows an end token, and decodes nothing."""
+
+        eos_token_id = 1
+
+        def decode(self, ids: Any, **_: Any) -> str:
+            return ""
+
+    def __init__(self) -> None:
+        self.model = tiny_causal_model("llama")
+        self.tokenizer = self.Tokenizer()
+        self.device = torch.device("cpu")
+        self.layout: Layout = "packed"
+
+
+@pytest.fixture(autouse=True)
+def room_for_dialogues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tiny model take dialogues."""
+    monkeypatch.setitem(SIZES, "llama", SIZES["llama"] | {"max_position_embeddings": 512})
+
+
+def test_positions_are_those_of_the_packing_s_optimum() -> None:
+    trees = guard.dialogue_trees(64, VOCABULARY)
+    counts = guard.training_step(tiny_causal_model("llama"), trees, 8192, 512)
+    needed = sum(tree.positions for tree in trees)
+    assert needed <= counts.positions <= PACKING_MARGIN * needed
+    assert counts.positions < 0.5 * guard.padded_positions(trees, 16)
+
+
+def test_the_head_sees_response_tokens_alone_and_no_whole_array_of_logits_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = 32
+    monkeypatch.setattr(log_probabilities, "SMALLEST_CHUNK", rows)
+    monkeypatch.setattr(log_probabilities, "LOGIT_BYTES", 1)
+    trees = guard.dialogue_trees(12, VOCABULARY)
+    model = tiny_causal_model("llama")
+    counts = guard.training_step(model, trees, 8192, 512)
+    tokens = sum(tree.response_tokens for tree in trees)
+    assert counts.head_rows == 2 * tokens  # once forward, once to recompute the chunks
+    widest = model.config.intermediate_size * HEAD_BYTES * counts.positions
+    mask = HEAD_BYTES * 512 * counts.positions  # a number for each pair of positions of a row
+    assert counts.largest_array <= max(widest, mask, rows * VOCABULARY * HEAD_BYTES)
+
+
+def test_every_distinct_prompt_is_computed_once() -> None:
+    prompts = [(5, 6, 7), (8, 9), (5, 6, 7, 8, 9)]
+    requests = [Request(prompt, "", seed) for seed in range(8) for prompt in prompts]
+    settings = GenerationConfig(max_new_tokens=10, min_new_tokens=10)
+    counts = guard.sampling(Loaded(), requests, settings)
+    assert counts.shapes[0] == (3, 5)
+    assert counts.shapes[1:] == [(24, 1)] * 9
+    assert counts.head_rows == 3 + 9 * 24
+
+
+def test_the_sampler_waits_for_the_device_once_in_eight_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "check_interval", lambda device: engine.STOP_CHECK_INTERVAL)
+    requests = [Request((5, 6, 7), "", seed) for seed in range(4)]
+    waits = [
+        guard.sampling(Loaded(), requests, GenerationConfig(max_new_tokens=tokens, min_new_tokens=tokens)).waits
+        for tokens in (16, 48)
+    ]
+    assert waits[1] - waits[0] == (48 - 16) // engine.STOP_CHECK_INTERVAL
+
+
+def test_an_iteration_of_ppo_makes_no_needless_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policy, reference, value and reward once each to collect; policy and value once for each minibatch."""
+    from transformers.models.llama.modeling_llama import LlamaModel
+
+    passes: list[tuple[int, int]] = []
+    original = LlamaModel.forward
+
+    def forward(self: Any, input_ids: Any, **options: Any) -> Any:
+        if options.get("use_cache") is False:
+            passes.append(tuple(input_ids.shape))
+        return original(self, input_ids=input_ids, **options)
+
+    recipe = load_recipe(str(tiny_recipe(tmp_path)), ["rl.iterations=1", "rl.held_out_prompts=0"])
+    run(recipe, ["pretrain", "sft", "reward"])
+    train = Trainer.train
+
+    def counted_train(self: Any) -> dict[str, float]:  # what loading tries does not count
+        monkeypatch.setattr(LlamaModel, "forward", forward)
+        return train(self)
+
+    monkeypatch.setattr(Trainer, "train", counted_train)
+    run(recipe, ["rl"])
+    assert recipe.rl is not None
+    assert len(passes) == 4 + 2 * recipe.rl.epochs * recipe.rl.minibatches
