@@ -14,6 +14,8 @@ from torch import Tensor
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
 from plaudit.runner import run
+from plaudit.training.dpo import DpoTask
+from plaudit.training.reward import RewardTask
 from plaudit.training.run_directory import RunDirectory
 from plaudit.training.session import start_session
 from plaudit.training.token_budget import TokenBudget
@@ -181,3 +183,28 @@ def test_a_reward_model_no_better_than_chance(
 def test_a_stage_warns_once(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(load_recipe(str(recipe), [FUNCTION.format("constant"), "rl.generation.max_new_tokens=1"]), ["rl"])
     assert capsys.readouterr().err.count("every response has the same reward") == 1
+
+
+@pytest.mark.parametrize("stage", ["reward", "dpo"])
+def test_a_restart_behind_the_last_step_still_returns_the_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Killed between the last checkpoint and the stage's result: nothing is left to train, but all to return."""
+    recipe = load_recipe(str(tiny_recipe(tmp_path)))
+    run(recipe, ["pretrain", "sft"])
+    task: Any = {"reward": RewardTask, "dpo": DpoTask}[stage]
+    with monkeypatch.context() as patch:
+
+        def killed(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(task, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, [stage])
+    folder = tmp_path / "runs/tiny" / stage
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    run(recipe, [stage])
+    result = json.loads((folder / "result.json").read_text())
+    last = json.loads(lines[-1])
+    assert result["held_out/accuracy"] == pytest.approx(last["held_out/accuracy"], abs=1e-6)
+    assert (folder / "metrics.jsonl").read_text().splitlines() == lines

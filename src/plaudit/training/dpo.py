@@ -74,6 +74,9 @@ class DpoTask(SupervisedTask):
     def measure(self, step: int) -> dict[str, float]:
         """Return loss, accuracy, rewards and drift on held-out prompts, and write sample completions."""
         self.samples.write(step)
+        return self._measure_held_out()
+
+    def _measure_held_out(self) -> dict[str, float]:
         if not self.held_out:
             return {}
         kl = self._mismatched_kl(self.held_out) if self.objective.reads == "labels" else 0.0
@@ -125,6 +128,8 @@ class DpoTask(SupervisedTask):
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy."""
+        if not self.last_measurement:  # resumed after the last step: it was measured by a process that is gone
+            self._measure_held_out()
         if self.session.is_main:
             save_model(self.loaded.model, self.loaded.tokenizer, folder)
         return {
