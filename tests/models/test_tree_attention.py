@@ -110,3 +110,11 @@ def test_bfloat16_is_as_close_to_float32_as_attention_under_a_mask() -> None:
             rough = [PolicyModule(model)(batch).statistics.log_probabilities for batch in batches(always=True)]
         errors[name] = float((torch.cat(rough) - exact).pow(2).mean().sqrt())
     assert 0 < errors[TREE_ATTENTION] < 1.5 * errors["sdpa"] < 0.1
+
+
+def test_models_that_cap_their_scores_keep_their_own_attention(calls: list[int]) -> None:
+    model = tiny_causal_model("gemma2")
+    before = model.config._attn_implementation
+    choose_layout(model, "auto")
+    assert model.config._attn_implementation == before
+    assert not calls

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch, TreePlace
 
 TREE_ATTENTION = "plaudit_trees"
+MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that do something else to the scores
 LONGEST_TREE = 1024  # positions; the probabilities of longer trees would fill the memory
 LEAST_WORK = 2_000_000  # row positions² x width per tree, under which the calls for each tree cost more than they save
 
@@ -70,7 +71,8 @@ def attend(
     ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of queries.
     """
     layout = getattr(attention_mask, "tree_layout", None)
-    if layout is None or dropout or not _is_worth_it(layout, query):
+    changed = any(options.get(name) is not None for name in MORE_THAN_SOFTMAX)
+    if layout is None or dropout or changed or not _is_worth_it(layout, query):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         output, _ = sdpa_attention_forward(
