@@ -39,7 +39,7 @@ def _rl(name: str, **overrides: Any) -> Entry:
 
 
 def _dpo(name: str, loss: str, **settings: Any) -> Entry:
-    options = {key: settings.pop(key) for key in ("label_smoothing", "margin") if key in settings}
+    options: dict[str, Any] = {key: settings.pop(key) for key in ("label_smoothing", "margin") if key in settings}
     return Entry(name, "dpo", {"loss": loss, **options}, mean=0.03, worst=0.06, **settings)
 
 

@@ -25,7 +25,7 @@ def miss_figure(rows: "Sequence[Row]") -> Any:
         colour = FIRST if row.misses else MUTED
         axes.scatter(values, [height] * len(values), s=14, color=colour, alpha=0.45, linewidths=0)
         axes.scatter(sum(values) / len(values), height, s=38, marker="|", color=INK, linewidths=1.8)
-        if row.entry.mean is not None:
+        if row.entry.mean is not None and row.entry.worst is not None:
             axes.scatter(
                 [row.entry.mean, row.entry.worst], [height] * 2, s=70, marker="|", color=SECOND, linewidths=1.2
             )

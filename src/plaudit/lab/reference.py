@@ -1,6 +1,7 @@
 """The reference model of a problem: a tiny transformer fitted to a random distribution of every next token."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def _random_distributions(problem: Problem, vocabulary: int) -> tuple[list[tuple
     return list(contexts), logits.softmax(-1)
 
 
-def _fit(model: torch.nn.Module, contexts: list[tuple[int, ...]], wanted: Tensor) -> None:
+def _fit(model: Any, contexts: list[tuple[int, ...]], wanted: Tensor) -> None:
     """Minimise the cross-entropy to the wanted distributions; whatever the model becomes is the reference.
 
     A second head learns to name the context, and is thrown away: afterwards every context has features of its own, so
