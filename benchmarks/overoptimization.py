@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/overoptimization"))
     parser.add_argument("--figure", type=Path, default=Path("docs/images/overoptimization.png"))
-    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--comparisons", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -108,8 +108,8 @@ def _evaluation(base: Path, models: str) -> list[str]:
 
 
 def _best_of_n(base: Path, shared: list[str]) -> list[Point]:
-    sizes = "evaluate.best_of=[1, 2, 4, 8, 16, 32, 64, 128]"
-    options = ["name=best-of-n", *_evaluation(base, ""), sizes]
+    sizes = ["evaluate.best_of=[1, 2, 4, 8, 16, 32, 64]", "evaluate.max_prompts=150"]
+    options = ["name=best-of-n", *_evaluation(base, ""), *sizes]
     folder = run(load_recipe("quickstart", [*shared, *options, *_alone(base, "evaluate")]))
     entries = json.loads((folder / "evaluate/summary.json").read_text())["best_of_n"]
     return [(entry["kl_bound"] ** 0.5, entry["scores"]["gold"], entry["scores"]["learned"]) for entry in entries]
