@@ -1,0 +1,81 @@
+"""Time and memory of the part of a child process that counts: its loop, without loading and saving.
+
+Needs the standard library alone, because every environment runs it.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+
+class Meter:
+    """A stopwatch of wall and CPU seconds that can be stopped and started again."""
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu_seconds = 0.0
+        self.peak_bytes = 0
+        self._since: tuple[float, float] | None = None
+
+    def start(self) -> None:
+        """Let the seconds count from here."""
+        assert self._since is None
+        self._since = time.perf_counter(), _cpu_seconds()
+
+    def stop(self) -> None:
+        """Let them count no more."""
+        assert self._since is not None
+        wall, cpu = self._since
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += _cpu_seconds() - cpu
+        self.peak_bytes = peak_bytes()
+        self._since = None
+
+    def measure(self, owner: Any, name: str) -> None:
+        """Let the seconds count while ``owner.name`` runs."""
+        self._around(owner, name, self.start, self.stop)
+
+    def leave_out(self, owner: Any, name: str) -> None:
+        """Let them not count while ``owner.name`` runs, inside something that is measured."""
+        self._around(owner, name, self.stop, self.start)
+
+    def _around(self, owner: Any, name: str, before: Callable[[], None], after: Callable[[], None]) -> None:
+        function = getattr(owner, name)
+
+        @wraps(function)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            before()
+            try:
+                return function(*arguments, **options)
+            finally:
+                after()
+
+        setattr(owner, name, timed)
+
+    def write(self, path: Path, **counted: Any) -> None:
+        """Write what was measured and counted as JSON."""
+        numbers = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_bytes": self.peak_bytes}
+        path.write_text(json.dumps(numbers | counted), encoding="utf-8")
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had. ``getrusage`` would count the parent's, too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def read_task() -> tuple[dict[str, Any], Path]:
+    """Return the task that the parent wrote, and where it looks for the result."""
+    return json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])

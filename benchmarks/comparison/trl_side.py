@@ -1,0 +1,214 @@
+"""TRL's side of a training comparison, as its documentation would have it used.
+
+Run as a child process of compare.py, in an environment that has TRL.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from comparison.meter import Meter, read_task
+from comparison.rewards import for_trl
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    TrainerCallback,
+)
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Lets the seconds count while the trainer's loop runs."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Start."""
+        self.meter.start()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Stop."""
+        self.meter.stop()
+
+
+def main() -> None:
+    """Train and write what it took."""
+    task, result = read_task()
+    torch.set_num_threads(task["threads"])
+    rows = [json.loads(line) for line in (Path(task["folder"]) / "ids.jsonl").read_text(encoding="utf-8").splitlines()]
+    meter, counted = Meter(), {"updates": 0, "tokens": 0}
+    trainer = {"reward": _reward, "dpo": _dpo, "sft": _sft, "grpo": _grpo, "ppo": _ppo}[task["name"]](
+        task, rows, meter, counted
+    )
+    trainer.add_callback(Watch(meter))
+    trainer.train()
+    if meter.seconds == 0:
+        raise RuntimeError("TRL did not say when its training began and ended")
+    counted["updates"] = counted["updates"] or trainer.state.global_step
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    meter.write(result, losses=losses, **counted)
+
+
+def _settings(task: dict[str, Any]) -> dict[str, Any]:
+    """Return what all trainers are told: the same optimizer and precision as ours, nothing written."""
+    return {
+        "output_dir": str(Path(task["folder"]) / "trl"),
+        "use_cpu": True,
+        "bf16": True,
+        "learning_rate": task["learning_rate"],
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "optim": "adamw_torch_fused",
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "seed": 0,
+    }
+
+
+def _supervised(task: dict[str, Any]) -> dict[str, Any]:
+    """Return what the trainers over a dataset are told; rows of similar length share a batch, or keep their order."""
+    return _settings(task) | {
+        "per_device_train_batch_size": task["peer_batch_size"],
+        "gradient_accumulation_steps": task["batch_size"] // task["peer_batch_size"],
+        "max_steps": task["updates"],
+        "train_sampling_strategy": "sequential" if task["same_order"] else "group_by_length",
+        "remove_unused_columns": False,
+        "max_length": None,
+    }
+
+
+def _counting(trainer_class: Any, counted: dict[str, int], tokens: Any) -> Any:
+    """Return the trainer class, counting the trained tokens of each forward pass."""
+
+    class Counting(trainer_class):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+            counted["tokens"] += int(tokens(inputs))
+            return super().compute_loss(model, inputs, *arguments, **options)
+
+    return Counting
+
+
+def _reward(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
+    from trl import RewardConfig, RewardTrainer
+
+    data = [
+        {"chosen_ids": chosen, "rejected_ids": rejected, "length": max(len(chosen), len(rejected))}
+        for chosen, rejected in ([row["prompt"] + response for response in row["responses"]] for row in rows)
+    ]
+    return _counting(RewardTrainer, counted, lambda inputs: inputs["attention_mask"].sum())(
+        model=_model(task, "scorer"),
+        args=RewardConfig(**_supervised(task)),
+        train_dataset=Dataset.from_list(data),
+        processing_class=_tokenizer(task),
+    )
+
+
+def _dpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
+    from trl import DPOConfig, DPOTrainer
+
+    data = [
+        {"prompt_ids": row["prompt"], "chosen_ids": row["responses"][0], "rejected_ids": row["responses"][1]}
+        | {"length": len(row["prompt"]) + max(map(len, row["responses"]))}
+        for row in rows
+    ]
+    meter.measure(DPOTrainer, "_precompute_ref_logps")
+    return _counting(DPOTrainer, counted, lambda inputs: inputs["completion_mask"].sum())(
+        model=_model(task, "policy"),
+        args=DPOConfig(**_supervised(task), beta=0.1, precompute_ref_log_probs=True),
+        train_dataset=Dataset.from_list(data),
+        processing_class=_tokenizer(task),
+    )
+
+
+def _sft(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
+    from trl import SFTConfig, SFTTrainer
+
+    data = [
+        {"input_ids": row["prompt"] + response, "completion_mask": [0] * len(row["prompt"]) + [1] * len(response)}
+        | {"length": len(row["prompt"]) + len(response)}
+        for row in rows
+        for response in row["responses"]
+    ]
+    return _counting(SFTTrainer, counted, lambda inputs: (inputs["labels"] != -100).sum())(
+        model=_model(task, "policy"),
+        args=SFTConfig(**_supervised(task), completion_only_loss=True),
+        train_dataset=Dataset.from_list(data),
+        processing_class=_tokenizer(task),
+    )
+
+
+def _grpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
+    from trl import GRPOConfig, GRPOTrainer
+
+    tokenizer = _tokenizer(task)
+    return _counting(GRPOTrainer, counted, lambda inputs: inputs["completion_mask"].sum())(
+        model=_model(task, "policy"),
+        reward_funcs=for_trl,
+        args=GRPOConfig(
+            **_settings(task),
+            per_device_train_batch_size=task["peer_batch_size"],
+            gradient_accumulation_steps=task["episodes"] // task["peer_batch_size"],
+            num_generations=task["group"],
+            max_completion_length=task["new_tokens"],
+            generation_kwargs={"min_new_tokens": task["new_tokens"]},
+            max_steps=task["iterations"],
+            beta=0.04,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": tokenizer.decode(row["prompt"])} for row in rows]),
+        processing_class=tokenizer,
+    )
+
+
+def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
+    import os
+
+    # Its trainer makes its own Accelerator, which takes the precision from here.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+    tokenizer = _tokenizer(task)
+    tokenizer.padding_side = "left"
+    minibatch = task["episodes"] // 4
+    trainer = PPOTrainer(
+        args=PPOConfig(
+            **_settings(task),
+            per_device_train_batch_size=minibatch,
+            gradient_accumulation_steps=4,
+            num_mini_batches=4,
+            num_ppo_epochs=4,
+            local_rollout_forward_batch_size=task["episodes"],
+            total_episodes=task["episodes"] * task["iterations"],
+            num_sample_generations=0,
+            response_length=task["new_tokens"],
+        ),
+        processing_class=tokenizer,
+        model=_model(task, "policy"),
+        ref_model=_model(task, "policy"),
+        reward_model=_model(task, "scorer"),
+        value_model=_model(task, "scorer"),
+        train_dataset=Dataset.from_list([{"input_ids": row["prompt"]} for row in rows]),
+        eval_dataset=Dataset.from_list([{"input_ids": rows[0]["prompt"]}]),
+    )
+    counted["updates"] = 16 * task["iterations"]
+    counted["tokens"] = 4 * task["episodes"] * task["new_tokens"] * task["iterations"]
+    return trainer
+
+
+def _model(task: dict[str, Any], name: str) -> Any:
+    kind = AutoModelForSequenceClassification if name == "scorer" else AutoModelForCausalLM
+    return kind.from_pretrained(Path(task["models"]) / name, dtype=torch.float32)
+
+
+def _tokenizer(task: dict[str, Any]) -> Any:
+    return AutoTokenizer.from_pretrained(Path(task["models"]) / "policy")
+
+
+if __name__ == "__main__":
+    main()
