@@ -61,12 +61,12 @@ class RunningBatch:
             "past_key_values": self._cache,
         }
 
-    def adopt(self, prefilled: Any) -> Tensor:
-        """Give every request its prompt's cache and return its first logits [requests, vocabulary]."""
+    def adopt(self, prefilled: Any, cache_dtype: torch.dtype | None) -> Tensor:
+        """Give every request its prompt's cache, kept in ``cache_dtype``; return its first logits [rows, vocabulary]."""
         from plaudit.rollouts.cache import preallocated
 
         rows = self._prompt_of_row
-        self._cache = preallocated(self._cache, rows, self._prompt_length + self.longest)
+        self._cache = preallocated(self._cache, rows, self._prompt_length + self.longest, cache_dtype)
         self._mask = self._mask[rows]
         self._positions = self._mask[:, : self._prompt_length].sum(-1, keepdim=True)
         return prefilled.logits[:, -1][rows]

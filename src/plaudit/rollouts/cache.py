@@ -5,6 +5,7 @@ Measured on a 30M Llama on a CPU, this makes decoding 15 to 35 % faster than gro
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
@@ -12,12 +13,14 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 class PreallocatedLayer(DynamicLayer):
     """One layer's keys and values [rows, heads, capacity, head size]; the first ``length`` columns are filled."""
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, capacity: int) -> None:
+    def __init__(
+        self, keys: Tensor, values: Tensor, rows: Tensor, capacity: int, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.length = keys.shape[2]
-        self.keys = _with_room(keys, rows, capacity)
-        self.values = _with_room(values, rows, capacity)
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self.keys = _with_room(keys, rows, capacity, dtype or keys.dtype)
+        self.values = _with_room(values, rows, capacity, dtype or values.dtype)
+        self.dtype, self.device, self.is_initialized = self.keys.dtype, keys.device, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append the states of new tokens; return those of all tokens, as views."""
@@ -31,9 +34,14 @@ class PreallocatedLayer(DynamicLayer):
         return self.length
 
 
-def preallocated(prefilled: DynamicCache, rows: Tensor, capacity: int) -> Cache:
-    """Return a cache for ``capacity`` tokens whose row i starts as row ``rows[i]`` of a prefilled cache."""
-    return Cache(layers=[PreallocatedLayer(layer.keys, layer.values, rows, capacity) for layer in prefilled.layers])
+def preallocated(prefilled: DynamicCache, rows: Tensor, capacity: int, dtype: torch.dtype | None = None) -> Cache:
+    """Return a cache for ``capacity`` tokens whose row i starts as row ``rows[i]`` of a prefilled cache.
+
+    Keys and values are kept in ``dtype``; by default each in its own.
+    """
+    return Cache(
+        layers=[PreallocatedLayer(layer.keys, layer.values, rows, capacity, dtype) for layer in prefilled.layers]
+    )
 
 
 def keep_rows(cache: Cache, rows: Tensor) -> None:
@@ -42,8 +50,8 @@ def keep_rows(cache: Cache, rows: Tensor) -> None:
         layer.batch_select_indices(rows)
 
 
-def _with_room(states: Tensor, rows: Tensor, capacity: int) -> Tensor:
+def _with_room(states: Tensor, rows: Tensor, capacity: int, dtype: torch.dtype) -> Tensor:
     _, heads, length, size = states.shape
-    room = states.new_empty(len(rows), heads, capacity, size)
+    room = states.new_empty(len(rows), heads, capacity, size, dtype=dtype)
     room[:, :, :length] = states[rows]
     return room

@@ -14,11 +14,13 @@ from plaudit.batching.batches import Layout
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import BatchSize, in_batches
+from plaudit.models.attention import TREE_ATTENTION
 from plaudit.models.loading import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.batch import RunningBatch
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import choose_tokens
+from plaudit.rollouts.cast_weights import weights_cast_once
 from plaudit.rollouts.texts import cut_at_stop, may_hold_stop, response_text
 
 STOP_CHECK_INTERVAL = 8  # tokens between looks for stop strings; responses are cut exactly afterwards
@@ -65,7 +67,8 @@ class TransformersEngine:
         size = self._batch_sizes.setdefault(
             settings.batch_size, BatchSize(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
         )
-        ordered = in_batches([requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings))
+        with weights_cast_once(self._model, self._loaded.device):
+            ordered = in_batches([requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings))
         self._loaded.model.train(was_training)
         samples = dict(zip(order, ordered, strict=True))
         return [samples[i] for i in range(len(requests))]
@@ -91,7 +94,7 @@ class TransformersEngine:
         end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
         # A model that takes the mask of packed trees takes every mask of four dimensions as it is.
         batch = RunningBatch(requests, settings, device, takes_whole_masks=self._loaded.layout == "packed")
-        logits = batch.adopt(self._forward(**batch.prefill_inputs()))
+        logits = batch.adopt(self._forward(**batch.prefill_inputs()), self._cache_dtype())
         interval = check_interval(device)
         for step in range(batch.longest):
             forbidden = end_ids if step < settings.min_new_tokens else None
@@ -107,6 +110,11 @@ class TransformersEngine:
             self._sample(request, *result, settings.stop)
             for request, result in zip(requests, batch.results(), strict=True)
         ]
+
+    def _cache_dtype(self) -> torch.dtype | None:
+        """Return float32 where our own attention decodes, which is fastest with it; None leaves the model's types."""
+        ours = self._model.config._attn_implementation == TREE_ATTENTION
+        return torch.float32 if ours and self._loaded.device.type == "cpu" else None
 
     def _forward(self, **inputs: Any) -> Any:
         optional = {"position_ids": inputs.pop("position_ids"), "logits_to_keep": 1}

@@ -13,6 +13,8 @@ from plaudit.config.schema import GenerationConfig
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import torch_generator
 
+BLOCK = 64  # tokens; about the square root of the vocabularies in use
+
 
 def draw_uniforms(requests: Sequence[Request], tokens: int) -> Tensor:
     """Return [requests, tokens] uniform numbers in (0, 1]; a row depends on its request's seed alone."""
@@ -57,19 +59,45 @@ def choose_tokens(
     """
     scaled = logits.float() / (settings.temperature or 1.0)
     allowed = scaled if forbidden is None else scaled.index_fill(1, forbidden, float("-inf"))
+    if settings.temperature and not settings.top_k and settings.top_p == 1:
+        return _among_all(scaled, allowed, uniforms, forbidden is not None)
     whole = scaled.logsumexp(-1)
     log_shares = torch.zeros_like(whole)
     if settings.temperature == 0:
         tokens = allowed.argmax(-1)
-    elif settings.top_k or settings.top_p < 1:
+    else:
         tokens, kept = _among_the_likeliest(allowed, uniforms, settings)
         log_shares = kept - whole
-    else:
-        cumulative = allowed.softmax(-1).cumsum(-1)
-        tokens = _invert(cumulative, uniforms * cumulative[:, -1])
-        if forbidden is not None:
-            log_shares = allowed.logsumexp(-1) - whole
-    return Choice(tokens, scaled.gather(1, tokens[:, None])[:, 0] - whole, log_shares)
+    return Choice(tokens, _at(scaled, tokens) - whole, log_shares)
+
+
+def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, some_forbidden: bool) -> Choice:
+    """Sample among all allowed tokens, first a block of the vocabulary, then a token of that block.
+
+    The sums of blocks serve as the sum over the vocabulary, too, so every logit is exponentiated once and no
+    cumulative sum is longer than a block or the list of blocks.
+    """
+    rows, vocabulary = allowed.shape
+    blocks = -(-vocabulary // BLOCK)
+    largest = allowed.amax(-1, keepdim=True)
+    weights = allowed.new_zeros(rows, blocks * BLOCK)
+    torch.sub(allowed, largest, out=weights[:, :vocabulary]).exp_()
+    weights = weights.view(rows, blocks, BLOCK)
+    cumulative = weights.sum(-1).cumsum(-1)
+    targets = uniforms * cumulative[:, -1]
+    block = _invert(cumulative, targets)
+    before = torch.where(block > 0, _at(cumulative, (block - 1).clamp(min=0)), 0.0)
+    within = weights[torch.arange(rows, device=block.device), block].cumsum(-1)
+    # Rounding may put the rest of the target above the block's own sum; then it means the block's last token.
+    tokens = block * BLOCK + _invert(within, torch.minimum(targets - before, within[:, -1]))
+    kept = largest[:, 0] + cumulative[:, -1].log()
+    whole = scaled.logsumexp(-1) if some_forbidden else kept
+    return Choice(tokens.clamp_(max=vocabulary - 1), _at(scaled, tokens) - whole, kept - whole)
+
+
+def _at(rows: Tensor, indices: Tensor) -> Tensor:
+    """Return one number of each row [rows, any], at its index [rows]."""
+    return rows.gather(1, indices[:, None])[:, 0]
 
 
 def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationConfig) -> tuple[Tensor, Tensor]:
@@ -81,8 +109,8 @@ def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationC
     sorted_logits, ids = scaled.topk(count, dim=-1)
     cumulative = sorted_logits.softmax(-1).cumsum(-1)
     last = _invert(cumulative, settings.top_p * cumulative[:, -1])
-    kept = cumulative.gather(1, last[:, None])[:, 0]
-    tokens = ids.gather(1, _invert(cumulative, uniforms * kept)[:, None])[:, 0]
+    kept = _at(cumulative, last)
+    tokens = _at(ids, _invert(cumulative, uniforms * kept))
     return tokens, kept.log() + sorted_logits.logsumexp(-1)
 
 
