@@ -20,6 +20,7 @@ TASKS = ("reward", "dpo", "sft", "grpo", "ppo")
 TRL = {"ppo": "1.12.0"}  # the last release that has it
 NEWEST_TRL = "1.16.0"
 LOSS_TOLERANCE = {"reward": 0.005, "dpo": 0.005, "sft": 0.02}  # rounding of bfloat16 in the first loss
+EPISODES = 64  # of an iteration of reinforcement learning
 Result = dict[str, Any]
 
 
@@ -56,12 +57,10 @@ def _options() -> argparse.Namespace:
 def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, Any]:
     """Write the data into ``folder`` and return everything that both sides must know."""
     trees = make_data(options.task, options.data, models, options.pairs, folder)
-    rows = {"grpo": 8, "ppo": 64}
-    if options.task not in rows:
+    if options.task not in ("grpo", "ppo"):
         trees = in_order_of_training(trees, options.batch, options.task)
     write_ids(trees, folder / "ids.jsonl")
     group = 8 if options.task == "grpo" else 1
-    episodes = 64
     return {
         "name": options.task,
         "model": options.model,
@@ -75,8 +74,8 @@ def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, 
         "threads": options.threads,
         "learning_rate": 1e-5,
         "group": group,
-        "episodes": episodes,
-        "iterations": len(trees) * group // episodes,
+        "episodes": EPISODES,
+        "iterations": len(trees) * group // EPISODES,
         "new_tokens": options.new_tokens,
     }
 
@@ -88,7 +87,8 @@ def _run(python: str, module: str, task: dict[str, Any]) -> Result:
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     threads = {"OMP_NUM_THREADS": str(task["threads"]), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     command = [python, "-m", f"comparison.{module}", str(folder / "task.json"), str(folder / "result.json")]
-    done = subprocess.run(command, env=os.environ | threads | {"PYTHONPATH": path}, capture_output=True, text=True)
+    environment = os.environ | threads | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{module} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))

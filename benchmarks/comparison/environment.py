@@ -26,7 +26,7 @@ def python_with(package: str, version: str) -> Path:
             text=True,
         ).stdout.strip()
         (Path(own) / "project.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
-        install = [python, "-m", "pip", "install", "--quiet", f"{package}=={version}", "-c", CONSTRAINTS]
-        subprocess.run(install, check=True)
+        install = ["install", "--quiet", f"{package}=={version}", "--constraint", str(CONSTRAINTS)]
+        subprocess.run([str(python), "-m", "pip", *install], check=True)
         (folder / "complete").touch()
     return python

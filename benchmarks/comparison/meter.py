@@ -7,7 +7,6 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -37,22 +36,15 @@ class Meter:
 
     def measure(self, owner: Any, name: str) -> None:
         """Let the seconds count while ``owner.name`` runs."""
-        self._around(owner, name, self.start, self.stop)
-
-    def leave_out(self, owner: Any, name: str) -> None:
-        """Let them not count while ``owner.name`` runs, inside something that is measured."""
-        self._around(owner, name, self.stop, self.start)
-
-    def _around(self, owner: Any, name: str, before: Callable[[], None], after: Callable[[], None]) -> None:
         function = getattr(owner, name)
 
         @wraps(function)
         def timed(*arguments: Any, **options: Any) -> Any:
-            before()
+            self.start()
             try:
                 return function(*arguments, **options)
             finally:
-                after()
+                self.stop()
 
         setattr(owner, name, timed)
 

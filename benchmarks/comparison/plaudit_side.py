@@ -33,6 +33,7 @@ def _section(task: dict[str, Any]) -> dict[str, Any]:
     section: dict[str, Any] = {
         "model": str(models / "policy"),
         "optimizer": {"learning_rate": task["learning_rate"], "schedule": "constant", "warmup_share": 0.0},
+        "token_budget": 2048,
         "checkpoint_every": 10**6,
         "evaluate_every": 10**6,
     }
@@ -71,12 +72,12 @@ def _reinforcement(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _watch(meter: Meter, name: str) -> dict[str, int]:
-    """Measure the loop without the saving behind it, and the reference's log-probabilities; count what is learned."""
+    """Measure the steps with their records, and the reference's log-probabilities; count what is learned."""
     from plaudit.training import dpo
     from plaudit.training.loop import Trainer
 
-    meter.measure(Trainer, "train")
-    meter.leave_out(Trainer, "_finish")
+    meter.measure(Trainer, "_step")
+    meter.measure(Trainer, "_record")
     meter.measure(dpo, "with_reference")
     counted = {"updates": 0, "tokens": 0}
     accumulate = Trainer.accumulate

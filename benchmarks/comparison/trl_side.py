@@ -4,12 +4,11 @@ Run as a child process of compare.py, in an environment that has TRL.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from comparison.meter import Meter, read_task
-from comparison.rewards import for_trl
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
@@ -18,8 +17,11 @@ from transformers import (
     TrainerCallback,
 )
 
+from comparison.meter import Meter, read_task
+from comparison.rewards import for_trl
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+
+class Watch(TrainerCallback):
     """Lets the seconds count while the trainer's loop runs."""
 
     def __init__(self, meter: Meter) -> None:
@@ -87,7 +89,7 @@ def _supervised(task: dict[str, Any]) -> dict[str, Any]:
 def _counting(trainer_class: Any, counted: dict[str, int], tokens: Any) -> Any:
     """Return the trainer class, counting the trained tokens of each forward pass."""
 
-    class Counting(trainer_class):  # type: ignore[misc]
+    class Counting(trainer_class):
         def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
             counted["tokens"] += int(tokens(inputs))
             return super().compute_loss(model, inputs, *arguments, **options)
@@ -96,7 +98,7 @@ def _counting(trainer_class: Any, counted: dict[str, int], tokens: Any) -> Any:
 
 
 def _reward(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
-    from trl import RewardConfig, RewardTrainer
+    from trl import RewardConfig, RewardTrainer  # type: ignore[import-not-found]
 
     data = [
         {"chosen_ids": chosen, "rejected_ids": rejected, "length": max(len(chosen), len(rejected))}
@@ -167,11 +169,9 @@ def _grpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str
 
 
 def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
-    import os
-
     # Its trainer makes its own Accelerator, which takes the precision from here.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
-    from trl.experimental.ppo import PPOConfig, PPOTrainer
+    from trl.experimental.ppo import PPOConfig, PPOTrainer  # type: ignore[import-not-found]
 
     tokenizer = _tokenizer(task)
     tokenizer.padding_side = "left"
