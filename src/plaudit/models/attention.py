@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, TreePlace
+from plaudit.models.decoding import cached_keys, decode
 
 TREE_ATTENTION = "plaudit_trees"
 MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that do something else to the scores
@@ -71,11 +72,12 @@ def attend(
     ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of queries.
     """
     layout = getattr(attention_mask, "tree_layout", None)
-    changed = any(options.get(name) is not None for name in MORE_THAN_SOFTMAX)
+    changed = bool(dropout) or any(options.get(name) is not None for name in MORE_THAN_SOFTMAX)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if key.dtype == torch.float32 and _is_decoding(query, key, attention_mask) and not (dropout or changed):
-        return decode(query, key, value, attention_mask, scale), None
-    if layout is None or dropout or changed or not _is_worth_it(layout, query):
+    cached = None if changed else cached_keys(key)
+    if cached is not None and cached.decodes:
+        return decode(query, key, value, attention_mask, scale, cached.prompt), None
+    if layout is None or changed or not _is_worth_it(layout, query):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         output, _ = sdpa_attention_forward(
@@ -88,29 +90,6 @@ def attend(
     # Under autocast the rotary embedding hands over float32 queries and keys beside bfloat16 values.
     attended: Tensor = _TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, layout, scale)
     return attended, None
-
-
-def _is_decoding(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
-    """Whether one new token of every row attends to a cache on a CPU, and no gradient is asked for."""
-    alone = query.shape[2] == 1 and query.device.type == "cpu" and key.shape[2] > 1 and not torch.is_grad_enabled()
-    return alone and (mask is None or mask.dtype == torch.bool)
-
-
-def decode(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Return attention's output [rows, 1, heads, head size] for one token of every row, computed in float32.
-
-    For vectors this short, torch's bfloat16 products and its own attention take five times as long on a CPU.
-    ``query`` [rows, heads, 1, head size]; ``key``, ``value`` [rows, key heads, length, head size], float32 for speed;
-    ``mask`` bool [rows, 1, 1, length]. The heads of a group are the rows of one matrix, so keys are not repeated.
-    """
-    rows, heads, _, size = query.shape
-    with torch.autocast("cpu", enabled=False):
-        grouped = query.float().reshape(rows, key.shape[1], heads // key.shape[1], size)
-        scores = torch.matmul(grouped.mul(scale), key.float().transpose(2, 3))
-        if mask is not None:
-            scores.masked_fill_(mask.logical_not(), -torch.inf)
-        attended = torch.matmul(scores.softmax(-1), value.float())
-    return attended.reshape(rows, 1, heads, size).to(query.dtype)
 
 
 def _is_worth_it(layout: TreeLayout, query: Tensor) -> bool:

@@ -50,10 +50,12 @@ class RunningBatch:
 
     def prefill_inputs(self) -> dict[str, Any]:
         """Return the model's inputs [distinct prompts, prompt length]."""
-        from transformers.cache_utils import DynamicCache
+        from transformers.cache_utils import Cache
+
+        from plaudit.rollouts.cache import PrefillLayer
 
         mask = self._mask[:, : self._prompt_length]
-        self._cache: Any = DynamicCache()
+        self._cache: Any = Cache(layer_class_to_replicate=PrefillLayer)
         return {
             "input_ids": self._prompts,
             "attention_mask": mask,
@@ -61,12 +63,12 @@ class RunningBatch:
             "past_key_values": self._cache,
         }
 
-    def adopt(self, prefilled: Any, cache_dtype: torch.dtype | None) -> Tensor:
-        """Give every request its prompt's cache, kept in ``cache_dtype``; return its first logits [rows, vocabulary]."""
-        from plaudit.rollouts.cache import preallocated
+    def adopt(self, prefilled: Any) -> Tensor:
+        """Give every request its prompt's cache and return its first logits [requests, vocabulary]."""
+        from plaudit.rollouts.cache import GenerationCache
 
         rows = self._prompt_of_row
-        self._cache = preallocated(self._cache, rows, self._prompt_length + self.longest, cache_dtype)
+        self._cache = GenerationCache(self._cache, rows, self.longest)
         self._mask = self._mask[rows]
         self._positions = self._mask[:, : self._prompt_length].sum(-1, keepdim=True)
         return prefilled.logits[:, -1][rows]
@@ -109,9 +111,7 @@ class RunningBatch:
         return running
 
     def _keep(self, rows: Tensor) -> None:
-        from plaudit.rollouts.cache import keep_rows
-
-        keep_rows(self._cache, rows)
+        self._cache.keep_rows(rows)
         for name in ("uniforms", "finished", "_limits", "_places", "_mask", "_positions", "_newest"):
             setattr(self, name, getattr(self, name)[rows])
 

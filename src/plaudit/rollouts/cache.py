@@ -1,26 +1,42 @@
 """Keys and values of attention in tensors of their final size: a step writes one column and copies nothing.
 
-Measured on a 30M Llama on a CPU, this makes decoding 15 to 35 % faster than growing the cache by concatenation.
+Measured on a 30M Llama on a CPU, this makes decoding 15 to 35 % faster than growing the cache by concatenation. Where
+``plaudit.models.attention.attend`` receives the keys as the cache gives them, it decodes on a CPU by
+``plaudit.models.decoding``: there the cache holds float32, and the keys of a prompt only once.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
+
+from plaudit.models.decoding import CachedKeys, PromptGroups, SharedPrompt
+
+
+class PrefillLayer(DynamicLayer):
+    """One layer's keys and values [prompts, heads, length, head size] of prompts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cached = CachedKeys()
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Keep the prompts' states and return them."""
+        keys, values = super().update(key_states, value_states)
+        keys.plaudit_cache = self.cached  # type: ignore[attr-defined]
+        return keys, values
 
 
 class PreallocatedLayer(DynamicLayer):
     """One layer's keys and values [rows, heads, capacity, head size]; the first ``length`` columns are filled."""
 
-    def __init__(
-        self, keys: Tensor, values: Tensor, rows: Tensor, capacity: int, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int) -> None:
         super().__init__()
         self.length = keys.shape[2]
-        self.keys = _with_room(keys, rows, capacity, dtype or keys.dtype)
-        self.values = _with_room(values, rows, capacity, dtype or values.dtype)
-        self.dtype, self.device, self.is_initialized = self.keys.dtype, keys.device, True
+        self.keys = _with_room(keys, rows, new_tokens)
+        self.values = _with_room(values, rows, new_tokens)
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append the states of new tokens; return those of all tokens, as views."""
@@ -34,24 +50,60 @@ class PreallocatedLayer(DynamicLayer):
         return self.length
 
 
-def preallocated(prefilled: DynamicCache, rows: Tensor, capacity: int, dtype: torch.dtype | None = None) -> Cache:
-    """Return a cache for ``capacity`` tokens whose row i starts as row ``rows[i]`` of a prefilled cache.
+class DecodingLayer(PreallocatedLayer):
+    """Keys and values in float32 for ``plaudit.models.decoding``; those of ``prompt``, if any, precede the rows' own."""
 
-    Keys and values are kept in ``dtype``; by default each in its own.
-    """
-    return Cache(
-        layers=[PreallocatedLayer(layer.keys, layer.values, rows, capacity, dtype) for layer in prefilled.layers]
-    )
+    def __init__(
+        self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int, groups: PromptGroups | None
+    ) -> None:
+        dtype = torch.promote_types(keys.dtype, torch.float32)
+        keys, values = keys.to(dtype), values.to(dtype)
+        self.cached = CachedKeys(decodes=True)
+        if groups:
+            self.cached.prompt = SharedPrompt(keys, values, groups)
+            keys, values = keys[:, :, :0], values[:, :, :0]
+        super().__init__(keys, values, rows, new_tokens)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append the states of new tokens; return the rows' own, as views."""
+        keys, values = super().update(key_states, value_states)
+        keys.plaudit_cache = self.cached  # type: ignore[attr-defined]
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens held, the prompt's included."""
+        prompt = self.cached.prompt
+        return self.length + (prompt.keys.shape[2] if prompt else 0)
 
 
-def keep_rows(cache: Cache, rows: Tensor) -> None:
-    """Keep only the given rows of every layer."""
-    for layer in cache.layers:
-        layer.batch_select_indices(rows)
+class GenerationCache(Cache):
+    """Keys and values of rows, each of which goes on from one of the prefilled prompts."""
+
+    def __init__(self, prefilled: Cache, prompt_of_row: Tensor, new_tokens: int) -> None:
+        self._prompt_of_row = prompt_of_row
+        decodes = prompt_of_row.device.type == "cpu" and all(layer.cached.reached for layer in prefilled.layers)
+        self._shared = decodes and len(prompt_of_row) > int(prompt_of_row.max()) + 1
+        layers: list[DynamicLayer] = []
+        groups = PromptGroups.of(prompt_of_row) if self._shared else None
+        for layer in prefilled.layers:
+            states = layer.keys, layer.values, prompt_of_row, new_tokens
+            layers.append(DecodingLayer(*states, groups) if decodes else PreallocatedLayer(*states))
+        super().__init__(layers=layers)
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Keep only the given rows of every layer, and the prompts that they go on from."""
+        for layer in self.layers:
+            layer.batch_select_indices(rows)
+        if self._shared:
+            prompts, self._prompt_of_row = self._prompt_of_row[rows].unique(return_inverse=True)
+            groups = PromptGroups.of(self._prompt_of_row)
+            for layer in self.layers:
+                prompt = layer.cached.prompt
+                layer.cached.prompt = SharedPrompt(prompt.keys[prompts], prompt.values[prompts], groups)
 
 
-def _with_room(states: Tensor, rows: Tensor, capacity: int, dtype: torch.dtype) -> Tensor:
+def _with_room(states: Tensor, rows: Tensor, new_tokens: int) -> Tensor:
     _, heads, length, size = states.shape
-    room = states.new_empty(len(rows), heads, capacity, size, dtype=dtype)
+    room = states.new_empty(len(rows), heads, length + new_tokens, size)
     room[:, :, :length] = states[rows]
     return room

@@ -14,7 +14,6 @@ from plaudit.batching.batches import Layout
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import BatchSize, in_batches
-from plaudit.models.attention import TREE_ATTENTION
 from plaudit.models.loading import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.batch import RunningBatch
@@ -94,7 +93,7 @@ class TransformersEngine:
         end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
         # A model that takes the mask of packed trees takes every mask of four dimensions as it is.
         batch = RunningBatch(requests, settings, device, takes_whole_masks=self._loaded.layout == "packed")
-        logits = batch.adopt(self._forward(**batch.prefill_inputs()), self._cache_dtype())
+        logits = batch.adopt(self._forward(**batch.prefill_inputs()))
         interval = check_interval(device)
         for step in range(batch.longest):
             forbidden = end_ids if step < settings.min_new_tokens else None
@@ -110,11 +109,6 @@ class TransformersEngine:
             self._sample(request, *result, settings.stop)
             for request, result in zip(requests, batch.results(), strict=True)
         ]
-
-    def _cache_dtype(self) -> torch.dtype | None:
-        """Return float32 where our own attention decodes, which is fastest with it; None leaves the model's types."""
-        ours = self._model.config._attn_implementation == TREE_ATTENTION
-        return torch.float32 if ours and self._loaded.device.type == "cpu" else None
 
     def _forward(self, **inputs: Any) -> Any:
         optional = {"position_ids": inputs.pop("position_ids"), "logits_to_keep": 1}
