@@ -10,7 +10,7 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from plaudit.config.schema import GenerationConfig
 from plaudit.rollouts.samples import Request
-from plaudit.rollouts.sampling import choose_tokens, draw_limits, draw_uniforms
+from plaudit.rollouts.sampling import BLOCK, choose_tokens, draw_limits, draw_uniforms
 
 EVENLY = (torch.arange(10_000) + 0.5) / 10_000  # a perfect sample of the uniform distribution
 
@@ -80,6 +80,39 @@ def test_impossible_tokens_are_never_chosen_not_even_at_the_ends() -> None:
     for config in (GenerationConfig(), GenerationConfig(top_p=0.99), GenerationConfig(top_k=5)):
         tokens = choose_tokens(logits, tiny_and_one, config).tokens
         assert set(tokens.tolist()) <= {2, 3}
+
+
+@pytest.mark.parametrize("vocabulary", [BLOCK - 1, BLOCK, BLOCK + 1, 1000])
+def test_blocks_of_the_vocabulary_change_nothing(vocabulary: int) -> None:
+    logits = 3 * torch.randn(vocabulary, generator=torch.Generator().manual_seed(vocabulary))
+    rows = logits.expand(len(EVENLY), -1)
+    tokens, log_probabilities, log_shares = choose_tokens(rows, EVENLY, GenerationConfig(temperature=0.7))
+    exact = (logits.double() / 0.7).log_softmax(-1)
+    wanted = torch.searchsorted(exact.exp().cumsum(-1), EVENLY.double()).clamp(max=vocabulary - 1)
+    assert (tokens != wanted).sum() <= 20, "neighbours, where a uniform number meets a border within rounding"
+    torch.testing.assert_close(log_probabilities.double(), exact[tokens], atol=2e-6, rtol=0)
+    assert not log_shares.any()
+
+
+def test_impossible_tokens_at_the_borders_of_blocks() -> None:
+    """Mass at a few places among thousands of impossible tokens; uniform numbers at every border and at the ends."""
+    logits = torch.full((3 * BLOCK + 5,), float("-inf"))
+    possible = [BLOCK - 2, BLOCK + 1, 3 * BLOCK + 2]
+    logits[possible] = torch.tensor([0.5, 0.3, 0.2]).log()
+    borders = torch.tensor([2.0**-24, 0.5, 0.8, 1.0])
+    uniforms = torch.cat([borders, borders[1:] - 2.0**-24, borders[:3] + 2.0**-24])
+    tokens = choose_tokens(logits.expand(len(uniforms), -1), uniforms, GenerationConfig()).tokens
+    assert set(tokens.tolist()) == set(possible)
+
+
+def test_a_target_that_rounding_puts_above_its_block_means_the_block_s_last_possible_token() -> None:
+    """Uniform numbers at the ends of 200 blocks, each half of tokens that cannot be chosen."""
+    logits = torch.randn(200, BLOCK, generator=torch.Generator().manual_seed(0))
+    logits[:, BLOCK // 2 :] = float("-inf")
+    cumulative = (logits - logits.max()).exp().sum(-1).cumsum(-1)
+    ends = cumulative / cumulative[-1]
+    tokens = choose_tokens(logits.flatten().expand(200, -1), ends, GenerationConfig()).tokens
+    assert (tokens % BLOCK < BLOCK // 2).all()
 
 
 def test_uniforms_are_those_of_the_seed() -> None:

@@ -84,9 +84,9 @@ def decode(
 ) -> Tensor:
     """Return attention's output [rows, 1, heads, head size] for one token of every row.
 
-    ``query`` [rows, heads, 1, head size]; ``key``, ``value`` [rows, key heads, length, head size] float32 (or wider), after
-    the prompt's if there is one; ``mask`` bool [rows, 1, 1, length with the prompt]. The heads that share a key head are
-    the rows of one matrix, so keys are not repeated.
+    ``query`` [rows, heads, 1, head size]; ``key``, ``value`` [rows, key heads, length, head size] float32 (or wider),
+    after the prompt's if there is one; ``mask`` bool [rows, 1, 1, length with the prompt]. The heads that share a key
+    head are the rows of one matrix, so keys are not repeated.
     """
     rows, heads, _, size = query.shape
     with torch.autocast("cpu", enabled=False):

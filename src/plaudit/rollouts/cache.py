@@ -24,7 +24,7 @@ class PrefillLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Keep the prompts' states and return them."""
         keys, values = super().update(key_states, value_states)
-        keys.plaudit_cache = self.cached  # type: ignore[attr-defined]
+        keys.plaudit_cache = self.cached
         return keys, values
 
 
@@ -51,7 +51,7 @@ class PreallocatedLayer(DynamicLayer):
 
 
 class DecodingLayer(PreallocatedLayer):
-    """Keys and values in float32 for ``plaudit.models.decoding``; those of ``prompt``, if any, precede the rows' own."""
+    """Keys and values in float32 for ``plaudit.models.decoding``; a prompt's, if shared, precede the rows' own."""
 
     def __init__(
         self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int, groups: PromptGroups | None

@@ -17,9 +17,9 @@ from plaudit.memory import BatchSize, in_batches
 from plaudit.models.loading import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.batch import RunningBatch
+from plaudit.rollouts.cast_weights import weights_cast_once
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import choose_tokens
-from plaudit.rollouts.cast_weights import weights_cast_once
 from plaudit.rollouts.texts import cut_at_stop, may_hold_stop, response_text
 
 STOP_CHECK_INTERVAL = 8  # tokens between looks for stop strings; responses are cut exactly afterwards
@@ -67,7 +67,9 @@ class TransformersEngine:
             settings.batch_size, BatchSize(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
         )
         with weights_cast_once(self._model, self._loaded.device):
-            ordered = in_batches([requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings))
+            ordered = in_batches(
+                [requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings)
+            )
         self._loaded.model.train(was_training)
         samples = dict(zip(order, ordered, strict=True))
         return [samples[i] for i in range(len(requests))]

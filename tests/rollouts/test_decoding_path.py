@@ -1,0 +1,97 @@
+"""The engine's own decoding on a CPU against the model's usual attention."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
+
+from plaudit.config.schema import GenerationConfig
+from plaudit.models import attention
+from plaudit.models.decoding import decode
+from plaudit.rollouts.cache import GenerationCache
+from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.samples import Request, Sample
+
+SETTINGS = GenerationConfig(max_new_tokens=40, temperature=3.0, batch_size=40)
+OWN_DECODING = {"llama", "qwen2", "gpt2", "gpt_neox", "opt", "cohere", "granite"}
+
+
+def shared_prompts() -> list[Request]:
+    """Nine prompts, of one to five requests each, so that groups differ in size and shrink unevenly."""
+    return [
+        Request(request.prompt_ids, "", seed=10 * row + copy)
+        for row, request in enumerate(requests_of([3, 8, 8, 1, 6, 2, 7, 4, 5]))
+        for copy in range(1 + row % 5)
+    ]
+
+
+def both_ways(
+    engine: TransformersEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Sample], list[Sample], int]:
+    """Return samples by own decoding and by the usual path, and how often the former attended."""
+    calls: list[int] = []
+
+    def counted(*arguments: Any, decode: Callable[..., torch.Tensor] = decode) -> torch.Tensor:
+        calls.append(1)
+        return decode(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "decode", counted)
+        own = engine.generate(requests, SETTINGS)
+        count = len(calls)
+        patch.setattr(attention, "cached_keys", lambda key: None)
+        usual = engine.generate(requests, SETTINGS)
+        assert len(calls) == count
+    return own, usual, count
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_float32_samples_are_the_same(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, usual, calls = both_ways(engine_of(tiny_model(architecture)), shared_prompts(), monkeypatch)
+    assert (calls > 0) == (architecture in OWN_DECODING)
+    assert {sample.ended for sample in own} == {True, False}
+    for one, two in zip(own, usual, strict=True):
+        assert one.response_ids == two.response_ids
+        assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "bfloat16 weights"])
+def test_bfloat16_is_as_close_to_float32_as_the_usual_path(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root mean square error of the first response tokens' log-probabilities, up to where a path draws another."""
+    exact = engine_of(tiny_model("llama")).generate(shared_prompts(), SETTINGS)
+    engine = engine_of(tiny_model("llama").bfloat16() if whole else tiny_model("llama"))
+    with nullcontext() if whole else torch.autocast("cpu", dtype=torch.bfloat16):
+        own, usual, calls = both_ways(engine, shared_prompts(), monkeypatch)
+    assert calls > 0
+    errors = []
+    for samples in (own, usual):
+        differences = []
+        for rough, sample in zip(samples, exact, strict=True):
+            equal = [a == b for a, b in zip(rough.response_ids, sample.response_ids, strict=False)]
+            same = equal.index(False) if False in equal else len(equal)
+            differences += [
+                a - b for a, b in zip(rough.log_probabilities[:same], sample.log_probabilities, strict=False)
+            ]
+        assert len(differences) > 100
+        errors.append(torch.tensor(differences).square().mean().sqrt().item())
+    assert errors[0] < 1.25 * errors[1]
+    assert errors[0] < 0.05
+
+
+def test_prompts_are_kept_once_and_leave_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[tuple[int, int]] = []
+    keep_rows = GenerationCache.keep_rows
+
+    def watched(self: GenerationCache, rows: torch.Tensor) -> None:
+        keep_rows(self, rows)
+        held.extend((len(layer.cached.prompt.keys), len(layer.keys)) for layer in self.layers)
+
+    monkeypatch.setattr(GenerationCache, "keep_rows", watched)
+    requests = shared_prompts()
+    engine_of(tiny_model("llama")).generate(requests, SETTINGS)
+    assert held
+    assert all(prompts <= min(rows, 9) for prompts, rows in held)
+    assert held[-1][0] < 9
