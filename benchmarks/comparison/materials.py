@@ -15,7 +15,7 @@ from plaudit.training.examples import Order
 
 VOCABULARY = 8192
 SEED = 0
-LONGEST_PROMPT = {"ppo": 128, "grpo": 128}
+LONGEST_PROMPT = {"grpo": 128}
 LONGEST = 512  # tokens of a prompt with its longer response
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "30m": (
@@ -25,7 +25,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt2": ("gpt2", {"vocab_size": 50257, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}),
 }
-KINDS: dict[str, Kind] = {"sft": "response", "ppo": "prompt", "grpo": "prompt", "sampling": "prompt"}
+KINDS: dict[str, Kind] = {"sft": "response", "grpo": "prompt"}
 
 
 def make_models(pairs: Path, model: str, folder: Path) -> None:

@@ -20,7 +20,7 @@ def main() -> None:
     from plaudit.runner import run
     from plaudit.training.metrics_log import read_metrics
 
-    stage = "rl" if task["name"] in ("grpo", "ppo") else task["name"]
+    stage = "rl" if task["name"] == "grpo" else task["name"]
     recipe = {"name": "run", "output": str(folder), "seed": SEED, "device": "cpu", "precision": "bf16"}
     place = run(Recipe.model_validate(recipe | {"threads": task["threads"], stage: _section(task)}), restart=True)
     metrics = [line for line in read_metrics(place / stage / "metrics.jsonl") if line["step"] > 0]
@@ -37,7 +37,7 @@ def _section(task: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_every": 10**6,
         "evaluate_every": 10**6,
     }
-    if task["name"] in ("grpo", "ppo"):
+    if task["name"] == "grpo":
         return section | _reinforcement(task) | {"prompts": data}
     section |= {"data": data, "batch_size": task["batch_size"], "max_steps": task["updates"]}
     if task["name"] == "reward":
@@ -46,28 +46,17 @@ def _section(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reinforcement(task: dict[str, Any]) -> dict[str, Any]:
-    shared = {
+    return {
+        "advantages": "grpo",
         "iterations": task["iterations"],
+        "prompts_per_iteration": task["episodes"] // task["group"],
+        "responses_per_prompt": task["group"],
+        "epochs": 1,
+        "minibatches": 1,
         "held_out_prompts": 0,
         "generation": {"max_new_tokens": task["new_tokens"], "min_new_tokens": task["new_tokens"]},
-    }
-    if task["name"] == "grpo":
-        return shared | {
-            "advantages": "grpo",
-            "prompts_per_iteration": task["episodes"] // task["group"],
-            "responses_per_prompt": task["group"],
-            "epochs": 1,
-            "minibatches": 1,
-            "kl": {"placement": "loss", "estimator": "k3", "coefficient": 0.04},
-            "rewards": [{"name": "e", "kind": "function", "function": "comparison.rewards:share_of_e"}],
-        }
-    scorer = str(Path(task["models"]) / "scorer")
-    return shared | {
-        "prompts_per_iteration": task["episodes"],
-        "epochs": 4,
-        "minibatches": 4,
-        "value_model": scorer,
-        "rewards": [{"name": "model", "kind": "model", "path": scorer}],
+        "kl": {"placement": "loss", "estimator": "k3", "coefficient": 0.04},
+        "rewards": [{"name": "e", "kind": "function", "function": "comparison.rewards:share_of_e"}],
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-UNITS = {"reward": "pairs", "dpo": "pairs", "sft": "rows", "grpo": "episodes", "ppo": "episodes"}
+UNITS = {"reward": "pairs", "dpo": "pairs", "sft": "rows", "grpo": "episodes"}
 
 
 def print_table(task: dict[str, Any], rounds: Sequence[dict[str, dict[str, Any]]]) -> None:

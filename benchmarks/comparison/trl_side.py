@@ -4,7 +4,6 @@ Run as a child process of compare.py, in an environment that has TRL.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,12 @@ def main() -> None:
     torch.set_num_threads(task["threads"])
     rows = [json.loads(line) for line in (Path(task["folder"]) / "ids.jsonl").read_text(encoding="utf-8").splitlines()]
     meter, counted = Meter(), {"updates": 0, "tokens": 0}
-    trainer = {"reward": _reward, "dpo": _dpo, "sft": _sft, "grpo": _grpo, "ppo": _ppo}[task["name"]](
-        task, rows, meter, counted
-    )
+    trainer = {"reward": _reward, "dpo": _dpo, "sft": _sft, "grpo": _grpo}[task["name"]](task, rows, meter, counted)
     trainer.add_callback(Watch(meter))
     trainer.train()
     if meter.seconds == 0:
         raise RuntimeError("TRL did not say when its training began and ended")
-    counted["updates"] = counted["updates"] or trainer.state.global_step
+    counted["updates"] = trainer.state.global_step
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     meter.write(result, losses=losses, **counted)
 
@@ -121,6 +118,8 @@ def _dpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str,
         for row in rows
     ]
     meter.measure(DPOTrainer, "_precompute_ref_logps")
+    # It takes texts alone; these rows already have the columns that it would make of them.
+    setattr(DPOTrainer, "_prepare_dataset", lambda self, dataset, *_: dataset)  # noqa: B010
     return _counting(DPOTrainer, counted, lambda inputs: inputs["completion_mask"].sum())(
         model=_model(task, "policy"),
         args=DPOConfig(**_supervised(task), beta=0.1, precompute_ref_log_probs=True),
@@ -166,39 +165,6 @@ def _grpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str
         train_dataset=Dataset.from_list([{"prompt": tokenizer.decode(row["prompt"])} for row in rows]),
         processing_class=tokenizer,
     )
-
-
-def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
-    # Its trainer makes its own Accelerator, which takes the precision from here.
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
-    from trl.experimental.ppo import PPOConfig, PPOTrainer  # type: ignore[import-not-found]
-
-    tokenizer = _tokenizer(task)
-    tokenizer.padding_side = "left"
-    minibatch = task["episodes"] // 4
-    trainer = PPOTrainer(
-        args=PPOConfig(
-            **_settings(task),
-            per_device_train_batch_size=minibatch,
-            gradient_accumulation_steps=4,
-            num_mini_batches=4,
-            num_ppo_epochs=4,
-            local_rollout_forward_batch_size=task["episodes"],
-            total_episodes=task["episodes"] * task["iterations"],
-            num_sample_generations=0,
-            response_length=task["new_tokens"],
-        ),
-        processing_class=tokenizer,
-        model=_model(task, "policy"),
-        ref_model=_model(task, "policy"),
-        reward_model=_model(task, "scorer"),
-        value_model=_model(task, "scorer"),
-        train_dataset=Dataset.from_list([{"input_ids": row["prompt"]} for row in rows]),
-        eval_dataset=Dataset.from_list([{"input_ids": rows[0]["prompt"]}]),
-    )
-    counted["updates"] = 16 * task["iterations"]
-    counted["tokens"] = 4 * task["episodes"] * task["new_tokens"] * task["iterations"]
-    return trainer
 
 
 def _model(task: dict[str, Any], name: str) -> Any:
