@@ -52,7 +52,8 @@ def main() -> None:
         name: _trajectory(base, shared, name, options, arguments.iterations) for name, options in TRAJECTORIES.items()
     }
     paths["best of N"] = _best_of_n(base, shared)
-    paths["DPO"] = [_dpo(base, shared, beta) for beta in DPO_BETAS]
+    # The best of one is the policy that DPO starts from.
+    paths["DPO"] = [paths["best of N"][0], *(_dpo(base, shared, beta) for beta in DPO_BETAS)]
     rows = [_row(name, points) for name, points in paths.items()]
     found = {"points": paths, "rows": rows}
     (arguments.output / "overoptimization.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -108,8 +109,8 @@ def _evaluation(base: Path, models: str) -> list[str]:
 
 
 def _best_of_n(base: Path, shared: list[str]) -> list[Point]:
-    sizes = ["evaluate.best_of=[1, 2, 4, 8, 16, 32, 64]", "evaluate.max_prompts=150"]
-    options = ["name=best-of-n", *_evaluation(base, ""), *sizes]
+    sizes = "evaluate.best_of=[1, 2, 4, 8, 16, 32, 64, 128]"
+    options = ["name=best-of-n", *_evaluation(base, ""), sizes]
     folder = run(load_recipe("quickstart", [*shared, *options, *_alone(base, "evaluate")]))
     entries = json.loads((folder / "evaluate/summary.json").read_text())["best_of_n"]
     return [(entry["kl_bound"] ** 0.5, entry["scores"]["gold"], entry["scores"]["learned"]) for entry in entries]
