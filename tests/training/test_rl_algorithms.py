@@ -249,3 +249,15 @@ def test_combinations_run(folder: Path, request: pytest.FixtureRequest, options:
     lines = rl_metrics(folder, request.node.callspec.id, *(option.replace("SFT", started_from) for option in options))
     assert [line["step"] for line in lines] == [1, 2]
     assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize("placement, variance", [("reward", 1.0), ("loss", None)])
+def test_advantages_beside_a_kl_in_the_loss_keep_their_scale(
+    folder: Path, placement: str, variance: float | None
+) -> None:
+    """Whitening would divide the reward and not the KL, and so change what is optimal."""
+    task: Any = trainer(folder, f"rl.kl={{coefficient: 0.1, placement: {placement}}}", "rl.scale_rewards=false").task
+    task._collect(1)
+    real = task.experience.rows.advantages[task.experience.mask]
+    found = float(real.var(correction=0))
+    assert found == pytest.approx(variance, abs=1e-3) if variance else abs(found - 1) > 0.05

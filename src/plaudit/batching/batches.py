@@ -72,43 +72,44 @@ def packed_batch(trees: Sequence[PromptTree], rows: Sequence[Sequence[int]]) -> 
     Padding sees itself alone, because attention over nothing is not a number.
     """
     length = max(sum(trees[index].positions for index in row) for row in rows)
-    shape = (len(rows), length)
-    input_ids, position_ids = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    tree_ids, branch_ids = torch.full(shape, -1), torch.zeros(shape, dtype=torch.long)
-    predictors: dict[int, list[Tensor]] = {}
-    tokens: dict[int, list[Tensor]] = {}
+    columns: dict[str, list[list[int]]] = {"ids": [], "positions": [], "trees": [], "branches": []}
+    predictors: dict[int, list[int]] = {}
+    tokens: dict[int, list[int]] = {}
     places: dict[int, TreePlace] = {}
-    for row_number, row in enumerate(rows):
-        column = 0
+    for number, row in enumerate(rows):
+        ids: list[int] = []
+        positions: list[int] = []
+        tree_ids: list[int] = []
+        branches: list[int] = []
         for index in row:
-            tree = trees[index]
-            prompt_end = column + len(tree.prompt)
-            input_ids[row_number, column:prompt_end] = torch.tensor(tree.prompt)
-            position_ids[row_number, column:prompt_end] = torch.arange(len(tree.prompt))
-            tree_ids[row_number, column : column + tree.positions] = index
-            places[index] = (row_number, column, column + tree.positions)
+            tree, start, before = trees[index], len(ids), number * length
+            prompt = len(tree.prompt)
+            ids += tree.prompt
+            positions += range(prompt)
+            branches += [0] * prompt
             predictors[index], tokens[index] = [], []
-            column = prompt_end
             for branch, response in enumerate(tree.responses, start=1):
-                end = column + len(response)
-                input_ids[row_number, column:end] = torch.tensor(response)
-                position_ids[row_number, column:end] = torch.arange(len(response)) + len(tree.prompt)
-                branch_ids[row_number, column:end] = branch
-                own = torch.arange(column, end) + row_number * length
-                first = torch.tensor([prompt_end - 1 + row_number * length])
-                predictors[index].append(torch.cat([first, own[:-1]]))
-                tokens[index].append(own)
-                column = end
+                flat = before + len(ids)
+                predictors[index] += [before + start + prompt - 1, *range(flat, flat + len(response) - 1)]
+                tokens[index] += range(flat, flat + len(response))
+                ids += response
+                positions += range(prompt, prompt + len(response))
+                branches += [branch] * len(response)
+            tree_ids += [index] * tree.positions
+            places[index] = (number, start, len(ids))
+        rest = length - len(ids)
+        for name, values, padding in zip(columns, (ids, positions, tree_ids, branches), (0, 0, -1, 0), strict=True):
+            columns[name].append(values + [padding] * rest)
     order = [index for row in rows for index in row]
     return Batch(
         trees=tuple(trees[index] for index in order),
         tree_indices=tuple(order),
-        input_ids=input_ids,
-        position_ids=position_ids,
-        attention_mask=_tree_mask(tree_ids, branch_ids),
+        input_ids=torch.tensor(columns["ids"]),
+        position_ids=torch.tensor(columns["positions"]),
+        attention_mask=_tree_mask(torch.tensor(columns["trees"]), torch.tensor(columns["branches"])),
         targets=_targets(trees, order),
-        predictor_index=torch.cat([part for index in order for part in predictors[index]]),
-        token_index=torch.cat([part for index in order for part in tokens[index]]),
+        predictor_index=torch.tensor([position for index in order for position in predictors[index]]),
+        token_index=torch.tensor([position for index in order for position in tokens[index]]),
         lengths=_lengths(trees, order),
         places=tuple(places[index] for index in order),
     )

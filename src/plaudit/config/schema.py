@@ -384,7 +384,9 @@ class RlConfig(StageConfig):
     )
     entropy_coefficient: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the entropy bonus")
     whiten_advantages: bool | None = Field(
-        None, description="advantages to mean 0, variance 1 over all tokens of a round; default: the estimator's own"
+        None,
+        description="advantages to mean 0, variance 1 over all tokens of a round; default: the estimator's own, and "
+        "none where the KL is in the loss, which whitening would not divide",
     )
     scale_rewards: bool = Field(False, description="divide scores by their running standard deviation")
     clip_rewards: Annotated[float, Field(gt=0)] | None = Field(None, description="scores are clipped to ± this")

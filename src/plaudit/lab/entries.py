@@ -44,8 +44,6 @@ def _dpo(name: str, loss: str, **settings: Any) -> Entry:
 
 
 IN_LOSS = {"placement": "loss"}
-UNSCALED = {"whiten_advantages": False}
-"""Whitening divides the reward by its standard deviation but not a KL in the loss, which changes the optimum."""
 TWICE = {"epochs": 2}
 NOISY = {"responses_per_prompt": 128, "optimizer": {"learning_rate": 0.002}}
 """For estimates whose noise does not vanish at the optimum."""
@@ -64,8 +62,8 @@ ENTRIES: tuple[Entry, ...] = (
     _rl("ppo shared", weights="shared", **TWICE),
     _rl("ppo adapters", **ADAPTERS, **TWICE),
     _rl("ppo k3", kl={"estimator": "k3"}, **TWICE),
-    _rl("ppo loss-k1", kl=IN_LOSS, **UNSCALED, **TWICE, **NOISY),
-    _rl("ppo loss-k3", kl=IN_LOSS | {"estimator": "k3"}, **UNSCALED, **TWICE, **NOISY),
+    _rl("ppo loss-k1", kl=IN_LOSS, **TWICE, **NOISY),
+    _rl("ppo loss-k3", kl=IN_LOSS | {"estimator": "k3"}, **TWICE, **NOISY),
     _rl("rloo", advantages="rloo", **TWICE),
     _rl("rloo loss-k1", advantages="rloo", kl=IN_LOSS, **TWICE, **NOISY),
     _rl("reinforce rloo", advantages="rloo", policy_loss="policy_gradient"),
@@ -76,7 +74,15 @@ ENTRIES: tuple[Entry, ...] = (
     _rl("remax", advantages="remax", **NOISY),
     _rl("gspo", advantages="rloo", policy_loss="gspo", clip=0.2, **TWICE),
     _rl("online dpo", objective="online_dpo", responses_per_prompt=16, prompts_per_iteration=8),
-    Entry("ppo loss-k1 whitened", "rl", {"kl": IN_LOSS, **TWICE, **NOISY}, None, "-", None, None),
+    Entry(
+        "ppo loss-k1 whitened",
+        "rl",
+        {"kl": IN_LOSS, "whiten_advantages": True, **TWICE, **NOISY},
+        None,
+        "-",
+        None,
+        None,
+    ),
     Entry(
         "grpo loss-k3",
         "rl",

@@ -65,7 +65,9 @@ def _fit(model: Any, contexts: list[tuple[int, ...]], wanted: Tensor) -> None:
     """
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(context) for context in contexts], batch_first=True)
     rows, last = torch.arange(len(contexts)), torch.tensor([len(context) - 1 for context in contexts])
-    namer = torch.nn.Linear(model.config.hidden_size, len(contexts))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        namer = torch.nn.Linear(model.config.hidden_size, len(contexts))
     optimizer = torch.optim.Adam([*model.parameters(), *namer.parameters()], lr=LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
     for _ in range(STEPS):

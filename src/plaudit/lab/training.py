@@ -40,9 +40,9 @@ RL: dict[str, Any] = {
     "generation": {"max_new_tokens": MAX_TOKENS, "batch_size": NEVER},
     "checkpoint_every": NEVER,
 }
-DPO: dict[str, Any] = {"batch_size": 16, "samples": 0, "checkpoint_every": NEVER}
-DPO_STEPS = 60
-DPO_LEARNING_RATE = 0.001
+DPO: dict[str, Any] = {"batch_size": 16, "samples": 0, "checkpoint_every": NEVER, "pack_length": 128}
+DPO_STEPS = 200
+DPO_LEARNING_RATE = 0.01
 RESPONSES_PER_STEP = 512
 REWARD = {"name": "table", "kind": "function", "function": "plaudit.lab.problem:table_reward", "batch_size": NEVER}
 EXACT_STEPS = 60

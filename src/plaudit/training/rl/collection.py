@@ -172,7 +172,9 @@ class Collector:
         )
         correction = in_reward * own_token_correction(rows.old, rows.reference, mask, kl.estimator)
         advantages = found.advantages + correction / found.scale[:, None]
-        whitens = self.estimator.whitens if config.whiten_advantages is None else config.whiten_advantages
+        # Whitening divides the reward, but not a KL in the loss: their proportion, and so the optimum, would change.
+        default = self.estimator.whitens and kl.placement == "reward"
+        whitens = default if config.whiten_advantages is None else config.whiten_advantages
         return Advantages(whiten(advantages, mask) if whitens else advantages, found.returns, found.scale)
 
     def _metrics(
