@@ -94,7 +94,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     _dpo("dpo", "dpo"),
     _dpo("plackett-luce dpo", "plackett_luce"),
-    _dpo("robust dpo", "robust_dpo", label_smoothing=0.1, group=2, flips=0.1),
+    _dpo("robust dpo", "robust_dpo", label_smoothing=0.1, flips=0.1),
     _dpo(
         "cdpo",
         "cdpo",

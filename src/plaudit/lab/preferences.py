@@ -57,7 +57,7 @@ def sampled_choices(entry: Entry, problem: Problem, seed: int, count: int) -> li
     utilities = rewards - torch.log(-torch.log(uniform))
     ranks = (utilities[:, None, :] > utilities[:, :, None]).sum(-1)
     flipped = torch.rand(len(ranks), generator=generator) < entry.flips
-    ranks[flipped] = ranks[flipped].flip(1)
+    ranks[flipped] = ranks.shape[1] - 1 - ranks[flipped]
     everything = list(responses())
     trees = []
     for row, (numbers, places) in enumerate(zip(drawn.tolist(), ranks.tolist(), strict=True)):
