@@ -28,7 +28,7 @@ _STAGES = {
         "plaudit dpo helpful-dpo dpo.loss=simpo",
     ),
     "rl": (
-        "Train a policy against a reward by PPO, GRPO or RLOO: the recipe's stage rl.",
+        "Train a policy against a reward by PPO and its relatives: the recipe's stage rl.",
         "plaudit rl stories rl.kl.coefficient=0.1",
     ),
     "evaluate": (
