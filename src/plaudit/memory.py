@@ -21,31 +21,24 @@ def is_out_of_memory(fault: BaseException) -> bool:
 
 
 class HalvingSize:
-    """How much is computed at once; it shrinks when memory runs out, and stays small."""
+    """How much is computed at once; it shrinks when memory runs out, and stays small.
 
-    smallest = 1
+    ``name`` says what the size is of; ``remedy`` is for when ``smallest`` is still too much.
+    """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def now(self) -> str:
-        """Say how much is computed at once from now on."""
-        raise NotImplementedError
-
-    def too_much(self, size: int) -> str:
-        """Say what is still too much, and what to do about it."""
-        raise NotImplementedError
+    def __init__(self, size: int, name: str, remedy: str, smallest: int = 1) -> None:
+        self.size, self.name, self.remedy, self.smallest = size, name, remedy, smallest
 
     def halve(self, tried: int | None = None) -> None:
         """Halve the size, or that which was tried. Raises PlauditError when there is nothing left to halve."""
         tried = self.size if tried is None else tried
         if tried // 2 < self.smallest:
-            raise PlauditError(f"out of memory even with {self.too_much(tried)}")
+            raise PlauditError(f"out of memory even when {self.name} is {tried}; {self.remedy}")
         self.size = tried // 2
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        print(f"out of memory: {self.now()}; results do not depend on it")
+        print(f"out of memory: {self.name} is now {self.size}; results do not depend on it")
 
     def run(self, work: Callable[[int], Result], most: int | None = None) -> Result:
         """Call ``work(size)``, again with half the size as long as memory runs out; never with more than ``most``."""
@@ -60,20 +53,9 @@ class HalvingSize:
             self.halve(tried)
 
 
-class BatchSize(HalvingSize):
-    """Responses per batch. ``whose`` says what they are batches of; ``remedy`` is for when one response is too much."""
-
-    def __init__(self, size: int, whose: str, remedy: str) -> None:
-        super().__init__(size)
-        self.whose, self.remedy = whose, remedy
-
-    def now(self) -> str:
-        """Say how many responses are in a batch from now on."""
-        return f"the batch size of {self.whose} is now {self.size}"
-
-    def too_much(self, size: int) -> str:
-        """Say that one response is too much."""
-        return f"one response at a time ({self.whose}); {self.remedy}"
+def responses_at_once(size: int, whose: str, remedy: str) -> HalvingSize:
+    """Return the number of responses computed at once by ``whose``; ``remedy`` is for when one is too much."""
+    return HalvingSize(size, f"the batch size of {whose}", remedy)
 
 
 def in_batches(

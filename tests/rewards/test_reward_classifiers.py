@@ -58,7 +58,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_score(
     assert "the batch size of reward source 'mood' is now 1" in capsys.readouterr().out
     monkeypatch.undo()
     small_memory(monkeypatch, 1)
-    with pytest.raises(PlauditError, match=r"even with one response at a time \(reward source 'mood'\); use a smaller"):
+    with pytest.raises(PlauditError, match=r"even when the batch size of reward source 'mood' is 1; use a smaller"):
         source.score([sample_of("the day", "was good")])
 
 

@@ -94,9 +94,7 @@ def test_memory_that_does_not_suffice_for_one_response(tmp_path: Path, monkeypat
     config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     small_memory(monkeypatch, 2)
-    with pytest.raises(
-        PlauditError, match=r"even with one response at a time \(reward source 'judge'\); use a smaller"
-    ):
+    with pytest.raises(PlauditError, match=r"even when the batch size of reward source 'judge' is 1; use a smaller"):
         reward.score([sample_of("the day", "was good")])
 
 

@@ -90,9 +90,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_sample(
 def test_memory_that_does_not_suffice_for_one_response(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(tiny_model("llama"))
     small_memory(monkeypatch, 7)
-    with pytest.raises(
-        PlauditError, match=r"even with one response at a time \(generation\); use a smaller model"
-    ) as e:
+    with pytest.raises(PlauditError, match=r"even when the batch size of generation is 1; use a smaller model") as e:
         engine.generate(requests_of([8] * 5), GenerationConfig(max_new_tokens=4))
     assert "\n" not in str(e.value)
 

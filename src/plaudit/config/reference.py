@@ -28,7 +28,7 @@ The values are YAML. `null` switches off what may be null, and takes a whole sta
 Wherever a file or a model is named, `stage:NAME` means the model that an earlier stage of the same run has made, and
 `stage:NAME/FILE` a file in its folder. A plain string may stand for a model or a source: it is its `path`.
 
-This page is written from `src/plaudit/config/schema.py` by `make docs`.
+This page is written from `src/plaudit/config/schema/` by `make docs`.
 """
 
 

@@ -10,7 +10,7 @@ from plaudit.config.schema import EvaluateConfig, ModelConfig
 from plaudit.data.rows import Row
 from plaudit.errors import PlauditError
 from plaudit.evaluation.prompts import make_requests
-from plaudit.memory import BatchSize
+from plaudit.memory import responses_at_once
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading import LoadedModel
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
@@ -114,7 +114,9 @@ def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], rows: int
         trees = samples_to_trees(samples, most_responses=rows)
         return token_log_probabilities(loaded, trees, temperature=1.0, token_budget=padded_positions(samples, rows))
 
-    return BatchSize(rows, "log-probabilities", "use a smaller model, or shorter responses").run(compute, len(samples))
+    return responses_at_once(rows, "log-probabilities", "use a smaller model, or shorter responses").run(
+        compute, len(samples)
+    )
 
 
 def _candidates(engine: Engine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:

@@ -7,7 +7,7 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
-from plaudit.memory import BatchSize, in_batches
+from plaudit.memory import HalvingSize, in_batches, responses_at_once
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class TextClassifier:
         self.tokenizer = tokenizer
         self.place = place
         self.longest = _longest_text(model, tokenizer)
-        self.batch_sizes: dict[int, BatchSize] = {}
+        self.batch_sizes: dict[int, HalvingSize] = {}
 
     @classmethod
     def load(cls, path: str, device: torch.device, place: str) -> "TextClassifier":
@@ -73,7 +73,7 @@ class TextClassifier:
         """Return the logits [texts, labels] (float32, CPU). Raises PlauditError for a text beyond the context."""
         token_ids = [self._token_ids(text) for text in texts]
         remedy = "use a smaller classifier, or shorter texts"
-        size = self.batch_sizes.setdefault(batch_size, BatchSize(batch_size, self.place, remedy))
+        size = self.batch_sizes.setdefault(batch_size, responses_at_once(batch_size, self.place, remedy))
         rows = in_batches(token_ids, size, self._logits_of_batch)
         return torch.stack(rows) if rows else torch.zeros(0, len(self.labels))
 

@@ -12,7 +12,7 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
-from plaudit.memory import BatchSize, in_batches, is_out_of_memory
+from plaudit.memory import in_batches, is_out_of_memory, responses_at_once
 from plaudit.rewards.checks import checked_scores
 from plaudit.rollouts.samples import Sample
 
@@ -27,7 +27,7 @@ class FunctionSource:
     def __init__(self, config: RewardSourceConfig, function: Callable[..., Any]) -> None:
         self.name = config.name
         self.function = function
-        self.batch_size = BatchSize(
+        self.batch_size = responses_at_once(
             config.batch_size, f"reward source {config.name!r}", "let the function use less memory"
         )
         self.place = f"reward source {config.name!r}: {config.function}"

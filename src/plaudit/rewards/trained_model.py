@@ -7,7 +7,7 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
-from plaudit.memory import BatchSize
+from plaudit.memory import responses_at_once
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rollouts.samples import Sample
 
@@ -24,7 +24,7 @@ class RewardModelSource:
         self.name = name
         self.model = model
         remedy = "use a smaller reward model, or shorter responses"
-        self.batch_size = BatchSize(batch_size, f"reward source {name!r}", remedy)
+        self.batch_size = responses_at_once(batch_size, f"reward source {name!r}", remedy)
 
     @classmethod
     def load(cls, config: RewardSourceConfig, device: torch.device) -> "RewardModelSource":

@@ -13,7 +13,7 @@ import torch
 from plaudit.batching.batches import Layout
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
-from plaudit.memory import BatchSize, in_batches
+from plaudit.memory import HalvingSize, in_batches, responses_at_once
 from plaudit.models.loading import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.batch import RunningBatch
@@ -50,7 +50,7 @@ class TransformersEngine:
             raise PlauditError(f"{type(self._model).__name__} has recurrent layers; generation needs a transformer")
         self._accepted = accepted_arguments(self._model.__class__)
         self._end_ids = _end_ids(self._model, loaded.tokenizer)
-        self._batch_sizes: dict[int, BatchSize] = {}
+        self._batch_sizes: dict[int, HalvingSize] = {}
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         """Return a sample for each request, in order.
@@ -64,7 +64,7 @@ class TransformersEngine:
         was_training = self._loaded.model.training
         self._loaded.model.eval()
         size = self._batch_sizes.setdefault(
-            settings.batch_size, BatchSize(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
+            settings.batch_size, responses_at_once(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
         )
         with weights_cast_once(self._model, self._loaded.device):
             ordered = in_batches(

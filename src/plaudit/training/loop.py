@@ -19,6 +19,7 @@ from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import StageConfig
 from plaudit.errors import PlauditError
+from plaudit.memory import is_out_of_memory
 from plaudit.seeding import derived_seed
 from plaudit.training.checkpoints import (
     Checkpoint,
@@ -35,7 +36,7 @@ from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 from plaudit.training.tally import Tally
 from plaudit.training.task import Task
-from plaudit.training.token_budget import TokenBudget, is_out_of_memory
+from plaudit.training.token_budget import TokenBudget
 from plaudit.training.trackers import stage_trackers
 from plaudit.training.updates import OutOfMemoryElsewhereError, build_update
 

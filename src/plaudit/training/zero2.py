@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import OptimizerConfig
 from plaudit.errors import PlauditError
+from plaudit.memory import is_out_of_memory
 from plaudit.training.checkpoints import load_optimizer_tensors, optimizer_tensors
 from plaudit.training.optimization import ParameterGroup, build_optimizer, set_learning_rate
 from plaudit.training.session import Session
-from plaudit.training.token_budget import is_out_of_memory
 from plaudit.training.updates import OutOfMemoryElsewhereError
 
 # Elements that are sent at once: 200 MB of float32. DeepSpeed's own default keeps a buffer of 2 GB.

@@ -1,0 +1,65 @@
+"""The schema of a run: every key, its meaning and its default, each in exactly one place.
+
+A recipe is a YAML file with this shape. A section that is present is a stage that runs; the stages run in the order in
+which ``Recipe`` lists them. Wherever a model is named, ``stage:sft`` means the model that the stage ``sft`` of the same
+run has produced; anything else is a folder or a hub name.
+"""
+
+from plaudit.config.schema.base import Section
+from plaudit.config.schema.data import DataConfig, SourceConfig, SourceReference
+from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig, ToxicityConfig
+from plaudit.config.schema.models import FreshModel, LoraConfig, ModelConfig, ModelReference
+from plaudit.config.schema.recipe import STAGES, Recipe, WorldConfig
+from plaudit.config.schema.reinforcement import (
+    GROUP_ADVANTAGES,
+    GenerationConfig,
+    KlConfig,
+    RewardSourceConfig,
+    RlConfig,
+    RlOptimizerConfig,
+)
+from plaudit.config.schema.training import (
+    LOSSES_WITH,
+    LOSSES_WITHOUT_REFERENCE,
+    DpoConfig,
+    LanguageModelStageConfig,
+    OptimizerConfig,
+    PreferenceLossName,
+    RewardConfig,
+    SftConfig,
+    StageConfig,
+    SupervisedStageConfig,
+)
+
+__all__ = [
+    "GROUP_ADVANTAGES",
+    "LOSSES_WITH",
+    "LOSSES_WITHOUT_REFERENCE",
+    "STAGES",
+    "DataConfig",
+    "DpoConfig",
+    "EvaluateConfig",
+    "FreshModel",
+    "GenerationConfig",
+    "KlConfig",
+    "LanguageModelStageConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "ModelReference",
+    "OptimizerConfig",
+    "PreferenceLossName",
+    "Recipe",
+    "ReportConfig",
+    "RewardConfig",
+    "RewardSourceConfig",
+    "RlConfig",
+    "RlOptimizerConfig",
+    "Section",
+    "SftConfig",
+    "SourceConfig",
+    "SourceReference",
+    "StageConfig",
+    "SupervisedStageConfig",
+    "ToxicityConfig",
+    "WorldConfig",
+]

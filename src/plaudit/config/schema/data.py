@@ -1,0 +1,44 @@
+"""Rows to learn from and to measure on."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from plaudit.config.schema.base import Positive, Section, Share, named_by
+
+
+class SourceConfig(Section):
+    """One file or hub dataset. A plain string means ``path``."""
+
+    path: str = Field(description="file (jsonl, jsonl.gz, json, csv, parquet), hub dataset name, or stage:NAME/FILE")
+    subset: str | None = Field(None, description="configuration name of a hub dataset")
+    split: str = Field("train", description="split of a hub dataset")
+    format: str = Field("auto", description="name of a row format; auto recognises it by the columns")
+    columns: dict[str, str] = Field(default_factory=dict, description="renames: column of the file -> expected column")
+    weight: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="how often its rows are drawn, relative to the other sources; 2 shows every row twice an epoch"
+    )
+    limit: Positive | None = Field(None, description="use only the first rows")
+
+
+SourceReference = Annotated[SourceConfig, named_by("path")]
+
+
+class DataConfig(Section):
+    """Rows to learn from, and the part that is held out."""
+
+    sources: list[SourceReference] = Field(min_length=1, description="files and hub datasets")
+    held_out: list[SourceReference] = Field(
+        default_factory=list, description="sources for held-out measurements; default: a share of the sources"
+    )
+    held_out_share: Share = Field(0.1, description="share of the prompts that is held out when held_out is empty")
+    max_bad_share: Share = Field(0.01, description="the run stops when more than this share of the rows is bad")
+    prompt_template: str = Field("{prompt}", description="text around a plain prompt")
+    conversation: Literal["auto", "chat_template", "human_assistant"] = Field(
+        "auto", description="how dialogues become text; auto: the tokenizer's chat template if it has one"
+    )
+    max_prompt_tokens: Positive | None = Field(None, description="longest prompt; default: what the context allows")
+    max_response_tokens: Positive | None = Field(None, description="longest response; default: what the context allows")
+    overlong: Literal["drop", "truncate", "error"] = Field(
+        "drop", description="what happens to rows that are too long; always counted and reported"
+    )

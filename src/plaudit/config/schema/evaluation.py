@@ -1,0 +1,43 @@
+"""Measurements and the report."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from plaudit.config.schema.base import Positive, Section
+from plaudit.config.schema.data import DataConfig
+from plaudit.config.schema.models import ModelReference
+from plaudit.config.schema.reinforcement import GenerationConfig, RewardSourceConfig
+
+
+class ToxicityConfig(Section):
+    """A toxicity meter: a classifier's probability of the toxic labels, for prompts and responses."""
+
+    classifier: str = Field(description="folder or hub name of a sequence classifier")
+    labels: list[str] = Field(min_length=1, description="labels that count as toxic; their probabilities are added")
+    activation: Literal["sigmoid", "softmax"] = Field(description="how the classifier's logits become probabilities")
+    prompts: DataConfig | None = Field(None, description="prompts of its own; default: those of the evaluation")
+
+
+class EvaluateConfig(Section):
+    """Measurements of any set of models on the same held-out prompts."""
+
+    models: dict[str, ModelReference] = Field(min_length=1, description="name -> folder, hub name or stage:NAME")
+    baseline: str = Field(description="the model that win rates are counted against")
+    reference: str | None = Field(None, description="the model that KL and perplexity refer to; default: the baseline")
+    prompts: DataConfig = Field(description="held-out prompts are used")
+    rewards: list[RewardSourceConfig] = Field(min_length=1, description="reward sources that score the responses")
+    max_prompts: Positive = Field(256, description="at most so many prompts")
+    generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
+    best_of: list[Positive] = Field(default_factory=list, description="N of best-of-N; empty: none")
+    best_of_model: str | None = Field(None, description="model that best-of-N samples from; default: the baseline")
+    best_of_reward: str | None = Field(None, description="reward source that chooses; default: the first")
+    samples: int = Field(8, ge=0, description="prompts whose responses are shown side by side")
+    toxicity: ToxicityConfig | None = Field(None, description="see toxicity")
+
+
+class ReportConfig(Section):
+    """The HTML page about a run."""
+
+    title: str | None = Field(None, description="headline; default: the run's name")
+    note: str | None = Field(None, description="a sentence under the headline")

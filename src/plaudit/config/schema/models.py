@@ -1,0 +1,59 @@
+"""Which model to start from, and how it is held in memory."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from plaudit.config.schema.base import Positive, Section, Share, named_by
+
+
+class FreshModel(Section):
+    """A model with random weights."""
+
+    architecture: str = Field("llama", description="model type, as transformers names it: llama, gpt2, qwen2, …")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="fields of that model type's configuration; the vocabulary size is filled in"
+    )
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (Hu et al. 2021), by peft."""
+
+    rank: Positive = Field(16, description="rank of the update")
+    alpha: float = Field(32.0, description="the update is scaled by alpha / rank")
+    dropout: Share = Field(0.0, description="dropout in front of the adapter")
+    targets: str | list[str] = Field("all-linear", description="modules that get an adapter")
+
+
+class ModelConfig(Section):
+    """Which model to start from, and how it is held in memory. A plain string means ``path``."""
+
+    path: str | None = Field(None, description="folder, hub name, or stage:NAME for a stage of this run")
+    fresh: FreshModel | None = Field(None, description="random weights instead of path")
+    tokenizer: str | None = Field(None, description="folder, hub name or stage:NAME; default: the model's own")
+    pad_token: str | None = Field(None, description="padding token, for tokenizers that name none")
+    eos_token: str | None = Field(None, description="end token, for tokenizers that name none")
+    chat_template: str | None = Field(None, description="Jinja chat template, instead of the tokenizer's own")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
+    dropout: Share = Field(0.0, description="every dropout rate of the model")
+    layout: Literal["auto", "packed", "padded"] = Field(
+        "auto", description="auto packs where a trial shows it is exact"
+    )
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
+    quantization: Literal["4bit", "8bit"] | None = Field(None, description="hold the frozen weights in 4 or 8 bits")
+
+    @property
+    def drops_out(self) -> bool:
+        """Whether the model computes something else while it learns than while it is measured."""
+        return bool(self.dropout or (self.lora and self.lora.dropout))
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelConfig":
+        if (self.path is None) == (self.fresh is None):
+            raise ValueError("give either path or fresh")
+        if self.fresh and not self.tokenizer:
+            raise ValueError("a fresh model needs a tokenizer: give a folder, a hub name or stage:NAME")
+        return self
+
+
+ModelReference = Annotated[ModelConfig, named_by("path")]

@@ -1,0 +1,53 @@
+"""The whole run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from plaudit.config.schema.base import Positive, Section
+from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
+from plaudit.config.schema.reinforcement import RlConfig
+from plaudit.config.schema.training import DpoConfig, RewardConfig, SftConfig
+
+
+class WorldConfig(Section):
+    """The embedded task's data, made by code."""
+
+    pretraining_texts: Positive = Field(6000, description="texts to pre-train on")
+    demonstrations: Positive = Field(2000, description="demonstrations of mixed quality")
+    comparisons: Positive = Field(3000, description="prompts with replies compared by simulated annotators")
+    prompts: Positive = Field(2000, description="prompts for reinforcement learning")
+    test_prompts: Positive = Field(300, description="prompts for the final evaluation alone")
+
+
+class Recipe(Section):
+    """A run: what every stage shares, and the stages."""
+
+    name: str = Field(description="name of the run; its folder is OUTPUT/NAME")
+    description: str = Field("", description="one line for `plaudit recipes`")
+    output: str = Field("runs", description="folder that holds the runs")
+    seed: int = Field(0, description="all randomness derives from it")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="type in which matrix products are computed")
+    processes: Positive = Field(1, description="processes that must take part; started by torchrun or accelerate")
+    distributed: Literal["none", "ddp", "zero2"] = Field(
+        "none",
+        description="how several processes share the work: ddp, all weights, gradients and optimizer state in each; "
+        "zero2, gradients and optimizer state in shares (DeepSpeed)",
+    )
+    threads: Positive | None = Field(None, description="CPU threads per process; default: torch's choice")
+    trackers: list[str] = Field(
+        default_factory=list, description="tensorboard, wandb, or another that Accelerate knows"
+    )
+
+    world: WorldConfig | None = Field(None, description="make the embedded task's data")
+    pretrain: SftConfig | None = Field(None, description="language modelling on plain text")
+    sft: SftConfig | None = Field(None, description="supervised fine-tuning")
+    reward: RewardConfig | None = Field(None, description="reward model")
+    dpo: DpoConfig | None = Field(None, description="direct preference optimisation")
+    rl: RlConfig | None = Field(None, description="reinforcement learning")
+    evaluate: EvaluateConfig | None = Field(None, description="measurements")
+    report: ReportConfig | None = Field(None, description="HTML page")
+
+
+STAGES = ("world", "pretrain", "sft", "reward", "dpo", "rl", "evaluate", "report")
