@@ -1,7 +1,7 @@
 """The rows of the laboratory's table: an algorithm's settings, what it converges to, and how near it must come."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -41,6 +41,11 @@ def _rl(name: str, **overrides: Any) -> Entry:
 def _dpo(name: str, loss: str, **settings: Any) -> Entry:
     options: dict[str, Any] = {key: settings.pop(key) for key in ("label_smoothing", "margin") if key in settings}
     return Entry(name, "dpo", {"loss": loss, **options}, mean=0.03, worst=0.03, **settings)
+
+
+def _without_target(entry: Entry) -> Entry:
+    """What has nothing to converge to is reported, and bounded by nothing."""
+    return replace(entry, target=None, target_name="-", mean=None, worst=None)
 
 
 IN_LOSS = {"placement": "loss"}
@@ -84,24 +89,8 @@ ENTRIES: tuple[Entry, ...] = (
         optimizer={"learning_rate": 0.005},
         **LONGER,
     ),
-    Entry(
-        "ppo loss-k1 whitened",
-        "rl",
-        {"kl": IN_LOSS, "whiten_advantages": True, **TWICE, **NOISY},
-        None,
-        "-",
-        None,
-        None,
-    ),
-    Entry(
-        "grpo loss-k3",
-        "rl",
-        {"advantages": "grpo", "kl": IN_LOSS | {"estimator": "k3"}, **TWICE},
-        None,
-        "-",
-        None,
-        None,
-    ),
+    _without_target(_rl("ppo loss-k1 whitened", kl=IN_LOSS, whiten_advantages=True, **TWICE, **NOISY)),
+    _without_target(_rl("grpo loss-k3", advantages="grpo", kl=IN_LOSS | {"estimator": "k3"}, **TWICE)),
     _dpo("dpo", "dpo"),
     _dpo("plackett-luce dpo", "plackett_luce"),
     _dpo("robust dpo", "robust_dpo", label_smoothing=0.1, flips=0.1),
@@ -137,16 +126,8 @@ ENTRIES: tuple[Entry, ...] = (
         None,
         None,
     ),
-    Entry("kto", "dpo", {"loss": "kto"}, None, "-", None, None, group=1),
-    Entry(
-        "best-of-n training",
-        "rl",
-        {"objective": "best_of_n", "responses_per_prompt": 4, "prompts_per_iteration": 32},
-        None,
-        "-",
-        None,
-        None,
-    ),
+    _without_target(_dpo("kto", "kto", group=1)),
+    _without_target(_rl("best-of-n training", objective="best_of_n", responses_per_prompt=4, prompts_per_iteration=32)),
     Entry("best of 4", "sampling", {"n": 4}, targets.best_of(4), "best of 4"),
 )
 

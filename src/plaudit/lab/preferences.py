@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig
 from plaudit.lab.entries import Entry
@@ -15,7 +16,7 @@ from plaudit.lab.problem import PROMPTS, Problem, prompt_ids, responses
 from plaudit.models.loading import LoadedModel
 from plaudit.seeding import torch_generator
 from plaudit.training.examples import Examples
-from plaudit.training.preference_examples import decided, with_mismatched, with_reference
+from plaudit.training.preference_examples import prepared
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 from plaudit.training.token_budget import TokenBudget
@@ -35,13 +36,10 @@ def preference_examples(
 
     They enter where a data file would, after it has been read and tokenised: files know no empty response.
     """
-    trees = decided(sampled_choices(entry, problem, seed, count), "training", session, stage)
-    parts = {"training": trees}
-    if config.loss == "kto":
-        parts = {"training": with_mismatched(trees, loaded.context_length, seed)}
-    if config.loss not in ("simpo", "orpo"):
-        parts = with_reference(parts, loaded, session, stage, TokenBudget(config.token_budget))
-    return Examples(parts["training"], [], [], [])
+    parts = {"training": sampled_choices(entry, problem, seed, count)}
+    objective, budget = PREFERENCE_LOSSES[config.loss], TokenBudget(config.token_budget)
+    ready = prepared(objective, parts, loaded, session, stage, budget)
+    return Examples(ready["training"], [], [], [])
 
 
 def sampled_choices(entry: Entry, problem: Problem, seed: int, count: int) -> list[PromptTree]:

@@ -17,7 +17,7 @@ from plaudit.data.formats.base import Kind
 from plaudit.models.loading import LoadedModel, load_policy
 from plaudit.models.saving import save_model
 from plaudit.training.examples import Examples, load_examples
-from plaudit.training.preference_examples import decided, with_mismatched, with_reference
+from plaudit.training.preference_examples import prepared
 from plaudit.training.reference_log_probabilities import SequenceReader
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.sample_completions import SampleCompletions
@@ -153,15 +153,7 @@ def load_dpo_task(config: DpoConfig, session: Session, stage: StageDirectory) ->
     loaded = load_policy(config.model, session.device, session.recipe.seed)
     kind: Kind = "labelled" if objective.reads == "labels" else "ranking"
     examples = load_examples(config.data, kind, loaded, session, stage)
-    parts = {
-        "training": decided(examples.train, "training", session, stage),
-        "held-out": decided(examples.held_out, "held-out", session, stage),
-    }
-    if objective.reads == "labels":
-        context, seed = loaded.context_length, session.recipe.seed
-        parts = {name: with_mismatched(trees, context, seed) for name, trees in parts.items()}
-    if objective.needs_reference:
-        parts = with_reference(parts, loaded, session, stage, TokenBudget(config.token_budget))
-    return DpoTask(
-        config, loaded, replace(examples, train=parts["training"], held_out=parts["held-out"]), session, stage
-    )
+    parts = {"training": examples.train, "held-out": examples.held_out}
+    ready = prepared(objective, parts, loaded, session, stage, TokenBudget(config.token_budget))
+    examples = replace(examples, train=ready["training"], held_out=ready["held-out"])
+    return DpoTask(config, loaded, examples, session, stage)

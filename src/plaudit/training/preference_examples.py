@@ -5,12 +5,13 @@ the log-probabilities of its responses; for losses that read labels ``mismatched
 to another prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from plaudit.algorithms.preference_registry import PreferenceObjective
 from plaudit.batching.trees import PromptTree
 from plaudit.models.loading import LoadedModel
 from plaudit.seeding import python_generator
@@ -20,7 +21,26 @@ from plaudit.training.session import Session
 from plaudit.training.token_budget import TokenBudget
 
 
-def decided(trees: Sequence[PromptTree], name: str, session: Session, stage: StageDirectory) -> list[PromptTree]:
+def prepared(
+    objective: PreferenceObjective,
+    parts: Mapping[str, Sequence[PromptTree]],
+    loaded: LoadedModel,
+    session: Session,
+    stage: StageDirectory,
+    budget: TokenBudget,
+) -> dict[str, list[PromptTree]]:
+    """Return the trees of every part with all that the objective's loss reads of them; a part's name is for messages.
+
+    What the reference says is computed, or read where it has been computed before.
+    """
+    kept = {name: _decided(trees, name, session, stage) for name, trees in parts.items()}
+    if objective.reads == "labels":
+        seed = session.recipe.seed
+        kept = {name: with_mismatched(trees, loaded.context_length, seed) for name, trees in kept.items()}
+    return _with_reference(kept, loaded, session, stage, budget) if objective.needs_reference else kept
+
+
+def _decided(trees: Sequence[PromptTree], name: str, session: Session, stage: StageDirectory) -> list[PromptTree]:
     """Return the trees that say something, with labels turned into ranks; how many do not is printed.
 
     Sides may have become identical by being cut, and all ranks may be tied.
@@ -59,7 +79,7 @@ def with_mismatched(trees: Sequence[PromptTree], context_length: int, seed: int)
     return paired
 
 
-def with_reference(
+def _with_reference(
     parts: dict[str, list[PromptTree]],
     loaded: LoadedModel,
     session: Session,
