@@ -6,15 +6,16 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 VOCABULARY = 37
+GROUPED_QUERIES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 SIZES: dict[str, dict[str, Any]] = {
-    "llama": {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-    },
+    "llama": GROUPED_QUERIES,
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 64},
     "gpt_neox": {
         "hidden_size": 16,
@@ -23,14 +24,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "max_position_embeddings": 64,
     },
-    "qwen2": {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-    },
+    "qwen2": GROUPED_QUERIES,
     "opt": {
         "hidden_size": 16,
         "ffn_dim": 24,
@@ -41,41 +35,21 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "bloom": {"hidden_size": 16, "n_layer": 2, "n_head": 4},
     "mistral": {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
+        **GROUPED_QUERIES,
         "sliding_window": 16,
     },
     "gemma2": {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        **GROUPED_QUERIES,
         "head_dim": 4,
-        "max_position_embeddings": 64,
         "sliding_window": 16,
         "final_logit_softcapping": 2.0,
     },
     "cohere": {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
+        **GROUPED_QUERIES,
         "logit_scale": 0.3,
     },
     "granite": {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
+        **GROUPED_QUERIES,
         "logits_scaling": 3.0,
         "embedding_multiplier": 2.0,
         "attention_multiplier": 0.3,

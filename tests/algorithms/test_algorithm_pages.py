@@ -93,7 +93,7 @@ def test_formulas_survive_markdown(page: Path) -> None:
 @pytest.mark.parametrize("page", sorted(ALGORITHMS.glob("*.md")), ids=named)
 def test_recipes_are_valid(page: Path) -> None:
     for _, text in [block for block in FENCED.findall(page.read_text()) if block[0] == "yaml"]:
-        configured(text)
+        assert configured(text).model_fields_set
 
 
 # Examples -------------------------------------------------------------------------------------------------------------

@@ -89,12 +89,17 @@ def test_every_format_is_inspected(tmp_path: Path, name: str) -> None:
     assert any(what.endswith("tokens") for what in found.lengths)
 
 
+def told(output: str) -> list[str]:
+    """Return the printed lines without frames and runs of spaces."""
+    return [" ".join(line.replace("│", " ").split()) for line in output.splitlines()]
+
+
 def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path: Path) -> None:
     byte_level().save_pretrained(tmp_path / "tokenizer")
     arguments = ["inspect", file, "--tokenizer", str(tmp_path / "tokenizer"), "--context-length", "6", "--samples", "4"]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
-    lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
+    lines = told(result.output)
     for line in (
         "format preference",
         "row kinds ranking, labelled, response, prompt (read as ranking)",
@@ -115,7 +120,7 @@ def test_the_command_shows_labels(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in EXAMPLES["unpaired_preference"]))
     result = CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
-    lines = [" ".join(line.replace("│", " ").split()) for line in result.output.splitlines()]
+    lines = told(result.output)
     for line in (
         "format unpaired_preference",
         "row kinds labelled, response, prompt (read as labelled)",

@@ -114,9 +114,12 @@ def test_shared_values_read_the_state_in_front_of_each_token() -> None:
     torch.testing.assert_close(values[0].double(), head(states)[len(tree.prompt) - 1 : -1, 0], rtol=1e-5, atol=1e-5)
 
 
-def test_chunks_of_the_head_change_neither_values_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_causal_model("llama", dtype=torch.float64)
-    batch = packed_batch(forest(), [range(7)])
+@pytest.mark.parametrize("architecture, packed", [("llama", True), ("gemma2", False)])
+def test_chunks_of_the_head_change_neither_values_nor_gradients(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, packed: bool
+) -> None:
+    model = tiny_causal_model(architecture, dtype=torch.float64)
+    batch = packed_batch(forest(), [range(7)]) if packed else padded_batch(forest(), range(7))
 
     def run() -> tuple[Tensor, ...]:
         output = PolicyModule(model)(batch, 0.7, "differentiable").statistics

@@ -7,7 +7,6 @@ import pytest
 import torch
 from test_layouts import PACKED, forest, in_tree_order, layouts, plain_log_probabilities
 
-from plaudit.batching.batches import padded_batch
 from plaudit.config.schema import GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.inference import token_log_probabilities
@@ -49,23 +48,6 @@ def test_the_head_is_not_the_matrix_product_alone(architecture: str) -> None:
     states = model.base_model(torch.arange(3, 11)[None]).last_hidden_state[0]
     difference = model.get_output_embeddings()(states).log_softmax(-1) - OutputHead.of(model)(states).log_softmax(-1)
     assert float(difference.abs().max()) > 0.5
-
-
-def test_chunks_of_a_capped_head_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_causal_model("gemma2", dtype=torch.float64)
-    batch = padded_batch(forest(), range(7))
-
-    def run() -> tuple[torch.Tensor, ...]:
-        output = PolicyModule(model)(batch, 0.7, "differentiable").statistics
-        assert output.entropies is not None
-        loss = output.log_probabilities.sum() + 0.3 * output.entropies.square().sum()
-        return (output.log_probabilities, output.entropies, *torch.autograd.grad(loss, list(model.parameters())))
-
-    whole = run()
-    monkeypatch.setattr("plaudit.models.log_probabilities.LOGIT_BYTES", 0)
-    monkeypatch.setattr("plaudit.models.log_probabilities.SMALLEST_CHUNK", 5)
-    for expected, found in zip(whole, run(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", CHANGED)

@@ -449,7 +449,9 @@ def test_later_stages_name_it(tmp_path: Path) -> None:
 
 
 def test_without_a_reference_dropout_may_stay(tmp_path: Path) -> None:
-    load_recipe(str(dpo_recipe(tmp_path)), ["dpo.loss=orpo", "dpo.model.dropout=0.1"])
+    recipe = load_recipe(str(dpo_recipe(tmp_path)), ["dpo.loss=orpo", "dpo.model.dropout=0.1"])
+    assert recipe.dpo is not None
+    assert recipe.dpo.model.dropout == 0.1
 
 
 def test_the_trunk_is_in_no_training_mode_when_it_is_measured(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
 from plaudit.algorithms.masking import widened
-from plaudit.algorithms.preference_losses import PreferenceLoss, pairwise_ranking_loss
+from plaudit.algorithms.preference_losses import PreferenceLoss, mean_within_prompts, pairwise_ranking_loss
 
 
 def dpo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float) -> PreferenceLoss:
@@ -148,15 +148,3 @@ def judged_dpo_loss(log_ratios: Tensor, prompts: Tensor, scores: Tensor, beta: f
     first_is_better = torch.sigmoid(score_gaps(scores.detach(), pairs))
     losses = -first_is_better * logsigmoid(logits) - (1 - first_is_better) * logsigmoid(-logits)
     return mean_within_prompts(losses, prompts[pairs.better])
-
-
-def mean_within_prompts(losses: Tensor, prompts: Tensor) -> PreferenceLoss:
-    """Return the sum over prompts of the mean of a prompt's losses.
-
-    ``losses`` and ``prompts`` (whose loss it is) have one shape, [pairs] or [responses]; a prompt without a loss is not
-    counted.
-    """
-    _, index, counts = torch.unique(prompts, return_inverse=True, return_counts=True)
-    return PreferenceLoss(
-        loss=(widened(losses) / counts[index]).sum(), prompts=torch.tensor(len(counts), device=losses.device)
-    )

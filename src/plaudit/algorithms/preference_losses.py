@@ -33,8 +33,7 @@ def pairwise_ranking_loss(scores: Tensor, prompts: Tensor, ranks: Tensor, margin
     pairs = ranked_pairs(prompts, ranks)
     rank_gaps = (ranks[pairs.worse] - ranks[pairs.better]).to(widened(scores))
     losses = -logsigmoid(score_gaps(scores, pairs) - margin * rank_gaps)
-    _, index, counts = torch.unique(prompts[pairs.better], return_inverse=True, return_counts=True)
-    return PreferenceLoss(loss=(losses / counts[index]).sum(), prompts=torch.tensor(len(counts), device=scores.device))
+    return mean_within_prompts(losses, prompts[pairs.better])
 
 
 def best_of_k_loss(scores: Tensor, prompts: Tensor, ranks: Tensor) -> PreferenceLoss:
@@ -62,6 +61,18 @@ def centering_penalty(scores: Tensor, prompts: Tensor) -> PreferenceLoss:
     index, column, size = _places(prompts)
     means = _table(scores, index, column, size, 0.0).sum(dim=1) / size
     return PreferenceLoss(loss=means.square().sum(), prompts=torch.tensor(len(size), device=scores.device))
+
+
+def mean_within_prompts(losses: Tensor, prompts: Tensor) -> PreferenceLoss:
+    """Return the sum over prompts of the mean of a prompt's losses.
+
+    ``losses`` and ``prompts`` (whose loss it is) have one shape, [pairs] or [responses]; a prompt without a loss is not
+    counted.
+    """
+    _, index, counts = torch.unique(prompts, return_inverse=True, return_counts=True)
+    return PreferenceLoss(
+        loss=(widened(losses) / counts[index]).sum(), prompts=torch.tensor(len(counts), device=losses.device)
+    )
 
 
 def _places(prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

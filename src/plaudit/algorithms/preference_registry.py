@@ -62,6 +62,18 @@ class PreferenceObjective:
     reads: Literal["ranks", "labels"] = "ranks"
 
 
+def _on_log_ratios(loss: Callable[..., PreferenceLoss]) -> Callable[[Sequences, Settings], PreferenceLoss]:
+    return lambda of, settings: loss(of.log_ratios, of.prompts, of.ranks, **settings)
+
+
+def _on_means(loss: Callable[..., PreferenceLoss]) -> Callable[[Sequences, Settings], PreferenceLoss]:
+    return lambda of, settings: loss(of.log_probabilities, of.lengths, of.prompts, of.ranks, **settings)
+
+
+def _on_labels(of: Sequences, settings: Settings) -> PreferenceLoss:
+    return kto_loss(of.log_ratios, of.prompts, of.ranks == 0, of.reference_kl, **settings)
+
+
 def _log_ratio_reward(of: Sequences, settings: Settings) -> Tensor:
     return settings["beta"] * of.log_ratios
 
@@ -71,50 +83,42 @@ PREFERENCE_LOSSES: dict[str, PreferenceObjective] = {
         equation="-log sigmoid(beta (h_b - h_w))",
         paper="Rafailov et al. 2023",
         defaults={"beta": 0.1},
-        loss=lambda of, s: dpo_loss(of.log_ratios, of.prompts, of.ranks, s["beta"]),
+        loss=_on_log_ratios(dpo_loss),
         reward=_log_ratio_reward,
     ),
     "cdpo": PreferenceObjective(
         equation="-(1 - e) log sigmoid(beta (h_b - h_w)) - e log sigmoid(-beta (h_b - h_w))",
         paper="Mitchell 2023",
         defaults={"beta": 0.1, "label_smoothing": 0.1},
-        loss=lambda of, s: conservative_dpo_loss(of.log_ratios, of.prompts, of.ranks, s["beta"], s["label_smoothing"]),
+        loss=_on_log_ratios(conservative_dpo_loss),
         reward=_log_ratio_reward,
     ),
     "robust_dpo": PreferenceObjective(
         equation="[-(1 - e) log sigmoid(beta (h_b - h_w)) + e log sigmoid(-beta (h_b - h_w))] / (1 - 2 e)",
         paper="Chowdhury et al. 2024",
         defaults={"beta": 0.1, "label_smoothing": 0.1},
-        loss=lambda of, s: robust_dpo_loss(of.log_ratios, of.prompts, of.ranks, s["beta"], s["label_smoothing"]),
+        loss=_on_log_ratios(robust_dpo_loss),
         reward=_log_ratio_reward,
     ),
     "ipo": PreferenceObjective(
         equation="(h_b - h_w - 1 / (2 beta))^2",
         paper="Azar et al. 2023",
         defaults={"beta": 0.1},
-        loss=lambda of, s: ipo_loss(of.log_ratios, of.prompts, of.ranks, s["beta"]),
+        loss=_on_log_ratios(ipo_loss),
         reward=_log_ratio_reward,
     ),
     "plackett_luce": PreferenceObjective(
         equation="-sum_i [beta h_i - log (exp(beta h_i) + sum_{j ranked below i} exp(beta h_j))]",
         paper="Rafailov et al. 2023, appendix A.3",
         defaults={"beta": 0.1},
-        loss=lambda of, s: plackett_luce_dpo_loss(of.log_ratios, of.prompts, of.ranks, s["beta"]),
+        loss=_on_log_ratios(plackett_luce_dpo_loss),
         reward=_log_ratio_reward,
     ),
     "kto": PreferenceObjective(
         equation="w_D (1 - sigmoid(beta (h - z))) if desirable, else w_U (1 - sigmoid(beta (z - h)))",
         paper="Ethayarajh et al. 2024",
         defaults={"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
-        loss=lambda of, s: kto_loss(
-            of.log_ratios,
-            of.prompts,
-            of.ranks == 0,
-            of.reference_kl,
-            s["beta"],
-            s["desirable_weight"],
-            s["undesirable_weight"],
-        ),
+        loss=_on_labels,
         reward=_log_ratio_reward,
         reads="labels",
     ),
@@ -122,7 +126,7 @@ PREFERENCE_LOSSES: dict[str, PreferenceObjective] = {
         equation="-log sigmoid(beta l_b - beta l_w - margin)",
         paper="Meng et al. 2024",
         defaults={"beta": 2.0, "margin": 1.0},
-        loss=lambda of, s: simpo_loss(of.log_probabilities, of.lengths, of.prompts, of.ranks, s["beta"], s["margin"]),
+        loss=_on_means(simpo_loss),
         reward=lambda of, s: s["beta"] * per_token(of.log_probabilities, of.lengths),
         needs_reference=False,
     ),
@@ -130,7 +134,7 @@ PREFERENCE_LOSSES: dict[str, PreferenceObjective] = {
         equation="-l_b - beta log sigmoid(log odds_b - log odds_w)",
         paper="Hong et al. 2024",
         defaults={"beta": 0.1},
-        loss=lambda of, s: orpo_loss(of.log_probabilities, of.lengths, of.prompts, of.ranks, s["beta"]),
+        loss=_on_means(orpo_loss),
         reward=lambda of, s: s["beta"] * log_odds(per_token(of.log_probabilities, of.lengths)),
         needs_reference=False,
     ),

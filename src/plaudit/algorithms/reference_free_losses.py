@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
-from plaudit.algorithms.direct_preference_losses import mean_within_prompts
 from plaudit.algorithms.masking import widened
-from plaudit.algorithms.preference_losses import PreferenceLoss
+from plaudit.algorithms.preference_losses import PreferenceLoss, mean_within_prompts
 
 LARGEST_MEAN = -1e-6
 """Mean log-probabilities are kept below this, where odds are still finite."""

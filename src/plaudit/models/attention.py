@@ -8,7 +8,7 @@ transformers calls ``attend`` under the name ``TREE_ATTENTION``; whatever is not
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,27 +23,35 @@ LONGEST_TREE = 1024  # positions; the probabilities of longer trees would fill t
 LEAST_WORK = 2_000_000  # row positions² x width per tree, under which the calls for each tree cost more than they save
 
 
-@dataclass(frozen=True)
+@dataclass
 class TreeLayout:
-    """Where the trees of a batch are, and what their tokens may look at: additive masks [length, length], 0 or -inf.
-
-    ``always``: attend tree by tree even where it does not pay.
-    """
+    """Where the trees of a batch are; ``always``: attend tree by tree even where it does not pay."""
 
     places: Sequence[TreePlace]
-    masks: Sequence[Tensor]
     always: bool
+    _masks: list[Tensor] = field(default_factory=list)
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest tree."""
+        return max(end - start for _, start, end in self.places)
+
+    def masks(self, dense: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """Return what each tree's tokens may look at, 0 or -inf [length, length], cut from the batch's ``dense`` mask.
+
+        They are cut once: every layer adds the same ones.
+        """
+        if not self._masks or self._masks[0].dtype != dtype:
+            parts = [dense[row, 0, start:end, start:end] for row, start, end in self.places]
+            self._masks = [torch.zeros_like(part, dtype=dtype).masked_fill_(~part, -torch.inf) for part in parts]
+        return self._masks
 
 
 def mark(batch: Batch, always: bool = False) -> Tensor:
     """Return the batch's attention mask; a packed one carries the places of its trees to ``attend``."""
     mask = batch.attention_mask
     if batch.places and not hasattr(mask, "tree_layout"):
-        masks = [
-            torch.zeros(end - start, end - start).masked_fill_(~mask[row, 0, start:end, start:end].cpu(), -torch.inf)
-            for row, start, end in batch.places
-        ]
-        mask.tree_layout = TreeLayout(batch.places, masks, always)  # type: ignore[attr-defined]
+        mask.tree_layout = TreeLayout(batch.places, always)  # type: ignore[attr-defined]
     return mask
 
 
@@ -88,12 +96,15 @@ def attend(
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     # Under autocast the rotary embedding hands over float32 queries and keys beside bfloat16 values.
-    attended: Tensor = _TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, layout, scale)
+    assert attention_mask is not None
+    masks = layout.masks(attention_mask, value.dtype)
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    attended: Tensor = _TreeAttention.apply(query, key, value, layout.places, masks, scale)
     return attended, None
 
 
 def _is_worth_it(layout: TreeLayout, query: Tensor) -> bool:
-    if query.device.type != "cpu" or max(len(mask) for mask in layout.masks) > LONGEST_TREE:
+    if query.device.type != "cpu" or layout.longest > LONGEST_TREE:
         return False
     rows, heads, length, size = query.shape
     return layout.always or rows * length * length * heads * size >= LEAST_WORK * len(layout.places)
@@ -103,21 +114,31 @@ class _TreeAttention(torch.autograd.Function):
     """``softmax(Q K^T scale + mask) V`` for every tree; positions outside of trees get zeros."""
 
     @staticmethod
-    def forward(context: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scale: float) -> Tensor:
+    def forward(
+        context: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        places: Sequence[TreePlace],
+        masks: Sequence[Tensor],
+        scale: float,
+    ) -> Tensor:
+        """Return [rows, length, heads, head size]; the trees' probabilities are kept for the backward pass."""
         rows, heads, length, size = query.shape
         output = value.new_zeros(rows, length, heads, size)
         probabilities = []
-        for (row, start, end), mask in zip(layout.places, layout.masks, strict=True):
+        for (row, start, end), mask in zip(places, masks, strict=True):
             q, k, v = query[row, :, start:end], key[row, :, start:end], value[row, :, start:end]
-            scores = torch.baddbmm(mask.to(value.dtype), q, k.transpose(1, 2), alpha=scale)
+            scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale)
             probabilities.append(scores.softmax(-1))
             output[row, start:end] = torch.bmm(probabilities[-1], v).transpose(0, 1)
         context.save_for_backward(query, key, value, *probabilities)
-        context.places, context.scale = layout.places, scale
+        context.places, context.scale = places, scale
         return output
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by query, key and value, from that of the output."""
         query, key, value, *probabilities = context.saved_tensors
         gradients = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for (row, start, end), shares in zip(context.places, probabilities, strict=True):
@@ -128,4 +149,4 @@ class _TreeAttention(torch.autograd.Function):
             to_scores = torch._softmax_backward_data(to_shares, shares, -1, shares.dtype)
             gradients[0][tree] = torch.bmm(to_scores, key[tree]).mul_(context.scale)
             gradients[1][tree] = torch.bmm(to_scores.transpose(1, 2), query[tree]).mul_(context.scale)
-        return *gradients, None, None
+        return *gradients, None, None, None

@@ -100,6 +100,7 @@ class _PolicyWithReference:
         self._frozen = None if has_adapters else copy.deepcopy(loaded.model).eval().requires_grad_(False)
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
+        """Return the log-probabilities [N] of the frozen copy, or of the policy without its adapters."""
         with torch.no_grad():
             if self._frozen is not None:
                 return PolicyModule(self._frozen)(batch, temperature).statistics.log_probabilities
@@ -171,6 +172,7 @@ class AdapterRoles:
         return self.value_head(hidden_states(self.model, batch)[batch.predictor_index]).squeeze(-1).float()
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
+        """Return the log-probabilities [N] of the model without its adapters."""
         with torch.no_grad(), adapters_off(self.model):
             log_probabilities = PolicyModule(self.model)(batch, temperature).statistics.log_probabilities
         self.activate_policy()

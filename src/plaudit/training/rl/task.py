@@ -195,7 +195,8 @@ class RlTask:
         with self.session.autocast():
             samples = self.engine.generate(own, self.config.generation)
         scored = self.generation.score([[sample] for sample in samples])
-        columns = scored.each if len(scored.each) == 1 else {"composed": scored.total, **scored.each}
+        several = sum(source.weight != 0 for source in self.config.rewards) > 1
+        columns = {"composed": scored.total, **scored.each} if several else scored.each
         if self.session.is_main:
             with MetricsLog(self.stage.samples) as log:
                 for number, sample in enumerate(samples[:SHOWN_SAMPLES]):
