@@ -1,6 +1,11 @@
-"""Speed and memory beside other libraries: both sides in child processes by turns, on the same weights and tokens.
+"""Time and memory of training beside TRL: both sides in child processes by turns, on the same weights and tokens.
 
-Run with:  python benchmarks/compare.py reward --data helpful-base/test.jsonl.gz
+reward, sft, dpo: steps over pairs. grpo: iterations of sampling and one update. ppo: whole iterations of sampling,
+scoring by a reward model, and four epochs of four minibatches, with a value model of its own; beside TRL's last
+version that has PPO.
+
+    python benchmarks/compare.py reward --pairs 48 --repeats 3 --peer-batch 4
+    python benchmarks/compare.py ppo --pairs 64 --new-tokens 48 --repeats 3
 """
 
 import argparse
@@ -14,12 +19,15 @@ from typing import Any
 
 from comparison.environment import FOLDER, python_with
 from comparison.materials import in_order_of_training, make_data, make_models, write_ids
+from comparison.options import common_options, parsed
 from comparison.table import print_table
 
-TASKS = ("reward", "dpo", "sft", "grpo")
-TRL = "1.16.0"
+TRL = {"reward": "1.16.0", "dpo": "1.16.0", "sft": "1.16.0", "grpo": "1.16.0", "ppo": "1.12.0"}
 LOSS_TOLERANCE = {"reward": 0.005, "dpo": 0.005, "sft": 0.02}  # rounding of bfloat16 in a loss
-EPISODES = 64  # of an iteration of reinforcement learning
+UNITS = {"reward": "pairs", "dpo": "pairs", "sft": "rows", "grpo": "episodes", "ppo": "episodes"}
+RESPONSES = {"grpo": 8, "ppo": 1}  # to each prompt
+PASSES = {"grpo": 1, "ppo": 4}  # over an iteration's episodes
+MINIBATCHES = {"grpo": 1, "ppo": 4}  # of a pass
 Result = dict[str, Any]
 
 
@@ -28,7 +36,7 @@ def main() -> None:
     options = _options()
     models = FOLDER / "models" / options.model
     make_models(options.data, options.model, models)
-    peer = python_with("trl", TRL)
+    peer = python_with("trl", TRL[options.task])
     sides = {"plaudit": (sys.executable, "plaudit_side"), "trl": (str(peer), "trl_side")}
     with tempfile.TemporaryDirectory() as name:
         task = _task(options, models, Path(name))
@@ -36,45 +44,56 @@ def main() -> None:
             _check_losses(sides, task | {"updates": min(2, task["updates"]), "same_order": True})
         rounds = [{side: _run(*command, task) for side, command in sides.items()} for _ in range(options.repeats)]
     _check_counts(rounds, task)
-    print_table(task, rounds)
+    print_table(options.task, options, UNITS[options.task], rounds)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/hh-rlhf/helpful-base/test.jsonl.gz"))
-    parser.add_argument("--model", choices=("30m", "gpt2"), default="30m")
-    parser.add_argument("--pairs", type=int, default=48, help="rows; reinforcement learning: prompts")
-    parser.add_argument("--repeats", type=int, default=3, help="how often both sides run")
+    parser = common_options(__doc__)
+    parser.add_argument("task", choices=tuple(TRL))
+    parser.add_argument(
+        "--pairs", type=int, help="rows, by default 48; reinforcement learning: prompts of one iteration"
+    )
     parser.add_argument("--batch", type=int, default=16, help="rows per optimizer step")
-    parser.add_argument("--peer-batch", type=int, help="rows per forward pass of the peer; default: all of a step")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--peer-batch",
+        type=int,
+        help="rows per forward pass of the peer, by default all of a step; grpo: 16; ppo: while it samples and scores, "
+        "all of an iteration, as it always learns from a whole minibatch",
+    )
+    parser.add_argument("--episodes", type=int, default=64, help="reinforcement learning: responses of an iteration")
     parser.add_argument("--new-tokens", type=int, default=48, help="reinforcement learning: tokens per response")
-    return parser.parse_args()
+    return parsed(parser)
 
 
 def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, Any]:
     """Write the data into ``folder`` and return everything that both sides must know."""
-    trees = make_data(options.task, options.data, models, options.pairs, folder)
-    if options.task != "grpo":
+    group = RESPONSES.get(options.task)
+    prompts = options.episodes // group if group else 1
+    pairs = options.pairs or (prompts if group else 48)
+    if pairs % prompts:
+        raise SystemExit(f"pairs: an iteration answers {prompts} prompts; give a multiple of that")
+    trees = make_data(options.task, options.data, models, pairs, folder)
+    if not group:
         trees = in_order_of_training(trees, options.batch, options.task)
     write_ids(trees, folder / "ids.jsonl")
-    group = 8 if options.task == "grpo" else 1
     return {
         "name": options.task,
         "model": options.model,
         "models": str(models.resolve()),
         "folder": str(folder),
-        "rows": len(trees),
-        "batch_size": options.batch,
-        "peer_batch_size": options.peer_batch or (16 if options.task == "grpo" else options.batch),
-        "updates": -(-len(trees) // options.batch),
-        "same_order": False,
+        "device": options.device,
         "threads": options.threads,
         "learning_rate": 1e-5,
+        "rows": len(trees),
+        "batch_size": options.batch,
+        "peer_batch_size": options.peer_batch or {"grpo": 16, "ppo": options.episodes}.get(options.task, options.batch),
+        "updates": -(-len(trees) // options.batch),
+        "same_order": False,
         "group": group,
-        "episodes": EPISODES,
-        "iterations": len(trees) * group // EPISODES,
+        "episodes": options.episodes,
+        "iterations": len(trees) // prompts,
+        "passes": PASSES.get(options.task),
+        "minibatches": MINIBATCHES.get(options.task),
         "new_tokens": options.new_tokens,
     }
 
@@ -90,8 +109,9 @@ def _run(python: str, module: str, task: dict[str, Any]) -> Result:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{module} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    units = task["iterations"] * task["episodes"] if task["group"] else task["rows"]
     result: Result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return result
+    return result | {"units": units}
 
 
 def _check_losses(sides: dict[str, tuple[str, str]], task: dict[str, Any]) -> None:
@@ -108,12 +128,13 @@ def _check_losses(sides: dict[str, tuple[str, str]], task: dict[str, Any]) -> No
 
 
 def _check_counts(rounds: list[dict[str, Result]], task: dict[str, Any]) -> None:
-    """Both sides must have taken equally many updates on equally many tokens."""
-    for key in ("updates", "tokens"):
+    """Both sides must have sampled equally many episodes and taken equally many updates on equally many tokens."""
+    names = ("episodes", "updates", "tokens") if task["group"] else ("updates", "tokens")
+    for key in names:
         counts = {side: {results[side][key] for results in rounds} for side in rounds[0]}
         if len(set.union(*counts.values())) != 1:
             raise SystemExit(f"the two sides differ in {key}: {counts}")
-    print(f"updates {rounds[0]['plaudit']['updates']}, trained tokens {rounds[0]['plaudit']['tokens']}, on both sides")
+    print("on both sides: " + ", ".join(f"{rounds[0]['plaudit'][key]} {key}" for key in names))
 
 
 if __name__ == "__main__":

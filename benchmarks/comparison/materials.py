@@ -15,8 +15,8 @@ from plaudit.training.examples import Order
 
 VOCABULARY = 8192
 SEED = 0
-LONGEST_PROMPT = {"grpo": 128}
 LONGEST = 512  # tokens of a prompt with its longer response
+PROMPT_LENGTHS = {"grpo": (1, 128), "ppo": (1, 128), "sampling": (105, 128), "scoring": (105, 128)}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "30m": (
         "llama",
@@ -25,7 +25,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt2": ("gpt2", {"vocab_size": 50257, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}),
 }
-KINDS: dict[str, Kind] = {"sft": "response", "grpo": "prompt"}
+KINDS: dict[str, Kind] = {"sft": "response", "grpo": "prompt", "ppo": "prompt", "sampling": "prompt"}
 
 
 def make_models(pairs: Path, model: str, folder: Path) -> None:
@@ -69,18 +69,21 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def make_data(task: str, pairs: Path, models: Path, count: int, folder: Path) -> list[PromptTree]:
-    """Write the first ``count`` pairs that are short enough to ``folder/pairs.jsonl``; return their trees."""
+    """Write the first ``count`` pairs whose lengths suit ``task`` to ``folder/pairs.jsonl``; return their trees."""
     from transformers import AutoTokenizer
 
     tokenizer, path, rows = AutoTokenizer.from_pretrained(models / "policy"), folder / "pairs.jsonl", _read(pairs)
     config = data_config(path)
+    least, most = PROMPT_LENGTHS.get(task, (1, LONGEST))
     _write(path, rows)
     kept, prompts = [], set()
     for tree in to_trees(load_rows(config, "ranking", None, SEED).train, tokenizer, config, 2**20).trees:
         longest = len(tree.prompt) + max(map(len, tree.responses))
-        if longest <= LONGEST and len(tree.prompt) <= LONGEST_PROMPT.get(task, LONGEST) and tree.prompt not in prompts:
+        if longest <= LONGEST and least <= len(tree.prompt) <= most and tree.prompt not in prompts:
             prompts.add(tree.prompt)
             kept.append(rows[tree.fields["origin"].line - 1])
+    if len(kept) < count:
+        raise SystemExit(f"{pairs} has {len(kept)} pairs with prompts of {least} to {most} tokens, {count} asked for")
     _write(path, kept[:count])
     wanted = load_rows(config, KINDS.get(task, "ranking"), None, SEED).train
     return to_trees(wanted, tokenizer, config, 2**20).trees

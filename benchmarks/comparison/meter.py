@@ -1,6 +1,6 @@
-"""Time and memory of the part of a child process that counts: its loop, without loading and saving.
+"""Time and memory of the part that counts: a loop, without loading and saving.
 
-Needs the standard library alone, because every environment runs it.
+Needs the standard library and torch alone, because every environment runs it.
 """
 
 import json
@@ -11,11 +11,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 class Meter:
-    """A stopwatch of wall and CPU seconds that can be stopped and started again."""
+    """A stopwatch of wall and CPU seconds that can be stopped and started again.
 
-    def __init__(self) -> None:
+    On ``cuda`` it waits for the device before it looks at the clock, and the peak is that of the device's memory.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         self.seconds = self.cpu_seconds = 0.0
         self.peak_bytes = 0
         self._since: tuple[float, float] | None = None
@@ -23,16 +29,22 @@ class Meter:
     def start(self) -> None:
         """Let the seconds count from here."""
         assert self._since is None
+        self._wait()
         self._since = time.perf_counter(), _cpu_seconds()
 
     def stop(self) -> None:
         """Let them count no more."""
         assert self._since is not None
+        self._wait()
         wall, cpu = self._since
         self.seconds += time.perf_counter() - wall
         self.cpu_seconds += _cpu_seconds() - cpu
-        self.peak_bytes = peak_bytes()
+        self.peak_bytes = peak_bytes(self.device)
         self._since = None
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     def measure(self, owner: Any, name: str) -> None:
         """Let the seconds count while ``owner.name`` runs."""
@@ -48,14 +60,19 @@ class Meter:
 
         setattr(owner, name, timed)
 
+    def numbers(self) -> dict[str, float]:
+        """Return what was measured."""
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_bytes": self.peak_bytes}
+
     def write(self, path: Path, **counted: Any) -> None:
         """Write what was measured and counted as JSON."""
-        numbers = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_bytes": self.peak_bytes}
-        path.write_text(json.dumps(numbers | counted), encoding="utf-8")
+        path.write_text(json.dumps(self.numbers() | counted), encoding="utf-8")
 
 
-def peak_bytes() -> int:
+def peak_bytes(device: str) -> int:
     """Return the most memory that this process has had. ``getrusage`` would count the parent's, too."""
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved()
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))

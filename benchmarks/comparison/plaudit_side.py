@@ -15,13 +15,13 @@ from plaudit.config.schema import Recipe
 def main() -> None:
     """Run the stage and write what it took."""
     task, result = read_task()
-    meter, folder = Meter(), Path(task["folder"])
+    meter, folder = Meter(task["device"]), Path(task["folder"])
     counted = _watch(meter, task["name"])
     from plaudit.runner import run
     from plaudit.training.metrics_log import read_metrics
 
-    stage = "rl" if task["name"] == "grpo" else task["name"]
-    recipe = {"name": "run", "output": str(folder), "seed": SEED, "device": "cpu", "precision": "bf16"}
+    stage = "rl" if task["group"] else task["name"]
+    recipe = {"name": "run", "output": str(folder), "seed": SEED, "device": task["device"], "precision": "bf16"}
     place = run(Recipe.model_validate(recipe | {"threads": task["threads"], stage: _section(task)}), restart=True)
     metrics = [line for line in read_metrics(place / stage / "metrics.jsonl") if line["step"] > 0]
     meter.write(result, losses=[line.get("loss") for line in metrics], **counted)
@@ -37,7 +37,7 @@ def _section(task: dict[str, Any]) -> dict[str, Any]:
         "checkpoint_every": 10**6,
         "evaluate_every": 10**6,
     }
-    if task["name"] == "grpo":
+    if task["group"]:
         return section | _reinforcement(task) | {"prompts": data}
     section |= {"data": data, "batch_size": task["batch_size"], "max_steps": task["updates"]}
     if task["name"] == "reward":
@@ -46,30 +46,36 @@ def _section(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reinforcement(task: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "advantages": "grpo",
+    section = {
         "iterations": task["iterations"],
         "prompts_per_iteration": task["episodes"] // task["group"],
         "responses_per_prompt": task["group"],
-        "epochs": 1,
-        "minibatches": 1,
+        "epochs": task["passes"],
+        "minibatches": task["minibatches"],
         "held_out_prompts": 0,
         "generation": {"max_new_tokens": task["new_tokens"], "min_new_tokens": task["new_tokens"]},
+    }
+    if task["name"] == "ppo":
+        scorer = str(Path(task["models"]) / "scorer")
+        return section | {"value_model": scorer, "rewards": [{"name": "model", "kind": "model", "path": scorer}]}
+    return section | {
+        "advantages": "grpo",
         "kl": {"placement": "loss", "estimator": "k3", "coefficient": 0.04},
         "rewards": [{"name": "e", "kind": "function", "function": "comparison.rewards:share_of_e"}],
     }
 
 
 def _watch(meter: Meter, name: str) -> dict[str, int]:
-    """Measure the steps with their records, and the reference's log-probabilities; count what is learned."""
+    """Measure the steps with their records, and the reference's log-probabilities; count what was done."""
+    from plaudit.rollouts.engine import TransformersEngine
     from plaudit.training import dpo
     from plaudit.training.loop import Trainer
 
     meter.measure(Trainer, "_step")
     meter.measure(Trainer, "_record")
-    meter.measure(dpo, "with_reference")
-    counted = {"updates": 0, "tokens": 0}
-    accumulate = Trainer.accumulate
+    meter.measure(dpo, "prepared")
+    counted = {"episodes": 0, "updates": 0, "tokens": 0}
+    accumulate, generate = Trainer.accumulate, TransformersEngine.generate
 
     @wraps(accumulate)
     def counting(trainer: Trainer, trees: Any) -> Any:
@@ -79,7 +85,13 @@ def _watch(meter: Meter, name: str) -> dict[str, int]:
             counted["tokens"] += prompts + tree.response_tokens
         return accumulate(trainer, trees)
 
+    @wraps(generate)
+    def counting_episodes(engine: TransformersEngine, requests: Any, settings: Any) -> Any:
+        counted["episodes"] += len(requests)
+        return generate(engine, requests, settings)
+
     setattr(Trainer, "accumulate", counting)  # noqa: B010
+    setattr(TransformersEngine, "generate", counting_episodes)  # noqa: B010
     return counted
 
 

@@ -1,29 +1,41 @@
 """The table that a comparison prints."""
 
+import argparse
 import platform
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
-UNITS = {"reward": "pairs", "dpo": "pairs", "sft": "rows", "grpo": "episodes"}
+Results = dict[str, float]
+NEEDS = {"wall": "seconds", "cpu": "cpu_seconds", "memory": "peak_bytes"}
 
 
-def print_table(task: dict[str, Any], rounds: Sequence[dict[str, dict[str, Any]]]) -> None:
-    """Print medians of each side over the rounds, and the ratios of each round."""
-    name = UNITS[task["name"]]
-    units = task["episodes"] * task["iterations"] if name == "episodes" else task["rows"]
-    print(f"{task['name']}, model {task['model']}, {units} {name}, {task['threads']} thread(s), {platform.machine()}")
-    columns = "{:10}{:>12}{:>12}{:>18}{:>18}{:>14}"
-    print(columns.format("", "wall s", "cpu s", f"{name}/wall s", f"{name}/cpu s", "peak MB"))
+def print_table(title: str, options: argparse.Namespace, unit: str, rounds: Sequence[dict[str, Results]]) -> None:
+    """Print medians of each side over the rounds, and the ratios of each round.
+
+    A side's results are ``seconds``, ``cpu_seconds``, ``units`` of work, and ``peak_bytes`` where each side has a
+    process of its own.
+    """
+    ours, *others = rounds[0]
+    units = rounds[0][ours]["units"]
+    print(
+        f"{title}, model {options.model}, {units:.0f} {unit}, {options.device}, {options.threads} thread(s), "
+        f"{platform.machine()}"
+    )
+    columns = "{:12}{:>12}{:>12}{:>18}{:>18}{:>14}"
+    print(columns.format("", "wall s", "cpu s", f"{unit}/wall s", f"{unit}/cpu s", "peak MB"))
     for side in rounds[0]:
-        wall, cpu, peak = (
-            median(results[side][key] for results in rounds) for key in ("seconds", "cpu_seconds", "peak_bytes")
-        )
+        wall, cpu = (median(results[side][key] for results in rounds) for key in ("seconds", "cpu_seconds"))
         numbers = [f"{value:.2f}" for value in (wall, cpu, units / wall, units / cpu)]
-        print(columns.format(side, *numbers, f"{peak / 1e6:.0f}"))
-    for label, key in (("wall", "seconds"), ("cpu", "cpu_seconds"), ("memory", "peak_bytes")):
-        ours, *others = rounds[0]
+        peaks = [results[side]["peak_bytes"] / 1e6 for results in rounds if "peak_bytes" in results[side]]
+        print(columns.format(side, *numbers, f"{median(peaks):.0f}" if peaks else ""))
+    for label, key in NEEDS.items():
         for other in others:
-            ratios = sorted(results[other][key] / results[ours][key] for results in rounds)
-            spread = f"median {median(ratios):.2f} (least {ratios[0]:.2f}, most {ratios[-1]:.2f})"
-            print(f"{label}: {other} needs {spread} times what {ours} needs")
+            if all(key in rounds[0][side] for side in (ours, other)):
+                ratios = [results[other][key] / results[ours][key] for results in rounds]
+                print(f"{label}: {other} needs {spread(ratios)} times what {ours} needs")
+
+
+def spread(numbers: Sequence[float], digits: int = 2) -> str:
+    """Return the median with least and most, in words."""
+    middle, least, most = (f"{number:.{digits}f}" for number in (median(numbers), min(numbers), max(numbers)))
+    return f"median {middle} (least {least}, most {most})"

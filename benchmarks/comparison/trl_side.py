@@ -4,11 +4,16 @@ Run as a child process of compare.py, in an environment that has TRL.
 """
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -40,22 +45,35 @@ def main() -> None:
     task, result = read_task()
     torch.set_num_threads(task["threads"])
     rows = [json.loads(line) for line in (Path(task["folder"]) / "ids.jsonl").read_text(encoding="utf-8").splitlines()]
-    meter, counted = Meter(), {"updates": 0, "tokens": 0}
-    trainer = {"reward": _reward, "dpo": _dpo, "sft": _sft, "grpo": _grpo}[task["name"]](task, rows, meter, counted)
+    meter, counted = Meter(task["device"]), {"episodes": 0, "updates": 0, "tokens": 0}
+    makers = {"reward": _reward, "dpo": _dpo, "sft": _sft, "grpo": _grpo, "ppo": _ppo}
+    trainer = makers[task["name"]](task, rows, meter, counted)
     trainer.add_callback(Watch(meter))
-    trainer.train()
+    with _counted_updates(counted):
+        trainer.train()
     if meter.seconds == 0:
         raise RuntimeError("TRL did not say when its training began and ended")
-    counted["updates"] = trainer.state.global_step
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     meter.write(result, losses=losses, **counted)
+
+
+@contextmanager
+def _counted_updates(counted: dict[str, int]) -> Iterator[None]:
+    """Count the steps that optimizers really take: TRL's PPO counts iterations, and some of its steps do nothing."""
+
+    def count(*_: Any) -> None:
+        counted["updates"] += 1
+
+    handle = register_optimizer_step_post_hook(count)
+    yield
+    handle.remove()
 
 
 def _settings(task: dict[str, Any]) -> dict[str, Any]:
     """Return what all trainers are told: the same optimizer and precision as ours, nothing written."""
     return {
         "output_dir": str(Path(task["folder"]) / "trl"),
-        "use_cpu": True,
+        "use_cpu": task["device"] == "cpu",
         "bf16": True,
         "learning_rate": task["learning_rate"],
         "lr_scheduler_type": "constant",
@@ -149,7 +167,12 @@ def _grpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str
     from trl import GRPOConfig, GRPOTrainer
 
     tokenizer = _tokenizer(task)
-    return _counting(GRPOTrainer, counted, lambda inputs: inputs["completion_mask"].sum())(
+
+    def tokens(inputs: Any) -> Any:
+        counted["episodes"] += len(inputs["completion_mask"])
+        return inputs["completion_mask"].sum()
+
+    return _counting(GRPOTrainer, counted, tokens)(
         model=_model(task, "policy"),
         reward_funcs=for_trl,
         args=GRPOConfig(
@@ -157,6 +180,7 @@ def _grpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str
             per_device_train_batch_size=task["peer_batch_size"],
             gradient_accumulation_steps=task["episodes"] // task["peer_batch_size"],
             num_generations=task["group"],
+            num_iterations=task["passes"],
             max_completion_length=task["new_tokens"],
             generation_kwargs={"min_new_tokens": task["new_tokens"]},
             max_steps=task["iterations"],
@@ -165,6 +189,57 @@ def _grpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str
         train_dataset=Dataset.from_list([{"prompt": tokenizer.decode(row["prompt"])} for row in rows]),
         processing_class=tokenizer,
     )
+
+
+def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"  # its own Accelerator does not look at the settings
+    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer  # type: ignore[import-not-found]
+
+    tokenizer = _tokenizer(task)
+    tokenizer.padding_side = "left"
+    trainer = PPOTrainer(
+        args=PPOConfig(
+            **_settings(task),
+            # With gradient_accumulation_steps above one it would take fewer optimizer steps than it has minibatches.
+            per_device_train_batch_size=task["episodes"],
+            gradient_accumulation_steps=1,
+            num_mini_batches=task["minibatches"],
+            num_ppo_epochs=task["passes"],
+            local_rollout_forward_batch_size=task["peer_batch_size"],
+            total_episodes=task["episodes"] * task["iterations"],
+            num_sample_generations=0,
+            response_length=task["new_tokens"],
+            temperature=1.0,
+        ),
+        processing_class=tokenizer,
+        model=_model(task, "policy"),
+        ref_model=_model(task, "policy"),
+        reward_model=_model(task, "scorer"),
+        value_model=_model(task, "scorer"),
+        train_dataset=Dataset.from_list([{"input_ids": row["prompt"]} for row in rows]),
+        eval_dataset=Dataset.from_list([{"input_ids": rows[0]["prompt"]}]),
+    )
+    _count_ppo(ppo_trainer, counted)
+    # It samples and scores outside of its model's own autocast, in float32, which is slower still.
+    trainer.train = torch.autocast(task["device"], torch.bfloat16)(trainer.train)
+    return trainer
+
+
+def _count_ppo(module: Any, counted: dict[str, int]) -> None:
+    """Count the episodes that are sampled, and the tokens whose log-probabilities are learned from."""
+    sample, log_probabilities = module.batch_generation, module.selective_log_softmax
+
+    @wraps(sample)
+    def counting_episodes(model: Any, queries: Any, *arguments: Any) -> Any:
+        counted["episodes"] += len(queries)
+        return sample(model, queries, *arguments)
+
+    @wraps(log_probabilities)
+    def counting_tokens(logits: Any, tokens: Any) -> Any:
+        counted["tokens"] += tokens.numel() if torch.is_grad_enabled() else 0
+        return log_probabilities(logits, tokens)
+
+    module.batch_generation, module.selective_log_softmax = counting_episodes, counting_tokens
 
 
 def _model(task: dict[str, Any], name: str) -> Any:

@@ -1,0 +1,31 @@
+"""What every command that measures is told."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from comparison.materials import SHAPES
+
+DATA = Path("../shared/data/hh-rlhf/helpful-base/test.jsonl.gz")
+
+
+def common_options(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that knows data, model, repeats, threads and device."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="pairs of hh-rlhf")
+    parser.add_argument("--model", choices=tuple(SHAPES), default="30m", help="its weights are random")
+    parser.add_argument("--repeats", type=int, default=3, help="how often every side runs")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options. Ends the program where the device is missing."""
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("device: cuda asked for, but torch finds no such device; choose --device cpu")
+    if not options.data.exists():
+        raise SystemExit(f"data: there is no {options.data}; give a file of hh-rlhf's pairs with --data")
+    return options
