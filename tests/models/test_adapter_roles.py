@@ -76,9 +76,10 @@ def test_the_adapters_scores_are_those_of_the_merged_model(folder: Path) -> None
     merged = load_reward_model(path, CPU).scores(TREES, 1000)
     torch.testing.assert_close(reward.scores(TREES, 1000), merged, atol=1e-5, rtol=1e-5)
     # The adapter matters: without it the same head says something else.
-    states = hidden_states(load_policy(ModelConfig(path=config.model.path), CPU).model, batch())
+    model = load_policy(ModelConfig(path=config.model.path), CPU).model
+    states = hidden_states(model, batch(), batch().last_token_index)
     head: Any = reward.module.head
-    bare = reward.scale.gain * head(states[batch().last_token_index]).squeeze(-1) + reward.scale.bias
+    bare = reward.scale.gain * head(states).squeeze(-1) + reward.scale.bias
     assert (bare - merged).abs().max() > 1e-2
 
 
@@ -153,7 +154,7 @@ def separate_gradients(config: Any, head: torch.nn.Linear) -> dict[str, Tensor]:
         if name == "default":
             PolicyModule(model)(batch()).statistics.log_probabilities.sum().backward()
         else:
-            states = hidden_states(model, batch())[batch().predictor_index]
+            states = hidden_states(model, batch(), batch().predictor_index)
             (states @ head.weight.detach().T).square().sum().backward()
         gradients |= {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return gradients

@@ -46,7 +46,7 @@ class _AdapterScorer(ScalarModule):
     def scores(self, batch: Batch) -> Tensor:
         """Return the score of every response, [R]."""
         self.roles.activate(self.adapter)
-        states = hidden_states(self.model, batch)[batch.last_token_index]
+        states = hidden_states(self.model, batch, batch.last_token_index)
         self.roles.activate_policy()
         return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
 

@@ -1,4 +1,4 @@
-"""Which layout a model gets is decided by trying: a small random forest goes through both."""
+"""What a model can take is decided by trying: a small random forest goes through it, one way and the other."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from torch import Tensor
 from plaudit.batching.batches import Batch, Layout, packed_batch, padded_batch
 from plaudit.batching.trees import PromptTree
 from plaudit.models.attention import mark, use_tree_attention
-from plaudit.models.trunk import hidden_states
+from plaudit.models.last_block import POSITION_WISE, last_mlp
+from plaudit.models.trunk import hidden_states, trunk_of
 from plaudit.seeding import python_generator
 
 TRIAL_WINDOW = 4  # shorter than the trial's trees, so that a sliding window that packing would ignore shows itself
@@ -61,16 +62,46 @@ def _packing_fault(model: Any) -> str | None:
         model.train(training)
         if window:
             model.config.sliding_window = window
-    difference = ((packed - padded).pow(2).mean() / padded.pow(2).mean()).sqrt().item()
-    tolerance = 100 * torch.finfo(next(model.parameters()).dtype).eps if padded.dtype == torch.float32 else 0.05
-    if not difference <= max(tolerance, 1e-5):  # not a number, too
+    difference = _difference(packed, padded)
+    if not difference <= _tolerance(model):  # not a number, too
         return f"packed and padded hidden states differ by {difference:.1e} in a trial"
     return None
 
 
+def try_few_positions(model: Any) -> bool:
+    """Let the last MLP compute only the positions that are read, if a trial finds the same states; return whether."""
+    mlp = last_mlp(trunk_of(model))
+    if mlp is None:
+        return False
+    trees = _trial_trees(int(model.config.vocab_size))
+    batch = padded_batch(trees, range(len(trees))).to(next(model.parameters()).device)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            whole = hidden_states(model, batch, batch.last_token_index).float()
+            setattr(mlp, POSITION_WISE, True)
+            few = hidden_states(model, batch, batch.last_token_index).float()
+            agree = _difference(few, whole) <= _tolerance(model)
+    except Exception:  # an MLP that takes or returns something else than one tensor
+        agree = False
+    finally:
+        model.train(training)
+    setattr(mlp, POSITION_WISE, agree)
+    return agree
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).pow(2).mean() / expected.pow(2).mean()).sqrt().item()
+
+
+def _tolerance(model: Any) -> float:
+    dtype = next(model.parameters()).dtype
+    return 0.05 if dtype.itemsize < torch.float32.itemsize else max(100 * torch.finfo(dtype).eps, 1e-5)
+
+
 def _response_states(model: Any, batch: Batch) -> Tensor:
-    states = hidden_states(model, batch)
-    return torch.cat([states[batch.predictor_index], states[batch.token_index]]).float()
+    return hidden_states(model, batch, torch.cat([batch.predictor_index, batch.token_index])).float()
 
 
 def _trial_trees(vocabulary: int) -> list[PromptTree]:

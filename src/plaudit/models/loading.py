@@ -10,7 +10,7 @@ from plaudit.batching.batches import Layout
 from plaudit.config.schema import LoraConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.adapter_folder import adapter_task, base_of_adapter, with_saved_adapter
-from plaudit.models.layout_trial import choose_layout
+from plaudit.models.layout_trial import choose_layout, try_few_positions
 from plaudit.models.output_head import head_is_known
 from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
@@ -110,6 +110,7 @@ def _load(config: ModelConfig, auto_class: Any, device: torch.device, seed: int,
                 "is not supported; choose another model"
             )
         layout, reason = choose_layout(model, config.layout)
+        try_few_positions(model)
         if config.lora is not None:
             model = with_adapter(model, config.lora, task)
     return LoadedModel(model.eval(), tokenizer, layout, reason)

@@ -38,7 +38,7 @@ class PolicyModule(nn.Module):
 
     def forward(self, batch: Batch, temperature: float = 1.0, extras: Extras = "none") -> PolicyOutput:
         """Return statistics (and values) of the response tokens [N]; state t is the one in front of token t."""
-        states = hidden_states(self.model, batch)[batch.predictor_index]
+        states = hidden_states(self.model, batch, batch.predictor_index)
         head = OutputHead.of(unwrapped(self.model))
         statistics = token_statistics(head, states, batch.targets, temperature, extras)
         values = None if self.value_head is None else self.value_head(states).squeeze(-1).float()
@@ -61,5 +61,5 @@ class ScalarModule(nn.Module):
         return self._read(batch, batch.last_token_index)
 
     def _read(self, batch: Batch, index: Tensor) -> Tensor:
-        states = hidden_states(self.model, batch)[index]
+        states = hidden_states(self.model, batch, index)
         return unwrapped(self.model).score(states).squeeze(-1).float()

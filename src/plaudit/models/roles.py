@@ -169,7 +169,7 @@ class AdapterRoles:
         if self.value_head is None:
             return None
         self.activate("value")
-        return self.value_head(hidden_states(self.model, batch)[batch.predictor_index]).squeeze(-1).float()
+        return self.value_head(hidden_states(self.model, batch, batch.predictor_index)).squeeze(-1).float()
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
         """Return the log-probabilities [N] of the model without its adapters."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
 from plaudit.models.attention import mark
+from plaudit.models.last_block import mlp_only_at
 
 
 def unwrapped(model: nn.Module) -> Any:
@@ -35,8 +36,8 @@ def accepted_arguments(model_class: Any) -> frozenset[str]:
     return frozenset(inspect.signature(model_class.forward).parameters)
 
 
-def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the trunk's last hidden states, flattened to [rows x length, hidden]."""
+def hidden_states(model: nn.Module, batch: Batch, positions: Tensor) -> Tensor:
+    """Return the trunk's last hidden states at flat ``positions`` [n] of [rows x length], [n, hidden]."""
     trunk = trunk_of(model)
     arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": mark(batch)}
     accepted = accepted_arguments(trunk.__class__)
@@ -44,4 +45,7 @@ def hidden_states(model: nn.Module, batch: Batch) -> Tensor:
         arguments["position_ids"] = batch.position_ids
     if "use_cache" in accepted:
         arguments["use_cache"] = False
-    return trunk(**arguments).last_hidden_state.flatten(0, 1)
+    # Positions repeat: the prompt's last token stands in front of each of its responses.
+    with mlp_only_at(trunk, positions.unique()):
+        states: Tensor = trunk(**arguments).last_hidden_state.flatten(0, 1)
+    return states[positions]

@@ -1,0 +1,115 @@
+"""The last MLP computes what is read and nothing else: same states, same gradients, fewer rows."""
+
+from typing import Any
+
+import pytest
+import torch
+from test_layouts import forest
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch, make_batches, padded_batch
+from plaudit.models.last_block import POSITION_WISE, last_mlp
+from plaudit.models.layout_trial import try_few_positions
+from plaudit.models.modules import PolicyModule, ScalarModule
+from plaudit.models.trunk import trunk_of
+from tiny_models import SIZES, tiny_causal_model, tiny_classifier
+
+TAKEN = sorted(set(SIZES) - {"bloom", "opt"})  # BLOOM's MLP takes the residual too; OPT's is spread over the block
+
+
+def batches() -> list[Batch]:
+    return [build() for build in make_batches(forest(), "packed", 64, 32)]
+
+
+def log_probabilities(model: Any, batch: Batch) -> Tensor:
+    return PolicyModule(model)(batch).statistics.log_probabilities
+
+
+def scores(model: Any, batch: Batch) -> Tensor:
+    return ScalarModule(model).scores(batch)
+
+
+def learned(model: Any, made: list[Batch], read: Any) -> list[Tensor]:
+    """Outputs of all batches, and the gradients of a weighted sum."""
+    model.zero_grad()
+    outputs = [read(model, batch) for batch in made]
+    for output in outputs:
+        (output * torch.linspace(-1, 1, len(output))).sum().backward()
+    return [
+        *(output.detach() for output in outputs),
+        *(p.grad.clone() for p in model.parameters() if p.grad is not None),
+    ]
+
+
+@pytest.mark.parametrize("architecture", sorted(SIZES))
+def test_which_models_can(architecture: str) -> None:
+    assert try_few_positions(tiny_causal_model(architecture)) == (architecture in TAKEN)
+
+
+@pytest.mark.parametrize("architecture", TAKEN)
+def test_policies_say_the_same(architecture: str) -> None:
+    packs = architecture not in ("gemma2", "mistral")
+    made = batches() if packs else [padded_batch(forest(), range(7))]
+    model = tiny_causal_model(architecture, dtype=torch.float64)
+    expected = learned(model, made, log_probabilities)
+    assert try_few_positions(model)
+    for one, other in zip(learned(model, made, log_probabilities), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
+def test_reward_models_say_the_same(architecture: str) -> None:
+    model, made = tiny_classifier(architecture, dtype=torch.float64), [padded_batch(forest(), range(7))]
+    expected = learned(model, made, scores)
+    assert try_few_positions(model)
+    for one, other in zip(learned(model, made, scores), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def rows_of(module: nn.Module) -> list[int]:
+    """Count the rows that a linear layer computes, by appending to a list."""
+    rows: list[int] = []
+    module.register_forward_pre_hook(lambda _, arguments: rows.append(arguments[0].numel() // arguments[0].shape[-1]))
+    return rows
+
+
+def test_only_what_is_read_is_computed() -> None:
+    model = tiny_classifier("llama")
+    mlp: Any = last_mlp(trunk_of(model))
+    rows = rows_of(mlp.gate_proj)
+    (batch,) = (build() for build in make_batches(forest(), "packed", 10**4, 10**4))
+    scores(model, batch)
+    try_few_positions(model)
+    del rows[1:]
+    scores(model, batch)
+    ScalarModule(model)(batch)
+    prompts, tokens = len(batch.trees), len(batch.targets)
+    responses = len(batch.lengths)
+    # In front of response tokens: every token but the last of each response, and the last of each prompt.
+    assert rows == [batch.positions, responses, tokens - responses + prompts]
+
+
+def test_recomputed_activations_are_whole() -> None:
+    model = tiny_causal_model("llama", dtype=torch.float64)
+    assert try_few_positions(model)
+    expected = learned(model, batches(), log_probabilities)
+    model.train().gradient_checkpointing_enable()
+    mlp: Any = last_mlp(trunk_of(model))
+    rows = rows_of(mlp.gate_proj)
+    for one, other in zip(learned(model, batches(), log_probabilities), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+    assert set(rows) == {batch.positions for batch in batches()}
+
+
+class Neighbour(nn.Module):
+    """An MLP that looks at the position before."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states + states.roll(1, dims=1)
+
+
+def test_an_mlp_that_looks_around_stays_whole() -> None:
+    model = tiny_causal_model("llama")
+    trunk_of(model).layers[-1].mlp = Neighbour()
+    assert not try_few_positions(model)
+    assert not getattr(last_mlp(trunk_of(model)), POSITION_WISE)
