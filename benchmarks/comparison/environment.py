@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -17,8 +18,9 @@ def python_with(package: str, version: str, without: tuple[str, ...] = ()) -> Pa
     """Return the Python that has ``package``; the environment is made at the first call.
 
     It sees the packages of the project's environment, so that pip has only what is missing to install, and both sides
-    compute with the same torch. ``without`` names requirements that the peer declares and does not need here; a
-    package with such has its other requirements in the versions that it asks for, not in those of ``constraints.txt``.
+    compute with the same torch. ``without`` names requirements (``name``, or ``name[extra]`` for an extra alone) that
+    the peer declares and does not need here; a package with such has its other requirements in the versions that it
+    asks for, not in those of ``constraints.txt``.
     """
     folder = FOLDER / f"{package}-{version}"
     python = folder / "bin" / "python"
@@ -37,15 +39,24 @@ def python_with(package: str, version: str, without: tuple[str, ...] = ()) -> Pa
 
 
 def _install(python: Path, *what: str) -> None:
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *what], check=True)
+    command = [str(python), "-m", "pip", "install", "--quiet", *what]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"pip cannot install {what[0]}:\n{done.stderr[-2000:]}")
 
 
 def _requirements(packages: Path, name: str, without: tuple[str, ...]) -> list[str]:
-    """Return what an installed package asks for on this machine, less ``without`` and less every extra."""
+    """Return what an installed package asks for on this machine, less ``without``."""
     installed = next(iter(Distribution.discover(name=name, path=[str(packages)])))
+    return needed(installed.requires or (), without)
+
+
+def needed(declared: Iterable[str], without: tuple[str, ...]) -> list[str]:
+    """Return those of the requirements that a package declares that apply to this machine, less ``without``."""
     wanted = []
-    for requirement in map(Requirement, installed.requires or ()):
-        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if applies and canonicalize_name(requirement.name) not in without:
-            wanted.append(f"{requirement.name}{requirement.specifier}")
+    for requirement in map(Requirement, declared):
+        name = canonicalize_name(requirement.name)
+        if name not in without and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            extras = [extra for extra in sorted(requirement.extras) if f"{name}[{extra}]" not in without]
+            wanted.append(name + (f"[{','.join(extras)}]" if extras else "") + str(requirement.specifier))
     return wanted

@@ -22,7 +22,10 @@ def common_options(description: str | None) -> argparse.ArgumentParser:
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the options. Ends the program where the device is missing."""
+    """Return the options. Ends the program where the device or the data is missing."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("device: cuda asked for, but torch finds no such device; choose --device cpu")

@@ -22,12 +22,13 @@ def print_table(title: str, options: argparse.Namespace, unit: str, rounds: Sequ
         f"{platform.machine()}"
     )
     columns = "{:12}{:>12}{:>12}{:>18}{:>18}{:>14}"
-    print(columns.format("", "wall s", "cpu s", f"{unit}/wall s", f"{unit}/cpu s", "peak MB"))
+    heads = ("wall s", "cpu s", f"{unit}/wall s", f"{unit}/cpu s", "peak MB" if "peak_bytes" in rounds[0][ours] else "")
+    print(columns.format("", *heads).rstrip())
     for side in rounds[0]:
         wall, cpu = (median(results[side][key] for results in rounds) for key in ("seconds", "cpu_seconds"))
         numbers = [f"{value:.2f}" for value in (wall, cpu, units / wall, units / cpu)]
         peaks = [results[side]["peak_bytes"] / 1e6 for results in rounds if "peak_bytes" in results[side]]
-        print(columns.format(side, *numbers, f"{median(peaks):.0f}" if peaks else ""))
+        print(columns.format(side, *numbers, f"{median(peaks):.0f}" if peaks else "").rstrip())
     for label, key in NEEDS.items():
         for other in others:
             if all(key in rounds[0][side] for side in (ours, other)):

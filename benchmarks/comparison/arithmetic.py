@@ -1,0 +1,85 @@
+"""How many floating-point operations a model needs for prompt trees, and how many the machine does in a second.
+
+What is counted is what the equations need: matrix products of linear layers and heads, and attention over the pairs of
+tokens that see each other. Padding, recomputation, norms, activations and the optimizer are not counted.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from plaudit.batching.trees import PromptTree
+from plaudit.models.trunk import trunk_of
+
+TRAINING = 3  # forward passes that a step costs: the backward pass is two, for the inputs and for the weights
+PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
+PRODUCTS = 12
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the arithmetic of a transformer depends on.
+
+    ``parameters``: of the trunk's linear layers; ``width``: heads x head size; ``outputs``: of the head.
+    """
+
+    parameters: int
+    layers: int
+    width: int
+    hidden: int
+    outputs: int
+
+    @classmethod
+    def of(cls, model: Any) -> "Shape":
+        """Return the shape of a causal language model, or of a classifier with one label."""
+        config, trunk = model.config, trunk_of(model)
+        embeddings = {id(part.weight) for part in trunk.modules() if isinstance(part, nn.Embedding)}
+        matrices = [part for part in trunk.parameters() if part.dim() == 2 and id(part) not in embeddings]
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return cls(
+            parameters=sum(matrix.numel() for matrix in matrices),
+            layers=config.num_hidden_layers,
+            width=width * config.num_attention_heads,
+            hidden=config.hidden_size,
+            outputs=1 if hasattr(model, "score") else config.vocab_size,
+        )
+
+    def forward(self, trees: Sequence[PromptTree], head_rows: int) -> float:
+        """Return the operations of a forward pass: 2 for a parameter at a position, 4 x width for a pair of tokens."""
+        linear = 2 * self.parameters * sum(tree.positions for tree in trees)
+        attention = 4 * self.width * self.layers * sum(map(visible_pairs, trees))
+        return linear + attention + 2 * self.hidden * self.outputs * head_rows
+
+
+def visible_pairs(tree: PromptTree) -> int:
+    """Return how many pairs (token, token that it sees) a tree has, a token with itself included."""
+    prompt = len(tree.prompt)
+    branches = sum(len(r) * prompt + len(r) * (len(r) + 1) // 2 for r in tree.responses)
+    return prompt * (prompt + 1) // 2 + branches
+
+
+def product_rate(device: str, threads: int, clock: str, shape: tuple[int, int, int] | None = None) -> float:
+    """Return the operations per second of the fastest of some bfloat16 matrix products [m, k] x [k, n].
+
+    ``shape`` is (m, k, n), by default a large square. ``clock``: of wall time, or of CPU time over all threads.
+    """
+    m, k, n = shape or (PRODUCT_SIZE[device],) * 3
+    left, right = (torch.randn(size, device=device).to(torch.bfloat16) for size in ((m, k), (k, n)))
+    repeats = max(1, PRODUCT_SIZE[device] ** 3 // (m * k * n))
+    fastest = float("inf")
+    for _ in range(PRODUCTS):
+        before = _now(device, threads, clock)
+        for _ in range(repeats):
+            torch.mm(left, right)
+        fastest = min(fastest, _now(device, threads, clock) - before)
+    return 2.0 * m * k * n * repeats / fastest
+
+
+def _now(device: str, threads: int, clock: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() if clock == "wall" else time.process_time() / threads

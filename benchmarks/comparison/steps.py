@@ -1,0 +1,130 @@
+"""Single steps of training and scoring over given trees, through the tasks and the loop that a run uses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comparison.arithmetic import TRAINING, Shape
+from comparison.materials import SEED, data_config
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import DpoConfig, ModelConfig, Recipe, RewardConfig, RlConfig, SftConfig
+from plaudit.models.inference import per_response
+from plaudit.models.loading import load_policy, load_scorer
+from plaudit.models.modules import ScalarModule
+from plaudit.models.roles import build_roles
+from plaudit.rewards.sources import build_reward
+from plaudit.training.dpo import DpoTask
+from plaudit.training.examples import Examples
+from plaudit.training.loop import Trainer
+from plaudit.training.reward import RewardTask
+from plaudit.training.rl.task import RlTask
+from plaudit.training.run_directory import RunDirectory
+from plaudit.training.session import Session, start_session
+from plaudit.training.sft import SftTask
+
+Trees = Sequence[PromptTree]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step, what it needs in floating-point operations, and the token positions and responses that it goes over."""
+
+    run: Callable[[], Any]
+    operations: float
+    positions: int
+    responses: int
+
+
+class Steps:
+    """Makes steps in one process; all of them with models of random weights in bfloat16 autocast."""
+
+    def __init__(self, folder: Path, device: str, threads: int, token_budget: int) -> None:
+        recipe = {"name": "steps", "output": str(folder), "device": device, "precision": "bf16", "threads": threads}
+        self.session: Session = start_session(Recipe.model_validate(recipe), RunDirectory(folder))
+        self.stage = self.session.run.stage("step").create()
+        self.token_budget = token_budget
+
+    def reward(self, model: ModelConfig, trees: Trees) -> Step:
+        """Return an optimizer step of a reward model; the ranks are the order of the responses."""
+        config = RewardConfig(**self._section(model), data=_unread(), batch_size=len(trees))
+        loaded, _ = load_scorer(model, self.session.device, SEED)
+        task = RewardTask(config, loaded, _examples(_ranked(trees)), self.session, self.stage)
+        return self._training(task, config, trees, loaded.model, sum(len(tree.responses) for tree in trees))
+
+    def sft(self, model: ModelConfig, trees: Trees) -> Step:
+        """Return an optimizer step of supervised fine-tuning."""
+        config = SftConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
+        loaded = load_policy(model, self.session.device, SEED)
+        task = SftTask(config, loaded, _examples(trees), self.session, self.stage)
+        return self._training(task, config, trees, loaded.model, sum(tree.response_tokens for tree in trees))
+
+    def dpo(self, model: ModelConfig, trees: Trees) -> Step:
+        """Return an optimizer step of DPO, whose reference has been asked before."""
+        config = DpoConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
+        loaded = load_policy(model, self.session.device, SEED)
+        task = DpoTask(config, loaded, _examples(_ranked(trees)), self.session, self.stage)
+        return self._training(task, config, trees, loaded.model, sum(tree.response_tokens for tree in trees))
+
+    def scoring(self, model: ModelConfig, trees: Trees) -> Step:
+        """Return a pass of a reward model over the trees."""
+        loaded, _ = load_scorer(model, self.session.device, SEED)
+        module = ScalarModule(loaded.model)
+
+        def run() -> None:
+            with self.session.autocast():
+                per_response(module.scores, trees, loaded.layout, self.session.device, self.token_budget)
+
+        return _step(run, trees, Shape.of(loaded.model).forward(trees, sum(len(tree.responses) for tree in trees)))
+
+    def grpo(self, model: ModelConfig, trees: Trees, new_tokens: int) -> Step:
+        """Return an iteration of GRPO that samples as many responses as the trees have, and takes one step.
+
+        Its operations: sampling, one pass of the policy and one of the reference, and the step.
+        """
+        group = len(trees[0].responses)
+        rewards: Any = [{"name": "e", "kind": "function", "function": "comparison.rewards:share_of_e"}]
+        config = RlConfig.model_validate(
+            self._section(model)
+            | {"prompts": _unread(), "rewards": rewards, "advantages": "grpo", "held_out_prompts": 0}
+            | {"prompts_per_iteration": len(trees), "responses_per_prompt": group, "epochs": 1, "minibatches": 1}
+            | {"kl": {"placement": "loss", "estimator": "k3"}}
+            | {"generation": {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}}
+        )
+        roles = build_roles(config, self.session.device, SEED)
+        prompts = [PromptTree(tree.prompt, (), {"prompt_text": ""}) for tree in trees]
+        reward = build_reward(config.rewards, self.session.device, {})
+        task = RlTask(config, roles, reward, _examples(prompts), self.session, self.stage)
+        tokens = sum(tree.response_tokens for tree in trees)
+        passes = 3 + TRAINING
+        step = self._training(task, config, trees, roles.loaded.model, tokens)
+        return replace(step, operations=step.operations / TRAINING * passes)
+
+    def _section(self, model: ModelConfig) -> dict[str, Any]:
+        return {"model": model, "token_budget": self.token_budget}
+
+    def _training(self, task: Any, config: Any, trees: Trees, model: Any, head_rows: int) -> Step:
+        trainer = Trainer(task, config, self.session, self.stage)
+        return _step(lambda: trainer._step(1), trees, TRAINING * Shape.of(model).forward(trees, head_rows))
+
+
+def _step(run: Callable[[], Any], trees: Trees, operations: float) -> Step:
+    responses = sum(len(tree.responses) for tree in trees)
+    return Step(run, operations, sum(tree.positions for tree in trees), responses)
+
+
+def _examples(trees: Trees) -> Examples:
+    return Examples(list(trees), [], [], [])
+
+
+def _ranked(trees: Trees) -> list[PromptTree]:
+    """Return the trees with ranks in the order of their responses, and a reference that says the same of all."""
+    return [
+        replace(tree, fields={"ranks": tuple(range(responses)), "reference": (0.0,) * responses})
+        for tree in trees
+        for responses in [len(tree.responses)]
+    ]
+
+
+def _unread() -> Any:
+    return data_config(Path("given-as-trees"))
