@@ -19,8 +19,8 @@ from plaudit.algorithms.kl import ESTIMATORS, sequence_kl
 from plaudit.algorithms.masking import whiten
 from plaudit.batching.batches import padded_batch
 from plaudit.batching.ragged import rows_from
-from plaudit.config import schema
 from plaudit.config.load import load_recipe
+from plaudit.config.schema import reinforcement
 from plaudit.errors import PlauditError
 from plaudit.models.modules import PolicyModule
 from plaudit.rewards.sources import ComposedScores
@@ -166,7 +166,7 @@ def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> No
         check_equation(equation)
     with pytest.raises(AssertionError):
         check_equation(textbook_grpo)
-    monkeypatch.setattr(schema, "GROUP_ADVANTAGES", ())
+    monkeypatch.setattr(reinforcement, "GROUP_ADVANTAGES", ())
     with pytest.raises(AssertionError):
         check_recipe()
 
