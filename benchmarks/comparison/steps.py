@@ -95,6 +95,7 @@ class Steps:
         prompts = [PromptTree(tree.prompt, (), {"prompt_text": ""}) for tree in trees]
         reward = build_reward(config.rewards, self.session.device, {})
         task = RlTask(config, roles, reward, _examples(prompts), self.session, self.stage)
+        task.warned.add("truncated")  # that every response is cut at the limit is meant
         tokens = sum(tree.response_tokens for tree in trees)
         passes = 3 + TRAINING
         step = self._training(task, config, trees, roles.loaded.model, tokens)

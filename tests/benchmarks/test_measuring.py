@@ -1,0 +1,92 @@
+"""What the measuring commands count, choose and print is right; how fast anything is, no test asks."""
+
+import math
+
+import growth
+import pytest
+import scoring
+import torch
+from comparison.arithmetic import Shape, visible_pairs
+from comparison.environment import needed
+from comparison.table import spread
+from comparison.turns import Result, Side, by_turns
+from torch.utils.flop_counter import FlopCounterMode
+
+from plaudit.batching.batches import padded_batch
+from plaudit.batching.trees import PromptTree
+from tiny_models import tiny_causal_model
+
+
+def test_tokens_see_their_prompt_and_their_own_branch() -> None:
+    # Prompt: 1 + 2. First response: tokens see 3, 4, 5. Second: 3.
+    assert visible_pairs(PromptTree((1, 2), ((3, 4, 5), (6,)))) == 3 + 12 + 3
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_arithmetic_is_what_torch_counts(architecture: str) -> None:
+    """Torch counts every pair of positions in attention, whether they see each other or not."""
+    model = tiny_causal_model(architecture)
+    model.set_attn_implementation("eager")
+    trees = [PromptTree((5, 6, 7), ((8, 9),)), PromptTree((8, 9, 5), ((7, 6),))]
+    batch, length = padded_batch(trees, [0, 1]), 5
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        states = model.base_model(batch.input_ids, use_cache=False).last_hidden_state.flatten(0, 1)
+        model.get_output_embeddings()(states[batch.predictor_index])
+    shape = Shape.of(model)
+    unseen = 4 * shape.width * shape.layers * (2 * length**2 - sum(map(visible_pairs, trees)))
+    assert shape.forward(trees, 4) == counter.get_total_flops() - unseen
+
+
+def test_a_peer_gets_what_it_declares_for_this_machine_without_what_it_does_not_need() -> None:
+    declared = [
+        "Some_Thing[picture,sound]>=2",
+        "torch==2.13.0",
+        "windows-only; sys_platform == 'win32'",
+        "for-tests; extra == 'test'",
+        "plain<3,>=1; python_version > '3'",
+    ]
+    assert needed(declared, ("torch", "some-thing[picture]")) == ["some-thing[sound]>=2", "plain<3,>=1"]
+
+
+def test_sides_take_turns_and_must_do_the_same_work() -> None:
+    order: list[str] = []
+
+    def side(name: str, units: float) -> Side:
+        def run() -> Result:
+            order.append(name)
+            return {"seconds": 1.0, "cpu_seconds": 1.0, "units": units}
+
+        return run
+
+    rounds = by_turns({"a": side("a", 3), "b": side("b", 3)}, 2)
+    assert order == ["a", "b"] * 3
+    assert [results["b"]["units"] for results in rounds] == [3, 3]
+    with pytest.raises(SystemExit, match="not do the same work"):
+        by_turns({"a": side("a", 3), "b": side("b", 4)}, 1)
+
+
+def test_spread_is_median_least_and_most() -> None:
+    assert spread([3.0, 1.0, 2.5]) == "median 2.50 (least 1.00, most 3.00)"
+
+
+def test_prompts_get_responses_of_usual_length() -> None:
+    short, usual, other = (1,) * 39, (2,) * 40, (3,) * 56
+    trees = scoring.with_responses(
+        [PromptTree((7,), ()), PromptTree((8,), ())], [PromptTree((9,), (short, usual, other))], 3
+    )
+    assert [tree.prompt for tree in trees] == [(7,), (8,)]
+    assert [tree.responses for tree in trees] == [(usual, other, usual), (other, usual, other)]
+
+
+def test_scores_are_compared_in_standard_deviations() -> None:
+    ours = torch.tensor([0.0, 100.0])  # standard deviation 100 / sqrt 2
+    assert scoring.difference(ours, ours + 1.0) == pytest.approx(math.sqrt(2) / 100)
+    with pytest.raises(SystemExit, match="do not compute the same"):
+        scoring.difference(ours, ours + 10.0)
+    with pytest.raises(SystemExit, match="do not compute the same"):
+        scoring.difference(ours, ours * math.nan)
+
+
+def test_trees_of_random_tokens_have_the_lengths_asked_for() -> None:
+    trees = growth.random_trees([(4, (2, 3)), (1, (5,))])
+    assert [(len(tree.prompt), tuple(map(len, tree.responses))) for tree in trees] == [(4, (2, 3)), (1, (5,))]
