@@ -3,7 +3,7 @@
 Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,23 +68,26 @@ def test_trap_01_ratio_is_1_at_learning_rate_0(folder: Path, monkeypatch: Any) -
 # 2 --------------------------------------------------------------------------------------------------------------------
 
 
-def prompts_padded_without_positions(original: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+Prefill = Callable[[Any], Iterator[dict[str, Any]]]
+
+
+def prompts_padded_without_positions(original: Prefill) -> Prefill:
     """The bug: position ids count the padding on the left."""
 
-    def prefill_inputs(batch: Any) -> dict[str, Any]:
-        inputs = original(batch)
-        columns = torch.arange(inputs["input_ids"].shape[1])
-        return inputs | {"position_ids": columns.expand_as(inputs["input_ids"])}
+    def prefill_inputs(batch: Any) -> Iterator[dict[str, Any]]:
+        for inputs in original(batch):
+            columns = torch.arange(inputs["input_ids"].shape[1])
+            yield inputs | {"position_ids": columns.expand_as(inputs["input_ids"])}
 
     return prefill_inputs
 
 
-def padding_is_attended(original: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+def padding_is_attended(original: Prefill) -> Prefill:
     """The bug: no attention mask."""
 
-    def prefill_inputs(batch: Any) -> dict[str, Any]:
-        inputs = original(batch)
-        return inputs | {"attention_mask": torch.ones_like(inputs["attention_mask"])}
+    def prefill_inputs(batch: Any) -> Iterator[dict[str, Any]]:
+        for inputs in original(batch):
+            yield inputs | {"attention_mask": torch.ones_like(inputs["input_ids"])}
 
     return prefill_inputs
 

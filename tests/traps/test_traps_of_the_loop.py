@@ -90,9 +90,7 @@ def prompts_cached_forever(task: Any, monkeypatch: Any) -> None:
 
     def adopt(batch: Any, prefilled: Any) -> Tensor:
         key = str(batch._prompts.tolist())
-        batch._cache, prefilled = kept.setdefault(key, (copy.deepcopy(batch._cache), copy.deepcopy(prefilled)))
-        batch._cache = copy.deepcopy(batch._cache)
-        return original(batch, prefilled)
+        return original(batch, copy.deepcopy(kept.setdefault(key, copy.deepcopy(prefilled))))
 
     monkeypatch.setattr(RunningBatch, "adopt", adopt)
 

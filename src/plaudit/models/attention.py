@@ -55,6 +55,22 @@ def mark(batch: Batch, always: bool = False) -> Tensor:
     return mask
 
 
+def mask_of_prompts(starts: Sequence[int], length: int) -> Tensor | None:
+    """Return the causal mask, bool [rows, 1, length, length], of rows that are padded up to ``starts``, for ``attend``.
+
+    None where a prompt is too long for it. Padding sees itself alone, as in packed batches.
+    """
+    if length > LONGEST_TREE:
+        return None
+    columns = torch.arange(length)
+    real = columns >= torch.tensor(starts)[:, None]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    mask = (causal & real[:, None, :] | torch.eye(length, dtype=torch.bool))[:, None]
+    places = [(row, start, length) for row, start in enumerate(starts)]
+    mask.tree_layout = TreeLayout(places, always=False)  # type: ignore[attr-defined]
+    return mask
+
+
 def use_tree_attention(model: Any) -> None:
     """Let a transformers model attend by ``attend``. Raises ValueError for models that choose their own attention."""
     from transformers import AttentionInterface

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import GenerationConfig
+from plaudit.models.attention import mask_of_prompts
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import Choice, draw_limits, draw_uniforms
+
+PREFILL_POSITIONS = 2048  # prompt tokens at once on a CPU: with more, activations leave its caches
 
 
 class RunningBatch:
@@ -41,37 +44,52 @@ class RunningBatch:
         numbers = {prompt: number for number, prompt in enumerate(prompts)}
         self._prompt_of_row = torch.tensor([numbers[request.prompt_ids] for request in self._requests], device=device)
         self._prompt_length = max(map(len, prompts))
-        padding = [self._prompt_length - len(prompt) for prompt in prompts]
+        self._padding = padding = [self._prompt_length - len(prompt) for prompt in prompts]
         self._prompts = torch.tensor(
             [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)], device=device
         )
         columns = torch.arange(self._prompt_length + self.longest, device=device)
         self._mask = (columns >= torch.tensor(padding, device=device)[:, None]).long()
 
-    def prefill_inputs(self) -> dict[str, Any]:
-        """Return the model's inputs [distinct prompts, prompt length]."""
+    def prefill_inputs(self) -> Iterator[dict[str, Any]]:
+        """Yield the model's inputs [prompts, length] for all distinct prompts, some at a time."""
         from transformers.cache_utils import Cache
 
         from plaudit.rollouts.cache import PrefillLayer
 
-        mask = self._mask[:, : self._prompt_length]
-        self._cache: Any = Cache(layer_class_to_replicate=PrefillLayer)
-        return {
-            "input_ids": self._prompts,
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(-1) - 1).clamp_(min=0),
-            "past_key_values": self._cache,
-        }
+        for first, last in self._pieces():
+            start = min(self._padding[first:last])
+            mask = self._mask[first:last, start : self._prompt_length]
+            yield {
+                "input_ids": self._prompts[first:last, start:],
+                "attention_mask": self._prefill_mask(mask, [end - start for end in self._padding[first:last]]),
+                "position_ids": (mask.cumsum(-1) - 1).clamp_(min=0),
+                "past_key_values": Cache(layer_class_to_replicate=PrefillLayer),
+            }
 
-    def adopt(self, prefilled: Any) -> Tensor:
+    def _pieces(self) -> Iterator[tuple[int, int]]:
+        """Yield first and last number of prompts that are computed at once."""
+        first, count = 0, len(self._padding)
+        while first < count:
+            fitting = PREFILL_POSITIONS // (self._prompt_length - self._padding[first])
+            last = min(first + max(fitting, 1), count) if self._prompts.device.type == "cpu" else count
+            yield first, last
+            first = last
+
+    def _prefill_mask(self, mask: Tensor, starts: Sequence[int]) -> Tensor:
+        trees = self._takes_whole_masks and mask.device.type == "cpu"
+        whole = mask_of_prompts(starts, mask.shape[1]) if trees else None
+        return mask if whole is None else whole
+
+    def adopt(self, prefilled: Sequence[Any]) -> Tensor:
         """Give every request its prompt's cache and return its first logits [requests, vocabulary]."""
         from plaudit.rollouts.cache import GenerationCache
 
         rows = self._prompt_of_row
-        self._cache = GenerationCache(self._cache, rows, self.longest)
+        self._cache = GenerationCache([piece.past_key_values for piece in prefilled], rows, self.longest)
         self._mask = self._mask[rows]
         self._positions = self._mask[:, : self._prompt_length].sum(-1, keepdim=True)
-        return prefilled.logits[:, -1][rows]
+        return torch.cat([piece.logits[:, -1] for piece in prefilled])[rows]
 
     def append(self, choice: Choice, is_end: Tensor) -> None:
         """Write the chosen tokens [rows]; those of finished rows are written but do not count."""

@@ -5,6 +5,7 @@ Measured on a 30M Llama on a CPU, this makes decoding 15 to 35 % faster than gro
 ``plaudit.models.decoding``: there the cache holds float32, and the keys of a prompt only once.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,16 +78,18 @@ class DecodingLayer(PreallocatedLayer):
 
 
 class GenerationCache(Cache):
-    """Keys and values of rows, each of which goes on from one of the prefilled prompts."""
+    """Keys and values of rows, each of which goes on from one of the prompts, prefilled some at a time."""
 
-    def __init__(self, prefilled: Cache, prompt_of_row: Tensor, new_tokens: int) -> None:
+    def __init__(self, prefilled: Sequence[Cache], prompt_of_row: Tensor, new_tokens: int) -> None:
         self._prompt_of_row = prompt_of_row
-        decodes = prompt_of_row.device.type == "cpu" and all(layer.cached.reached for layer in prefilled.layers)
+        reached = all(layer.cached.reached for piece in prefilled for layer in piece.layers)
+        decodes = prompt_of_row.device.type == "cpu" and reached
         self._shared = decodes and len(prompt_of_row) > int(prompt_of_row.max()) + 1
         layers: list[DynamicLayer] = []
         groups = PromptGroups.of(prompt_of_row) if self._shared else None
-        for layer in prefilled.layers:
-            states = layer.keys, layer.values, prompt_of_row, new_tokens
+        for pieces in zip(*(piece.layers for piece in prefilled), strict=True):
+            keys, values = _joined([piece.keys for piece in pieces]), _joined([piece.values for piece in pieces])
+            states = keys, values, prompt_of_row, new_tokens
             layers.append(DecodingLayer(*states, groups) if decodes else PreallocatedLayer(*states))
         super().__init__(layers=layers)
 
@@ -100,6 +103,14 @@ class GenerationCache(Cache):
             for layer in self.layers:
                 prompt = layer.cached.prompt
                 layer.cached.prompt = SharedPrompt(prompt.keys[prompts], prompt.values[prompts], groups)
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """Stack [prompts, heads, length, size]; shorter ones get zeros on the left, where the mask hides them."""
+    if len(pieces) == 1:
+        return pieces[0]
+    length = max(piece.shape[2] for piece in pieces)
+    return torch.cat([torch.nn.functional.pad(piece, (0, 0, length - piece.shape[2], 0)) for piece in pieces])
 
 
 def _with_room(states: Tensor, rows: Tensor, new_tokens: int) -> Tensor:

@@ -14,8 +14,9 @@ from plaudit.batching.batches import Layout
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import HalvingSize, in_batches, responses_at_once
+from plaudit.models.last_block import mlp_only_at
 from plaudit.models.loading import context_length
-from plaudit.models.trunk import accepted_arguments, unwrapped
+from plaudit.models.trunk import accepted_arguments, trunk_of, unwrapped
 from plaudit.rollouts.batch import RunningBatch
 from plaudit.rollouts.cast_weights import weights_cast_once
 from plaudit.rollouts.samples import Request, Sample
@@ -95,7 +96,7 @@ class TransformersEngine:
         end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
         # A model that takes the mask of packed trees takes every mask of four dimensions as it is.
         batch = RunningBatch(requests, settings, device, takes_whole_masks=self._loaded.layout == "packed")
-        logits = batch.adopt(self._forward(**batch.prefill_inputs()))
+        logits = batch.adopt([self._prefill(inputs) for inputs in batch.prefill_inputs()])
         interval = check_interval(device)
         for step in range(batch.longest):
             forbidden = end_ids if step < settings.min_new_tokens else None
@@ -111,6 +112,12 @@ class TransformersEngine:
             self._sample(request, *result, settings.stop)
             for request, result in zip(requests, batch.results(), strict=True)
         ]
+
+    def _prefill(self, inputs: dict[str, Any]) -> Any:
+        rows, length = inputs["input_ids"].shape
+        last = torch.arange(1, rows + 1, device=self._loaded.device) * length - 1
+        with mlp_only_at(trunk_of(self._model), last):
+            return self._forward(**inputs)
 
     def _forward(self, **inputs: Any) -> Any:
         optional = {"position_ids": inputs.pop("position_ids"), "logits_to_keep": 1}

@@ -1,0 +1,61 @@
+"""Prompts computed some at a time, tree by tree and in the last MLP where it counts: the same samples for less work."""
+
+from typing import Any
+
+import pytest
+from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
+
+from plaudit.config.schema import GenerationConfig
+from plaudit.models import attention
+from plaudit.models.last_block import last_mlp
+from plaudit.models.layout_trial import try_few_positions
+from plaudit.rollouts import batch
+
+LENGTHS = [3, 8, 8, 1, 6, 2, 7, 7, 4, 5]
+SETTINGS = GenerationConfig(max_new_tokens=16, temperature=3.0, batch_size=10)
+
+
+def shapes_of(model: Any) -> list[tuple[int, ...]]:
+    """List the shapes of token ids that the model is given, from now on."""
+    shapes: list[tuple[int, ...]] = []
+
+    def note(module: Any, arguments: Any, options: dict[str, Any]) -> None:
+        shapes.append(tuple(options["input_ids"].shape))
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
+    return shapes
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_samples_stay(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, requests = tiny_model(architecture), requests_of(LENGTHS)
+    expected = engine_of(model).generate(requests, SETTINGS)
+    monkeypatch.setattr(batch, "PREFILL_POSITIONS", 17)
+    monkeypatch.setattr(attention, "LEAST_WORK", 0)
+    try_few_positions(model)
+    engine = engine_of(model)
+    shapes = shapes_of(model)
+    for one, two in zip(engine.generate(requests, SETTINGS), expected, strict=True):
+        assert one.response_ids == two.response_ids
+        assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-5)
+    # Lengths 8 8 | 7 7 | 6 5 | 4 3 2 1: every piece is padded to its own longest, the last one up to the end.
+    assert shapes[:4] == [(2, 8), (2, 7), (2, 6), (4, 4)]
+
+
+def test_a_prompt_may_be_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    monkeypatch.setattr(batch, "PREFILL_POSITIONS", 4)
+    engine, shapes = engine_of(model), shapes_of(model)
+    engine.generate(requests_of([3, 8, 6]), GenerationConfig(max_new_tokens=1))
+    assert shapes == [(1, 8), (1, 6), (1, 3)]
+
+
+def test_the_last_mlp_sees_the_last_token_of_each_prompt() -> None:
+    model = tiny_model("llama")
+    try_few_positions(model)
+    rows: list[int] = []
+    mlp: Any = last_mlp(model.model)
+    engine = engine_of(model)
+    mlp.gate_proj.register_forward_pre_hook(lambda _, arguments: rows.append(arguments[0][..., 0].numel()))
+    engine.generate(requests_of(LENGTHS), GenerationConfig(max_new_tokens=2, min_new_tokens=2, batch_size=10))
+    assert rows == [10, 10]
