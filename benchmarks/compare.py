@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from comparison.environment import FOLDER, python_with
+from comparison.environment import python_with
 from comparison.materials import in_order_of_training, make_data, make_models, write_ids
 from comparison.options import common_options, parsed
 from comparison.table import print_table
@@ -34,8 +34,7 @@ Result = dict[str, Any]
 def main() -> None:
     """Compare and print a table."""
     options = _options()
-    models = FOLDER / "models" / options.model
-    make_models(options.data, options.model, models)
+    models = make_models(options.data, options.model)
     peer = python_with("trl", TRL[options.task])
     sides = {"plaudit": (sys.executable, "plaudit_side"), "trl": (str(peer), "trl_side")}
     with tempfile.TemporaryDirectory() as name:

@@ -28,7 +28,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from comparison.arithmetic import product_rate
-from comparison.environment import FOLDER
 from comparison.materials import SEED, SHAPES, make_data, make_models
 from comparison.meter import Meter
 from comparison.options import common_options, parsed
@@ -45,23 +44,15 @@ Points = Iterator[tuple[str, Step]]
 def main() -> None:
     """Measure one sweep and print a table."""
     options = _options()
-    make_models(options.data, options.model, FOLDER / "models" / options.model)
     with TemporaryDirectory() as folder:
         steps = Steps(Path(folder), options.device, options.threads, options.token_budget)
-        hidden = SHAPES[options.model][1].get("hidden_size", 768)
-        rates = {
-            "large square products": product_rate(options.device, options.threads, options.clock),
-            "products of the model's width": product_rate(
-                options.device, options.threads, options.clock, (options.token_budget, hidden, hidden)
-            ),
-        }
+        rate = product_rate(options.device, options.threads, options.clock)
         print(f"{options.sweep}, model {options.model}, {options.device}, {options.threads} thread(s), {options.clock}")
-        for name, rate in rates.items():
-            print(f"{name}: {rate / 1e9:.0f} GFLOP/s")
+        print(f"matrix products in bfloat16: {rate / 1e9:.0f} GFLOP/s")
         heads = ("positions", "responses", "s", "(least, most)", "µs/position", "ms/response", "share")
         print(COLUMNS.format(options.sweep, *heads))
         for label, step in SWEEPS[options.sweep](options, steps, Path(folder)):
-            _measure(label, step, rates["large square products"], options)
+            _measure(label, step, rate, options)
             del step  # its model, before the next is made
             gc.collect()
 
@@ -118,7 +109,7 @@ def _grpo(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
 
 
 def _stages(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
-    models = FOLDER / "models" / options.model
+    models = make_models(options.data, options.model)
     makers = {"reward": steps.reward, "sft": steps.sft, "dpo": steps.dpo}
     for stage, make in makers.items():
         count = max(1, options.positions // 240)  # positions of a usual pair
@@ -164,7 +155,7 @@ def _model(options: argparse.Namespace, **changes: Any) -> ModelConfig:
     return ModelConfig.model_validate(
         {
             "fresh": {"architecture": architecture, "options": shape | {positions: CONTEXT} | changes},
-            "tokenizer": str(FOLDER / "models" / options.model / "policy"),
+            "tokenizer": str(make_models(options.data, options.model) / "policy"),
         }
     )
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from comparison.environment import FOLDER, python_with
+from comparison.environment import python_with
 from comparison.materials import make_data, make_models
 from comparison.options import common_options, parsed
 from comparison.table import print_table
@@ -33,9 +33,7 @@ Prompts = list[list[int]]
 def main() -> None:
     """Compare and print a table."""
     options = _options()
-    torch.set_num_threads(options.threads)
-    models = FOLDER / "models" / options.model
-    make_models(options.data, options.model, models)
+    models = make_models(options.data, options.model)
     with TemporaryDirectory() as name:
         folder = Path(name)
         trees = make_data("sampling", options.data, models, options.prompts, folder)

@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from comparison.environment import FOLDER
 from comparison.materials import make_data, make_models
 from comparison.options import common_options, parsed
 from comparison.table import print_table
@@ -34,9 +33,7 @@ Scoring = Callable[[], Tensor]
 def main() -> None:
     """Compare and print a table."""
     options = _options()
-    torch.set_num_threads(options.threads)
-    models = FOLDER / "models" / options.model
-    make_models(options.data, options.model, models)
+    models = make_models(options.data, options.model)
     with TemporaryDirectory() as name:
         pairs = make_data("scoring", options.data, models, options.prompts, Path(name))
         others = make_data("reward", options.data, models, options.prompts * options.responses, Path(name))

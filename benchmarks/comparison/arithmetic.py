@@ -62,21 +62,19 @@ def visible_pairs(tree: PromptTree) -> int:
     return prompt * (prompt + 1) // 2 + branches
 
 
-def product_rate(device: str, threads: int, clock: str, shape: tuple[int, int, int] | None = None) -> float:
-    """Return the operations per second of the fastest of some bfloat16 matrix products [m, k] x [k, n].
+def product_rate(device: str, threads: int, clock: str) -> float:
+    """Return the operations per second of the fastest of some large square matrix products in bfloat16.
 
-    ``shape`` is (m, k, n), by default a large square. ``clock``: of wall time, or of CPU time over all threads.
+    ``clock``: by ``wall`` time, or by ``cpu`` time over all threads.
     """
-    m, k, n = shape or (PRODUCT_SIZE[device],) * 3
-    left, right = (torch.randn(size, device=device).to(torch.bfloat16) for size in ((m, k), (k, n)))
-    repeats = max(1, PRODUCT_SIZE[device] ** 3 // (m * k * n))
+    size = PRODUCT_SIZE[device]
+    left, right = (torch.randn(size, size, device=device).to(torch.bfloat16) for _ in range(2))
     fastest = float("inf")
     for _ in range(PRODUCTS):
         before = _now(device, threads, clock)
-        for _ in range(repeats):
-            torch.mm(left, right)
+        torch.mm(left, right)
         fastest = min(fastest, _now(device, threads, clock) - before)
-    return 2.0 * m * k * n * repeats / fastest
+    return 2.0 * size**3 / fastest
 
 
 def _now(device: str, threads: int, clock: str) -> float:

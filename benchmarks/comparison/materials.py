@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from comparison.environment import FOLDER
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.formats.base import Kind
@@ -28,12 +29,13 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 KINDS: dict[str, Kind] = {"sft": "response", "grpo": "prompt", "ppo": "prompt", "sampling": "prompt"}
 
 
-def make_models(pairs: Path, model: str, folder: Path) -> None:
-    """Write ``tokenizer``, ``policy`` and ``scorer`` into ``folder``, unless they are there."""
+def make_models(pairs: Path, model: str) -> Path:
+    """Return the folder with ``policy`` and ``scorer``, their tokenizer beside each; made at the first call."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
+    folder = FOLDER / "models" / model
     if (folder / "scorer" / "config.json").exists():
-        return
+        return folder
     tokenizer = _train_tokenizer(pairs)
     special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     architecture, shape = SHAPES[model]
@@ -44,6 +46,7 @@ def make_models(pairs: Path, model: str, folder: Path) -> None:
         set_seed(SEED)
         kind.from_config(AutoConfig.for_model(architecture, **shape, **special, **extra)).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
+    return folder
 
 
 def _train_tokenizer(pairs: Path) -> Any:

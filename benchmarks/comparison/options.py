@@ -22,7 +22,7 @@ def common_options(description: str | None) -> argparse.ArgumentParser:
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the options. Ends the program where the device or the data is missing."""
+    """Return the options; this process computes with their threads. Ends where the device or the data is missing."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -31,4 +31,5 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
         raise SystemExit("device: cuda asked for, but torch finds no such device; choose --device cpu")
     if not options.data.exists():
         raise SystemExit(f"data: there is no {options.data}; give a file of hh-rlhf's pairs with --data")
+    torch.set_num_threads(options.threads)
     return options
