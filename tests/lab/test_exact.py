@@ -159,3 +159,20 @@ def test_dpo_without_smoothing_has_its_minimum_at_the_optimum(exact: Exact) -> N
     found = targets.minimum(targets.cdpo_loss(0.0), exact)
     torch.testing.assert_close(found, exact.optimum(), atol=1e-6, rtol=1e-6)
     assert kl(targets.minimum(targets.cdpo_loss(0.1), exact), exact.optimum()) > 1e-3
+
+
+def test_a_reward_divided_by_its_own_spread_has_a_fixed_point_or_none(reference: Tensor) -> None:
+    """At the fixed point the gradient of the reward over its deviation equals beta times the KL's."""
+    exact = Exact(reference, Problem(0).rewards, beta=2.0)
+    found = targets.divided_reward(exact)
+    assert found is not None
+    logits = found.clone().requires_grad_(True)
+    policy = logits.log_softmax(-1)
+    rewards = (policy.exp() * exact.rewards).sum(-1)
+    deviations = ((policy.exp() * exact.rewards.square()).sum(-1) - rewards.square()).sqrt()
+    penalty = (policy.exp() * (policy - reference)).sum(-1)
+    (gradient,) = torch.autograd.grad((rewards / deviations.detach() - exact.beta * penalty).sum(), logits)
+    assert gradient.abs().max() < 1e-6
+    # Two responses have r / s above any bound where the KL is cheap: the policy goes on to one of them.
+    half = torch.tensor([[0.5, 0.5]]).double().log()
+    assert targets.divided_reward(Exact(half, torch.tensor([[1.0, -1.0]]).double(), beta=0.5)) is None

@@ -1,12 +1,10 @@
-"""Sampled choices: random responses, ranked or labelled as the Bradley-Terry model of their rewards says.
+"""Sampled choices: all responses ranked, or one labelled, as the Bradley-Terry model of their rewards says.
 
-The responses are drawn uniformly, not from the reference: every one is judged often, and the optimum is the same.
+No response is rarer than another, as it would be among the reference's own: every one is judged often, and the optimum
+is the same.
 """
 
-from dataclasses import replace
-
 import torch
-from torch import Tensor
 
 from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
 from plaudit.batching.trees import PromptTree
@@ -36,41 +34,43 @@ def preference_examples(
 
     They enter where a data file would, after it has been read and tokenised: files know no empty response.
     """
-    parts = {"training": sampled_choices(entry, problem, seed, count)}
-    objective, budget = PREFERENCE_LOSSES[config.loss], TokenBudget(config.token_budget)
-    ready = prepared(objective, parts, loaded, session, stage, budget)
-    return Examples(ready["training"], [], [], [])
+    objective, generator = PREFERENCE_LOSSES[config.loss], torch_generator(seed, problem.number, "choices")
+    if objective.reads == "labels":
+        trees = sampled_labels(problem, count, generator)
+    else:
+        trees = sampled_rankings(problem, count, entry.flips, generator)
+    budget = TokenBudget(config.token_budget)
+    return Examples(prepared(objective, {"training": trees}, loaded, session, stage, budget)["training"], [], [], [])
 
 
-def sampled_choices(entry: Entry, problem: Problem, seed: int, count: int) -> list[PromptTree]:
-    """Return trees of ``entry.group`` responses, all equally likely: ranked, or with one response labelled.
+def sampled_rankings(problem: Problem, count: int, flips: float, generator: torch.Generator) -> list[PromptTree]:
+    """Return trees with every response ranked, the prompts taking turns; a share ``flips`` of them is turned round.
 
     A ranking sorts reward plus Gumbel noise, which is the Plackett-Luce model; each of its pairs is then a
-    Bradley-Terry choice, ``P(i above j) = sigmoid(r_i - r_j)``. A label says that the response beat another one, which
-    is not shown.
+    Bradley-Terry choice, ``P(i above j) = sigmoid(r_i - r_j)``.
     """
-    generator = torch_generator(seed, problem.number, "choices")
-    drawn, rewards = _drawn(problem, count, max(entry.group, 2), generator)
-    uniform = torch.rand(rewards.shape, generator=generator, dtype=torch.float64)
-    utilities = rewards - torch.log(-torch.log(uniform))
-    ranks = (utilities[:, None, :] > utilities[:, :, None]).sum(-1)
-    flipped = torch.rand(len(ranks), generator=generator) < entry.flips
-    ranks[flipped] = ranks.shape[1] - 1 - ranks[flipped]
-    everything = list(responses())
-    trees = []
-    for row, (numbers, places) in enumerate(zip(drawn.tolist(), ranks.tolist(), strict=True)):
-        prompt, answers = prompt_ids(PROMPTS[row % len(PROMPTS)]), tuple(everything[number] for number in numbers)
-        tree = PromptTree(prompt, answers, {"ranks": tuple(places)})
-        trees.append(tree if entry.group > 1 else _labelled(tree))
-    return trees
-
-
-def _drawn(problem: Problem, count: int, group: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the responses drawn, [count, group], prompts taking turns, and their rewards."""
     turns = torch.arange(count) % len(PROMPTS)
-    drawn = torch.randint(problem.rewards.shape[1], (count, group), generator=generator)
-    return drawn, problem.rewards[turns[:, None], drawn]
+    uniform = torch.rand(count, problem.rewards.shape[1], generator=generator, dtype=torch.float64)
+    utilities = problem.rewards[turns] - torch.log(-torch.log(uniform))
+    ranks = utilities.argsort(1, descending=True).argsort(1)
+    flipped = torch.rand(count, generator=generator) < flips
+    ranks[flipped] = ranks.shape[1] - 1 - ranks[flipped]
+    everything = tuple(responses())
+    return [
+        PromptTree(prompt_ids(PROMPTS[turn]), everything, {"ranks": tuple(places)})
+        for turn, places in zip(turns.tolist(), ranks.tolist(), strict=True)
+    ]
 
 
-def _labelled(tree: PromptTree) -> PromptTree:
-    return replace(tree, responses=tree.responses[:1], fields={"desirable": (tree.fields["ranks"][0] == 0,)})
+def sampled_labels(problem: Problem, count: int, generator: torch.Generator) -> list[PromptTree]:
+    """Return trees with one response, desirable if it beat another one, which is not shown; the prompts take turns."""
+    turns = torch.arange(count) % len(PROMPTS)
+    everything = list(responses())
+    shown = torch.randint(len(everything), (count,), generator=generator)
+    other = (shown + torch.randint(1, len(everything), (count,), generator=generator)) % len(everything)
+    gaps = problem.rewards[turns, shown] - problem.rewards[turns, other]
+    desirable = torch.rand(count, generator=generator, dtype=torch.float64) < gaps.sigmoid()
+    return [
+        PromptTree(prompt_ids(PROMPTS[turn]), (everything[number],), {"desirable": (label,)})
+        for turn, number, label in zip(turns.tolist(), shown.tolist(), desirable.tolist(), strict=True)
+    ]

@@ -15,8 +15,8 @@ from plaudit.seeding import torch_generator
 ARCHITECTURE = FreshModel(
     architecture="gpt2",
     options={
-        "n_embd": 32,
-        "n_layer": 2,
+        "n_embd": 64,
+        "n_layer": 1,
         "n_head": 2,
         "n_positions": 32,
         "initializer_range": 0.1,
@@ -27,7 +27,7 @@ SPREAD = 0.4
 """Standard deviation of the random logits: far from uniform, and no response is impossible."""
 END_BONUS = 0.3
 STEPS = 400
-LEARNING_RATE = 0.003
+LEARNING_RATE = 0.0015
 
 
 def write_reference(problem: Problem, folder: Path) -> Path:

@@ -46,8 +46,8 @@ class Row:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the bounds are kept; None where there is none."""
-        if self.entry.mean is None or self.entry.worst is None:
+        """Whether the bounds are kept; None where there is none, or nothing to bound."""
+        if self.entry.mean is None or self.entry.worst is None or not self.misses:
             return None
         return fmean(self.misses) <= self.entry.mean and max(self.misses) <= self.entry.worst
 

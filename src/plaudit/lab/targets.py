@@ -16,6 +16,8 @@ from plaudit.lab.problem import responses
 PairLoss = Callable[[Tensor, Exact], Tensor]
 """From log-probabilities [prompts, responses] to the loss of preferring i to j, [prompts, responses i, responses j]."""
 
+ROUNDS = 2000
+
 
 def optimum(exact: Exact) -> Tensor:
     """``pi*``."""
@@ -32,9 +34,30 @@ def ipo(exact: Exact, beta: float) -> Tensor:
     return (exact.reference + _preferences(exact).mean(-1) / beta).log_softmax(-1)
 
 
+def divided_reward(exact: Exact) -> Tensor | None:
+    """The optimum ``pi ~ ref exp(r / (beta s))`` where rewards are divided by their standard deviation s under ``pi``.
+
+    Of several fixed points this is the one nearest to the reference; None where a prompt has none, and so goes on to a
+    single response.
+    """
+    sharpness = torch.zeros_like(exact.rewards[:, :1])
+    for _ in range(ROUNDS):
+        policy = (exact.reference + sharpness * exact.rewards).log_softmax(-1)
+        before, sharpness = sharpness, 1 / (exact.beta * _deviation(policy.exp(), exact.rewards))
+        if (sharpness - before).abs().max() < 1e-9:
+            return policy
+    return None
+
+
+def _deviation(probabilities: Tensor, values: Tensor) -> Tensor:
+    means = (probabilities * values).sum(-1, keepdim=True)
+    return (probabilities * (values - means).square()).sum(-1, keepdim=True).sqrt()
+
+
 def minimum(loss: PairLoss, exact: Exact) -> Tensor:
-    """The policy that minimises ``sum_ij P_ij loss_ij`` over all pairs, by L-BFGS from the reference."""
-    weights = _preferences(exact) / exact.rewards.numel()
+    """The policy that minimises ``sum_ij P_ij loss_ij`` over pairs of different responses, by L-BFGS."""
+    different = 1 - torch.eye(exact.rewards.shape[1], dtype=torch.float64)
+    weights = _preferences(exact) * different / exact.rewards.numel()
     logits = exact.reference.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [logits], max_iter=5000, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 NEVER = 10**6
 OPTIMIZER = {
-    "learning_rate": 0.003,
-    "schedule": "linear",
+    "learning_rate": 0.001,
+    "schedule": "cosine",
     "final_share": 0.0,
     "beta2": 0.99,
     "epsilon": 1e-5,
     "max_gradient_norm": None,
 }
 RL: dict[str, Any] = {
-    "iterations": 60,
+    "iterations": 50,
     "prompts_per_iteration": len(PROMPTS),
     "responses_per_prompt": 64,
     "epochs": 1,
@@ -40,10 +40,9 @@ RL: dict[str, Any] = {
     "generation": {"max_new_tokens": MAX_TOKENS, "batch_size": NEVER},
     "checkpoint_every": NEVER,
 }
-DPO: dict[str, Any] = {"batch_size": 16, "samples": 0, "checkpoint_every": NEVER, "pack_length": 128}
-DPO_STEPS = 200
-DPO_LEARNING_RATE = 0.01
-RESPONSES_PER_STEP = 512
+DPO: dict[str, Any] = {"batch_size": 32, "samples": 0, "checkpoint_every": NEVER, "pack_length": 64}
+DPO_STEPS = 150
+DPO_LEARNING_RATE = 0.0025
 REWARD = {"name": "table", "kind": "function", "function": "plaudit.lab.problem:table_reward", "batch_size": NEVER}
 EXACT_STEPS = 60
 BEST_OF_N_DRAWS = 2000
@@ -93,20 +92,20 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
     from plaudit.training.dpo import DpoTask
     from plaudit.training.loop import Trainer
 
-    batch = RESPONSES_PER_STEP // max(entry.group, 2)
     given = {
         **DPO,
-        "batch_size": batch,
         "model": {"path": str(folder / "reference")},
         "data": {"sources": ["sampled"]},
-        "beta": entry.beta * problem.beta,
+        "beta": entry.beta_factor * problem.beta,
         "optimizer": OPTIMIZER | {"learning_rate": DPO_LEARNING_RATE},
     }
     session = _session("dpo", _merged(given, entry.overrides), seed, folder)
     config, stage = session.recipe.dpo, session.run.stage("dpo")
     assert config is not None
     loaded = load_policy(config.model, session.device, seed)
-    examples = preference_examples(entry, problem, seed, batch * DPO_STEPS, loaded, session, stage.create(), config)
+    examples = preference_examples(
+        entry, problem, seed, config.batch_size * DPO_STEPS, loaded, session, stage.create(), config
+    )
     Trainer(DpoTask(config, loaded, examples, session, stage), config, session, stage).train()
     return saved_policy(stage.model)
 
