@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.formats.base import Kind
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import Row
+from plaudit.data.token_cache import FOLDER, CachingTokenizer
 from plaudit.data.tokenization import Tokenized, to_trees
 from plaudit.models.loading import LoadedModel
 from plaudit.seeding import python_generator
@@ -41,8 +43,9 @@ def load_examples(
     rejects = stage.create().folder / REJECTS if session.is_main else None
     rows = load_rows(config, kind, rejects, session.recipe.seed)
     length = loaded.context_length - room_for_answer
-    train = to_trees(rows.train, loaded.tokenizer, config, length)
-    held_out = to_trees(rows.held_out, loaded.tokenizer, config, length) if rows.held_out else Tokenized([], [], 0, 0)
+    tokenizer = CachingTokenizer(loaded.tokenizer, Path(session.recipe.output) / FOLDER)
+    train = to_trees(rows.train, tokenizer, config, length)
+    held_out = to_trees(rows.held_out, tokenizer, config, length) if rows.held_out else Tokenized([], [], 0, 0)
     if session.is_main:
         for line in rows.summary():
             print(f"{stage.folder.name}: {line}")
