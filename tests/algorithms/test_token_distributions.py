@@ -98,6 +98,8 @@ def test_language_modelling_by_hand() -> None:
 def test_accuracy_by_hand() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0], [-1.0, -2.0, -3.0], [0.0, 0.0, 0.5]])
     assert likeliest_is_target(logits, torch.tensor([1, 0, 0])).tolist() == [True, True, False]
+    tied = torch.tensor([[1.0, 1.0, 0.0]]).expand(3, 3)
+    assert likeliest_is_target(tied, torch.tensor([0, 1, 2])).tolist() == [True, True, False]
 
 
 @property_test

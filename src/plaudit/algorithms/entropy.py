@@ -13,5 +13,6 @@ def entropy(logits: Tensor, temperature: float) -> Tensor:
     1948.
     """
     log_probs = torch.log_softmax(tempered(logits, temperature), dim=-1)
-    probabilities = log_probs.exp()
-    return -(probabilities * log_probs.masked_fill(probabilities == 0, 0.0)).sum(dim=-1)
+    # A probability of zero times the least number is zero; times minus infinity it would be no number.
+    finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
+    return -(log_probs.exp() * finite).sum(dim=-1)

@@ -15,8 +15,8 @@ def language_modelling_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
 
 
 def likeliest_is_target(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return, for each token, whether ``argmax_v logits_v`` is the target; its mean is the token accuracy.
+    """Return, for each token, whether ``logits_y = max_v logits_v``; its mean is the token accuracy. A tie counts.
 
     ``logits`` [tokens, vocabulary], ``targets`` [tokens]; result bool [tokens].
     """
-    return logits.argmax(dim=-1) == targets
+    return logits.gather(-1, targets[:, None]).squeeze(-1) == logits.amax(dim=-1)

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.algorithms.entropy import entropy
+from plaudit.algorithms.language_modelling import likeliest_is_target
 from plaudit.algorithms.log_probabilities import token_log_probabilities
 from plaudit.models.output_head import OutputHead
+from plaudit.models.rowwise import by_rows
 
 LOGIT_BYTES = 256 * 2**20  # float32 logits that may be alive at once; more are computed, and recomputed, in chunks
 SMALLEST_CHUNK = 128  # under this many rows the recomputation costs more than the memory is worth
@@ -21,7 +23,7 @@ Extras = Literal["none", "measured", "differentiable"]
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Per response token, each [N]: log-probability, entropy in nats, and whether it is the likeliest token."""
+    """Per response token, each [N]: log-probability, entropy in nats, and whether no token is likelier."""
 
     log_probabilities: Tensor
     entropies: Tensor | None = None
@@ -49,12 +51,11 @@ def token_statistics(
 def _statistics_of_chunk(
     head: OutputHead, temperature: float, extras: Extras
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
-    def compute(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        logits = head(hidden)
+    def of_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         log_probabilities = token_log_probabilities(logits, targets, temperature)
         if extras == "none":
             return (log_probabilities,)
         entropies = entropy(logits if extras == "differentiable" else logits.detach(), temperature)
-        return log_probabilities, entropies, logits.detach().argmax(-1) == targets
+        return log_probabilities, entropies, likeliest_is_target(logits.detach(), targets)
 
-    return compute
+    return lambda hidden, targets: by_rows(of_rows, head(hidden), targets)
