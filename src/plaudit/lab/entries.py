@@ -56,7 +56,7 @@ def _without_target(entry: Entry) -> Entry:
 IN_LOSS = {"placement": "loss"}
 TWICE = {"epochs": 2}
 NOISY = {"prompts_per_iteration": 4, "minibatches": 2}
-"""For estimates whose noise does not vanish at the optimum."""
+"""More samples and steps: for estimates whose noise does not vanish at the optimum, and for what moves slowly."""
 NOISIEST = {"prompts_per_iteration": 8, "minibatches": 2, "iterations": 60}
 ADAPTERS = {
     "iterations": 60,
@@ -89,7 +89,7 @@ ENTRIES: tuple[Entry, ...] = (
     _rl("reinforce++", advantages="reinforce++", **NOISY),
     _rl("reinforce++ baseline", advantages="reinforce++_baseline", **NOISY),
     _rl("remax", advantages="remax", **NOISIEST),
-    _rl("gspo", advantages="rloo", policy_loss="gspo", clip=0.2, **TWICE),
+    _rl("gspo", advantages="rloo", policy_loss="gspo", clip=0.2, iterations=80, **TWICE, **NOISY),
     _rl(
         "online dpo",
         objective="online_dpo",
@@ -116,7 +116,7 @@ ENTRIES: tuple[Entry, ...] = (
         "ref·exp(P̄/β)",
     ),
     _towards(
-        _dpo("simpo", loss="simpo", beta=SIMPO[0], margin=SIMPO[1]),
+        _dpo("simpo", loss="simpo", beta=SIMPO[0], margin=SIMPO[1], batch_size=64),
         lambda exact: targets.minimum(targets.simpo_loss(*SIMPO), exact),
     ),
     _towards(
