@@ -60,6 +60,45 @@ def test_equals_attention_under_a_mask(architecture: str, calls: list[int]) -> N
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("longest_kept", [0, 10, 10**4])
+@pytest.mark.parametrize("queries", [1, 4, 5])
+def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch, queries: int, longest_kept: int) -> None:
+    """Blocks that end with a tree and blocks that do not; probabilities kept, computed again, or both."""
+    model = tiny_causal_model("llama", dtype=torch.float64)
+    use_tree_attention(model)
+    expected = loss_and_gradients(model, batches(always=True))
+    monkeypatch.setattr(attention, "QUERIES", queries)
+    monkeypatch.setattr(attention, "LONGEST_KEPT", longest_kept)
+    for one, other in zip(loss_and_gradients(model, batches(always=True)), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+    """One causal row of one tree; output and gradients of a fixed sum."""
+    parts = [part.clone().requires_grad_() for part in (query, key, value)]
+    length = query.shape[2]
+    mask = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
+    layout = attention.TreeLayout([(0, 0, length)], always=True)
+    output = attention._TreeAttention.apply(*parts, layout.trees(mask, value.dtype), 0.5)
+    (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+    return (output.detach(), *(part.grad for part in parts if part.grad is not None))
+
+
+def test_sums_over_blocks_do_not_round_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key's gradient comes from many blocks: added up in bfloat16 it would lose what is small."""
+    generator = torch.Generator().manual_seed(0)
+    exact = [torch.randn(1, 2, 256, 8, generator=generator).double() for _ in range(3)]
+    monkeypatch.setattr(attention, "QUERIES", 10**4)
+    wanted = attended(*exact)
+    rough = [part.bfloat16() for part in exact]
+    errors = []
+    for queries in (10**4, 4):
+        monkeypatch.setattr(attention, "QUERIES", queries)
+        found = attended(*rough)
+        errors.append([float((one - other).norm() / other.norm()) for one, other in zip(found, wanted, strict=True)])
+    assert all(many < 1.1 * once + 1e-4 for once, many in zip(*errors, strict=True))
+
+
 def test_recomputed_activations_change_nothing(calls: list[int]) -> None:
     model = tiny_causal_model("llama", dtype=torch.float64)
     use_tree_attention(model)

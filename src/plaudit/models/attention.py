@@ -9,6 +9,7 @@ transformers calls ``attend`` under the name ``TREE_ATTENTION``; whatever is not
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,8 +20,36 @@ from plaudit.models.decoding import cached_keys, decode
 
 TREE_ATTENTION = "plaudit_trees"
 MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that do something else to the scores
-LONGEST_TREE = 1024  # positions; the probabilities of longer trees would fill the memory
+LONGEST_TREE = 8192  # positions; the masks of longer trees would fill the memory
+LONGEST_KEPT = 512  # positions; of longer trees, the probabilities are computed again in the backward pass
+QUERIES = 256  # at a time: nothing looks at what is behind it, so blocks of a long tree need half of the products
 LEAST_WORK = 2_000_000  # row positions² x width per tree, under which the calls for each tree cost more than they save
+
+
+@dataclass(frozen=True)
+class QueryBlock:
+    """Some queries of a tree, ``first`` to ``last`` within their row, which look at keys from the tree's start on.
+
+    ``mask`` [last - first, last - start] is added to the scores: 0 or -inf. ``kept``: whether the probabilities wait
+    for the backward pass, or are computed again.
+    """
+
+    row: int
+    start: int
+    first: int
+    last: int
+    mask: Tensor
+    kept: bool
+
+    @property
+    def queries(self) -> tuple[int, slice, slice]:
+        """Where its queries stand in [rows, heads, length, head size]."""
+        return self.row, slice(None), slice(self.first, self.last)
+
+    @property
+    def keys(self) -> tuple[int, slice, slice]:
+        """Where its keys stand."""
+        return self.row, slice(None), slice(self.start, self.last)
 
 
 @dataclass
@@ -29,22 +58,29 @@ class TreeLayout:
 
     places: Sequence[TreePlace]
     always: bool
-    _masks: list[Tensor] = field(default_factory=list)
+    _trees: list[list[QueryBlock]] = field(default_factory=list)
 
     @property
     def longest(self) -> int:
         """Positions of the longest tree."""
         return max(end - start for _, start, end in self.places)
 
-    def masks(self, dense: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Return what each tree's tokens may look at, 0 or -inf [length, length], cut from the batch's ``dense`` mask.
+    def trees(self, dense: Tensor, dtype: torch.dtype) -> list[list[QueryBlock]]:
+        """Return each tree's blocks, in order, masks cut from the batch's ``dense`` one: once, for all layers."""
+        if not self._trees or self._trees[0][0].mask.dtype != dtype:
+            self._trees = [_blocks(place, dense, dtype) for place in self.places]
+        return self._trees
 
-        They are cut once: every layer adds the same ones.
-        """
-        if not self._masks or self._masks[0].dtype != dtype:
-            parts = [dense[row, 0, start:end, start:end] for row, start, end in self.places]
-            self._masks = [torch.zeros_like(part, dtype=dtype).masked_fill_(~part, -torch.inf) for part in parts]
-        return self._masks
+
+def _blocks(place: TreePlace, dense: Tensor, dtype: torch.dtype) -> list[QueryBlock]:
+    row, start, end = place
+    blocks = []
+    for first in range(start, end, QUERIES):
+        last = min(first + QUERIES, end)
+        part = dense[row, 0, first:last, start:last]
+        mask = torch.zeros_like(part, dtype=dtype).masked_fill_(~part, -torch.inf)
+        blocks.append(QueryBlock(row, start, first, last, mask, kept=end - start <= LONGEST_KEPT))
+    return blocks
 
 
 def mark(batch: Batch, always: bool = False) -> Tensor:
@@ -113,9 +149,8 @@ def attend(
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     # Under autocast the rotary embedding hands over float32 queries and keys beside bfloat16 values.
     assert attention_mask is not None
-    masks = layout.masks(attention_mask, value.dtype)
-    query, key = query.to(value.dtype), key.to(value.dtype)
-    attended: Tensor = _TreeAttention.apply(query, key, value, layout.places, masks, scale)
+    trees = layout.trees(attention_mask, value.dtype)
+    attended: Tensor = _TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, trees, scale)
     return attended, None
 
 
@@ -127,42 +162,51 @@ def _is_worth_it(layout: TreeLayout, query: Tensor) -> bool:
 
 
 class _TreeAttention(torch.autograd.Function):
-    """``softmax(Q K^T scale + mask) V`` for every tree; positions outside of trees get zeros."""
+    """``softmax(Q K^T scale + mask) V`` for every tree; positions outside of trees get zeros.
+
+    Nothing looks at what is behind it, so a block of queries needs the keys up to its own last: half of the products.
+    """
 
     @staticmethod
     def forward(
-        context: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        places: Sequence[TreePlace],
-        masks: Sequence[Tensor],
-        scale: float,
+        context: Any, query: Tensor, key: Tensor, value: Tensor, trees: Sequence[Sequence[QueryBlock]], scale: float
     ) -> Tensor:
-        """Return [rows, length, heads, head size]; the trees' probabilities are kept for the backward pass."""
+        """Return [rows, length, heads, head size]; short trees' probabilities are kept for the backward pass."""
         rows, heads, length, size = query.shape
         output = value.new_zeros(rows, length, heads, size)
-        probabilities = []
-        for (row, start, end), mask in zip(places, masks, strict=True):
-            q, k, v = query[row, :, start:end], key[row, :, start:end], value[row, :, start:end]
-            scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=scale)
-            probabilities.append(scores.softmax(-1))
-            output[row, start:end] = torch.bmm(probabilities[-1], v).transpose(0, 1)
-        context.save_for_backward(query, key, value, *probabilities)
-        context.places, context.scale = places, scale
+        kept = []
+        for block in chain.from_iterable(trees):
+            shares = _shares(query, key, block, scale)
+            output[block.row, block.first : block.last] = torch.bmm(shares, value[block.keys]).transpose(0, 1)
+            if block.kept:
+                kept.append(shares)
+        context.save_for_backward(query, key, value, *kept)
+        context.trees, context.scale = trees, scale
         return output
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients by query, key and value, from that of the output."""
-        query, key, value, *probabilities = context.saved_tensors
-        gradients = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for (row, start, end), shares in zip(context.places, probabilities, strict=True):
-            tree = (row, slice(None), slice(start, end))
-            own = gradient[row, start:end].transpose(0, 1)
-            gradients[2][tree] = torch.bmm(shares.transpose(1, 2), own)
-            to_shares = torch.bmm(own, value[tree].transpose(1, 2))
-            to_scores = torch._softmax_backward_data(to_shares, shares, -1, shares.dtype)
-            gradients[0][tree] = torch.bmm(to_scores, key[tree]).mul_(context.scale)
-            gradients[1][tree] = torch.bmm(to_scores.transpose(1, 2), query[tree]).mul_(context.scale)
-        return *gradients, None, None, None
+        query, key, value, *kept = context.saved_tensors
+        gradient, scale = gradient.transpose(1, 2), context.scale
+        by_query, by_key, by_value = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for tree in reversed(context.trees):
+            # A key that many blocks look at gets its sum in float32; the last block looks at all keys of the tree.
+            wide = torch.promote_types(key.dtype, torch.float32) if len(tree) > 1 else key.dtype
+            whole = tree[-1].keys
+            key_sum, value_sum = (torch.zeros_like(by_key[whole], dtype=wide) for _ in range(2))
+            for block in reversed(tree):
+                shares = kept.pop() if block.kept else _shares(query, key, block, scale)
+                own, seen = gradient[block.queries], block.last - block.start
+                to_shares = torch.bmm(own, value[block.keys].transpose(1, 2))
+                to_scores = torch._softmax_backward_data(to_shares, shares, -1, shares.dtype)
+                by_query[block.queries] = torch.bmm(to_scores, key[block.keys]).mul_(scale)
+                key_sum[:, :seen] += torch.bmm(to_scores.transpose(1, 2), query[block.queries])
+                value_sum[:, :seen] += torch.bmm(shares.transpose(1, 2), own)
+            by_key[whole], by_value[whole] = key_sum.mul_(scale), value_sum
+        return by_query, by_key, by_value, None, None
+
+
+def _shares(query: Tensor, key: Tensor, block: QueryBlock, scale: float) -> Tensor:
+    """Return the attention probabilities of a block, [heads, queries, keys]."""
+    return torch.baddbmm(block.mask, query[block.queries], key[block.keys].transpose(1, 2), alpha=scale).softmax(-1)

@@ -103,7 +103,8 @@ class Generation:
     def score(self, groups: Sequence[Sequence[Sample]]) -> ComposedScores:
         """Score the samples of all groups. A score that is no number stops the run, with the samples saved."""
         try:
-            return self.reward.score(list(chain.from_iterable(groups)))
+            with self.session.autocast():
+                return self.reward.score(list(chain.from_iterable(groups)))
         except NonFiniteScoreError as fault:
             place = save_faulty_batch(self.stage.folder, trees_of(groups), self.session.rank)
             raise PlauditError(f"{fault}; the batch is in {place}: look at what this source does with it") from fault
