@@ -138,6 +138,8 @@ def test_packable_models_are_packed(architecture: str) -> None:
     assert choose_layout(tiny_causal_model(architecture), "auto")[0] == "packed"
     assert choose_layout(tiny_causal_model(architecture).bfloat16(), "auto")[0] == "packed"
     assert choose_layout(tiny_causal_model(architecture), "padded") == ("padded", "asked for")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert choose_layout(tiny_causal_model(architecture), "packed")[0] == "packed"
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "mistral"])

@@ -100,8 +100,8 @@ def test_a_run_of_reinforcement_learning(recipe: Path, tmp_path: Path) -> None:
 
     Measured in the first, where all responses are the same: rewards apart by 0.003, policy loss 0.0117 by 0.0001, value
     loss 9.13 by 0.017, gradient norm 32.1 by 0.025, largest ratio 1.377 by 0.001, sampled against trained
-    log-probabilities by 0.0005. In the second one response has other tokens (lengths are the same): KL of -0.034 apart by 0.015, policy loss
-    by 0.004; entropies of 3.4 are apart by less than 0.00001 in both.
+    log-probabilities by 0.0005. In the second one response has other tokens (lengths are the same): KL of -0.034 apart
+    by 0.015, policy loss by 0.004; entropies of 3.4 are apart by less than 0.00001 in both.
     """
     done = recipe.parent / "runs/tiny"
     places = {

@@ -19,7 +19,7 @@ def choose_layout(model: Any, wanted: str) -> tuple[Layout, str]:
     """Return the layout for a model and the reason, in words.
 
     ``wanted`` is auto, packed or padded. Packing is exact when the hidden states of packed trees equal those of the
-    padded ones, to rounding of the model's type.
+    padded ones, to rounding of the model's type: a caller's autocast does not count.
     """
     if wanted == "padded":
         return "padded", "asked for"
@@ -51,7 +51,7 @@ def _packing_fault(model: Any) -> str | None:
     if window:
         model.config.sliding_window = TRIAL_WINDOW
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             padded = _response_states(model, padded_batch(trees, range(len(trees))).to(device))
             forest = packed_batch(trees, [range(len(trees))]).to(device)
             mark(forest, always=True)
@@ -73,12 +73,12 @@ def try_few_positions(model: Any) -> bool:
     mlp = last_mlp(trunk_of(model))
     if mlp is None:
         return False
-    trees = _trial_trees(int(model.config.vocab_size))
-    batch = padded_batch(trees, range(len(trees))).to(next(model.parameters()).device)
+    trees, device = _trial_trees(int(model.config.vocab_size)), next(model.parameters()).device
+    batch = padded_batch(trees, range(len(trees))).to(device)
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             whole = hidden_states(model, batch, batch.last_token_index).float()
             setattr(mlp, POSITION_WISE, True)
             few = hidden_states(model, batch, batch.last_token_index).float()
