@@ -83,7 +83,7 @@ ENTRIES: tuple[Entry, ...] = (
     _rl("ppo shared loss-k1", weights="shared", kl=IN_LOSS, **TWICE, **NOISY),
     _rl("rloo", advantages="rloo", **TWICE),
     _rl("rloo loss-k1", advantages="rloo", kl=IN_LOSS, **TWICE, **NOISY),
-    _rl("reinforce rloo", advantages="rloo", policy_loss="policy_gradient", **NOISY),
+    _rl("reinforce rloo", advantages="rloo", policy_loss="policy_gradient", **NOISY | {"iterations": 80}),
     _rl("dr_grpo", advantages="dr_grpo", aggregation="sequence_sum", **TWICE),
     _rl("grpo", advantages="grpo", **TWICE),
     _rl("reinforce++", advantages="reinforce++", **NOISY),
