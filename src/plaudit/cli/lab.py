@@ -11,6 +11,7 @@ BOUND_MISSED = 1
 def lab(
     only: Annotated[str | None, typer.Option(metavar="NAMES", help="Rows, separated by commas; default: all.")] = None,
     problems: Annotated[int, typer.Option(min=1, help="Random problems.")] = 5,
+    first_problem: Annotated[int, typer.Option(min=0, help="The number that decides the first of them.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every row on every problem.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where lab.json, lab.csv and lab.png go.")] = Path(
@@ -25,7 +26,8 @@ def lab(
     from plaudit.lab.table import default_workers, print_results, run_laboratory, write_results
 
     entries = chosen([name.strip() for name in only.split(",")] if only else None)
-    rows = run_laboratory(entries, problems, seeds, workers or default_workers())
+    numbers = range(first_problem, first_problem + problems)
+    rows = run_laboratory(entries, numbers, seeds, workers or default_workers())
     write_results(rows, output)
     print_results(rows, output)
     if any(row.passed is False for row in rows):

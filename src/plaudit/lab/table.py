@@ -68,15 +68,15 @@ class Row:
         }
 
 
-def run_laboratory(entries: Sequence[Entry], problems: int, seeds: int, workers: int) -> list[Row]:
+def run_laboratory(entries: Sequence[Entry], problems: Sequence[int], seeds: int, workers: int) -> list[Row]:
     """Run every row on every problem with every seed; the results do not depend on the number of workers."""
     with tempfile.TemporaryDirectory(prefix="plaudit-lab-") as folder, _pool(workers) as pool:
         prepare = partial(_prepare, Path(folder))
-        list(track(pool.map(prepare, range(problems)), "reference models", total=problems, transient=True))
+        list(track(pool.map(prepare, problems), "reference models", total=len(problems), transient=True))
         jobs = [
             pool.submit(_run, entry.name, problem, seed, Path(folder))
             for entry in entries
-            for problem in range(problems)
+            for problem in problems
             for seed in range(seeds)
         ]
         done = [job.result() for job in track(as_completed(jobs), "runs", total=len(jobs), transient=True)]
