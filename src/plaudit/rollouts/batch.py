@@ -68,7 +68,7 @@ class RunningBatch:
             }
 
     def _pieces(self) -> Iterator[tuple[int, int]]:
-        """Yield first and last number of prompts that are computed at once."""
+        """Yield first and last number of prompts that are computed at once; they come longest first."""
         first, count = 0, len(self._padding)
         while first < count:
             fitting = PREFILL_POSITIONS // (self._prompt_length - self._padding[first])
