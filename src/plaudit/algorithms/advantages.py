@@ -45,7 +45,7 @@ def remax(scores: Tensor, greedy_scores: Tensor, group_size: int) -> Tensor:
     """Return ``A_i = r_i - r(greedy response to the same prompt)``, [responses].
 
     ``scores`` [responses], each ``group_size`` in a row answering one prompt; ``greedy_scores`` [prompts]. Source: Li
-    et al. 2023 (ReMax), equation 4.
+    et al. 2023 (ReMax).
     """
     return widened(scores) - widened(greedy_scores).repeat_interleave(group_size)
 
@@ -63,7 +63,7 @@ def rloo(scores: Tensor, group_size: int) -> Tensor:
 def group_centred(scores: Tensor, group_size: int) -> Tensor:
     """Return ``A_i = r_i - mean r``, the mean being that of the response's group: [responses] -> [responses].
 
-    Source: Liu et al. 2025 (Dr. GRPO), equation 3. Raises ``ValueError`` for groups of one.
+    Source: Liu et al. 2025 (Dr. GRPO). Raises ``ValueError`` for groups of one.
     """
     return _centred(scores, group_size).flatten()
 

@@ -17,7 +17,7 @@ def ensemble_scores(scores: Tensor, combination: Combination, penalty: float) ->
         penalized   mean_m s_m - penalty Var_m s_m  (uncertainty weighted)
 
     The variance is the population's, over the members. Where the members disagree, what they say is likely to be an
-    error that optimisation would exploit. Source: Coste et al. 2023, equations 2 to 4. ``penalty`` counts for
+    error that optimisation would exploit. Source: Coste et al. 2023. ``penalty`` counts for
     ``penalized`` alone.
     """
     scores = widened(scores)
