@@ -12,7 +12,7 @@ def lab(
     only: Annotated[str | None, typer.Option(metavar="NAMES", help="Rows, separated by commas; default: all.")] = None,
     problems: Annotated[int, typer.Option(min=1, help="Random problems.")] = 5,
     first_problem: Annotated[int, typer.Option(min=0, help="The number that decides the first of them.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of every row on every problem.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every row on every problem.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where lab.json, lab.csv and lab.png go.")] = Path(
         "lab"
