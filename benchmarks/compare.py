@@ -19,7 +19,7 @@ from typing import Any
 
 from comparison.environment import python_with
 from comparison.materials import in_order_of_training, make_data, make_models, write_ids
-from comparison.options import common_options, parsed
+from comparison.options import common_options, parsed, positive
 from comparison.table import print_table
 
 TRL = {"reward": "1.16.0", "dpo": "1.16.0", "sft": "1.16.0", "grpo": "1.16.0", "ppo": "1.12.0"}
@@ -50,17 +50,19 @@ def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("task", choices=tuple(TRL))
     parser.add_argument(
-        "--pairs", type=int, help="rows, by default 48; reinforcement learning: prompts of one iteration"
+        "--pairs", type=positive, help="rows, by default 48; reinforcement learning: prompts of one iteration"
     )
-    parser.add_argument("--batch", type=int, default=16, help="rows per optimizer step")
+    parser.add_argument("--batch", type=positive, default=16, help="rows per optimizer step")
     parser.add_argument(
         "--peer-batch",
-        type=int,
+        type=positive,
         help="rows per forward pass of the peer, by default all of a step; grpo: 16; ppo: while it samples and scores, "
         "all of an iteration, as it always learns from a whole minibatch",
     )
-    parser.add_argument("--episodes", type=int, default=64, help="reinforcement learning: responses of an iteration")
-    parser.add_argument("--new-tokens", type=int, default=48, help="reinforcement learning: tokens per response")
+    parser.add_argument(
+        "--episodes", type=positive, default=64, help="reinforcement learning: responses of an iteration"
+    )
+    parser.add_argument("--new-tokens", type=positive, default=48, help="reinforcement learning: tokens per response")
     return parsed(parser)
 
 

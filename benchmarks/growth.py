@@ -30,7 +30,7 @@ from typing import Any
 from comparison.arithmetic import product_rate
 from comparison.materials import SEED, SHAPES, make_data, make_models
 from comparison.meter import Meter
-from comparison.options import common_options, parsed
+from comparison.options import common_options, parsed, positive
 from comparison.steps import Step, Steps
 
 from plaudit.batching.trees import PromptTree
@@ -60,9 +60,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("sweep", choices=tuple(SWEEPS))
-    parser.add_argument("--positions", type=int, default=8192, help="about so many token positions in a step")
-    parser.add_argument("--most", type=int, help="end the sweep at this value")
-    parser.add_argument("--token-budget", type=int, default=2048, help="positions per forward pass")
+    parser.add_argument("--positions", type=positive, default=8192, help="about so many token positions in a step")
+    parser.add_argument("--most", type=positive, help="end the sweep at this value")
+    parser.add_argument("--token-budget", type=positive, default=2048, help="positions per forward pass")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: CPU time by threads, for a busy machine"
     )

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from comparison.environment import python_with
 from comparison.materials import make_data, make_models
-from comparison.options import common_options, parsed
+from comparison.options import common_options, parsed, positive
 from comparison.table import print_table
 from comparison.turns import Side, by_turns, elsewhere, timed
 
@@ -47,12 +47,14 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
-    parser.add_argument("--prompts", type=int, default=64, help="different prompts")
-    parser.add_argument("--batch", type=int, default=64, help="responses")
-    parser.add_argument("--new-tokens", type=int, default=64, help="tokens per response")
+    parser.add_argument("--prompts", type=positive, default=64, help="different prompts")
+    parser.add_argument("--batch", type=positive, default=64, help="responses")
+    parser.add_argument("--new-tokens", type=positive, default=64, help="tokens per response")
     parser.add_argument("--precision", choices=("bf16", "bf16-weights"), default="bf16")
     parser.add_argument("--peer", choices=("transformers", "vllm"), default="transformers")
-    parser.add_argument("--peer-block", type=int, help="tokens in a block of vLLM's cache; by default its own choice")
+    parser.add_argument(
+        "--peer-block", type=positive, help="tokens in a block of vLLM's cache; by default its own choice"
+    )
     options = parsed(parser)
     if options.batch % options.prompts:
         raise SystemExit(f"prompts: {options.prompts} prompts cannot have equally many of {options.batch} responses")

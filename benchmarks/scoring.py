@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from comparison.materials import make_data, make_models
-from comparison.options import common_options, parsed
+from comparison.options import common_options, parsed, positive
 from comparison.table import print_table
 from comparison.turns import by_turns, timed
 from torch import Tensor
@@ -51,10 +51,10 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
-    parser.add_argument("--prompts", type=int, default=16)
-    parser.add_argument("--responses", type=int, default=8, help="to each prompt")
-    parser.add_argument("--token-budget", type=int, default=8192, help="positions per forward pass of Plaudit")
-    parser.add_argument("--peer-batch", type=int, default=32, help="rows per forward pass of transformers")
+    parser.add_argument("--prompts", type=positive, default=16)
+    parser.add_argument("--responses", type=positive, default=8, help="to each prompt")
+    parser.add_argument("--token-budget", type=positive, default=8192, help="positions per forward pass of Plaudit")
+    parser.add_argument("--peer-batch", type=positive, default=32, help="rows per forward pass of transformers")
     return parsed(parser)
 
 

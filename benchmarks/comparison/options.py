@@ -15,10 +15,18 @@ def common_options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="pairs of hh-rlhf")
     parser.add_argument("--model", choices=tuple(SHAPES), default="30m", help="its weights are random")
-    parser.add_argument("--repeats", type=int, default=3, help="how often every side runs")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=positive, default=3, help="how often every side runs")
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return parser
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:

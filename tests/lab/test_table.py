@@ -1,18 +1,21 @@
 """A short version of the laboratory's table, on the real code path with fixed seeds."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from plaudit.cli.lab import lab
 from plaudit.cli.main import app
 from plaudit.errors import PlauditError
 from plaudit.lab.entries import ENTRIES, Entry, chosen
 from plaudit.lab.exact import Exact, kl
 from plaudit.lab.problem import Problem
 from plaudit.lab.reference import write_reference
-from plaudit.lab.table import Row, RunResult
+from plaudit.lab.table import Row, RunResult, result_table
 from plaudit.lab.training import saved_policy, trained_policy
 
 SHORT = ("exact gradient", "ppo shared", "rloo", "online dpo", "plackett-luce dpo", "best of 4")
@@ -46,6 +49,21 @@ def test_a_row_passes_when_mean_and_worst_keep_their_bounds() -> None:
     assert Row(Entry("any", "rl", mean=0.01, worst=0.05), tuple(runs)).passed is False
     assert Row(Entry("any", "rl", target=None, mean=None, worst=None), tuple(runs)).passed is None
     assert Row(entry, (RunResult("any", 0, 0, 0.3, 0.0, None),)).passed is None
+
+
+def test_the_table_is_whole_on_80_columns() -> None:
+    rows = [Row(entry, (RunResult(entry.name, 0, 0, 19.99, 2.1, 0.0428),)) for entry in ENTRIES]
+    printed = io.StringIO()
+    Console(file=printed, width=80).print(result_table(rows))
+    lines = printed.getvalue().splitlines()
+    assert not any("…" in line for line in lines)
+    assert all(any(line.startswith(entry.name) for line in lines) for entry in ENTRIES)
+
+
+def test_a_file_is_no_place_for_results(tmp_path: Path) -> None:
+    (tmp_path / "lab").write_text("mine")
+    with pytest.raises(PlauditError, match="is a file; name a folder with --output"):
+        lab(output=tmp_path / "lab")
 
 
 def test_names_are_told_apart() -> None:

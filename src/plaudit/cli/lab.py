@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from plaudit.errors import PlauditError
+
 BOUND_MISSED = 1
 
 
@@ -25,6 +27,8 @@ def lab(
     from plaudit.lab.entries import chosen
     from plaudit.lab.table import default_workers, print_results, run_laboratory, write_results
 
+    if output.exists() and not output.is_dir():
+        raise PlauditError(f"{output} is a file; name a folder with --output")
     entries = chosen([name.strip() for name in only.split(",")] if only else None)
     numbers = range(first_problem, first_problem + problems)
     rows = run_laboratory(entries, numbers, seeds, workers or default_workers())

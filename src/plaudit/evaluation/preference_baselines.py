@@ -86,6 +86,7 @@ def word_weights(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tens
     optimizer = torch.optim.LBFGS([weights], max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
+        """Return the penalised loss over all pairs, and leave its gradient in the weights."""
         optimizer.zero_grad()
         gaps = score_gaps(counts @ weights, pairs)
         total = softplus(-gaps).sum() + PENALTY / 2 * weights.square().sum()

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -134,6 +135,10 @@ def result_table(rows: Sequence[Row]) -> Table:
         title="Exact laboratory",
         caption="Mean and worst of all runs, in % of the reference's own. Miss: KL to the algorithm's own target. "
         "Regret: of the KL-regularised optimum π*.",
+        box=SIMPLE_HEAD,  # without lines between columns it fits 80 characters
+        padding=0,
+        pad_edge=False,
+        show_edge=False,
     )
     table.add_column("algorithm", no_wrap=True)
     table.add_column("target", no_wrap=True)
@@ -153,7 +158,7 @@ def _cells(numbers: dict[str, Any]) -> Iterator[str]:
     yield numbers["target"]
     yield pair("miss")
     yield pair("bound", "g")
-    yield pair("regret")
+    yield pair("regret", ".1f")
     yield f"{numbers['mean_kl']:.4f}"
     yield {True: "[green]yes[/]", False: "[bold red]no[/]", None: "-"}[numbers["passed"]]
 

@@ -6,7 +6,6 @@ those in front of response tokens; the MLP of the last block, two thirds of its 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,16 +13,11 @@ POSITION_WISE = "plaudit_position_wise"
 """Set on an MLP of which a trial has shown that its result at a position depends on that position alone."""
 
 
-def _last_block(trunk: nn.Module) -> Any:
-    lists = (module for module in trunk.modules() if isinstance(module, nn.ModuleList) and len(module))
-    blocks = next(lists, None)
-    return None if blocks is None else blocks[-1]
-
-
 def last_mlp(trunk: nn.Module) -> nn.Module | None:
     """Return the MLP of the last of the trunk's blocks, or None where no module has that name."""
-    mlp: nn.Module | None = getattr(_last_block(trunk), "mlp", None)
-    return mlp
+    lists = (module for module in trunk.modules() if isinstance(module, nn.ModuleList) and len(module))
+    blocks = next(lists, None)
+    return None if blocks is None else getattr(blocks[-1], "mlp", None)
 
 
 @contextmanager
@@ -32,8 +26,8 @@ def mlp_only_at(trunk: nn.Module, positions: Tensor) -> Iterator[None]:
 
     Nothing changes where no trial has allowed it, or where activations are recomputed: that happens outside of this.
     """
-    block, mlp = _last_block(trunk), last_mlp(trunk)
-    recomputed = getattr(block, "gradient_checkpointing", False) and block.training
+    mlp = last_mlp(trunk)
+    recomputed = trunk.training and any(getattr(part, "gradient_checkpointing", False) for part in trunk.modules())
     if mlp is None or recomputed or not getattr(mlp, POSITION_WISE, False):
         yield
         return

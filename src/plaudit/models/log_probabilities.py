@@ -52,6 +52,7 @@ def _statistics_of_chunk(
     head: OutputHead, temperature: float, extras: Extras
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     def of_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """Return what ``extras`` asks for of each row."""
         log_probabilities = token_log_probabilities(logits, targets, temperature)
         if extras == "none":
             return (log_probabilities,)
