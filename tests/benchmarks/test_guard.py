@@ -90,8 +90,18 @@ def test_the_sampler_waits_for_the_device_once_in_eight_tokens(monkeypatch: pyte
     assert waits[1] - waits[0] == (48 - 16) // engine.STOP_CHECK_INTERVAL
 
 
-def test_an_iteration_of_ppo_makes_no_needless_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Policy, reference, value and reward once each to collect; policy and value once for each minibatch."""
+GRPO = ["rl.epochs=1", "rl.minibatches=1", "rl.advantages=grpo", "rl.responses_per_prompt=2", "rl.kl.placement=loss"]
+
+
+@pytest.mark.parametrize(
+    "options, before, per_step",
+    [([], 4, 2), (GRPO, 2, 1)],
+    ids=["policy, reference, value, reward; policy, value", "reference, reward; policy"],
+)
+def test_an_iteration_makes_no_needless_pass(
+    options: list[str], before: int, per_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PPO asks every model once to collect, a single step of GRPO nothing that its own pass says."""
     from transformers.models.llama.modeling_llama import LlamaModel
 
     passes: list[tuple[int, int]] = []
@@ -102,7 +112,7 @@ def test_an_iteration_of_ppo_makes_no_needless_pass(tmp_path: Path, monkeypatch:
             passes.append(tuple(input_ids.shape))
         return original(self, input_ids=input_ids, **options)
 
-    recipe = load_recipe(str(tiny_recipe(tmp_path)), ["rl.iterations=1", "rl.held_out_prompts=0"])
+    recipe = load_recipe(str(tiny_recipe(tmp_path)), ["rl.iterations=1", "rl.held_out_prompts=0", *options])
     run(recipe, ["pretrain", "sft", "reward"])
     train = Trainer.train
 
@@ -113,4 +123,4 @@ def test_an_iteration_of_ppo_makes_no_needless_pass(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Trainer, "train", counted_train)
     run(recipe, ["rl"])
     assert recipe.rl is not None
-    assert len(passes) == 4 + 2 * recipe.rl.epochs * recipe.rl.minibatches
+    assert len(passes) == before + per_step * recipe.rl.epochs * recipe.rl.minibatches

@@ -87,7 +87,7 @@ def test_prompts_are_kept_once_and_leave_with_their_rows(monkeypatch: pytest.Mon
 
     def watched(self: GenerationCache, rows: torch.Tensor) -> None:
         keep_rows(self, rows)
-        held.extend((len(layer.cached.prompt.keys), len(layer.keys)) for layer in self.layers)
+        held.extend((len(layer.prompt.keys), len(layer.keys)) for layer in self.layers)
 
     monkeypatch.setattr(GenerationCache, "keep_rows", watched)
     requests = shared_prompts()

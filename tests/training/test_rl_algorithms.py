@@ -18,7 +18,7 @@ from plaudit.training.rl.objectives import aggregation_of, clip_of
 from plaudit.training.tally import Tally
 
 __all__ = ["folder"]
-GROUPS = ["rl.responses_per_prompt=3", "rl.scale_rewards=false", "rl.minibatches=1", "rl.epochs=1"]
+GROUPS = ["rl.responses_per_prompt=3", "rl.scale_rewards=false", "rl.minibatches=1", "rl.epochs=2"]
 
 
 def step_loss(made: Any) -> tuple[float, Any]:

@@ -114,7 +114,7 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
         drawn = (old.sum(1, keepdim=True).exp() * len(RESPONSES)).expand_as(old)
         nothing = torch.zeros_like(old)
         everyone = torch.ones(len(RESPONSES), dtype=torch.bool)
-        rows = ResponseRows(old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
+        rows = ResponseRows(old, old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
         experience = Experience([tree], batch.lengths, rows)
         part = MicroBatch.of(batch, experience, StepUnits.of([tree], experience))
         loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0, Tally())

@@ -169,7 +169,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
         _, fresh = made.task.checkpoint()
         state = checkpoint.state["task"]
         if missing == "collected":
-            state["collected"] = {"kl": 0.0}
+            state["collected"]["kl"] = 0.0
         elif missing in state:
             state[missing] = fresh[missing]
         elif missing == "optimizer":

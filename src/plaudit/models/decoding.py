@@ -1,8 +1,9 @@
 """Attention of one new token in every row, with keys and values of the prompt stored once for all its responses.
 
-Computed in float32 on a CPU: for vectors this short, torch's bfloat16 products and its own attention take several times
-as long. What decoding waits for is memory: a prompt's keys that are read once for its G responses save almost G times
-the time of reading them.
+What decoding waits for is memory. A prompt's keys that are read once for its G responses save almost G times the time
+of reading them, and bfloat16 halves it: a prompt's keys lie in one piece, as torch's bfloat16 products want them. The
+rows' own lie in room for more, of which those products would make a copy: they are float32. torch's own attention takes
+several times as long for a single query.
 """
 
 from dataclasses import dataclass
@@ -62,13 +63,13 @@ class SharedPrompt:
 class CachedKeys:
     """What a cache layer fastens to its keys, as ``plaudit_cache``, to meet them again in ``attend``.
 
-    ``reached`` is set when keys arrive there as the cache gave them. ``prompt`` holds what precedes the keys.
+    ``reached`` is set when keys arrive there as the cache gave them. ``prompt`` holds what precedes the keys where
+    ``decode`` is to attend.
     """
 
-    def __init__(self, decodes: bool = False) -> None:
-        self.decodes = decodes
+    def __init__(self, prompt: SharedPrompt | None = None) -> None:
         self.reached = False
-        self.prompt: SharedPrompt | None = None
+        self.prompt = prompt
 
 
 def cached_keys(key: Tensor) -> CachedKeys | None:
@@ -80,26 +81,24 @@ def cached_keys(key: Tensor) -> CachedKeys | None:
 
 
 def decode(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, prompt: SharedPrompt | None
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, prompt: SharedPrompt
 ) -> Tensor:
     """Return attention's output [rows, 1, heads, head size] for one token of every row.
 
-    ``query`` [rows, heads, 1, head size]; ``key``, ``value`` [rows, key heads, length, head size] float32 (or wider),
-    after the prompt's if there is one; ``mask`` bool [rows, 1, 1, length with the prompt]. The heads that share a key
-    head are the rows of one matrix, so keys are not repeated.
+    ``query`` [rows, heads, 1, head size]; ``key`` [rows, key heads, length, head size] float32 (or wider), ``value``
+    like it in any type, after the prompt's; ``mask`` bool [rows, 1, 1, length with the prompt]. The heads that share a
+    key head are the rows of one matrix, so keys are not repeated.
     """
     rows, heads, _, size = query.shape
+    groups, own = prompt.groups, key.shape[2]
     with torch.autocast("cpu", enabled=False):
         queries = query.to(key.dtype).reshape(rows, key.shape[1], heads // key.shape[1], size).mul(scale)
-        scores = torch.matmul(queries, key.transpose(2, 3))
-        if prompt is not None:
-            before = torch.matmul(prompt.groups.gather(queries), prompt.keys.transpose(2, 3))
-            scores = torch.cat([prompt.groups.scatter(before), scores], dim=-1)
+        before = torch.matmul(groups.gather(queries.to(prompt.keys.dtype)), prompt.keys.transpose(2, 3))
+        after = torch.matmul(queries, key.transpose(2, 3))
+        scores = torch.cat([groups.scatter(before).to(key.dtype), after], dim=-1)
         if mask is not None:
             scores.masked_fill_(mask.logical_not(), -torch.inf)
-        shares = scores.softmax(-1)
-        attended = torch.matmul(shares[..., -key.shape[2] :], value)
-        if prompt is not None:
-            before = torch.matmul(prompt.groups.gather(shares[..., : -key.shape[2]]), prompt.values)
-            attended += prompt.groups.scatter(before)
+        shares = scores.softmax(-1).to(value.dtype)
+        before = torch.matmul(groups.gather(shares[..., :-own].to(prompt.values.dtype)), prompt.values)
+        attended = torch.matmul(shares[..., -own:], value) + groups.scatter(before)
     return attended.reshape(rows, 1, heads, size).to(query.dtype)

@@ -2,7 +2,7 @@
 
 Measured on a 30M Llama on a CPU, this makes decoding 15 to 35 % faster than growing the cache by concatenation. Where
 ``plaudit.models.attention.attend`` receives the keys as the cache gives them, it decodes on a CPU by
-``plaudit.models.decoding``: there the cache holds float32, and the keys of a prompt only once.
+``plaudit.models.decoding``: there the cache holds prompts apart, each only once, and the keys of new tokens in float32.
 """
 
 from collections.abc import Sequence
@@ -52,29 +52,25 @@ class PreallocatedLayer(DynamicLayer):
 
 
 class DecodingLayer(PreallocatedLayer):
-    """Keys and values in float32 for ``plaudit.models.decoding``; a prompt's, if shared, precede the rows' own."""
+    """One layer for ``plaudit.models.decoding``: the rows' own keys and values, and those of their prompts apart."""
 
-    def __init__(
-        self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int, groups: PromptGroups | None
-    ) -> None:
-        dtype = torch.promote_types(keys.dtype, torch.float32)
-        keys, values = keys.to(dtype), values.to(dtype)
-        self.cached = CachedKeys(decodes=True)
-        if groups:
-            self.cached.prompt = SharedPrompt(keys, values, groups)
-            keys, values = keys[:, :, :0], values[:, :, :0]
-        super().__init__(keys, values, rows, new_tokens)
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int, groups: PromptGroups) -> None:
+        # Under autocast the rotary embedding hands over float32 keys beside bfloat16 values, which training attends to
+        # in bfloat16 as well. CPUs have no products of float16.
+        dtype = torch.float32 if values.dtype == torch.float16 else values.dtype
+        self.prompt = SharedPrompt(keys.to(dtype), values.to(dtype), groups)
+        wide = keys[:, :, :0].to(torch.promote_types(keys.dtype, torch.float32))
+        super().__init__(wide, self.prompt.values[:, :, :0], rows, new_tokens)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append the states of new tokens; return the rows' own, as views."""
         keys, values = super().update(key_states, value_states)
-        keys.plaudit_cache = self.cached  # type: ignore[attr-defined]
+        keys.plaudit_cache = CachedKeys(self.prompt)  # type: ignore[attr-defined]
         return keys, values
 
     def get_seq_length(self) -> int:
         """Return the number of tokens held, the prompt's included."""
-        prompt = self.cached.prompt
-        return self.length + (prompt.keys.shape[2] if prompt else 0)
+        return self.length + self.prompt.keys.shape[2]
 
 
 class GenerationCache(Cache):
@@ -83,26 +79,24 @@ class GenerationCache(Cache):
     def __init__(self, prefilled: Sequence[Cache], prompt_of_row: Tensor, new_tokens: int) -> None:
         self._prompt_of_row = prompt_of_row
         reached = all(layer.cached.reached for piece in prefilled for layer in piece.layers)
-        decodes = prompt_of_row.device.type == "cpu" and reached
-        self._shared = decodes and len(prompt_of_row) > int(prompt_of_row.max()) + 1
+        self._decodes = prompt_of_row.device.type == "cpu" and reached
         layers: list[DynamicLayer] = []
-        groups = PromptGroups.of(prompt_of_row) if self._shared else None
+        groups = PromptGroups.of(prompt_of_row) if self._decodes else None
         for pieces in zip(*(piece.layers for piece in prefilled), strict=True):
             keys, values = _joined([piece.keys for piece in pieces]), _joined([piece.values for piece in pieces])
             states = keys, values, prompt_of_row, new_tokens
-            layers.append(DecodingLayer(*states, groups) if decodes else PreallocatedLayer(*states))
+            layers.append(DecodingLayer(*states, groups) if groups else PreallocatedLayer(*states))
         super().__init__(layers=layers)
 
     def keep_rows(self, rows: Tensor) -> None:
         """Keep only the given rows of every layer, and the prompts that they go on from."""
         for layer in self.layers:
             layer.batch_select_indices(rows)
-        if self._shared:
+        if self._decodes:
             prompts, self._prompt_of_row = self._prompt_of_row[rows].unique(return_inverse=True)
             groups = PromptGroups.of(self._prompt_of_row)
             for layer in self.layers:
-                prompt = layer.cached.prompt
-                layer.cached.prompt = SharedPrompt(prompt.keys[prompts], prompt.values[prompts], groups)
+                layer.prompt = SharedPrompt(layer.prompt.keys[prompts], layer.prompt.values[prompts], groups)
 
 
 def _joined(pieces: list[Tensor]) -> Tensor:

@@ -60,7 +60,7 @@ def choose_tokens(
     scaled = logits.float() / (settings.temperature or 1.0)
     allowed = scaled if forbidden is None else scaled.index_fill(1, forbidden, float("-inf"))
     if settings.temperature and not settings.top_k and settings.top_p == 1:
-        return _among_all(scaled, allowed, uniforms, forbidden is not None)
+        return _among_all(scaled, allowed, uniforms, forbidden)
     whole = scaled.logsumexp(-1)
     log_shares = torch.zeros_like(whole)
     if settings.temperature == 0:
@@ -71,7 +71,7 @@ def choose_tokens(
     return Choice(tokens, _at(scaled, tokens) - whole, log_shares)
 
 
-def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, some_forbidden: bool) -> Choice:
+def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, forbidden: Tensor | None) -> Choice:
     """Sample among all allowed tokens, first a block of the vocabulary, then a token of that block.
 
     The sums of blocks serve as the sum over the vocabulary, too, so every logit is exponentiated once and no
@@ -91,7 +91,7 @@ def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, some_forbidden
     # Rounding may put the rest of the target above the block's own sum; then it means the block's last token.
     tokens = block * BLOCK + _invert(within, torch.minimum(targets - before, within[:, -1]))
     kept = largest[:, 0] + cumulative[:, -1].log()
-    whole = scaled.logsumexp(-1) if some_forbidden else kept
+    whole = kept if forbidden is None else torch.cat([kept[:, None], scaled[:, forbidden]], 1).logsumexp(-1)
     return Choice(tokens.clamp_(max=vocabulary - 1), _at(scaled, tokens) - whole, kept - whole)
 
 

@@ -10,7 +10,6 @@ advantages = estimator(rewards, values)
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,18 +35,21 @@ from plaudit.models.roles import Roles
 from plaudit.rollouts.samples import Sample
 from plaudit.training.rl.experience import Experience, ResponseRows, trees_of
 from plaudit.training.rl.generation import Generation, Requests, ScoredGroups
+from plaudit.training.rl.on_policy import PolicyRows, is_read_off_the_step
 from plaudit.training.session import Session
 from plaudit.training.token_budget import TokenBudget
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """What the models say of the rollouts: [responses, time] each, zero behind the end of a response."""
+    """What the models say of the rollouts: [responses, time] each, zero behind the end of a response.
 
-    old: Tensor
+    ``policy`` is None where its statistics are read off the step.
+    """
+
     reference: Tensor
     values: Tensor
-    entropies: Tensor
+    policy: PolicyRows | None
 
 
 class Collector:
@@ -59,6 +61,7 @@ class Collector:
         self.config, self.roles, self.generation = config, roles, generation
         self.session, self.budget = session, budget
         self.estimator = ADVANTAGES[config.advantages]
+        self.asks_policy = not is_read_off_the_step(config)
 
     def collect(
         self, draw: Callable[[int], Sequence[Requests]], controller: FixedKl, scale: RunningMoments
@@ -72,15 +75,17 @@ class Collector:
         ended = torch.tensor([sample.ended for sample in samples])
         scores = self._shaped(scored.total, ended, lengths, scale)
         found = self._advantages(scores, scored, rows, mask, controller.coefficient, scale)
-        sampled_with = rows_from([_sampling_log_probabilities(sample) for sample in samples])
+        sampled = rows_from([_sampling_log_probabilities(sample) for sample in samples])
+        old = torch.full_like(sampled, torch.nan) if rows.policy is None else rows.policy.log_probabilities
         limit = self.config.importance_correction
         experience = Experience(
             trees,
             lengths,
             ResponseRows(
-                log_probabilities=rows.old,
+                log_probabilities=old,
+                sampled=sampled,
                 reference=rows.reference,
-                importance=mask.float() if limit is None else mask * importance_weights(rows.old, sampled_with, limit),
+                importance=mask.float() if limit is None else mask * importance_weights(old, sampled, limit),
                 advantages=found.advantages,
                 returns=found.returns,
                 values=rows.values,
@@ -88,7 +93,9 @@ class Collector:
                 learned=ended | (not self.config.mask_truncated),
             ),
         )
-        metrics |= self._metrics(samples, scored, rows, sampled_with, mask)
+        metrics |= _rollout_metrics(samples, scored)
+        if rows.policy is not None:
+            metrics |= policy_metrics(rows.policy, experience)
         metrics["kl_coefficient"] = controller.coefficient
         if self.estimator.uses_values and self.config.objective == "policy_gradient":
             metrics["explained_variance"] = float(explained_variance(rows.values, found.returns, mask))
@@ -105,11 +112,12 @@ class Collector:
             parts = iter(column)
             shares = self.session.merge_shares([[next(parts) for _ in range(size)] for size in sizes])
             merged.append(rows_from(list(chain.from_iterable(shares))))
-        return TokenRows(*merged)
+        reference, values, *policy = merged
+        return TokenRows(reference, values, PolicyRows(*policy) if policy else None)
 
     def _per_response(self, trees: Sequence[PromptTree], positions: int) -> list[list[Tensor]]:
         if not trees:
-            return [[], [], [], []]
+            return [[] for _ in range(4 if self.asks_policy else 2)]
         with self.session.autocast():
             return per_token(
                 self._statistics,
@@ -120,15 +128,17 @@ class Collector:
                 self.config.pack_length,
             )
 
-    def _statistics(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _statistics(self, batch: Batch) -> tuple[Tensor, ...]:
         temperature = self.config.generation.temperature
-        output = self.roles.policy(batch, temperature, "measured")
         reference = self.roles.reference(batch, temperature)
-        values = output.values if output.values is not None else self.roles.values(batch)
         nothing = torch.zeros_like(reference)
+        if not self.asks_policy:
+            return reference, nothing
+        output = self.roles.policy(batch, temperature, "measured")
+        values = output.values if output.values is not None else self.roles.values(batch)
         log_probabilities, entropies = output.statistics.log_probabilities, output.statistics.entropies
         assert entropies is not None
-        return log_probabilities, reference, nothing if values is None else values, entropies
+        return reference, nothing if values is None else values, log_probabilities, entropies
 
     # Equations -------------------------------------------------------------------------------------------------------
 
@@ -157,8 +167,12 @@ class Collector:
         scale: RunningMoments,
     ) -> Advantages:
         config, kl = self.config, self.config.kl
-        paid = ESTIMATORS[kl.estimator](rows.old, rows.reference)
         in_reward = coefficient if kl.placement == "reward" else 0.0
+        paid = correction = torch.zeros_like(rows.reference)
+        if in_reward and rows.policy is not None:
+            old = rows.policy.log_probabilities
+            paid = ESTIMATORS[kl.estimator](old, rows.reference)
+            correction = in_reward * own_token_correction(old, rows.reference, mask, kl.estimator)
         found = self.estimator.estimate(
             AdvantageInputs(
                 rewards=token_rewards(scores, paid, mask, in_reward),
@@ -170,32 +184,40 @@ class Collector:
                 greedy_scores=None if scored.greedy is None else self._scaled(scored.greedy, scale),
             )
         )
-        correction = in_reward * own_token_correction(rows.old, rows.reference, mask, kl.estimator)
         advantages = found.advantages + correction / found.scale[:, None]
         # Whitening divides the reward, but not a KL in the loss: their proportion, and so the optimum, would change.
         default = self.estimator.whitens and kl.placement == "reward"
         whitens = default if config.whiten_advantages is None else config.whiten_advantages
         return Advantages(whiten(advantages, mask) if whitens else advantages, found.returns, found.scale)
 
-    def _metrics(
-        self, samples: Sequence[Sample], scored: ScoredGroups, rows: TokenRows, sampled_with: Tensor, mask: Tensor
-    ) -> dict[str, float]:
-        per_sequence = sequence_kl(k1(rows.old, rows.reference), mask)
-        gap = (rows.old - sampled_with)[mask]
-        metrics: dict[str, Any] = {
-            "reward/mean": scored.total.mean(),
-            "reward/std": scored.total.std(unbiased=False),
-            **{f"reward/{name}": scores.mean() for name, scores in scored.each.items()},
-            "kl": per_sequence.mean(),
-            "kl_error": per_sequence.std() / len(samples) ** 0.5,
-            "entropy": masked_mean(rows.entropies, mask),
-            "rollout_gap": gap.abs().max(),
-            "rollout_ratio": gap.exp().mean(),
-            "rollout_kl": k3(sampled_with, rows.old)[mask].mean(),
-            "response_length": mask.sum() / len(samples),
-            "ended_share": sum(sample.ended for sample in samples) / len(samples),
-        }
-        return {name: float(value) for name, value in metrics.items()}
+
+def _rollout_metrics(samples: Sequence[Sample], scored: ScoredGroups) -> dict[str, float]:
+    metrics = {
+        "reward/mean": scored.total.mean(),
+        "reward/std": scored.total.std(unbiased=False),
+        **{f"reward/{name}": scores.mean() for name, scores in scored.each.items()},
+    }
+    return {
+        **{name: float(value) for name, value in metrics.items()},
+        "response_length": sum(len(sample.response_ids) for sample in samples) / len(samples),
+        "ended_share": sum(sample.ended for sample in samples) / len(samples),
+    }
+
+
+def policy_metrics(policy: PolicyRows, experience: Experience) -> dict[str, float]:
+    """Return how far the policy that sampled is from the reference, how it spreads, and how well sampling agrees."""
+    old, rows, mask = policy.log_probabilities, experience.rows, experience.mask
+    per_sequence = sequence_kl(k1(old, rows.reference), mask)
+    gap = (old - rows.sampled)[mask]
+    metrics = {
+        "kl": per_sequence.mean(),
+        "kl_error": per_sequence.std() / len(per_sequence) ** 0.5,
+        "entropy": masked_mean(policy.entropies, mask),
+        "rollout_gap": gap.abs().max(),
+        "rollout_ratio": gap.exp().mean(),
+        "rollout_kl": k3(rows.sampled, old)[mask].mean(),
+    }
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _sampling_log_probabilities(sample: Sample) -> Tensor:

@@ -16,13 +16,15 @@ from plaudit.rollouts.samples import Sample
 class ResponseRows:
     """Numbers of R responses, the longest of T tokens. All are [R, T] and zero behind the end of a response.
 
-    ``log_probabilities``: under the policy before the iteration's first step; ``reference``: under the reference;
-    ``importance``: weights of the tokens in the policy loss (one without a correction); ``values`` and ``returns`` are
-    zero without a value function. But ``scores`` [R], after penalties, scaling and clipping; and ``learned`` [R], false
-    for responses that teach nothing because they were cut off.
+    ``log_probabilities``: under the policy before the iteration's first step, NaN where they are read off the step;
+    ``sampled``: with which the tokens were really sampled; ``reference``: under the reference; ``importance``: weights
+    of the tokens in the policy loss (one without a correction); ``values`` and ``returns`` are zero without a value
+    function. But ``scores`` [R], after penalties, scaling and clipping; and ``learned`` [R], false for responses that
+    teach nothing because they were cut off.
     """
 
     log_probabilities: Tensor
+    sampled: Tensor
     reference: Tensor
     importance: Tensor
     advantages: Tensor

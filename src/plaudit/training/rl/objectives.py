@@ -1,6 +1,6 @@
 """What a minibatch teaches: the losses of its micro-batches, from the policy's log-probabilities and the experience."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import response_mask, to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
+from plaudit.models.log_probabilities import TokenStatistics
 from plaudit.models.modules import PolicyOutput
 from plaudit.training.rl.experience import Experience, ResponseRows
 from plaudit.training.tally import Tally
@@ -53,6 +54,11 @@ class MicroBatch:
         numbers = experience.numbers(batch.trees)
         rows = experience.rows.chosen(numbers, int(batch.lengths.max()), batch.lengths.device)
         return cls(batch, rows, response_mask(batch.lengths), units)
+
+    def learned_by(self, statistics: TokenStatistics) -> "MicroBatch":
+        """Return the same for a policy that is still the one that sampled: all ratios are one."""
+        old = to_rows(statistics.log_probabilities.detach(), self.batch.lengths)
+        return replace(self, rows=replace(self.rows, log_probabilities=old))
 
     @property
     def learned(self) -> Tensor:

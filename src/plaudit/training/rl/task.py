@@ -25,10 +25,11 @@ from plaudit.rollouts.samples import Request
 from plaudit.seeding import derived_seed, python_generator
 from plaudit.training.examples import Examples, Order
 from plaudit.training.metrics_log import MetricsLog
-from plaudit.training.rl.collection import Collector
+from plaudit.training.rl.collection import Collector, policy_metrics
 from plaudit.training.rl.experience import Experience
 from plaudit.training.rl.generation import Generation, Requests
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
+from plaudit.training.rl.on_policy import StepReadings, is_read_off_the_step
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 from plaudit.training.tally import Tally
@@ -76,6 +77,7 @@ class RlTask:
         self.reward_moments = RunningMoments()
         self.experience: Experience | None = None
         self.collected: dict[str, float] = {}
+        self.readings: StepReadings | None = None
         self.tally = Tally()
         self.prompts_drawn = 0
         self.units = StepUnits(1, 1, 1, 1, 1)
@@ -104,12 +106,12 @@ class RlTask:
     def _collect(self, iteration: int) -> None:
         self.experience, self.collected = self.collector.collect(self._draw, self.controller, self.reward_moments)
         self.tally = Tally()
-        kl, budget = self.collected["kl"], self.config.kl.budget
-        self.over_budget = budget is not None and kl > budget
-        if self.session.is_main:
-            if self.over_budget:
-                warn(f"iteration {iteration}: KL {kl:.2f} exceeds the budget {budget}: the stage ends here")
-            warn_about_rollouts(iteration, self.collected, self.warned)
+        self.readings = StepReadings() if is_read_off_the_step(self.config) else None
+        budget = self.config.kl.budget
+        self.over_budget = budget is not None and self.collected["kl"] > budget
+        if self.session.is_main and self.over_budget:
+            kl = self.collected["kl"]
+            warn(f"iteration {iteration}: KL {kl:.2f} exceeds the budget {budget}: the stage ends here")
 
     def _draw(self, count: int) -> list[Requests]:
         """Return requests for the next prompts; an epoch that runs out goes on with the next one."""
@@ -148,8 +150,13 @@ class RlTask:
         """Yield the policy's loss and, where there is a value function of its own, the value's."""
         assert self.experience is not None
         part = MicroBatch.of(batch, self.experience, self.units)
-        extras: Extras = "differentiable" if self.config.entropy_coefficient else "none"
+        measured: Extras = "none" if self.readings is None else "measured"
+        extras: Extras = "differentiable" if self.config.entropy_coefficient else measured
         output = self.roles.policy(batch, self.config.generation.temperature, extras)
+        if self.readings is not None:
+            numbers = self.experience.numbers(batch.trees).tolist()
+            self.readings.keep(numbers, batch.lengths.tolist(), output.statistics)
+            part = part.learned_by(output.statistics)
         loss = policy_objective(self.config, part, output, self.controller.coefficient, tally)
         yield loss if output.values is None else loss + self._value_loss(output.values, part, tally)
         if output.values is None and (values := self.roles.values(batch)) is not None:
@@ -172,6 +179,10 @@ class RlTask:
         if step % self.steps_per_iteration and not self.over_budget:
             return None
         assert self.experience is not None
+        if self.readings is not None:
+            self.collected |= policy_metrics(self.readings.rows(self.session), self.experience)
+        if self.session.is_main:
+            warn_about_rollouts(self._iteration(step), self.collected, self.warned)
         self.controller.update(self.collected["kl"], len(self.experience.lengths))
         self.experience = None
         return self.collected | self.tally.means()

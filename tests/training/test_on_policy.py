@@ -1,0 +1,76 @@
+"""Iterations of a single step, which ask the policy only once, against the same with a pass beforehand."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_rl_collection import folder, rl_metrics
+
+from plaudit.config.load import load_recipe
+from plaudit.models.log_probabilities import TokenStatistics
+from plaudit.training.rl import collection, task
+from plaudit.training.rl.on_policy import StepReadings, is_read_off_the_step
+
+__all__ = ["folder"]
+SINGLE = ["rl.epochs=1", "rl.minibatches=1", "rl.responses_per_prompt=3", "rl.optimizer.learning_rate=0.01"]
+GRPO = [*SINGLE, "rl.advantages=grpo", "rl.kl={placement: loss, estimator: k3, coefficient: 0.2}"]
+KINDS = {
+    "grpo": GRPO,
+    "entropy bonus": [*GRPO, "rl.entropy_coefficient=0.1"],
+    "adaptive": [*SINGLE, "rl.advantages=rloo", "rl.kl={placement: loss, target: 0.1, horizon: 50}"],
+    "online_dpo": [*SINGLE, "rl.objective=online_dpo"],
+    "best_of_n": [*SINGLE, "rl.objective=best_of_n"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("budget", [48, 8192])
+def test_reading_off_the_step_changes_no_number(
+    folder: Path, kind: str, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*KINDS[kind], f"rl.token_budget={budget}", "rl.pack_length=24", "rl.iterations=3"]
+    read = rl_metrics(folder, f"read-{kind}-{budget}", *options)
+    for module in (collection, task):
+        monkeypatch.setattr(module, "is_read_off_the_step", lambda config: False)
+    asked = rl_metrics(folder, f"asked-{kind}-{budget}", *options)
+    assert len(read) == len(asked) == 3
+    assert abs(asked[-1]["kl"]) > 1e-3
+    for one, two in zip(read, asked, strict=True):
+        del one["seconds"], two["seconds"]
+        assert one == pytest.approx(two, rel=1e-3, abs=2e-5)
+
+
+NEEDED = [
+    ["rl.epochs=2"],
+    ["rl.minibatches=2"],
+    ["rl.advantages=gae"],
+    ["rl.kl={coefficient: 0.1}"],
+    ["rl.kl={coefficient: 0.0, target: 1.0}"],
+    ["rl.kl={placement: loss, budget: 2.0}"],
+    ["rl.importance_correction=2"],
+]
+
+
+@pytest.mark.parametrize("changes", NEEDED, ids=lambda changes: changes[-1])
+def test_what_needs_a_pass_beforehand(folder: Path, changes: list[str]) -> None:
+    def config(*overrides: str) -> Any:
+        return load_recipe(str(folder / "recipe.yaml"), overrides).rl
+
+    assert is_read_off_the_step(config(*GRPO))
+    assert is_read_off_the_step(config(*GRPO, "rl.kl={coefficient: 0.0}"))
+    assert not is_read_off_the_step(config(*GRPO, *changes))
+
+
+def test_readings_of_all_processes_come_in_the_order_of_the_responses() -> None:
+    shares = []
+    for numbers in ([3, 0], [2, 1]):
+        readings = StepReadings()
+        flat = torch.tensor([float(number) for number in numbers for _ in range(number + 1)])
+        readings.keep(numbers, [number + 1 for number in numbers], TokenStatistics(flat, -flat))
+        shares.append(readings)
+    session: Any = SimpleNamespace(gather=lambda value: [readings._of_response for readings in shares])
+    rows = shares[0].rows(session)
+    assert rows.log_probabilities.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [2, 2, 2, 0], [3, 3, 3, 3]]
+    assert torch.equal(rows.entropies, -rows.log_probabilities)
