@@ -5,7 +5,7 @@ scoring by a reward model, and four epochs of four minibatches, with a value mod
 version that has PPO.
 
     python benchmarks/compare.py reward --pairs 48 --repeats 3 --peer-batch 4
-    python benchmarks/compare.py ppo --pairs 64 --new-tokens 48 --repeats 3
+    python benchmarks/compare.py ppo --responses 8 --new-tokens 48 --repeats 3
 """
 
 import argparse
@@ -25,7 +25,7 @@ from comparison.table import print_table
 TRL = {"reward": "1.16.0", "dpo": "1.16.0", "sft": "1.16.0", "grpo": "1.16.0", "ppo": "1.12.0"}
 LOSS_TOLERANCE = {"reward": 0.005, "dpo": 0.005, "sft": 0.02}  # rounding of bfloat16 in a loss
 UNITS = {"reward": "pairs", "dpo": "pairs", "sft": "rows", "grpo": "episodes", "ppo": "episodes"}
-RESPONSES = {"grpo": 8, "ppo": 1}  # to each prompt
+RESPONSES = {"grpo": 8, "ppo": 1}  # to each prompt, where nothing else is said
 PASSES = {"grpo": 1, "ppo": 4}  # over an iteration's episodes
 MINIBATCHES = {"grpo": 1, "ppo": 4}  # of a pass
 Result = dict[str, Any]
@@ -62,14 +62,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--episodes", type=positive, default=64, help="reinforcement learning: responses of an iteration"
     )
+    parser.add_argument(
+        "--responses", type=positive, help="reinforcement learning: to each prompt; by default 8, ppo: 1"
+    )
     parser.add_argument("--new-tokens", type=positive, default=48, help="reinforcement learning: tokens per response")
     return parsed(parser)
 
 
 def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, Any]:
     """Write the data into ``folder`` and return everything that both sides must know."""
-    group = RESPONSES.get(options.task)
+    group = (options.responses or RESPONSES[options.task]) if options.task in RESPONSES else None
     prompts = options.episodes // group if group else 1
+    if group and options.episodes % group:
+        raise SystemExit(f"episodes: {options.episodes} are no multiple of {group} responses to a prompt")
     pairs = options.pairs or (prompts if group else 48)
     if pairs % prompts:
         raise SystemExit(f"pairs: an iteration answers {prompts} prompts; give a multiple of that")

@@ -2,10 +2,11 @@
 
 The same reward model with random weights: once as ``plaudit.models.reward_model.RewardModel``, which computes a
 prompt once for all its responses, and once as transformers loads it, over rows of prompt and response, sorted by length
-and padded. Prompts of hh-rlhf of 105 to 128 tokens, responses of hh-rlhf of 40 to 56 tokens. Both in bfloat16 autocast;
-their scores must agree to rounding.
+and padded. Prompts and responses of hh-rlhf, by default of 105 to 128 and of 40 to 56 tokens. Both in bfloat16
+autocast; their scores must agree to rounding.
 
     python benchmarks/scoring.py --prompts 16 --responses 8 --repeats 3
+    python benchmarks/scoring.py --prompt-tokens 256 400 --response-tokens 20 40
 """
 
 import argparse
@@ -24,7 +25,6 @@ from torch import Tensor
 
 from plaudit.batching.trees import PromptTree
 
-LENGTHS = range(40, 57)  # tokens of a response
 TOLERANCE = 0.05  # root of the mean squared difference, in standard deviations of the scores
 
 Scoring = Callable[[], Tensor]
@@ -35,9 +35,9 @@ def main() -> None:
     options = _options()
     models = make_models(options.data, options.model)
     with TemporaryDirectory() as name:
-        pairs = make_data("scoring", options.data, models, options.prompts, Path(name))
+        pairs = make_data("scoring", options.data, models, options.prompts, Path(name), options.prompt_tokens)
         others = make_data("reward", options.data, models, options.prompts * options.responses, Path(name))
-    trees = with_responses(pairs, others, options.responses)
+    trees = with_responses(pairs, others, options.responses, options.response_tokens)
     sides = {
         "plaudit": _plaudit(options, models / "scorer", trees),
         "transformers": _transformers(options, models / "scorer", trees),
@@ -53,17 +53,24 @@ def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("--prompts", type=positive, default=16)
     parser.add_argument("--responses", type=positive, default=8, help="to each prompt")
+    for name, usual in (("prompt", (105, 128)), ("response", (40, 56))):
+        parser.add_argument(
+            f"--{name}-tokens", type=positive, nargs=2, default=usual, metavar=("LEAST", "MOST"), help=f"of a {name}"
+        )
     parser.add_argument("--token-budget", type=positive, default=8192, help="positions per forward pass of Plaudit")
     parser.add_argument("--peer-batch", type=positive, default=32, help="rows per forward pass of transformers")
     return parsed(parser)
 
 
-def with_responses(prompts: list[PromptTree], others: list[PromptTree], count: int) -> list[PromptTree]:
-    """Return the prompts with ``count`` responses of usual length each, taken from ``others`` one after the other."""
-    usual = [response for tree in others for response in tree.responses if len(response) in LENGTHS]
-    if not usual:
-        raise SystemExit(f"data: no response of {LENGTHS[0]} to {LENGTHS[-1]} tokens among {len(others)} pairs")
-    endless = cycle(usual)
+def with_responses(
+    prompts: list[PromptTree], others: list[PromptTree], count: int, tokens: tuple[int, int]
+) -> list[PromptTree]:
+    """Return the prompts with ``count`` responses each from ``others``, of at least and at most ``tokens`` tokens."""
+    least, most = tokens
+    fitting = [response for tree in others for response in tree.responses if least <= len(response) <= most]
+    if not fitting:
+        raise SystemExit(f"data: no response of {least} to {most} tokens among {len(others)} pairs")
+    endless = cycle(fitting)
     return [PromptTree(tree.prompt, tuple(islice(endless, count))) for tree in prompts]
 
 

@@ -17,7 +17,7 @@ from plaudit.training.examples import Order
 VOCABULARY = 8192
 SEED = 0
 LONGEST = 512  # tokens of a prompt with its longer response
-PROMPT_LENGTHS = {"grpo": (1, 128), "ppo": (1, 128), "sampling": (105, 128), "scoring": (105, 128)}
+PROMPT_LENGTHS = {"grpo": (1, 128), "ppo": (1, 128), "sampling": (105, 128)}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "30m": (
         "llama",
@@ -71,13 +71,15 @@ def _read(path: Path) -> list[dict[str, str]]:
         return [json.loads(line) for line in file]
 
 
-def make_data(task: str, pairs: Path, models: Path, count: int, folder: Path) -> list[PromptTree]:
+def make_data(
+    task: str, pairs: Path, models: Path, count: int, folder: Path, prompt_tokens: tuple[int, int] | None = None
+) -> list[PromptTree]:
     """Write the first ``count`` pairs whose lengths suit ``task`` to ``folder/pairs.jsonl``; return their trees."""
     from transformers import AutoTokenizer
 
     tokenizer, path, rows = AutoTokenizer.from_pretrained(models / "policy"), folder / "pairs.jsonl", _read(pairs)
     config = data_config(path)
-    least, most = PROMPT_LENGTHS.get(task, (1, LONGEST))
+    least, most = prompt_tokens or PROMPT_LENGTHS.get(task, (1, LONGEST))
     _write(path, rows)
     kept, prompts = [], set()
     for tree in to_trees(load_rows(config, "ranking", None, SEED).train, tokenizer, config, 2**20).trees:

@@ -216,7 +216,7 @@ def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str,
         ref_model=_model(task, "policy"),
         reward_model=_model(task, "scorer"),
         value_model=_model(task, "scorer"),
-        train_dataset=Dataset.from_list([{"input_ids": row["prompt"]} for row in rows]),
+        train_dataset=Dataset.from_list([{"input_ids": row["prompt"]} for row in rows for _ in range(task["group"])]),
         eval_dataset=Dataset.from_list([{"input_ids": rows[0]["prompt"]}]),
     )
     _count_ppo(ppo_trainer, counted)

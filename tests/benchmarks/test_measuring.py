@@ -69,11 +69,10 @@ def test_spread_is_median_least_and_most() -> None:
     assert spread([3.0, 1.0, 2.5]) == "median 2.50 (least 1.00, most 3.00)"
 
 
-def test_prompts_get_responses_of_usual_length() -> None:
+def test_prompts_get_responses_of_the_length_asked_for() -> None:
     short, usual, other = (1,) * 39, (2,) * 40, (3,) * 56
-    trees = scoring.with_responses(
-        [PromptTree((7,), ()), PromptTree((8,), ())], [PromptTree((9,), (short, usual, other))], 3
-    )
+    prompts, others = [PromptTree((7,), ()), PromptTree((8,), ())], [PromptTree((9,), (short, usual, other))]
+    trees = scoring.with_responses(prompts, others, 3, (40, 56))
     assert [tree.prompt for tree in trees] == [(7,), (8,)]
     assert [tree.responses for tree in trees] == [(usual, other, usual), (other, usual, other)]
 
