@@ -8,7 +8,8 @@ Sweeps, each over trees of random tokens, unless it says otherwise, with a model
 - ranking: a step of the reward model, 2 to 16 ranked responses of 48 tokens to prompts of 120
 - scoring: a pass of the reward model over 1 to 16 responses of 48 tokens to prompts of 120
 - grpo: an iteration of GRPO with sampling, 2 to 16 responses of 48 tokens to prompts of 120
-- stages: whole steps of reward model, SFT and DPO over pairs of hh-rlhf
+- stages: whole steps of reward model, SFT and DPO over pairs of hh-rlhf, and an iteration of PPO, 8 responses to each
+  prompt as in grpo
 
 Arithmetic counts 2 operations for each parameter of a linear layer at each position of the forward pass, the head at
 the rows that need it, and attention over the pairs of tokens that see each other; three times that for a step that
@@ -75,37 +76,37 @@ def _options() -> argparse.Namespace:
 def _context(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     for length in _doubled(128, CONTEXT, options.most):
         shape = [(length // 2, (length // 4, length // 4))] * max(1, options.positions // length)
-        yield str(length), steps.reward(_model(options), random_trees(shape))
+        yield str(length), steps.reward(model_config(options), random_trees(shape))
 
 
 def _batch(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     for count in _doubled(4, 64, options.most):
         shape = [(128, (RESPONSE, RESPONSE))] * count
-        yield str(count), steps.reward(_model(options), random_trees(shape))
+        yield str(count), steps.reward(model_config(options), random_trees(shape))
 
 
 def _vocabulary(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     trees = random_trees([(128, (128,))] * max(1, options.positions // 256))
     for size in _doubled(8192, 131072, options.most):
-        yield str(size), steps.sft(_model(options, vocab_size=size), trees)
+        yield str(size), steps.sft(model_config(options, vocab_size=size), trees)
 
 
 def _ranking(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     for count in _doubled(2, 16, options.most):
         trees = _groups(options, count)
-        yield str(count), steps.reward(_model(options), trees)
+        yield str(count), steps.reward(model_config(options), trees)
 
 
 def _scoring(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     for count in _doubled(1, 16, options.most):
         trees = _groups(options, count)
-        yield str(count), steps.scoring(_model(options), trees)
+        yield str(count), steps.scoring(model_config(options), trees)
 
 
 def _grpo(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     for count in _doubled(2, 16, options.most):
         trees = _groups(options, count)
-        yield str(count), steps.grpo(_model(options), trees, RESPONSE)
+        yield str(count), steps.grpo(model_config(options), trees, RESPONSE)
 
 
 def _stages(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
@@ -114,7 +115,8 @@ def _stages(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     for stage, make in makers.items():
         count = max(1, options.positions // 240)  # positions of a usual pair
         trees = make_data(stage, options.data, models, count, folder)
-        yield stage, make(_model(options), trees)
+        yield stage, make(model_config(options), trees)
+    yield "ppo", steps.ppo(model_config(options), _groups(options, 8), RESPONSE)
 
 
 SWEEPS: dict[str, Callable[[argparse.Namespace, Steps, Path], Points]] = {
@@ -149,7 +151,8 @@ def random_trees(lengths: Sequence[tuple[int, tuple[int, ...]]]) -> list[PromptT
     return [PromptTree(tokens(prompt), tuple(map(tokens, responses))) for prompt, responses in lengths]
 
 
-def _model(options: argparse.Namespace, **changes: Any) -> ModelConfig:
+def model_config(options: argparse.Namespace, **changes: Any) -> ModelConfig:
+    """Return the model asked for, with random weights and room for every context of the sweeps."""
     architecture, shape = SHAPES[options.model]
     positions = {"gpt2": "n_positions"}.get(architecture, "max_position_embeddings")
     return ModelConfig.model_validate(

@@ -80,26 +80,45 @@ class Steps:
     def grpo(self, model: ModelConfig, trees: Trees, new_tokens: int) -> Step:
         """Return an iteration of GRPO that samples as many responses as the trees have, and takes one step.
 
-        Its operations: sampling, one pass of the policy and one of the reference, and the step.
+        Its operations: sampling, one pass of the reference, and the step.
         """
+        settings = {"advantages": "grpo", "epochs": 1, "minibatches": 1, "kl": {"placement": "loss", "estimator": "k3"}}
+        return self._reinforcement(model, trees, new_tokens, settings, passes=2 + TRAINING)
+
+    def ppo(self, model: ModelConfig, trees: Trees, new_tokens: int) -> Step:
+        """Return an iteration of PPO with a value model of its own, 4 epochs of 4 minibatches.
+
+        Its operations: sampling, one pass of policy, reference and value each, and the passes over both that learn.
+        """
+        epochs = minibatches = 4
+        settings = {"advantages": "gae", "epochs": epochs, "minibatches": minibatches}
+        return self._reinforcement(model, trees, new_tokens, settings, passes=4 + 2 * TRAINING * epochs)
+
+    def _reinforcement(
+        self, model: ModelConfig, trees: Trees, new_tokens: int, settings: dict[str, Any], passes: int
+    ) -> Step:
         group = len(trees[0].responses)
         rewards: Any = [{"name": "e", "kind": "function", "function": "comparison.rewards:share_of_e"}]
         config = RlConfig.model_validate(
             self._section(model)
-            | {"prompts": _unread(), "rewards": rewards, "advantages": "grpo", "held_out_prompts": 0}
-            | {"prompts_per_iteration": len(trees), "responses_per_prompt": group, "epochs": 1, "minibatches": 1}
-            | {"kl": {"placement": "loss", "estimator": "k3"}}
+            | {"prompts": _unread(), "rewards": rewards, "held_out_prompts": 0}
+            | {"prompts_per_iteration": len(trees), "responses_per_prompt": group}
             | {"generation": {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}}
+            | settings
         )
         roles = build_roles(config, self.session.device, SEED)
         prompts = [PromptTree(tree.prompt, (), {"prompt_text": ""}) for tree in trees]
         reward = build_reward(config.rewards, self.session.device, {})
         task = RlTask(config, roles, reward, _examples(prompts), self.session, self.stage)
         task.warned.add("truncated")  # that every response is cut at the limit is meant
+        trainer = Trainer(task, config, self.session, self.stage)
+
+        def iteration() -> None:
+            for step in range(1, task.steps_per_iteration + 1):
+                trainer._step(step)
+
         tokens = sum(tree.response_tokens for tree in trees)
-        passes = 3 + TRAINING
-        step = self._training(task, config, trees, roles.loaded.model, tokens)
-        return replace(step, operations=step.operations / TRAINING * passes)
+        return _step(iteration, trees, passes * Shape.of(roles.loaded.model).forward(trees, tokens))
 
     def _section(self, model: ModelConfig) -> dict[str, Any]:
         return {"model": model, "token_budget": self.token_budget}

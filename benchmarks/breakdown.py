@@ -1,0 +1,149 @@
+"""Where the time of a stage goes: its phases by the clock, its operators by torch's profiler.
+
+One step over real pairs of hh-rlhf (reinforcement learning: an iteration with sampling), after a first one that does
+not count, with a model of random weights. A phase that runs inside another counts for itself alone.
+
+    python benchmarks/breakdown.py reward
+    python benchmarks/breakdown.py ppo --rows 8 --responses 8
+"""
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from comparison.materials import make_data, make_models
+from comparison.options import common_options, parsed, positive
+from comparison.steps import Step, Steps
+from growth import model_config
+from torch.profiler import ProfilerActivity, profile
+
+from plaudit.batching.trees import PromptTree
+
+STAGES = ("reward", "sft", "dpo", "grpo", "ppo", "scoring")
+PARTS = {
+    "products of linear layers": ("mm", "addmm"),
+    "products of attention": ("bmm", "baddbmm"),
+    "softmax": ("_softmax", "_softmax_backward_data"),
+    "copies and casts": ("copy_", "cat", "index", "index_copy_", "index_select", "gather", "clone"),
+    "optimizer and gradient norm": ("_fused_adamw_", "linalg_vector_norm", "_foreach_norm", "_foreach_mul_"),
+    "multiplications": ("mul", "mul_", "div", "div_", "neg"),
+    "additions": ("add", "add_", "sub", "sub_", "sum", "mean"),
+    "powers and activations": ("pow", "rsqrt", "silu", "silu_backward", "gelu", "gelu_backward", "exp", "exp_", "tanh"),
+    "memory": ("empty_strided", "empty", "fill_", "zero_", "zeros", "new_zeros"),
+}
+
+
+def main() -> None:
+    """Measure one stage and print two tables."""
+    options = _options()
+    with TemporaryDirectory() as folder:
+        steps = Steps(Path(folder), options.device, options.threads, options.token_budget)
+        step = _step(options, steps, Path(folder))
+        step.run()
+        title = f"{options.stage}, model {options.model}, {options.device}, {options.threads} thread(s)"
+        with phases() as seconds:
+            began = time.perf_counter()
+            for _ in range(options.repeats):
+                step.run()
+            total = time.perf_counter() - began
+        print(f"{title}: {total / options.repeats:.2f} s, {step.positions} positions, {step.responses} responses")
+        _print("phase, share of the time", seconds, total)
+        activities = [ProfilerActivity.CUDA if options.device == "cuda" else ProfilerActivity.CPU]
+        with profile(activities=activities) as profiled:
+            step.run()
+        _print("operators, share of the device's time", *parts(profiled, options.device))
+
+
+def _options() -> argparse.Namespace:
+    parser = common_options(__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--rows", type=positive, default=16, help="pairs, or prompts")
+    parser.add_argument("--responses", type=positive, default=8, help="to a prompt: scoring, reinforcement learning")
+    parser.add_argument("--new-tokens", type=positive, default=48, help="tokens of each of these responses")
+    parser.add_argument("--token-budget", type=positive, default=2048, help="positions per forward pass")
+    return parsed(parser)
+
+
+def _step(options: argparse.Namespace, steps: Steps, folder: Path) -> Step:
+    models, model = make_models(options.data, options.model), model_config(options)
+    if options.stage in ("reward", "sft", "dpo"):
+        make: Callable[..., Step] = getattr(steps, options.stage)
+        return make(model, make_data(options.stage, options.data, models, options.rows, folder))
+    prompts = make_data("grpo", options.data, models, options.rows, folder)
+    responses = ((2,) * options.new_tokens,) * options.responses
+    trees = [PromptTree(tree.prompt, responses) for tree in prompts]
+    if options.stage == "scoring":
+        return steps.scoring(model, trees)
+    return (steps.grpo if options.stage == "grpo" else steps.ppo)(model, trees, options.new_tokens)
+
+
+@contextmanager
+def phases() -> Iterator[Counter[str]]:
+    """Yield the seconds that each phase takes, without the phases inside it, while this is open."""
+    from plaudit.rollouts.engine import TransformersEngine
+    from plaudit.training.loop import Trainer
+    from plaudit.training.rl.collection import Collector
+    from plaudit.training.rl.generation import Generation
+    from plaudit.training.updates import ReplicatedUpdate
+
+    places = {
+        "sampling": (TransformersEngine, "generate"),
+        "rewards": (Generation, "score"),
+        "reference, and policy and values where asked": (Collector, "_evaluate"),
+        "learning, forward": (Trainer, "accumulate"),
+        "learning, backward": (ReplicatedUpdate, "backward"),
+        "optimizer": (ReplicatedUpdate, "step"),
+    }
+    seconds: Counter[str] = Counter()
+    inside: list[float] = []
+    own = {phase: getattr(owner, name) for phase, (owner, name) in places.items()}
+    for phase, (owner, name) in places.items():
+        setattr(owner, name, _timed(own[phase], phase, seconds, inside))
+    yield seconds
+    for phase, (owner, name) in places.items():
+        setattr(owner, name, own[phase])
+
+
+def _timed(function: Any, phase: str, seconds: Counter[str], inside: list[float]) -> Any:
+    """Return the function, adding its time to ``seconds``; ``inside`` holds what phases within the open ones took."""
+
+    @wraps(function)
+    def timed(*arguments: Any, **options: Any) -> Any:
+        inside.append(0.0)
+        began = time.perf_counter()
+        result = function(*arguments, **options)
+        taken = time.perf_counter() - began
+        seconds[phase] += taken - inside.pop()
+        if inside:
+            inside[-1] += taken
+        return result
+
+    return timed
+
+
+def parts(profiled: Any, device: str) -> tuple[Counter[str], float]:
+    """Return the seconds of every part of ``PARTS``, and of all operators together."""
+    of_operator = {f"aten::{name}": part for part, names in PARTS.items() for name in names}
+    seconds: Counter[str] = Counter()
+    for event in profiled.key_averages():
+        taken = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+        seconds[of_operator.get(event.key, "the rest")] += taken / 1e6
+    return seconds, sum(seconds.values())
+
+
+def _print(title: str, seconds: Counter[str], total: float) -> None:
+    print(f"\n{title}")
+    for name, taken in seconds.most_common():
+        print(f"{name:<48}{taken:>8.2f} s{taken / total:>7.0%}")
+    if (rest := total - sum(seconds.values())) > 0.005 * total:
+        print(f"{'everything else':<48}{rest:>8.2f} s{rest / total:>7.0%}")
+
+
+if __name__ == "__main__":
+    main()

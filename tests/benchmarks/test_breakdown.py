@@ -1,0 +1,44 @@
+"""The table of where the time goes adds up."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import breakdown
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from plaudit.training.loop import Trainer
+from plaudit.training.updates import ReplicatedUpdate
+
+
+def test_a_phase_counts_without_those_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def wait(seconds: float) -> None:
+        clock[0] += seconds
+
+    def accumulate(self: Any) -> None:
+        wait(2.0)
+        ReplicatedUpdate.backward(self, self)
+        ReplicatedUpdate.backward(self, self)
+
+    monkeypatch.setattr(breakdown.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(Trainer, "accumulate", accumulate)
+    monkeypatch.setattr(ReplicatedUpdate, "backward", lambda self, loss: wait(3.0))
+    anything: Any = SimpleNamespace()
+    with breakdown.phases() as seconds:
+        Trainer.accumulate(anything)
+    assert seconds == {"learning, forward": 2.0, "learning, backward": 6.0}
+    Trainer.accumulate(anything)
+    assert seconds.total() == 8.0
+
+
+def test_operators_are_sorted_into_parts_that_make_the_whole() -> None:
+    states, weight = torch.randn(64, 32), torch.randn(32, 16)
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        (states @ weight).softmax(-1).sort()
+    seconds, total = breakdown.parts(profiled, "cpu")
+    assert {"products of linear layers", "softmax", "the rest"} <= set(seconds)
+    assert sum(seconds.values()) == pytest.approx(total)
+    assert min(seconds.values()) > 0
