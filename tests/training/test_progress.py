@@ -1,9 +1,14 @@
 import io
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from plaudit.config.load import load_recipe
+from plaudit.runner import run
 from plaudit.training.progress import StageProgress
+from tiny_runs import tiny_recipe
 
 
 class Clock:
@@ -62,3 +67,10 @@ def test_other_processes_show_nothing() -> None:
 
 def test_no_step_no_line() -> None:
     assert shown(steps(), terminal=False) == ""
+
+
+def test_without_held_out_data_the_loss_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(load_recipe(str(tiny_recipe(tmp_path)), ["pretrain.data.held_out_share=0"]), ["pretrain"])
+    output = capsys.readouterr().out
+    assert "loss" in output
+    assert "nan" not in output

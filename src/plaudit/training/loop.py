@@ -176,7 +176,10 @@ class Trainer:
             return
         label = self.task.number_that_matters
         self.number = metrics.get(label, self.number)
-        self.progress.update(step, label, self.number)
+        if not math.isnan(self.number):
+            self.progress.update(step, label, self.number)
+        elif "loss" in metrics:  # nothing is held out
+            self.progress.update(step, "loss", metrics["loss"])
         if self.log is not None:
             line = self.task.line_number(step)
             self.log.append({"step": line, "seconds": self._seconds(), **metrics})
