@@ -51,9 +51,11 @@ def main() -> None:
             began = time.perf_counter()
             for _ in range(options.repeats):
                 step.run()
-            total = time.perf_counter() - began
-        print(f"{title}: {total / options.repeats:.2f} s, {step.positions} positions, {step.responses} responses")
-        _print("phase, share of the time", seconds, total)
+            total = (time.perf_counter() - began) / options.repeats
+        print(f"{title}: {total:.2f} s, {step.positions} positions, {step.responses} responses")
+        if seconds:  # scoring has but one
+            each = Counter({phase: taken / options.repeats for phase, taken in seconds.items()})
+            _print("phase, share of the time", each, total)
         activities = [ProfilerActivity.CUDA if options.device == "cuda" else ProfilerActivity.CPU]
         with profile(activities=activities) as profiled:
             step.run()

@@ -2,7 +2,7 @@
 
 rollouts   = engine.generate(prompts)
 scores     = reward(rollouts)
-old, ref, values = evaluate the trees
+old, ref, values = evaluate the trees         (old and new policy are one where there is a single step: ``on_policy``)
 rewards    = score on the last token, minus KL
 advantages = estimator(rewards, values)
 """

@@ -29,7 +29,7 @@ from plaudit.training.rl.collection import Collector, policy_metrics
 from plaudit.training.rl.experience import Experience
 from plaudit.training.rl.generation import Generation, Requests
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
-from plaudit.training.rl.on_policy import StepReadings, is_read_off_the_step
+from plaudit.training.rl.on_policy import StepReadings
 from plaudit.training.run_directory import StageDirectory
 from plaudit.training.session import Session
 from plaudit.training.tally import Tally
@@ -106,7 +106,7 @@ class RlTask:
     def _collect(self, iteration: int) -> None:
         self.experience, self.collected = self.collector.collect(self._draw, self.controller, self.reward_moments)
         self.tally = Tally()
-        self.readings = StepReadings() if is_read_off_the_step(self.config) else None
+        self.readings = None if self.collector.asks_policy else StepReadings()
         budget = self.config.kl.budget
         self.over_budget = budget is not None and self.collected["kl"] > budget
         if self.session.is_main and self.over_budget:
