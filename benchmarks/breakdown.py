@@ -9,8 +9,8 @@ not count, with a model of random weights. A phase that runs inside another coun
 
 import argparse
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -54,7 +54,7 @@ def main() -> None:
             total = (time.perf_counter() - began) / options.repeats
         print(f"{title}: {total:.2f} s, {step.positions} positions, {step.responses} responses")
         if seconds:  # scoring has but one
-            each = Counter({phase: taken / options.repeats for phase, taken in seconds.items()})
+            each = {phase: taken / options.repeats for phase, taken in seconds.items()}
             _print("phase, share of the time", each, total)
         activities = [ProfilerActivity.CUDA if options.device == "cuda" else ProfilerActivity.CPU]
         with profile(activities=activities) as profiled:
@@ -86,7 +86,7 @@ def _step(options: argparse.Namespace, steps: Steps, folder: Path) -> Step:
 
 
 @contextmanager
-def phases() -> Iterator[Counter[str]]:
+def phases() -> Iterator[Mapping[str, float]]:
     """Yield the seconds that each phase takes, without the phases inside it, while this is open."""
     from plaudit.rollouts.engine import TransformersEngine
     from plaudit.training.loop import Trainer
@@ -102,7 +102,7 @@ def phases() -> Iterator[Counter[str]]:
         "learning, backward": (ReplicatedUpdate, "backward"),
         "optimizer": (ReplicatedUpdate, "step"),
     }
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     inside: list[float] = []
     own = {phase: getattr(owner, name) for phase, (owner, name) in places.items()}
     for phase, (owner, name) in places.items():
@@ -112,7 +112,7 @@ def phases() -> Iterator[Counter[str]]:
         setattr(owner, name, own[phase])
 
 
-def _timed(function: Any, phase: str, seconds: Counter[str], inside: list[float]) -> Any:
+def _timed(function: Any, phase: str, seconds: defaultdict[str, float], inside: list[float]) -> Any:
     """Return the function, adding its time to ``seconds``; ``inside`` holds what phases within the open ones took."""
 
     @wraps(function)
@@ -129,19 +129,19 @@ def _timed(function: Any, phase: str, seconds: Counter[str], inside: list[float]
     return timed
 
 
-def parts(profiled: Any, device: str) -> tuple[Counter[str], float]:
+def parts(profiled: Any, device: str) -> tuple[Mapping[str, float], float]:
     """Return the seconds of every part of ``PARTS``, and of all operators together."""
     of_operator = {f"aten::{name}": part for part, names in PARTS.items() for name in names}
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for event in profiled.key_averages():
         taken = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
         seconds[of_operator.get(event.key, "the rest")] += taken / 1e6
     return seconds, sum(seconds.values())
 
 
-def _print(title: str, seconds: Counter[str], total: float) -> None:
+def _print(title: str, seconds: Mapping[str, float], total: float) -> None:
     print(f"\n{title}")
-    for name, taken in seconds.most_common():
+    for name, taken in sorted(seconds.items(), key=lambda item: -item[1]):
         print(f"{name:<48}{taken:>8.2f} s{taken / total:>7.0%}")
     if (rest := total - sum(seconds.values())) > 0.005 * total:
         print(f"{'everything else':<48}{rest:>8.2f} s{rest / total:>7.0%}")
