@@ -1,7 +1,7 @@
 """Where the time of a stage goes: its phases by the clock, its operators by torch's profiler.
 
-One step over real pairs of hh-rlhf (reinforcement learning: an iteration with sampling), after a first one that does
-not count, with a model of random weights. A phase that runs inside another counts for itself alone.
+Steps over real pairs or prompts of hh-rlhf (reinforcement learning: iterations with sampling), after a first one that
+does not count, with a model of random weights. A phase that runs inside another counts for itself alone.
 
     python benchmarks/breakdown.py reward
     python benchmarks/breakdown.py ppo --rows 8 --responses 8
@@ -10,7 +10,7 @@ not count, with a model of random weights. A phase that runs inside another coun
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -21,7 +21,7 @@ from comparison.materials import make_data, make_models
 from comparison.options import common_options, parsed, positive
 from comparison.steps import Step, Steps
 from growth import model_config
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 
 from plaudit.batching.trees import PromptTree
 
@@ -56,10 +56,9 @@ def main() -> None:
         if seconds:  # scoring has but one
             each = {phase: taken / options.repeats for phase, taken in seconds.items()}
             _print("phase, share of the time", each, total)
-        activities = [ProfilerActivity.CUDA if options.device == "cuda" else ProfilerActivity.CPU]
-        with profile(activities=activities) as profiled:
+        with profile() as profiled:
             step.run()
-        _print("operators, share of the device's time", *parts(profiled, options.device))
+        _print("operators, share of the device's time", *parts(profiled.key_averages(), options.device))
 
 
 def _options() -> argparse.Namespace:
@@ -129,13 +128,17 @@ def _timed(function: Any, phase: str, seconds: defaultdict[str, float], inside: 
     return timed
 
 
-def parts(profiled: Any, device: str) -> tuple[Mapping[str, float], float]:
-    """Return the seconds of every part of ``PARTS``, and of all operators together."""
+def parts(operators: Iterable[Any], device: str) -> tuple[Mapping[str, float], float]:
+    """Return the seconds of every part of ``PARTS``, and of all operators together.
+
+    On a GPU the kernels stand beside the operators that called them; they count with these.
+    """
     of_operator = {f"aten::{name}": part for part, names in PARTS.items() for name in names}
     seconds: defaultdict[str, float] = defaultdict(float)
-    for event in profiled.key_averages():
-        taken = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
-        seconds[of_operator.get(event.key, "the rest")] += taken / 1e6
+    for event in operators:
+        if event.device_type.name == "CPU":
+            taken = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+            seconds[of_operator.get(event.key, "the rest")] += taken / 1e6
     return seconds, sum(seconds.values())
 
 

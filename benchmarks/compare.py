@@ -71,6 +71,8 @@ def _options() -> argparse.Namespace:
 
 def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, Any]:
     """Write the data into ``folder`` and return everything that both sides must know."""
+    if options.responses and options.task not in RESPONSES:
+        raise SystemExit(f"responses: {options.task} samples none; leave it out")
     group = (options.responses or RESPONSES[options.task]) if options.task in RESPONSES else None
     prompts = options.episodes // group if group else 1
     if group and options.episodes % group:

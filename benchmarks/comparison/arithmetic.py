@@ -1,7 +1,8 @@
 """How many floating-point operations a model needs for prompt trees, and how many the machine does in a second.
 
 What is counted is what the equations need: matrix products of linear layers and heads, and attention over the pairs of
-tokens that see each other. Padding, recomputation, norms, activations and the optimizer are not counted.
+tokens that see each other. The last block's MLP counts only where its result is read. Padding, recomputation, norms,
+activations and the optimizer are not counted.
 """
 
 import time
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from plaudit.batching.trees import PromptTree
+from plaudit.models.last_block import last_mlp
 from plaudit.models.trunk import trunk_of
 
 TRAINING = 3  # forward passes that a step costs: the backward pass is two, for the inputs and for the weights
@@ -24,10 +26,12 @@ PRODUCTS = 12
 class Shape:
     """What the arithmetic of a transformer depends on.
 
-    ``parameters``: of the trunk's linear layers; ``width``: heads x head size; ``outputs``: of the head.
+    ``parameters``: of the trunk's linear layers; ``last_mlp``: of those, the ones of the last block's MLP; ``width``:
+    heads x head size; ``outputs``: of the head.
     """
 
     parameters: int
+    last_mlp: int
     layers: int
     width: int
     hidden: int
@@ -39,20 +43,31 @@ class Shape:
         config, trunk = model.config, trunk_of(model)
         embeddings = {id(part.weight) for part in trunk.modules() if isinstance(part, nn.Embedding)}
         matrices = [part for part in trunk.parameters() if part.dim() == 2 and id(part) not in embeddings]
+        mlp = last_mlp(trunk)
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return cls(
             parameters=sum(matrix.numel() for matrix in matrices),
+            last_mlp=sum(matrix.numel() for matrix in mlp.parameters() if matrix.dim() == 2) if mlp else 0,
             layers=config.num_hidden_layers,
             width=width * config.num_attention_heads,
             hidden=config.hidden_size,
             outputs=1 if hasattr(model, "score") else config.vocab_size,
         )
 
-    def forward(self, trees: Sequence[PromptTree], head_rows: int) -> float:
-        """Return the operations of a forward pass: 2 for a parameter at a position, 4 x width for a pair of tokens."""
-        linear = 2 * self.parameters * sum(tree.positions for tree in trees)
+    def forward(self, trees: Sequence[PromptTree], head_rows: int, read: int) -> float:
+        """Return the operations of a forward pass: 2 for a parameter at a position, 4 x width for a pair of tokens.
+
+        ``head_rows``: rows of the head; ``read``: positions whose last state is read.
+        """
+        positions = sum(tree.positions for tree in trees)
+        linear = 2 * (self.parameters * positions - self.last_mlp * (positions - read))
         attention = 4 * self.width * self.layers * sum(map(visible_pairs, trees))
         return linear + attention + 2 * self.hidden * self.outputs * head_rows
+
+
+def states_before(trees: Sequence[PromptTree]) -> int:
+    """Return how many states stand in front of response tokens; a prompt's last one is that of all its responses."""
+    return sum(tree.response_tokens - len(tree.responses) + 1 for tree in trees)
 
 
 def visible_pairs(tree: PromptTree) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from comparison.arithmetic import TRAINING, Shape
+from comparison.arithmetic import TRAINING, Shape, states_before
 from comparison.materials import SEED, data_config
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig, ModelConfig, Recipe, RewardConfig, RlConfig, SftConfig
@@ -50,21 +50,21 @@ class Steps:
         config = RewardConfig(**self._section(model), data=_unread(), batch_size=len(trees))
         loaded, _ = load_scorer(model, self.session.device, SEED)
         task = RewardTask(config, loaded, _examples(_ranked(trees)), self.session, self.stage)
-        return self._training(task, config, trees, loaded.model, sum(len(tree.responses) for tree in trees))
+        return self._training(task, config, trees, _scores(loaded.model, trees))
 
     def sft(self, model: ModelConfig, trees: Trees) -> Step:
         """Return an optimizer step of supervised fine-tuning."""
         config = SftConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
         loaded = load_policy(model, self.session.device, SEED)
         task = SftTask(config, loaded, _examples(trees), self.session, self.stage)
-        return self._training(task, config, trees, loaded.model, sum(tree.response_tokens for tree in trees))
+        return self._training(task, config, trees, _log_probabilities(loaded.model, trees))
 
     def dpo(self, model: ModelConfig, trees: Trees) -> Step:
         """Return an optimizer step of DPO, whose reference has been asked before."""
         config = DpoConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
         loaded = load_policy(model, self.session.device, SEED)
         task = DpoTask(config, loaded, _examples(_ranked(trees)), self.session, self.stage)
-        return self._training(task, config, trees, loaded.model, sum(tree.response_tokens for tree in trees))
+        return self._training(task, config, trees, _log_probabilities(loaded.model, trees))
 
     def scoring(self, model: ModelConfig, trees: Trees) -> Step:
         """Return a pass of a reward model over the trees."""
@@ -75,7 +75,7 @@ class Steps:
             with self.session.autocast():
                 per_response(module.scores, trees, loaded.layout, self.session.device, self.token_budget)
 
-        return _step(run, trees, Shape.of(loaded.model).forward(trees, sum(len(tree.responses) for tree in trees)))
+        return _step(run, trees, _scores(loaded.model, trees))
 
     def grpo(self, model: ModelConfig, trees: Trees, new_tokens: int) -> Step:
         """Return an iteration of GRPO that samples as many responses as the trees have, and takes one step.
@@ -83,7 +83,7 @@ class Steps:
         Its operations: sampling, one pass of the reference, and the step.
         """
         settings = {"advantages": "grpo", "epochs": 1, "minibatches": 1, "kl": {"placement": "loss", "estimator": "k3"}}
-        return self._reinforcement(model, trees, new_tokens, settings, passes=2 + TRAINING)
+        return self._reinforcement(model, trees, new_tokens, settings, policy_passes=2 + TRAINING)
 
     def ppo(self, model: ModelConfig, trees: Trees, new_tokens: int) -> Step:
         """Return an iteration of PPO with a value model of its own, 4 epochs of 4 minibatches.
@@ -92,10 +92,19 @@ class Steps:
         """
         epochs = minibatches = 4
         settings = {"advantages": "gae", "epochs": epochs, "minibatches": minibatches}
-        return self._reinforcement(model, trees, new_tokens, settings, passes=4 + 2 * TRAINING * epochs)
+        learning = TRAINING * epochs
+        return self._reinforcement(
+            model, trees, new_tokens, settings, policy_passes=3 + learning, value_passes=1 + learning
+        )
 
     def _reinforcement(
-        self, model: ModelConfig, trees: Trees, new_tokens: int, settings: dict[str, Any], passes: int
+        self,
+        model: ModelConfig,
+        trees: Trees,
+        new_tokens: int,
+        settings: dict[str, Any],
+        policy_passes: int,
+        value_passes: int = 0,
     ) -> Step:
         group = len(trees[0].responses)
         rewards: Any = [{"name": "e", "kind": "function", "function": "comparison.rewards:share_of_e"}]
@@ -117,15 +126,34 @@ class Steps:
             for step in range(1, task.steps_per_iteration + 1):
                 trainer._step(step)
 
-        tokens = sum(tree.response_tokens for tree in trees)
-        return _step(iteration, trees, passes * Shape.of(roles.loaded.model).forward(trees, tokens))
+        policy = roles.loaded.model
+        operations = policy_passes * _log_probabilities(policy, trees) + value_passes * _values(policy, trees)
+        return _step(iteration, trees, operations)
 
     def _section(self, model: ModelConfig) -> dict[str, Any]:
         return {"model": model, "token_budget": self.token_budget}
 
-    def _training(self, task: Any, config: Any, trees: Trees, model: Any, head_rows: int) -> Step:
+    def _training(self, task: Any, config: Any, trees: Trees, forward: float) -> Step:
         trainer = Trainer(task, config, self.session, self.stage)
-        return _step(lambda: trainer._step(1), trees, TRAINING * Shape.of(model).forward(trees, head_rows))
+        return _step(lambda: trainer._step(1), trees, TRAINING * forward)
+
+
+def _scores(model: Any, trees: Trees) -> float:
+    """Return the operations of a pass that scores every response."""
+    responses = sum(len(tree.responses) for tree in trees)
+    return Shape.of(model).forward(trees, head_rows=responses, read=responses)
+
+
+def _log_probabilities(model: Any, trees: Trees) -> float:
+    """Return the operations of a pass that says how likely every response token is."""
+    tokens = sum(tree.response_tokens for tree in trees)
+    return Shape.of(model).forward(trees, head_rows=tokens, read=states_before(trees))
+
+
+def _values(model: Any, trees: Trees) -> float:
+    """Return the operations of a pass that values every response token: a model like this, but with one output."""
+    read = states_before(trees)
+    return replace(Shape.of(model), outputs=1).forward(trees, head_rows=read, read=read)
 
 
 def _step(run: Callable[[], Any], trees: Trees, operations: float) -> Step:

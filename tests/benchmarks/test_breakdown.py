@@ -38,7 +38,14 @@ def test_operators_are_sorted_into_parts_that_make_the_whole() -> None:
     states, weight = torch.randn(64, 32), torch.randn(32, 16)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         (states @ weight).softmax(-1).sort()
-    seconds, total = breakdown.parts(profiled, "cpu")
+    seconds, total = breakdown.parts(profiled.key_averages(), "cpu")
     assert {"products of linear layers", "softmax", "the rest"} <= set(seconds)
     assert sum(seconds.values()) == pytest.approx(total)
     assert min(seconds.values()) > 0
+
+
+def test_a_kernel_counts_once_with_its_operator() -> None:
+    cpu, gpu = SimpleNamespace(name="CPU"), SimpleNamespace(name="CUDA")
+    operator = SimpleNamespace(key="aten::mm", device_type=cpu, self_device_time_total=3e6, self_cpu_time_total=1e6)
+    kernel = SimpleNamespace(key="gemm", device_type=gpu, self_device_time_total=3e6, self_cpu_time_total=0.0)
+    assert breakdown.parts([operator, kernel], "cuda") == ({"products of linear layers": 3.0}, 3.0)

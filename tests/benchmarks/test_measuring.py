@@ -6,14 +6,16 @@ import growth
 import pytest
 import scoring
 import torch
-from comparison.arithmetic import Shape, visible_pairs
+from comparison.arithmetic import Shape, states_before, visible_pairs
 from comparison.environment import needed
 from comparison.table import spread
 from comparison.turns import Result, Side, by_turns
 from torch.utils.flop_counter import FlopCounterMode
 
-from plaudit.batching.batches import padded_batch
+from plaudit.batching.batches import packed_batch, padded_batch
 from plaudit.batching.trees import PromptTree
+from plaudit.models.last_block import POSITION_WISE, last_mlp
+from plaudit.models.trunk import hidden_states
 from tiny_models import tiny_causal_model
 
 
@@ -34,7 +36,16 @@ def test_arithmetic_is_what_torch_counts(architecture: str) -> None:
         model.get_output_embeddings()(states[batch.predictor_index])
     shape = Shape.of(model)
     unseen = 4 * shape.width * shape.layers * (2 * length**2 - sum(map(visible_pairs, trees)))
-    assert shape.forward(trees, 4) == counter.get_total_flops() - unseen
+    assert shape.forward(trees, 4, read=2 * length) == counter.get_total_flops() - unseen
+    setattr(last_mlp(model.base_model), POSITION_WISE, True)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        hidden_states(model, batch, batch.last_token_index)
+    assert shape.forward(trees, 0, read=2) == counter.get_total_flops() - unseen
+
+
+def test_the_state_behind_a_prompt_is_read_once_for_all_its_responses() -> None:
+    trees = [PromptTree((5, 6, 7), ((8, 9), (7, 7, 7))), PromptTree((8,), ((7,),))]
+    assert states_before(trees) == sum(len(packed_batch(trees, [[n]]).predictor_index.unique()) for n in (0, 1))
 
 
 def test_a_peer_gets_what_it_declares_for_this_machine_without_what_it_does_not_need() -> None:

@@ -56,7 +56,7 @@ class DecodingLayer(PreallocatedLayer):
 
     def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int, groups: PromptGroups) -> None:
         # Under autocast the rotary embedding hands over float32 keys beside bfloat16 values, which training attends to
-        # in bfloat16 as well. CPUs have no products of float16.
+        # in bfloat16 as well. Products of float16 take a CPU longer than those of float32.
         dtype = torch.float32 if values.dtype == torch.float16 else values.dtype
         self.prompt = SharedPrompt(keys.to(dtype), values.to(dtype), groups)
         wide = keys[:, :, :0].to(torch.promote_types(keys.dtype, torch.float32))

@@ -1,7 +1,7 @@
 """Iterations of a single step: the policy that learns is still the one that sampled.
 
 What it says of the rollouts is then read off the step's own forward pass. Elsewhere that takes a pass beforehand, a
-seventh of an iteration of GRPO.
+sixth of an iteration of GRPO.
 """
 
 from collections.abc import Sequence
