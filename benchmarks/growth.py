@@ -13,7 +13,8 @@ Sweeps, each over trees of random tokens, unless it says otherwise, with a model
 
 Arithmetic counts 2 operations for each parameter of a linear layer at each position of the forward pass, the last
 block's MLP and the head at the rows that need them, and attention over the pairs of tokens that see each other; three
-times that for a step that learns. The share is of the rate of a large square product in bfloat16, measured in the same process.
+times that for a step that learns. The share is of the rate of a large square product in bfloat16, measured in the same
+process.
 
     python benchmarks/growth.py context --repeats 3
     python benchmarks/growth.py stages --clock cpu
