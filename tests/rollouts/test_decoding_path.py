@@ -81,17 +81,33 @@ def test_bfloat16_is_as_close_to_float32_as_the_usual_path(whole: bool, monkeypa
     assert errors[0] < 0.05
 
 
-def test_prompts_are_kept_once_and_leave_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["float32", "autocast"])
+def test_prompts_are_kept_once_and_rows_leave(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All in the type that training attends in: under autocast keys arrive in float32, values in bfloat16."""
     held: list[tuple[int, int]] = []
+    wanted = torch.float32 if precision == "float32" else torch.bfloat16
     keep_rows = GenerationCache.keep_rows
 
     def watched(self: GenerationCache, rows: torch.Tensor) -> None:
         keep_rows(self, rows)
-        held.extend((len(layer.prompt.keys), len(layer.keys)) for layer in self.layers)
+        for states in (layer.states for layer in self.layers):
+            numbers = (states.prompt_keys, states.prompt_values, states.keys, states.values)
+            assert {each.dtype for each in numbers} == {wanted}
+            assert len(states.keys) == len(states.values) == len(states.prompt_of_row) == len(rows)
+            held.append((len(states.prompt_keys), len(rows)))
 
     monkeypatch.setattr(GenerationCache, "keep_rows", watched)
     requests = shared_prompts()
-    engine_of(tiny_model("llama")).generate(requests, SETTINGS)
-    assert held
-    assert all(prompts <= min(rows, 9) for prompts, rows in held)
-    assert held[-1][0] < 9
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "autocast"):
+        engine_of(tiny_model("llama")).generate(requests, SETTINGS)
+    assert {prompts for prompts, _ in held} == {9}
+    assert [rows for _, rows in held] == sorted((rows for _, rows in held), reverse=True)
+    assert held[-1][1] < len(requests)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_generates_under_autocast(architecture: str) -> None:
+    engine = engine_of(tiny_model(architecture))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        samples = engine.generate(shared_prompts(), SETTINGS)
+    assert {sample.ended for sample in samples} == {True, False}

@@ -135,8 +135,8 @@ def attend(
     changed = bool(dropout) or any(options.get(name) is not None for name in MORE_THAN_SOFTMAX)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     cached = None if changed else cached_keys(key)
-    if cached is not None and cached.prompt is not None:
-        return decode(query, key, value, attention_mask, scale, cached.prompt), None
+    if cached is not None and cached.states is not None:
+        return decode(query, attention_mask, scale, cached.states), None
     if layout is None or changed or not _is_worth_it(layout, query):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

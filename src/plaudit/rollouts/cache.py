@@ -2,7 +2,7 @@
 
 Measured on a 30M Llama on a CPU, this makes decoding 15 to 35 % faster than growing the cache by concatenation. Where
 ``plaudit.models.attention.attend`` receives the keys as the cache gives them, it decodes on a CPU by
-``plaudit.models.decoding``: there the cache holds prompts apart, each only once, and the keys of new tokens in float32.
+``plaudit.models.decoding``: there the cache holds prompts apart, each only once.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from plaudit.models.decoding import CachedKeys, PromptGroups, SharedPrompt
+from plaudit.models.decoding import CachedKeys, RowStates, stored_type
 
 
 class PrefillLayer(DynamicLayer):
@@ -23,10 +23,11 @@ class PrefillLayer(DynamicLayer):
         self.cached = CachedKeys()
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Keep the prompts' states and return them."""
-        keys, values = super().update(key_states, value_states)
-        keys.plaudit_cache = self.cached
-        return keys, values
+        """Keep the prompts' states, each in its own type, and return them."""
+        self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states, value_states
+        key_states.plaudit_cache = self.cached  # type: ignore[attr-defined]
+        return key_states, value_states
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -51,52 +52,55 @@ class PreallocatedLayer(DynamicLayer):
         return self.length
 
 
-class DecodingLayer(PreallocatedLayer):
+class DecodingLayer(DynamicLayer):
     """One layer for ``plaudit.models.decoding``: the rows' own keys and values, and those of their prompts apart."""
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int, groups: PromptGroups) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int) -> None:
+        super().__init__()
         # Under autocast the rotary embedding hands over float32 keys beside bfloat16 values, which training attends to
-        # in bfloat16 as well. Products of float16 take a CPU longer than those of float32.
-        dtype = torch.float32 if values.dtype == torch.float16 else values.dtype
-        self.prompt = SharedPrompt(keys.to(dtype), values.to(dtype), groups)
-        wide = keys[:, :, :0].to(torch.promote_types(keys.dtype, torch.float32))
-        super().__init__(wide, self.prompt.values[:, :, :0], rows, new_tokens)
+        # in bfloat16 as well.
+        dtype = stored_type(values)
+        _, heads, self._prompt_length, size = keys.shape
+        own = torch.empty(2, len(rows), heads, new_tokens, size, dtype=dtype, device=keys.device)
+        self.states = RowStates(keys.to(dtype).contiguous(), values.to(dtype).contiguous(), rows, *own)
+        self.dtype, self.device, self.is_initialized = dtype, keys.device, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append the states of new tokens; return the rows' own, as views."""
-        keys, values = super().update(key_states, value_states)
-        keys.plaudit_cache = CachedKeys(self.prompt)  # type: ignore[attr-defined]
-        return keys, values
+        """Append the states of one new token; return them, with what ``attend`` needs."""
+        states, column = self.states, self.states.length
+        states.keys[:, :, column] = key_states[:, :, 0]
+        states.values[:, :, column] = value_states[:, :, 0]
+        states.length = column + 1
+        key_states.plaudit_cache = CachedKeys(states)  # type: ignore[attr-defined]
+        return key_states, value_states
 
     def get_seq_length(self) -> int:
         """Return the number of tokens held, the prompt's included."""
-        return self.length + self.prompt.keys.shape[2]
+        return self._prompt_length + self.states.length
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only the given rows."""
+        states = self.states
+        states.keys, states.values = states.keys[indices], states.values[indices]
+        states.prompt_of_row = states.prompt_of_row[indices]
 
 
 class GenerationCache(Cache):
     """Keys and values of rows, each of which goes on from one of the prompts, prefilled some at a time."""
 
     def __init__(self, prefilled: Sequence[Cache], prompt_of_row: Tensor, new_tokens: int) -> None:
-        self._prompt_of_row = prompt_of_row
         reached = all(layer.cached.reached for piece in prefilled for layer in piece.layers)
-        self._decodes = prompt_of_row.device.type == "cpu" and reached
-        layers: list[DynamicLayer] = []
-        groups = PromptGroups.of(prompt_of_row) if self._decodes else None
+        layer_class = DecodingLayer if prompt_of_row.device.type == "cpu" and reached else PreallocatedLayer
+        layers = []
         for pieces in zip(*(piece.layers for piece in prefilled), strict=True):
             keys, values = _joined([piece.keys for piece in pieces]), _joined([piece.values for piece in pieces])
-            states = keys, values, prompt_of_row, new_tokens
-            layers.append(DecodingLayer(*states, groups) if groups else PreallocatedLayer(*states))
+            layers.append(layer_class(keys, values, prompt_of_row, new_tokens))
         super().__init__(layers=layers)
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Keep only the given rows of every layer, and the prompts that they go on from."""
+        """Keep only the given rows of every layer."""
         for layer in self.layers:
             layer.batch_select_indices(rows)
-        if self._decodes:
-            prompts, self._prompt_of_row = self._prompt_of_row[rows].unique(return_inverse=True)
-            groups = PromptGroups.of(self._prompt_of_row)
-            for layer in self.layers:
-                layer.prompt = SharedPrompt(layer.prompt.keys[prompts], layer.prompt.values[prompts], groups)
 
 
 def _joined(pieces: list[Tensor]) -> Tensor:
