@@ -73,7 +73,7 @@ class Steps:
 
         def run() -> None:
             with self.session.autocast():
-                per_response(module.scores, trees, loaded.layout, self.session.device, self.token_budget)
+                per_response(module.scores, module, trees, loaded.layout, self.session.device, self.token_budget)
 
         return _step(run, trees, _scores(loaded.model, trees))
 

@@ -1,6 +1,6 @@
 """Attention of one new token in every row, with keys and values of a prompt stored once for all its responses.
 
-What decoding waits for is memory: keys and values are read in the type that training attends in, once a token, and
+What decoding waits for is memory: keys and values are read once a token in the type that training attends in, and
 those of a prompt lie in a core's cache when its next response asks for them. torch's own attention takes several times
 as long for a single query.
 """
@@ -54,31 +54,30 @@ def stored_type(states: Tensor) -> torch.dtype:
 
 
 def decode(query: Tensor, mask: Tensor | None, scale: float, states: RowStates) -> Tensor:
-    """Return attention's output [rows, 1, heads, head size] for one token of every row.
+    """Return attention's output [rows, 1, heads, head size] for one token of every row; the head size is even.
 
     ``query`` [rows, heads, 1, head size]; the heads are as many as key heads, or a multiple that share them. ``mask``
     bool [rows, 1, 1, prompt length + length]. Sums and softmax are float32, or float64 if the states are.
     """
-    from plaudit.models.decoding_kernel import attend_rows
+    from plaudit.models.decoding_kernel import add_values, write_scores
 
+    rows, heads, _, size = query.shape
     columns = states.prompt_keys.shape[2] + states.length
-    seen = query.new_ones(len(query), columns, dtype=torch.bool) if mask is None else mask[:, 0, 0]
-    queries = query[:, :, 0].to(torch.promote_types(states.keys.dtype, torch.float32)).contiguous()
-    attended = torch.empty_like(queries)
-    attend_rows(
-        queries.numpy(),
-        _array(states.prompt_keys),
-        _array(states.prompt_values),
-        states.prompt_of_row.numpy(),
-        _array(states.keys),
-        _array(states.values),
-        states.length,
-        seen.contiguous().numpy(),
-        scale,
-        attended.numpy(),
+    seen = query.new_ones(rows, columns, dtype=torch.bool) if mask is None else mask[:, 0, 0].contiguous()
+    wide = torch.promote_types(states.keys.dtype, torch.float32)
+    queries = query.to(wide).mul(scale).view(rows, heads, size // 2, 2).transpose(2, 3).contiguous()
+    scores = queries.new_empty(rows, heads, columns)
+    prompt_of_row = states.prompt_of_row.numpy()
+    write_scores(
+        queries.numpy(), _pairs(states.prompt_keys), prompt_of_row, _pairs(states.keys), seen.numpy(), scores.numpy()
     )
-    return attended[:, None].to(query.dtype)
+    shares, sums = scores.softmax(-1), torch.empty_like(queries)
+    add_values(shares.numpy(), _pairs(states.prompt_values), prompt_of_row, _pairs(states.values), sums.numpy())
+    return sums.transpose(2, 3).reshape(rows, 1, heads, size).to(query.dtype)
 
 
-def _array(states: Tensor) -> Any:
-    return (states.view(torch.uint16) if states.dtype == torch.bfloat16 else states).numpy()
+def _pairs(states: Tensor) -> Any:
+    """Return [..., head size / 2] pairs of numbers, in place: words of two bfloat16, else complex numbers."""
+    if states.dtype == torch.bfloat16:
+        return states.view(torch.uint32).numpy()
+    return torch.view_as_complex(states.unflatten(-1, (-1, 2))).numpy()

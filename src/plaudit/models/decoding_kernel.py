@@ -1,7 +1,8 @@
-"""Attention of one token in every row as loops that numba compiles: every key and value is read once, where it lies.
+"""The two products of attention for one token in every row, as loops that numba compiles.
 
-Operators of torch would pass over the keys several times, copy those that lie in room for more, and take bfloat16
-apart first. Here a row and head at a time computes scores, softmax and the weighted sum of values in its own core.
+Every key and value is read once, where it lies. Operators of torch would copy those that lie in room for more, and of
+a single query they make products that are slower than memory. Numbers come in pairs: two of bfloat16 are one word of
+32 bits, which two operations take apart; two of other types are a complex number.
 """
 
 import sys
@@ -12,9 +13,9 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-NAN_STAYS = {"reassoc", "contract", "nsz"}  # sums in any order; but numbers that are not finite come out as such
+ANY_ORDER = {"reassoc", "contract", "nsz"}  # of sums; numbers that are not finite come out as such
 
 if sys.platform != "linux":
     # Elsewhere a second OpenMP beside torch's would end the process.
@@ -22,99 +23,119 @@ if sys.platform != "linux":
 
 
 @intrinsic
-def _wide(_: Any, stored: Any) -> Any:
-    """Turn bfloat16, which numba knows by its bits alone, into float32, whose upper half it is; leave other types."""
-    if stored != types.uint16:
-        return stored(stored), lambda _context, _builder, _signature, arguments: arguments[0]
+def _float_of_bits(_: Any, bits: Any) -> Any:
+    def reinterpret(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
 
-    def shifted(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(arguments[0], word), ir.Constant(word, 16)), ir.FloatType())
-
-    return types.float32(stored), shifted
+    return types.float32(bits), reinterpret
 
 
-@numba.njit(fastmath=NAN_STAYS, cache=True)
-def _write_scores(query: Any, keys: Any, scores: Any) -> None:
+def _two(pair: Any) -> Any:
+    """Return the two numbers of a pair; of bfloat16, each is the upper half of a float32."""
+
+
+@overload(_two, inline="always")
+def _two_of_type(pair: Any) -> Any:
+    def of_word(pair: Any) -> Any:
+        return _float_of_bits(np.uint32(pair << 16)), _float_of_bits(np.uint32(pair & 0xFFFF0000))
+
+    def of_complex(pair: Any) -> Any:
+        return pair.real, pair.imag
+
+    return of_word if pair == types.uint32 else of_complex
+
+
+@numba.njit(fastmath=ANY_ORDER, cache=True)
+def _score(query: Any, keys: Any, seen: Any, scores: Any) -> None:
+    """Write q K^T; ``query`` [2, pairs], ``keys`` [columns, pairs], ``seen`` and ``scores`` [columns]."""
     for column in range(len(scores)):
         total = query.dtype.type(0)
-        for place in range(len(query)):
-            total += query[place] * _wide(keys[column, place])
-        scores[column] = total
+        for place in range(query.shape[1]):
+            first, second = _two(keys[column, place])
+            total += query[0, place] * first + query[1, place] * second
+        scores[column] = total if seen[column] else -np.inf
 
 
-@numba.njit(fastmath=NAN_STAYS, cache=True)
-def _add_values(shares: Any, values: Any, output: Any) -> None:
+@numba.njit(fastmath=ANY_ORDER, cache=True)
+def _add(shares: Any, values: Any, sums: Any) -> None:
+    """Add the shares' sum of values; ``shares`` [columns], ``values`` [columns, pairs], ``sums`` [2, pairs]."""
     for column in range(len(shares)):
-        for place in range(len(output)):
-            output[place] += shares[column] * _wide(values[column, place])
-
-
-@numba.njit(fastmath=NAN_STAYS, cache=True)
-def _softmax(scores: Any, seen: Any, scale: Any) -> None:
-    largest = -np.inf
-    for column in range(len(scores)):
-        scores[column] = scores[column] * scale if seen[column] else -np.inf
-        largest = max(largest, scores[column])
-    total = scores.dtype.type(0)
-    for column in range(len(scores)):
-        scores[column] = np.exp(scores[column] - largest)
-        total += scores[column]
-    scores /= total
-
-
-@numba.njit(fastmath=NAN_STAYS, cache=True)
-def _attend_row(
-    place: int,
-    queries: Any,
-    prompt_keys: Any,
-    prompt_values: Any,
-    prompt_of_row: Any,
-    keys: Any,
-    values: Any,
-    length: int,
-    seen: Any,
-    scale: float,
-    output: Any,
-) -> None:
-    _, heads, size = queries.shape
-    row, head = place // heads, place % heads
-    prompt, key_head = prompt_of_row[row], head // (heads // keys.shape[1])
-    before = prompt_keys.shape[2]
-    scores = np.empty(before + length, queries.dtype)
-    _write_scores(queries[row, head], prompt_keys[prompt, key_head], scores[:before])
-    _write_scores(queries[row, head], keys[row, key_head], scores[before:])
-    _softmax(scores, seen[row], scale)
-    attended = np.zeros(size, queries.dtype)
-    _add_values(scores[:before], prompt_values[prompt, key_head], attended)
-    _add_values(scores[before:], values[row, key_head], attended)
-    output[row, head] = attended
+        for place in range(sums.shape[1]):
+            first, second = _two(values[column, place])
+            sums[0, place] += shares[column] * first
+            sums[1, place] += shares[column] * second
 
 
 @numba.njit(cache=True)
-def _on_one_thread(queries: Any, *others: Any) -> None:
-    for place in range(queries.shape[0] * queries.shape[1]):
-        _attend_row(place, queries, *others)
+def _score_row(
+    number: int, queries: Any, prompt_keys: Any, prompt_of_row: Any, keys: Any, seen: Any, scores: Any
+) -> None:
+    row, head = number // queries.shape[1], number % queries.shape[1]
+    key_head, before = head // (queries.shape[1] // keys.shape[1]), prompt_keys.shape[2]
+    query = queries[row, head]
+    _score(query, prompt_keys[prompt_of_row[row], key_head], seen[row, :before], scores[row, head, :before])
+    _score(query, keys[row, key_head], seen[row, before:], scores[row, head, before:])
+
+
+@numba.njit(cache=True)
+def _add_row(number: int, shares: Any, prompt_values: Any, prompt_of_row: Any, values: Any, sums: Any) -> None:
+    row, head = number // sums.shape[1], number % sums.shape[1]
+    key_head, before = head // (sums.shape[1] // values.shape[1]), prompt_values.shape[2]
+    sums[row, head] = 0
+    _add(shares[row, head, :before], prompt_values[prompt_of_row[row], key_head], sums[row, head])
+    _add(shares[row, head, before:], values[row, key_head], sums[row, head])
+
+
+@numba.njit(cache=True)
+def _score_on_one_thread(queries: Any, *others: Any) -> None:
+    for number in range(queries.shape[0] * queries.shape[1]):
+        _score_row(number, queries, *others)
 
 
 @numba.njit(parallel=True, cache=True)
-def _on_threads(queries: Any, *others: Any) -> None:
-    for place in numba.prange(queries.shape[0] * queries.shape[1]):
-        _attend_row(place, queries, *others)
+def _score_on_threads(queries: Any, *others: Any) -> None:
+    for number in numba.prange(queries.shape[0] * queries.shape[1]):
+        _score_row(number, queries, *others)
 
 
-def attend_rows(*arrays: Any) -> None:
-    """Write softmax(q K^T scale) V to ``output``, on as many threads as torch has.
+@numba.njit(cache=True)
+def _add_on_one_thread(shares: Any, *others: Any) -> None:
+    for number in range(shares.shape[0] * shares.shape[1]):
+        _add_row(number, shares, *others)
 
-    The arguments are the queries, prompt_keys, prompt_values, prompt_of_row, keys, values, length, seen, scale and
-    output of ``_attend_row``: numpy arrays of ``RowStates``, of which bfloat16 arrives as uint16; ``queries`` and
-    ``output`` [rows, heads, head size]; ``seen`` bool [rows, prompt length + length].
+
+@numba.njit(parallel=True, cache=True)
+def _add_on_threads(shares: Any, *others: Any) -> None:
+    for number in numba.prange(shares.shape[0] * shares.shape[1]):
+        _add_row(number, shares, *others)
+
+
+def write_scores(*arrays: Any) -> None:
+    """Write q K^T, or -inf where nothing is to be seen, on as many threads as torch has.
+
+    Arguments: queries [rows, heads, 2, pairs]; prompt keys [prompts, key heads, prompt length, pairs], prompt of row
+    [rows] and keys [rows, key heads, room, pairs] of ``RowStates``; seen and scores [rows, (heads,) columns].
+    """
+    (_score_on_threads if _on_threads() else _score_on_one_thread)(*arrays)
+
+
+def add_values(*arrays: Any) -> None:
+    """Write the sums of values, weighted by shares, on as many threads as torch has.
+
+    Arguments: shares [rows, heads, columns]; prompt values, prompt of row and values; sums [rows, heads, 2, pairs].
+    """
+    (_add_on_threads if _on_threads() else _add_on_one_thread)(*arrays)
+
+
+def _on_threads() -> bool:
+    """Return whether torch has several threads, after giving numba as many.
+
+    With one, OpenMP stays out of it: once started, it would end processes that are forked afterwards.
     """
     threads = torch.get_num_threads()
-    if threads == 1:  # OpenMP, once started, ends processes that are forked afterwards
-        _on_one_thread(*arrays)
-        return
+    if threads == 1:
+        return False
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     if torch.get_num_threads() != threads:  # numba's first call sets the number for all who use OpenMP
         torch.set_num_threads(threads)
-    _on_threads(*arrays)
+    return True

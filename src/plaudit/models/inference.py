@@ -4,30 +4,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, Layout, make_batches
 from plaudit.batching.trees import PromptTree
 from plaudit.models.loading import LoadedModel
 from plaudit.models.modules import PolicyModule
+from plaudit.models.prepared_weights import prepared_weights
 
 PACK_LENGTH = 512  # of packed rows where nothing is trained; results do not depend on it
 
 
 def per_token(
     compute: Callable[[Batch], Sequence[Tensor]],
+    module: nn.Module,
     trees: Sequence[PromptTree],
     layout: Layout,
     device: torch.device,
     token_budget: int,
     pack_length: int = PACK_LENGTH,
 ) -> list[list[Tensor]]:
-    """Apply ``compute`` (batch -> tensors [N]) to all trees.
+    """Apply ``compute`` (batch -> tensors [N], by ``module``) to all trees.
 
     Returns, for each tensor that ``compute`` gives, one float32 CPU tensor [response length] per response.
     """
     columns: list[dict[int, tuple[Tensor, ...]]] = []
-    for batch, tensors in _run(compute, trees, layout, device, token_budget, pack_length):
+    for batch, tensors in _run(compute, module, trees, layout, device, token_budget, pack_length):
         columns = columns or [{} for _ in tensors]
         for column, flat in zip(columns, tensors, strict=True):
             responses = iter(flat.float().cpu().split(batch.lengths.tolist()))
@@ -38,15 +40,17 @@ def per_token(
 
 def per_response(
     compute: Callable[[Batch], Tensor],
+    module: nn.Module,
     trees: Sequence[PromptTree],
     layout: Layout,
     device: torch.device,
     token_budget: int,
     pack_length: int = PACK_LENGTH,
 ) -> Tensor:
-    """Apply ``compute`` (batch -> tensor [R]) to all trees and return a float32 CPU tensor [responses]."""
+    """Apply ``compute`` (batch -> tensor [R], by ``module``) to all trees; return a float32 CPU tensor [responses]."""
     found: dict[int, Tensor] = {}
-    for batch, (scores,) in _run(lambda batch: (compute(batch),), trees, layout, device, token_budget, pack_length):
+    run = _run(lambda batch: (compute(batch),), module, trees, layout, device, token_budget, pack_length)
+    for batch, (scores,) in run:
         parts = scores.float().cpu().split([len(tree.responses) for tree in batch.trees])
         found |= dict(zip(batch.tree_indices, parts, strict=True))
     return torch.cat([found[index] for index in range(len(trees))]) if found else torch.zeros(0)
@@ -54,13 +58,14 @@ def per_response(
 
 def _run(
     compute: Callable[[Batch], Sequence[Tensor]],
+    module: nn.Module,
     trees: Sequence[PromptTree],
     layout: Layout,
     device: torch.device,
     token_budget: int,
     pack_length: int,
 ) -> Iterator[tuple[Batch, Sequence[Tensor]]]:
-    with torch.no_grad():
+    with torch.no_grad(), prepared_weights(module, device):
         for build in make_batches(trees, layout, token_budget, pack_length):
             batch = build().to(device)
             yield batch, compute(batch)
@@ -78,6 +83,7 @@ def token_log_probabilities(
     with autocast or nullcontext():
         columns = per_token(
             lambda batch: (module(batch, temperature).statistics.log_probabilities,),
+            module,
             trees,
             loaded.layout,
             loaded.device,

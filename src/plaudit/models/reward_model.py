@@ -51,7 +51,8 @@ class RewardModel:
 
     def raw_scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
         """Return the scores before gain and bias, [responses], float32 on the CPU."""
-        return per_response(self.module.scores, trees, self.loaded.layout, self.loaded.device, token_budget)
+        loaded = self.loaded
+        return per_response(self.module.scores, self.module, trees, loaded.layout, loaded.device, token_budget)
 
     def scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
         """Return the score of every response in the order of the trees, [responses], float32 on the CPU."""

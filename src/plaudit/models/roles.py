@@ -38,6 +38,11 @@ class Roles(Protocol):
         """Every weight that learns, by role."""
         ...
 
+    @property
+    def models(self) -> nn.Module:
+        """All that a batch may go through, the frozen reference included."""
+        ...
+
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         """Return the policy's statistics of the response tokens, and values if they come with them."""
         ...
@@ -94,10 +99,17 @@ def _value_model(config: RlConfig, device: torch.device, seed: int) -> ScalarMod
 class _PolicyWithReference:
     """A policy, and its frozen reference: the model before training, or the model without its adapters."""
 
+    module: nn.ModuleDict
+
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         has_adapters = hasattr(loaded.model, "disable_adapter")
         self._frozen = None if has_adapters else copy.deepcopy(loaded.model).eval().requires_grad_(False)
+
+    @property
+    def models(self) -> nn.Module:
+        """What learns, and the frozen copy if there is one."""
+        return nn.ModuleList([self.module] if self._frozen is None else [self.module, self._frozen])
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
         """Return the log-probabilities [N] of the frozen copy, or of the policy without its adapters."""
@@ -116,9 +128,7 @@ class SeparateRoles(_PolicyWithReference):
 
     def __init__(self, loaded: LoadedModel, value: ScalarModule | None) -> None:
         super().__init__(loaded)
-        self.module: nn.ModuleDict = nn.ModuleDict(
-            {"policy": PolicyModule(loaded.model)} | ({"value": value} if value else {})
-        )
+        self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model)} | ({"value": value} if value else {}))
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         return self.module["policy"](batch, temperature, extras)
@@ -133,7 +143,7 @@ class SharedRoles(_PolicyWithReference):
     def __init__(self, loaded: LoadedModel, needs_values: bool) -> None:
         super().__init__(loaded)
         head = scalar_head(unwrapped(loaded.model).config.hidden_size).to(loaded.device) if needs_values else None
-        self.module: nn.ModuleDict = nn.ModuleDict({"policy": PolicyModule(loaded.model, head)})
+        self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model, head)})
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         return self.module["policy"](batch, temperature, extras)
@@ -160,6 +170,11 @@ class AdapterRoles:
             self.value_head = scalar_head(unwrapped(self.model).config.hidden_size).to(device)
             self.module["value_head"] = self.value_head
         self.activate_policy()
+
+    @property
+    def models(self) -> nn.Module:
+        """The base with its adapters, and the value head."""
+        return self.module
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         self.activate_policy()

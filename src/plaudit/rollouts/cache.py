@@ -89,8 +89,9 @@ class GenerationCache(Cache):
     """Keys and values of rows, each of which goes on from one of the prompts, prefilled some at a time."""
 
     def __init__(self, prefilled: Sequence[Cache], prompt_of_row: Tensor, new_tokens: int) -> None:
-        reached = all(layer.cached.reached for piece in prefilled for layer in piece.layers)
-        layer_class = DecodingLayer if prompt_of_row.device.type == "cpu" and reached else PreallocatedLayer
+        whole = [layer for piece in prefilled for layer in piece.layers]
+        decodes = all(layer.cached.reached and layer.keys.shape[-1] % 2 == 0 for layer in whole)
+        layer_class = DecodingLayer if prompt_of_row.device.type == "cpu" and decodes else PreallocatedLayer
         layers = []
         for pieces in zip(*(piece.layers for piece in prefilled), strict=True):
             keys, values = _joined([piece.keys for piece in pieces]), _joined([piece.values for piece in pieces])

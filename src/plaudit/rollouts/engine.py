@@ -16,9 +16,9 @@ from plaudit.errors import PlauditError
 from plaudit.memory import HalvingSize, in_batches, responses_at_once
 from plaudit.models.last_block import mlp_only_at
 from plaudit.models.loading import context_length
+from plaudit.models.prepared_weights import prepared_weights
 from plaudit.models.trunk import accepted_arguments, trunk_of, unwrapped
 from plaudit.rollouts.batch import RunningBatch
-from plaudit.rollouts.cast_weights import weights_cast_once
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import choose_tokens
 from plaudit.rollouts.texts import cut_at_stop, may_hold_stop, response_text
@@ -67,7 +67,7 @@ class TransformersEngine:
         size = self._batch_sizes.setdefault(
             settings.batch_size, responses_at_once(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
         )
-        with weights_cast_once(self._model, self._loaded.device):
+        with prepared_weights(self._model, self._loaded.device):
             ordered = in_batches(
                 [requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings)
             )

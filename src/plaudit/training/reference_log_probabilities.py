@@ -47,7 +47,7 @@ class SequenceReader(nn.Module):
         """Return the log-probabilities of all responses without gradient, [R], all processes together, on the CPU."""
         own = session.share(trees)
         with session.autocast():
-            sums = budget.run(lambda positions: per_response(self, own, loaded.layout, session.device, positions))
+            sums = budget.run(lambda positions: per_response(self, self, own, loaded.layout, session.device, positions))
         parts = sums.split([len(tree.responses) for tree in own])
         return torch.cat(session.merge_shares(parts)) if trees else sums
 

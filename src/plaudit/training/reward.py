@@ -116,7 +116,9 @@ class RewardTask(SupervisedTask):
         own = self.session.share(trees)
         with self.session.autocast():
             scores = self.budget.run(
-                lambda positions: per_response(self.module, own, self.layout, self.session.device, positions)
+                lambda positions: per_response(
+                    self.module, self.module, own, self.layout, self.session.device, positions
+                )
             )
         parts = scores.split([len(tree.responses) for tree in own])
         return torch.cat(self.session.merge_shares(parts))

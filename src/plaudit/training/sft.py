@@ -61,7 +61,9 @@ class SftTask(SupervisedTask):
         if own:
             with self.session.autocast():
                 log_probabilities, right = self.budget.run(
-                    lambda positions: per_token(self._measured, own, self.layout, self.session.device, positions)
+                    lambda positions: per_token(
+                        self._measured, self.module, own, self.layout, self.session.device, positions
+                    )
                 )
             for part, hits in zip(log_probabilities, right, strict=True):
                 sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])

@@ -121,6 +121,7 @@ class Collector:
         with self.session.autocast():
             return per_token(
                 self._statistics,
+                self.roles.models,
                 trees,
                 self.roles.loaded.layout,
                 self.session.device,

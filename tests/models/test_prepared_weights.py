@@ -1,0 +1,114 @@
+"""Weights that are cast and ordered once for many calls."""
+
+import pytest
+import torch
+
+from plaudit.models import prepared_weights as module_under_test
+from plaudit.models.prepared_weights import prepared_weights
+from tiny_models import tiny_causal_model
+
+CPU = torch.device("cpu")
+IDS = torch.tensor([[5, 6, 7, 8], [9, 4, 4, 7]])
+reordered_or_not = pytest.mark.parametrize("reordered", [True, False])
+
+
+def set_order(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not reordered:
+        monkeypatch.setattr(module_under_test, "_takes_reordered", lambda *_: False)
+    elif not module_under_test._takes_reordered(CPU, torch.bfloat16):
+        pytest.skip("oneDNN computes no bfloat16 here")
+
+
+@reordered_or_not
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt"])  # without bias; transposed, tied weights; with bias
+def test_numbers_are_those_of_autocast(architecture: str, reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_order(reordered, monkeypatch)
+    model = tiny_causal_model(architecture)
+    before = dict(model.named_parameters())
+    matrices = [layer.weight for layer in model.modules() if module_under_test._is_linear(layer)]
+    assert len(matrices) > 8
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = model(IDS).logits
+        with prepared_weights(model, CPU):
+            assert torch.equal(model(IDS).logits, wanted)
+        assert torch.equal(model(IDS).logits, wanted)
+    after = dict(model.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(before[name] is after[name] for name in before)
+    assert all(matrix.requires_grad and matrix.dtype == torch.float32 for matrix in matrices)
+
+
+def test_reordered_layers_do_not_look_at_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_order(True, monkeypatch)
+    model = tiny_causal_model("opt")
+    layers = [layer for layer in model.modules() if module_under_test._is_linear(layer) and layer is not model.lm_head]
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = model(IDS).logits
+        with prepared_weights(model, CPU):
+            for layer in layers:
+                layer.weight.fill_(torch.nan)
+            assert torch.equal(model(IDS).logits, wanted)
+        assert model(IDS).logits.isnan().all()
+
+
+def test_bfloat16_weights_are_ordered_without_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_order(True, monkeypatch)
+    model = tiny_causal_model("gpt2", dtype=torch.bfloat16)
+    with torch.inference_mode():
+        wanted = model(IDS).logits
+        with prepared_weights(model, CPU):
+            assert "forward" in vars(model.lm_head)
+            assert torch.equal(model(IDS).logits, wanted)
+
+
+def test_float64_is_left_alone_by_autocast_and_here() -> None:
+    model = tiny_causal_model("llama", dtype=torch.float64)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = model(IDS).logits
+        with prepared_weights(model, CPU):
+            assert torch.equal(model(IDS).logits, wanted)
+
+
+def test_cast_weights_need_no_cast_and_leave_a_shared_embedding_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_order(False, monkeypatch)
+    model = tiny_causal_model("gpt2")
+    with torch.autocast("cpu", dtype=torch.bfloat16), prepared_weights(model, CPU):
+        layers = [layer for layer in model.modules() if module_under_test._is_linear(layer)]
+        assert {parameter.dtype for layer in layers for parameter in layer.parameters()} == {torch.bfloat16}
+        assert model.transformer.wte.weight.dtype == torch.float32
+    assert model.lm_head.weight is model.transformer.wte.weight
+
+
+@reordered_or_not
+def test_layers_come_back_after_an_error(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_order(reordered, monkeypatch)
+    model = tiny_causal_model("llama")
+    wanted = model(IDS).logits
+    with pytest.raises(RuntimeError), torch.autocast("cpu", dtype=torch.bfloat16), prepared_weights(model, CPU):
+        raise RuntimeError
+    assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert torch.equal(model(IDS).logits, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_autocast_such_weights_stay(dtype: torch.dtype) -> None:
+    model = tiny_causal_model("llama", dtype=dtype)
+    before = [dict(vars(module)) for module in model.modules()]
+    with prepared_weights(model, CPU):
+        assert [dict(vars(module)) for module in model.modules()] == before
+
+
+def test_a_layer_with_a_hook_of_someone_else_keeps_it() -> None:
+    model, calls = tiny_causal_model("llama"), []
+    plain = model.lm_head.forward
+
+    def hooked(states: torch.Tensor) -> torch.Tensor:
+        calls.append(states.shape)
+        logits: torch.Tensor = plain(states)
+        return logits
+
+    model.lm_head.forward = hooked
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16), prepared_weights(model, CPU):
+        model(IDS)
+    assert calls == [(2, 4, 16)]
+    assert model.lm_head.forward is hooked
