@@ -1,8 +1,8 @@
 """Attention over packed trees, tree by tree.
 
 A packed row holds several trees, and a token sees its own tree alone: attention over the whole row under a mask mostly
-computes what the mask throws away. Here every tree is attended to by itself, with plain batched matrix products and a
-backward pass written out.
+computes what the mask throws away. Here every tree is attended to by itself: on a CPU with plain batched matrix
+products and a backward pass written out, on a GPU by ``plaudit.models.branch_attention``.
 
 transformers calls ``attend`` under the name ``TREE_ATTENTION``; whatever is not worth it goes to its own attention.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, TreePlace
+from plaudit.models.branch_attention import Sequences, attend_by_sequences, kernel_takes, sequences_of, tree_lengths
 from plaudit.models.decoding import cached_keys, decode
 
 TREE_ATTENTION = "plaudit_trees"
@@ -54,11 +55,16 @@ class QueryBlock:
 
 @dataclass
 class TreeLayout:
-    """Where the trees of a batch are; ``always``: attend tree by tree even where it does not pay."""
+    """Where the trees of a batch are; ``always``: attend tree by tree even where it does not pay.
+
+    ``lengths``: tokens of each tree's prompt and responses; empty where these are not known.
+    """
 
     places: Sequence[TreePlace]
     always: bool
+    lengths: Sequence[Sequence[int]] = ()
     _trees: list[list[QueryBlock]] = field(default_factory=list)
+    _sequences: Sequences | None = None
 
     @property
     def longest(self) -> int:
@@ -70,6 +76,12 @@ class TreeLayout:
         if not self._trees or self._trees[0][0].mask.dtype != dtype:
             self._trees = [_blocks(place, dense, dtype) for place in self.places]
         return self._trees
+
+    def sequences(self, row_length: int, device: torch.device) -> Sequences:
+        """Return the trees as sequences of queries and keys: once, for all layers."""
+        if self._sequences is None:
+            self._sequences = sequences_of(self.places, self.lengths, row_length, device)
+        return self._sequences
 
 
 def _blocks(place: TreePlace, dense: Tensor, dtype: torch.dtype) -> list[QueryBlock]:
@@ -87,7 +99,8 @@ def mark(batch: Batch, always: bool = False) -> Tensor:
     """Return the batch's attention mask; a packed one carries the places of its trees to ``attend``."""
     mask = batch.attention_mask
     if batch.places and not hasattr(mask, "tree_layout"):
-        mask.tree_layout = TreeLayout(batch.places, always)  # type: ignore[attr-defined]
+        lengths = [tree_lengths(tree) for tree in batch.trees]
+        mask.tree_layout = TreeLayout(batch.places, always, lengths)  # type: ignore[attr-defined]
     return mask
 
 
@@ -137,6 +150,9 @@ def attend(
     cached = None if changed else cached_keys(key)
     if cached is not None and cached.states is not None:
         return decode(query, attention_mask, scale, cached.states), None
+    if layout is not None and layout.lengths and not changed and kernel_takes(query, key, value):
+        sequences = layout.sequences(query.shape[2], query.device)
+        return attend_by_sequences(query.to(value.dtype), key.to(value.dtype), value, sequences, scale), None
     if layout is None or changed or not _is_worth_it(layout, query):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
