@@ -21,14 +21,16 @@ from comparison.materials import make_data, make_models
 from comparison.options import common_options, parsed, positive
 from comparison.steps import Step, Steps
 from growth import model_config
-from torch.profiler import profile
+from torch.profiler import profile, record_function
 
 from plaudit.batching.trees import PromptTree
+from plaudit.models import attention
 
+DECODING = "plaudit::decode"
 STAGES = ("reward", "sft", "dpo", "grpo", "ppo", "scoring")
 PARTS = {
-    "products of linear layers": ("mm", "addmm"),
-    "products of attention": ("bmm", "baddbmm"),
+    "products of linear layers": ("mm", "addmm", "mkldnn::_linear_pointwise"),
+    "products of attention": ("bmm", "baddbmm", DECODING),
     "softmax": ("_softmax", "_softmax_backward_data"),
     "copies and casts": ("copy_", "cat", "index", "index_copy_", "index_select", "gather", "clone"),
     "optimizer and gradient norm": ("_fused_adamw_", "linalg_vector_norm", "_foreach_norm", "_foreach_mul_"),
@@ -56,7 +58,7 @@ def main() -> None:
         if seconds:  # scoring has but one
             each = {phase: taken / options.repeats for phase, taken in seconds.items()}
             _print("phase, share of the time", each, total)
-        with profile() as profiled:
+        with decoding_recorded(), profile() as profiled:
             step.run()
         _print("operators, share of the device's time", *parts(profiled.key_averages(), options.device))
 
@@ -111,6 +113,22 @@ def phases() -> Iterator[Mapping[str, float]]:
         setattr(owner, name, own[phase])
 
 
+@contextmanager
+def decoding_recorded() -> Iterator[None]:
+    """Let the profiler see the compiled loops of decoding, which are no operators of torch."""
+    place: Any = attention
+    decode = place.decode
+
+    @wraps(decode)
+    def recorded(*arguments: Any) -> Any:
+        with record_function(DECODING):
+            return decode(*arguments)
+
+    place.decode = recorded
+    yield
+    place.decode = decode
+
+
 def _timed(function: Any, phase: str, seconds: defaultdict[str, float], inside: list[float]) -> Any:
     """Return the function, adding its time to ``seconds``; ``inside`` holds what phases within the open ones took."""
 
@@ -133,7 +151,7 @@ def parts(operators: Iterable[Any], device: str) -> tuple[Mapping[str, float], f
 
     On a GPU the kernels stand beside the operators that called them; they count with these.
     """
-    of_operator = {f"aten::{name}": part for part, names in PARTS.items() for name in names}
+    of_operator = {name if "::" in name else f"aten::{name}": part for part, names in PARTS.items() for name in names}
     seconds: defaultdict[str, float] = defaultdict(float)
     for event in operators:
         if event.device_type.name == "CPU":

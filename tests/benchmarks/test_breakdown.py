@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from plaudit.models import attention
 from plaudit.training.loop import Trainer
 from plaudit.training.updates import ReplicatedUpdate
 
@@ -42,6 +43,16 @@ def test_operators_are_sorted_into_parts_that_make_the_whole() -> None:
     assert {"products of linear layers", "softmax", "the rest"} <= set(seconds)
     assert sum(seconds.values()) == pytest.approx(total)
     assert min(seconds.values()) > 0
+
+
+def test_decoding_is_seen_by_the_profiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Any = attention
+    monkeypatch.setattr(place, "decode", torch.sort)
+    with breakdown.decoding_recorded(), profile(activities=[ProfilerActivity.CPU]) as profiled:
+        place.decode(torch.randn(64, 64))
+    seconds, _ = breakdown.parts(profiled.key_averages(), "cpu")
+    assert seconds["products of attention"] > 0
+    assert place.decode is torch.sort
 
 
 def test_a_kernel_counts_once_with_its_operator() -> None:
