@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
         parser.add_argument(
             f"--{name}-tokens", type=positive, nargs=2, default=usual, metavar=("LEAST", "MOST"), help=f"of a {name}"
         )
-    parser.add_argument("--token-budget", type=positive, default=8192, help="positions per forward pass of Plaudit")
+    parser.add_argument("--token-budget", type=positive, default=2048, help="positions per forward pass of Plaudit")
     parser.add_argument("--peer-batch", type=positive, default=32, help="rows per forward pass of transformers")
     return parsed(parser)
 
