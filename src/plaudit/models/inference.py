@@ -65,7 +65,9 @@ def _run(
     token_budget: int,
     pack_length: int,
 ) -> Iterator[tuple[Batch, Sequence[Tensor]]]:
-    with torch.no_grad(), prepared_weights(module, device):
+    # A batch on a GPU takes far longer than casting its weights, whose copies might not fit there.
+    prepared = prepared_weights(module, device) if device.type == "cpu" else nullcontext()
+    with torch.no_grad(), prepared:
         for build in make_batches(trees, layout, token_budget, pack_length):
             batch = build().to(device)
             yield batch, compute(batch)

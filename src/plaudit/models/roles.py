@@ -38,9 +38,8 @@ class Roles(Protocol):
         """Every weight that learns, by role."""
         ...
 
-    @property
-    def models(self) -> nn.Module:
-        """All that a batch may go through, the frozen reference included."""
+    def asked(self, policy: bool) -> nn.Module:
+        """Return the models that a batch goes through: the reference, and policy and values if they are asked, too."""
         ...
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
@@ -106,10 +105,10 @@ class _PolicyWithReference:
         has_adapters = hasattr(loaded.model, "disable_adapter")
         self._frozen = None if has_adapters else copy.deepcopy(loaded.model).eval().requires_grad_(False)
 
-    @property
-    def models(self) -> nn.Module:
-        """What learns, and the frozen copy if there is one."""
-        return nn.ModuleList([self.module] if self._frozen is None else [self.module, self._frozen])
+    def asked(self, policy: bool) -> nn.Module:
+        """Return the reference, and if the policy is asked all that learns."""
+        reference = self.loaded.model if self._frozen is None else self._frozen
+        return nn.ModuleList([reference, self.module] if policy else [reference])
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
         """Return the log-probabilities [N] of the frozen copy, or of the policy without its adapters."""
@@ -171,9 +170,8 @@ class AdapterRoles:
             self.module["value_head"] = self.value_head
         self.activate_policy()
 
-    @property
-    def models(self) -> nn.Module:
-        """The base with its adapters, and the value head."""
+    def asked(self, policy: bool) -> nn.Module:
+        """Return the one base of all."""
         return self.module
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:

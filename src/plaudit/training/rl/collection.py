@@ -121,7 +121,7 @@ class Collector:
         with self.session.autocast():
             return per_token(
                 self._statistics,
-                self.roles.models,
+                self.roles.asked(self.asks_policy),
                 trees,
                 self.roles.loaded.layout,
                 self.session.device,

@@ -1,0 +1,32 @@
+"""Which models a batch goes through while nothing is learned: their weights are prepared, those of others are not."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from plaudit.models.modules import ScalarModule
+from plaudit.models.roles import SeparateRoles, SharedRoles
+from tiny_models import tiny_causal_model, tiny_classifier
+
+
+def loaded(model: Any) -> Any:
+    return SimpleNamespace(model=model, device=torch.device("cpu"))
+
+
+def test_the_reference_alone_or_with_all_that_learns() -> None:
+    policy, value = tiny_causal_model("llama"), ScalarModule(tiny_classifier("llama"))
+    roles = SeparateRoles(loaded(policy), value)
+    assert roles._frozen is not None
+    frozen = set(roles._frozen.modules())
+    assert set(roles.asked(policy=False).modules()) >= frozen
+    assert not set(roles.asked(policy=False).modules()) & set(policy.modules())
+    assert set(roles.asked(policy=True).modules()) >= frozen | set(policy.modules()) | set(value.modules())
+
+
+def test_a_reference_without_adapters_is_the_policys_own_base() -> None:
+    policy = tiny_causal_model("llama")
+    policy.disable_adapter = None
+    roles = SharedRoles(loaded(policy), needs_values=False)
+    assert roles._frozen is None
+    assert set(roles.asked(policy=False).modules()) >= set(policy.modules())
