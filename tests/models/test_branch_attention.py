@@ -1,14 +1,15 @@
 """Attention by a kernel for sequences of different lengths. The kernel itself, which needs a GPU, is stood in for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.attention import varlen
+from torch.nn.functional import scaled_dot_product_attention
 
-from plaudit.batching.batches import make_batches, packed_batch
+from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
 from plaudit.models import branch_attention
 from plaudit.models.attention import use_tree_attention
@@ -88,8 +89,7 @@ def forest() -> list[PromptTree]:
 def test_sequences_by_hand() -> None:
     """Two rows of nine: a tree with two responses, then one with a single response; padding belongs to none."""
     trees = [PromptTree((5, 5), ((6, 6, 6), (7, 7))), PromptTree((8,), ((9, 9),))]
-    batch = packed_batch(trees, [[0, 1], [1]][:1])
-    lengths = [tree_lengths(tree) for tree in batch.trees]
+    lengths = [tree_lengths(tree) for tree in trees]
     assert lengths == [(2, 3, 2), (1, 2)]
     found = sequences_of([(1, 0, 7), (0, 1, 4)], lengths, 9, CPU)
     assert found.queries.tolist() == [9, 10, 11, 12, 13, 14, 15, 1, 2, 3]
@@ -99,11 +99,15 @@ def test_sequences_by_hand() -> None:
     assert (found.most_queries, found.most_keys) == (5, 5)
 
 
+def builders() -> list[Callable[[], Batch]]:
+    return list(make_batches(forest(), "packed", 60, 30))
+
+
 def loss_and_gradients(model: Any) -> list[Tensor]:
     module = PolicyModule(model)
     model.zero_grad()
     losses = []
-    for build in make_batches(forest(), "packed", 60, 30):
+    for build in builders():
         log_probabilities = module(build()).statistics.log_probabilities
         losses.append((log_probabilities * torch.linspace(-1, 1, len(log_probabilities))).sum())
         losses[-1].backward()
@@ -125,7 +129,7 @@ def test_equals_attention_under_a_mask(architecture: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(varlen, "varlen_attn", counted)
     use_tree_attention(model)
     found = loss_and_gradients(model)
-    assert len(calls) > model.config.num_hidden_layers  # of every batch, and the trial once
+    assert len(calls) == model.config.num_hidden_layers * len(builders()) + 1  # the trial
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
@@ -142,6 +146,21 @@ def test_only_a_kernel_that_passes_its_trial_is_used(monkeypatch: pytest.MonkeyP
         branch_attention._trial.cache_clear()
         monkeypatch.setattr(varlen, "varlen_attn", wrong)
         assert not kernel_takes(*states)
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_the_trial_compares_with_float32_and_gradients_wherever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    types = []
+
+    def watched(*arguments: Any, **options: Any) -> Tensor:
+        output = scaled_dot_product_attention(*arguments, **options)
+        types.append((output.dtype, output.requires_grad))
+        return output
+
+    monkeypatch.setattr(branch_attention, "scaled_dot_product_attention", watched)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert kernel_takes(*torch.zeros(3, 1, 4, 7, 8, dtype=torch.bfloat16))
+    assert types == [(torch.float32, True)]
 
 
 def test_without_a_gpu_it_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

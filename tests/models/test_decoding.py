@@ -1,5 +1,7 @@
 """Attention of one token to a cache whose prompts are stored once, against softmax attention in float64."""
 
+import os
+
 import pytest
 import torch
 
@@ -62,8 +64,9 @@ def test_what_is_not_finite_shows_itself() -> None:
     assert decode(random_query(), None, 0.3, states).isinf().nonzero().tolist() == [[4, 0, 2, 1]]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, (os.cpu_count() or 1) + 1])
 def test_the_number_of_threads_stays_that_of_torch(threads: int) -> None:
+    """Also when there are more than numba takes, which is the number that its first call would set."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     decode(random_query(), None, 0.3, random_states([0, 0, 0, 1, 1, 1], 4, torch.float32))

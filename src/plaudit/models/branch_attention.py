@@ -112,6 +112,12 @@ def kernel_takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 @cache
 def _trial(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, size: int) -> bool:
+    # A caller's autocast would round what is to be the standard, its inference mode would allow no gradients.
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        return _agrees_with_mask(device, dtype, heads, key_heads, size)
+
+
+def _agrees_with_mask(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, size: int) -> bool:
     """Attend to small trees by the kernel, and in float32 under the mask of their pack; compare all results."""
     trees = [PromptTree((0,) * prompt, tuple((0,) * length for length in lengths)) for prompt, *lengths in TRIAL_TREES]
     batch = packed_batch(trees, [[0, 1], [2]]).to(device)
@@ -143,8 +149,7 @@ def _trial(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int,
 
 def _results(attend: Callable[..., Tensor], states: list[Tensor], positions: Tensor) -> list[Tensor]:
     """Return the output at flat ``positions``, and the gradients of a weighted sum of it by all states."""
-    with torch.enable_grad():
-        leaves = [part.detach().clone().requires_grad_() for part in states]
-        output = attend(*leaves).flatten(0, 1)[positions]
-        weights = torch.linspace(-1, 1, output.numel(), device=output.device).view_as(output)
-        return [output.detach(), *torch.autograd.grad((output * weights).sum(), leaves)]
+    leaves = [part.detach().clone().requires_grad_() for part in states]
+    output = attend(*leaves).flatten(0, 1)[positions]
+    weights = torch.linspace(-1, 1, output.numel(), device=output.device).view_as(output)
+    return [output.detach(), *torch.autograd.grad((output * weights).sum(), leaves)]

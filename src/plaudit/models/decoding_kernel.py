@@ -86,6 +86,10 @@ def _add_row(number: int, shares: Any, prompt_values: Any, prompt_of_row: Any, v
     _add(shares[row, head, before:], values[row, key_head], sums[row, head])
 
 
+# Four loops written out: numba would neither find again on disk what closes over other functions, nor tell apart what
+# is to run on threads there.
+
+
 @numba.njit(cache=True)
 def _score_on_one_thread(queries: Any, *others: Any) -> None:
     for number in range(queries.shape[0] * queries.shape[1]):
