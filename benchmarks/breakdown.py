@@ -24,7 +24,7 @@ from growth import model_config
 from torch.profiler import profile, record_function
 
 from plaudit.batching.trees import PromptTree
-from plaudit.models import attention
+from plaudit.models.acceleration import tree_attention as attention
 
 DECODING = "plaudit::decode"
 STAGES = ("reward", "sft", "dpo", "grpo", "ppo", "scoring")
@@ -89,19 +89,19 @@ def _step(options: argparse.Namespace, steps: Steps, folder: Path) -> Step:
 @contextmanager
 def phases() -> Iterator[Mapping[str, float]]:
     """Yield the seconds that each phase takes, without the phases inside it, while this is open."""
-    from plaudit.rollouts.engine import TransformersEngine
+    from plaudit.parallel.replicated import ReplicatedStrategy
+    from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.training.loop import Trainer
-    from plaudit.training.rl.collection import Collector
-    from plaudit.training.rl.generation import Generation
-    from plaudit.training.updates import ReplicatedUpdate
+    from plaudit.training.rl.experience_builder import ExperienceBuilder
+    from plaudit.training.rl.rollout_sampler import RolloutSampler
 
     places = {
         "sampling": (TransformersEngine, "generate"),
-        "rewards": (Generation, "score"),
-        "reference, and policy and values where asked": (Collector, "_evaluate"),
+        "rewards": (RolloutSampler, "score"),
+        "reference, and policy and values where asked": (ExperienceBuilder, "_evaluate"),
         "learning, forward": (Trainer, "accumulate"),
-        "learning, backward": (ReplicatedUpdate, "backward"),
-        "optimizer": (ReplicatedUpdate, "step"),
+        "learning, backward": (ReplicatedStrategy, "backward"),
+        "optimizer": (ReplicatedStrategy, "step"),
     }
     seconds: defaultdict[str, float] = defaultdict(float)
     inside: list[float] = []

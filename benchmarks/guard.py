@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from plaudit.batching.batches import make_batches
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import GenerationConfig
-from plaudit.models.modules import PolicyModule
+from plaudit.models.heads.modules import PolicyModule
 from plaudit.models.trunk import trunk_of, unwrapped
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 
 WAITS = ("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero")

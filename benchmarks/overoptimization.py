@@ -17,7 +17,7 @@ from typing import Any
 from plaudit.config.load import load_recipe
 from plaudit.evaluation.overoptimization import FittedCurve, fit_curve
 from plaudit.runner import run
-from plaudit.training.metrics_log import read_metrics
+from plaudit.runs.jsonl import read_json_lines
 
 MEMBERS = 4
 GROUPS = ["rl.prompts_per_iteration=32", "rl.responses_per_prompt=4", "rl.value_model=null"]
@@ -87,14 +87,14 @@ def _trajectory(base: Path, shared: list[str], name: str, options: list[str], it
         f"name={_slug(name)}",
         f"rl.model={base / 'sft/model'}",
         f"rl.value_model={paths[0]}",
-        f"rl.prompts={{sources: ['{base / 'world/prompts.jsonl'}'], held_out_share: 0.05}}",
+        f"rl.prompts={{sources: ['{base / 'world/prompts.jsonl'}'], held_out_fraction: 0.05}}",
         f"rl.rewards=[{source}, {GOLD}]",
         f"rl.iterations={iterations}",
         "rl.optimizer={learning_rate: 5e-4, schedule: constant, beta2: 0.95}",
         *(option for option in options if not option.startswith("ensemble:")),
     ]
     folder = run(load_recipe("quickstart", [*shared, *overrides, *_alone(base, "rl")]))
-    lines = [line for line in read_metrics(folder / "rl/metrics.jsonl") if "kl" in line]
+    lines = [line for line in read_json_lines(folder / "rl/metrics.jsonl") if "kl" in line]
     return [(max(line["kl"], 0.0) ** 0.5, line["reward/gold"], line["reward/learned"]) for line in lines]
 
 
@@ -102,7 +102,7 @@ def _evaluation(base: Path, models: str) -> list[str]:
     learned = f"{{name: learned, kind: model, path: '{base / 'reward/model'}'}}"
     return [
         f"evaluate.models={{sft: '{base / 'sft/model'}'{models}}}",
-        f"evaluate.prompts={{sources: ['{base / 'world/test_prompts.jsonl'}'], held_out_share: 1.0}}",
+        f"evaluate.prompts={{sources: ['{base / 'world/test_prompts.jsonl'}'], held_out_fraction: 1.0}}",
         f"evaluate.rewards=[{GOLD}, {learned}]",
         "evaluate.best_of_reward=learned",
     ]
@@ -119,7 +119,7 @@ def _best_of_n(base: Path, shared: list[str]) -> list[Point]:
 def _dpo(base: Path, shared: list[str], beta: float) -> Point:
     stage = {
         "model": str(base / "sft/model"),
-        "data": {"sources": [str(base / "world/comparisons.jsonl")], "held_out_share": 0.08},
+        "data": {"sources": [str(base / "world/comparisons.jsonl")], "held_out_fraction": 0.08},
         "loss": "dpo",
         "beta": beta,
         "batch_size": 16,

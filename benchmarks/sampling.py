@@ -73,8 +73,8 @@ def _autocast(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 def _plaudit(options: argparse.Namespace, model: Path, prompts: Prompts) -> Callable[[], int]:
     from plaudit.config.schema import GenerationConfig, ModelConfig
-    from plaudit.models.loading import load_policy
-    from plaudit.rollouts.engine import TransformersEngine
+    from plaudit.models.loading.models import load_policy
+    from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.rollouts.samples import Request
 
     config = ModelConfig.model_validate({"path": str(model), "dtype": _weights(options)})

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from plaudit.batching.trees import PromptTree
-from plaudit.models.last_block import last_mlp
+from plaudit.models.acceleration.last_mlp import last_mlp
 from plaudit.models.trunk import trunk_of
 
 TRAINING = 3  # forward passes that a step costs: the backward pass is two, for the inputs and for the weights

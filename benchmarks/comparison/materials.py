@@ -100,7 +100,7 @@ def _write(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 def data_config(path: Path) -> DataConfig:
     """Return the data section of the stages on our side."""
-    options = {"held_out_share": 0.0, "conversation": "human_assistant", "overlong": "error"}
+    options = {"held_out_fraction": 0.0, "conversation": "human_assistant", "overlong": "error"}
     return DataConfig.model_validate({"sources": [str(path)], **options})
 
 

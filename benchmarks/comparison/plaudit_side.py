@@ -18,12 +18,12 @@ def main() -> None:
     meter, folder = Meter(task["device"]), Path(task["folder"])
     counted = _watch(meter, task["name"])
     from plaudit.runner import run
-    from plaudit.training.metrics_log import read_metrics
+    from plaudit.runs.jsonl import read_json_lines
 
     stage = "rl" if task["group"] else task["name"]
     recipe = {"name": "run", "output": str(folder), "seed": SEED, "device": task["device"], "precision": "bf16"}
     place = run(Recipe.model_validate(recipe | {"threads": task["threads"], stage: _section(task)}), restart=True)
-    metrics = [line for line in read_metrics(place / stage / "metrics.jsonl") if line["step"] > 0]
+    metrics = [line for line in read_json_lines(place / stage / "metrics.jsonl") if line["step"] > 0]
     meter.write(result, losses=[line.get("loss") for line in metrics], **counted)
 
 
@@ -32,7 +32,7 @@ def _section(task: dict[str, Any]) -> dict[str, Any]:
     models = Path(task["models"])
     section: dict[str, Any] = {
         "model": str(models / "policy"),
-        "optimizer": {"learning_rate": task["learning_rate"], "schedule": "constant", "warmup_share": 0.0},
+        "optimizer": {"learning_rate": task["learning_rate"], "schedule": "constant", "warmup_fraction": 0.0},
         "token_budget": 2048,
         "checkpoint_every": 10**6,
         "evaluate_every": 10**6,
@@ -67,7 +67,7 @@ def _reinforcement(task: dict[str, Any]) -> dict[str, Any]:
 
 def _watch(meter: Meter, name: str) -> dict[str, int]:
     """Measure the steps with their records, and the reference's log-probabilities; count what was done."""
-    from plaudit.rollouts.engine import TransformersEngine
+    from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.training import dpo
     from plaudit.training.loop import Trainer
 

@@ -9,18 +9,18 @@ from comparison.arithmetic import TRAINING, Shape, states_before
 from comparison.materials import SEED, data_config
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig, ModelConfig, Recipe, RewardConfig, RlConfig, SftConfig
+from plaudit.models.heads.modules import ScalarModule
 from plaudit.models.inference import per_response
-from plaudit.models.loading import load_policy, load_scorer
-from plaudit.models.modules import ScalarModule
-from plaudit.models.roles import build_roles
+from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.rewards.sources import build_reward
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import DpoTask
 from plaudit.training.examples import Examples
 from plaudit.training.loop import Trainer
 from plaudit.training.reward import RewardTask
+from plaudit.training.rl.roles import build_roles
 from plaudit.training.rl.task import RlTask
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import Session, start_session
 from plaudit.training.sft import SftTask
 
 Trees = Sequence[PromptTree]

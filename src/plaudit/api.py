@@ -64,14 +64,14 @@ def chat(
     """
     from rich.console import Console
 
-    from plaudit.serving.opening import find_target, open_partner
+    from plaudit.serving.targets import find_target, open_chat_model
     from plaudit.serving.terminal import Terminal, typed_lines
 
     found = find_target(target)
     console = Console(highlight=False)
-    partner = open_partner(found, found.manner(best_of, seed, plain, sampling), list(rewards), device)
+    chat_model = open_chat_model(found, found.settings(best_of, seed, plain, sampling), list(rewards), device)
     console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
-    Terminal(partner, console).converse(typed_lines())
+    Terminal(chat_model, console).converse(typed_lines())
 
 
 def _run_one(stage: str, recipe: Recipe, restart: bool) -> Path:

@@ -11,10 +11,10 @@ from plaudit.config.load import resolve_stages
 from plaudit.config.schema import STAGES, Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
-from plaudit.training.metadata import begin_metadata, collect_metadata, update_metadata
-from plaudit.training.run_directory import RunDirectory, StageDirectory
-from plaudit.training.session import Session, start_session
-from plaudit.training.trackers import check_trackers
+from plaudit.runs.directory import RunDirectory, StageDirectory
+from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata
+from plaudit.runs.session import Session, start_session
+from plaudit.runs.trackers import check_trackers
 
 Result = dict[str, Any]
 SHOWN_SAMPLES = 3
@@ -120,7 +120,7 @@ def _sft(section: Any, session: Session, stage: StageDirectory) -> Result:
 
 
 def _reward(section: Any, session: Session, stage: StageDirectory) -> Result:
-    from plaudit.training.members import train_members
+    from plaudit.training.ensembles import train_members
 
     if section.members == 1:
         return _reward_model(section, session, stage, 1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from plaudit.models import attention
+from plaudit.models.acceleration import tree_attention as attention
+from plaudit.parallel.replicated import ReplicatedStrategy
 from plaudit.training.loop import Trainer
-from plaudit.training.updates import ReplicatedUpdate
 
 
 def test_a_phase_counts_without_those_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,12 +21,12 @@ def test_a_phase_counts_without_those_inside_it(monkeypatch: pytest.MonkeyPatch)
 
     def accumulate(self: Any, trees: Any) -> None:
         wait(2.0)
-        ReplicatedUpdate.backward(self, self)
-        ReplicatedUpdate.backward(self, self)
+        ReplicatedStrategy.backward(self, self)
+        ReplicatedStrategy.backward(self, self)
 
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(Trainer, "accumulate", accumulate)
-    monkeypatch.setattr(ReplicatedUpdate, "backward", lambda self, loss: wait(3.0))
+    monkeypatch.setattr(ReplicatedStrategy, "backward", lambda self, loss: wait(3.0))
     anything: Any = SimpleNamespace()
     with breakdown.phases() as seconds:
         Trainer.accumulate(anything, [])

@@ -10,8 +10,8 @@ import torch
 from plaudit.batching.batches import Layout
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import GenerationConfig
-from plaudit.models import log_probabilities
-from plaudit.rollouts import engine
+from plaudit.models.heads import log_probabilities
+from plaudit.rollouts.engines import transformers as engine
 from plaudit.rollouts.samples import Request
 from plaudit.runner import run
 from plaudit.training.loop import Trainer

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plaudit.batching.batches import packed_batch, padded_batch
 from plaudit.batching.trees import PromptTree
-from plaudit.models.last_block import POSITION_WISE, last_mlp
+from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
 from plaudit.models.trunk import hidden_states
 from tiny_models import tiny_causal_model
 

@@ -13,7 +13,7 @@ import plaudit
 from plaudit.cli.main import main
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
-from plaudit.training.interruption import Interrupted
+from plaudit.runs.interruption import Interrupted
 
 COMMANDS = ["run", "sft", "reward", "dpo", "rl", "evaluate", "report", "recipes", "chat", "data"]
 RECIPE = """

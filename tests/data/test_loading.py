@@ -77,7 +77,7 @@ def test_a_prompt_is_the_same_in_every_kind_of_row() -> None:
 def test_splits_hold_across_sources_and_weights(tmp_path: Path) -> None:
     first = _file(tmp_path, "a.jsonl", _pairs(0, 60))
     second = _file(tmp_path, "b.jsonl", _pairs(30, 90))
-    loaded = _load({"sources": [first, {"path": second, "weight": 3}], "held_out_share": 0.3})
+    loaded = _load({"sources": [first, {"path": second, "weight": 3}], "held_out_fraction": 0.3})
     train, held_out = _prompts(loaded.train), _prompts(loaded.held_out)
     assert not set(train) & set(held_out)
     assert set(train) | set(held_out) == {f"p{number}" for number in range(90)}
@@ -117,7 +117,7 @@ def test_held_out_sources_take_their_prompts_out_of_training(tmp_path: Path) -> 
 def test_bad_rows_are_counted_and_written_with_their_place(tmp_path: Path) -> None:
     records = [*_pairs(0, 20), "{not json", {"prompt": "x"}, {"prompt": "y", "response": " "}, [1], *_pairs(20, 40)]
     path, rejects = _file(tmp_path, "rows.jsonl", records), tmp_path / "new" / "rejects.jsonl"
-    loaded = _load({"sources": [path], "max_bad_share": 0.1}, rejects)
+    loaded = _load({"sources": [path], "max_bad_fraction": 0.1}, rejects)
     reasons = {"malformed JSON": 1, "no response": 1, "empty response": 1, "not a JSON object": 1}
     (counts,) = loaded.counts
     assert (counts.records, counts.rows, counts.bad, counts.bad_records) == (44, 40, reasons, 4)
@@ -136,13 +136,13 @@ def test_bad_rows_are_counted_and_written_with_their_place(tmp_path: Path) -> No
 def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Path) -> None:
     path = _file(tmp_path, "rows.jsonl", [*_pairs(0, 18), {"prompt": "x"}, "no"])
     rejects = tmp_path / "rejects.jsonl"
-    assert len(_load({"sources": [path], "max_bad_share": 0.1}).counts[0].bad) == 2
+    assert len(_load({"sources": [path], "max_bad_fraction": 0.1}).counts[0].bad) == 2
     with pytest.raises(PlauditError) as caught:
-        _load({"sources": [path], "max_bad_share": 0.09}, rejects)
+        _load({"sources": [path], "max_bad_fraction": 0.09}, rejects)
     message = str(caught.value)
     assert message.startswith(f"{path} line 19: no response; 2 of 20 rows are bad (")
     assert "1 malformed JSON" in message
-    assert "max_bad_share 0.09" in message
+    assert "max_bad_fraction 0.09" in message
     assert str(rejects) in message
     assert len(rejects.read_text().splitlines()) == 2
 
@@ -159,15 +159,15 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="every row is held out"):
         _load({"sources": [path], "held_out": [path]})
     with pytest.raises(PlauditError, match="gives no response row"):
-        _load({"sources": [_file(tmp_path, "bad.jsonl", [{"prompt": "p", "response": ""}])], "max_bad_share": 1})
+        _load({"sources": [_file(tmp_path, "bad.jsonl", [{"prompt": "p", "response": ""}])], "max_bad_fraction": 1})
     with pytest.raises(PlauditError, match=r"line 1: malformed JSON, as is every other line"):
-        _load({"sources": [_file(tmp_path, "worse.jsonl", ["{", "{"])], "max_bad_share": 1})
-    everything = _load({"sources": [path], "held_out_share": 1})
+        _load({"sources": [_file(tmp_path, "worse.jsonl", ["{", "{"])], "max_bad_fraction": 1})
+    everything = _load({"sources": [path], "held_out_fraction": 1})
     assert (len(everything.train), len(everything.held_out)) == (0, 3)
 
 
 def test_limit_takes_the_first_records(tmp_path: Path) -> None:
     path = _file(tmp_path, "rows.jsonl", _pairs(0, 30))
-    loaded = _load({"sources": [{"path": path, "limit": 7}], "held_out_share": 0})
+    loaded = _load({"sources": [{"path": path, "limit": 7}], "held_out_fraction": 0})
     assert _prompts(loaded.train) == {f"p{number}": 1 for number in range(7)}
     assert loaded.held_out == []

@@ -106,7 +106,7 @@ def test_real_tokenizers_read_back_prompt_and_response(model: str) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(SHARED / "models" / model)
-    config = DataConfig(sources=[SourceConfig(path=str(HH), limit=150)], held_out_share=0, max_bad_share=0.05)
+    config = DataConfig(sources=[SourceConfig(path=str(HH), limit=150)], held_out_fraction=0, max_bad_fraction=0.05)
     rows = load_rows(config, "ranking", None, 0).train
     trees = to_trees(rows, tokenizer, config, 100_000).trees
     unknown = tokenizer.unk_token_id

@@ -59,7 +59,7 @@ def make_config(folder: Path, **changes: Any) -> EvaluateConfig:
     settings: dict[str, Any] = {
         "models": {"first": save_policy(folder / "first", 1), "second": save_policy(folder / "second", 2)},
         "baseline": "first",
-        "prompts": {"sources": [save_prompts(folder / "prompts.jsonl", PROMPTS)], "held_out_share": 1.0},
+        "prompts": {"sources": [save_prompts(folder / "prompts.jsonl", PROMPTS)], "held_out_fraction": 1.0},
         "rewards": [
             {"name": "words", "kind": "function", "function": "evaluation_world:count_words"},
             {"name": "kindness", "kind": "function", "function": "evaluation_world:count_kind"},

@@ -26,7 +26,7 @@ from plaudit.errors import PlauditError
 from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.statistics import mean_with_error, win_rate
 from plaudit.evaluation.summary import flattened
-from plaudit.models.loading import LoadedModel, load_policy
+from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.rollouts.samples import Request, Sample
 from small_memory import small_memory
 
@@ -115,7 +115,7 @@ def test_every_number_of_the_summary(tmp_path: Path) -> None:
 
     lengths = [len(sample.response_ids) for sample in second]
     assert measured["length"] == pytest.approx(sum(lengths) / len(PROMPTS))
-    assert measured["ended_share"] == sum(sample.ended for sample in second) / len(PROMPTS)
+    assert measured["ended_fraction"] == sum(sample.ended for sample in second) / len(PROMPTS)
     tokens = " ".join(sample.response_text for sample in second).split()
     assert measured["distinct_1"] == len(set(tokens)) / len(tokens)
 
@@ -138,7 +138,7 @@ def test_structure_and_settings(tmp_path: Path) -> None:
     assert "toxicity" not in summary
     assert set(summary["models"]["second"]) == {
         *("scores", "win_rate", "kl", "negative_log_likelihood", "perplexity"),
-        *("length", "distinct_1", "distinct_2", "ended_share"),
+        *("length", "distinct_1", "distinct_2", "ended_fraction"),
     }
     assert json.loads((tmp_path / "evaluate" / "summary.json").read_text()) == summary
 
@@ -217,7 +217,7 @@ def test_repeated_prompts_count_once_and_long_ones_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save_prompts(tmp_path / "more.jsonl", [*PROMPTS, PROMPTS[0], "day " * 20])
-    prompts = {"sources": [path], "held_out_share": 1.0, "max_prompt_tokens": 10}
+    prompts = {"sources": [path], "held_out_fraction": 1.0, "max_prompt_tokens": 10}
     summary = run(make_config(tmp_path, prompts=prompts), tmp_path / "evaluate")
     assert (summary["prompts"], summary["prompts_too_long"], summary["prompts_truncated"]) == (len(PROMPTS), 1, 0)
     cutting = make_config(tmp_path, prompts={**prompts, "overlong": "truncate"}, samples=10)
@@ -245,7 +245,7 @@ def test_wrong_names_and_settings(tmp_path: Path, changes: dict[str, Any], messa
 
 
 def test_too_few_prompts(tmp_path: Path) -> None:
-    prompts = {"sources": [save_prompts(tmp_path / "one.jsonl", ["the day"])], "held_out_share": 1.0}
+    prompts = {"sources": [save_prompts(tmp_path / "one.jsonl", ["the day"])], "held_out_fraction": 1.0}
     with pytest.raises(PlauditError, match=r"evaluate\.prompts: 1 prompts are held out, at least 2 are needed"):
         run(make_config(tmp_path, prompts=prompts), tmp_path / "evaluate")
 
@@ -283,7 +283,7 @@ def test_toxicity_of_every_model(tmp_path: Path) -> None:
 
 def test_toxicity_with_prompts_of_its_own(tmp_path: Path) -> None:
     classifier = save_classifier(tmp_path / "classifier", ["fine", "rude"])
-    prompts = {"sources": [save_prompts(tmp_path / "rude.jsonl", ["rude night", "rude day"])], "held_out_share": 1.0}
+    prompts = {"sources": [save_prompts(tmp_path / "rude.jsonl", ["rude night", "rude day"])], "held_out_fraction": 1.0}
     toxicity = {"classifier": classifier, "labels": ["rude"], "activation": "softmax", "prompts": prompts}
     run(make_config(tmp_path, toxicity=toxicity), tmp_path / "evaluate")
     with (tmp_path / "evaluate" / "toxicity.csv").open() as file:

@@ -33,7 +33,7 @@ def test_rows_of_one_line_stay_on_their_sides(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     trees = tmp_path / "trees.jsonl"
     trees.write_text("".join(json.dumps(conversation(number)) + "\n" for number in range(60)))
-    loaded = load_recipe(str(recipe), [f"reward.data.sources=[{trees}]", "reward.data.held_out_share=0.3"])
+    loaded = load_recipe(str(recipe), [f"reward.data.sources=[{trees}]", "reward.data.held_out_fraction=0.3"])
     folder = run(loaded, ["pretrain", "sft", "reward"])
     result = json.loads((folder / "reward" / "result.json").read_text())
     assert loaded.reward is not None
@@ -50,7 +50,7 @@ def test_rows_of_one_line_stay_on_their_sides(tmp_path: Path) -> None:
 
 def test_the_calibration_adds_up_to_accuracy_and_calibration_error(tmp_path: Path) -> None:
     folder = run(
-        load_recipe(str(tiny_recipe(tmp_path)), ["reward.data.held_out_share=0.3"]), ["pretrain", "sft", "reward"]
+        load_recipe(str(tiny_recipe(tmp_path)), ["reward.data.held_out_fraction=0.3"]), ["pretrain", "sft", "reward"]
     )
     result = json.loads((folder / "reward" / "result.json").read_text())
     bins, pairs = result["calibration"], result["held_out/pairs"]

@@ -25,8 +25,8 @@ from plaudit.lab.problem import (
     text_of,
 )
 from plaudit.lab.reference import write_reference
-from plaudit.models.loading import load_policy
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.models.loading.models import load_policy
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 
 

@@ -14,18 +14,18 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import FreshModel, LoraConfig, ModelConfig, RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.models.inference import token_log_probabilities
-from plaudit.models.loading import LoadedModel, load_policy, load_scorer
+from plaudit.models.loading.models import LoadedModel, load_policy, load_scorer
 from plaudit.models.reward_model import RewardModel, ScoreScale, load_reward_model, save_reward_model
-from plaudit.models.roles import adapters_off
 from plaudit.models.saving import save_model
 from plaudit.models.trunk import unwrapped
 from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rewards.trained_model import RewardModelSource
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Sample
-from plaudit.serving.opening import find_target, open_partner
-from plaudit.serving.partner import Partner
-from plaudit.serving.session import Conversation
+from plaudit.serving.chat_model import ChatModel
+from plaudit.serving.conversation import Conversation
+from plaudit.serving.targets import find_target, open_chat_model
+from plaudit.training.rl.roles import adapters_off
 from tiny_runs import FRESH, write_tokenizer
 
 CPU = torch.device("cpu")
@@ -127,10 +127,10 @@ def test_a_policy_comes_back_and_can_be_talked_to(base: str, quantization: Any, 
     for mine, its in zip(token_log_probabilities(again, trees, 1.0, 64), expected, strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-5)
     target = find_target(str(tmp_path / "policy"))
-    manner = target.manner(2, 0, True, {"max_new_tokens": 4})
-    turn = open_partner(target, manner, [str(tmp_path / "judge")], "cpu").answer(Conversation(), "w1 w2")
+    manner = target.settings(2, 0, True, {"max_new_tokens": 4})
+    turn = open_chat_model(target, manner, [str(tmp_path / "judge")], "cpu").answer(Conversation(), "w1 w2")
     before = ComposedReward([RewardModelSource("judge", judge, 64)], [1.0])
-    expected_turn = Partner(loaded, TransformersEngine(loaded), before, manner).answer(Conversation(), "w1 w2")
+    expected_turn = ChatModel(loaded, TransformersEngine(loaded), before, manner).answer(Conversation(), "w1 w2")
     assert [found.text for found in turn.candidates] == [wanted.text for wanted in expected_turn.candidates]
     for found, wanted in zip(turn.candidates, expected_turn.candidates, strict=True):
         assert list(found.scores.values()) == pytest.approx(list(wanted.scores.values()), abs=1e-4)

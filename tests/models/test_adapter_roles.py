@@ -12,18 +12,18 @@ from plaudit.batching.batches import Batch, packed_batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.config.schema import ModelConfig
-from plaudit.models.adapter_reward import AdapterReward, is_adapter_on
-from plaudit.models.loading import load_policy, with_adapter
-from plaudit.models.modules import PolicyModule
+from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.loading.models import load_policy, with_adapter
 from plaudit.models.reward_model import load_reward_model
-from plaudit.models.roles import AdapterRoles, build_roles
 from plaudit.models.trunk import hidden_states, trunk_of
 from plaudit.rewards.sources import build_reward
 from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
+from plaudit.training.rl.adapter_reward import AdapterReward, is_adapter_on
+from plaudit.training.rl.roles import AdapterRoles, build_roles
 from plaudit.training.rl.stage import load_rl_task
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import start_session
 from tiny_runs import tiny_recipe
 
 CPU = torch.device("cpu")

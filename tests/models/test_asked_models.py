@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from plaudit.models.modules import ScalarModule
-from plaudit.models.roles import SeparateRoles, SharedRoles
+from plaudit.models.heads.modules import ScalarModule
+from plaudit.training.rl.roles import SeparateRoles, SharedRoles
 from tiny_models import tiny_causal_model, tiny_classifier
 
 

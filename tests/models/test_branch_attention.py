@@ -11,10 +11,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
-from plaudit.models import branch_attention
-from plaudit.models.attention import use_tree_attention
-from plaudit.models.branch_attention import kernel_takes, sequences_of, tree_lengths
-from plaudit.models.modules import PolicyModule
+from plaudit.models.acceleration import varlen_attention as branch_attention
+from plaudit.models.acceleration.tree_attention import use_tree_attention
+from plaudit.models.acceleration.varlen_attention import kernel_takes, sequences_of, tree_lengths
+from plaudit.models.heads.modules import PolicyModule
 from tiny_models import tiny_causal_model
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from plaudit.models.decoding import RowStates, decode
+from plaudit.models.acceleration.cached_attention import RowStates, decode
 
 ROOM = 6
 

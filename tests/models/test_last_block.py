@@ -8,9 +8,9 @@ from test_layouts import forest
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, make_batches, padded_batch
-from plaudit.models.last_block import POSITION_WISE, last_mlp
-from plaudit.models.layout_trial import try_few_positions
-from plaudit.models.modules import PolicyModule, ScalarModule
+from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
+from plaudit.models.acceleration.layout_trial import try_few_positions
+from plaudit.models.heads.modules import PolicyModule, ScalarModule
 from plaudit.models.trunk import trunk_of
 from tiny_models import SIZES, tiny_causal_model, tiny_classifier
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from plaudit.batching.batches import Batch, make_batches, packed_batch, padded_batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
-from plaudit.models.layout_trial import choose_layout
-from plaudit.models.modules import PolicyModule, ScalarModule, scalar_head
+from plaudit.models.acceleration.layout_trial import choose_layout
+from plaudit.models.heads.modules import PolicyModule, ScalarModule, scalar_head
 from tiny_models import VOCABULARY, tiny_causal_model, tiny_classifier
 
 PACKED = ("llama", "gpt2", "gpt_neox", "qwen2", "opt")
@@ -127,8 +127,8 @@ def test_chunks_of_the_head_change_neither_values_nor_gradients(
         return (output.log_probabilities, output.entropies, *torch.autograd.grad(loss, list(model.parameters())))
 
     whole = run()
-    monkeypatch.setattr("plaudit.models.log_probabilities.LOGIT_BYTES", 0)
-    monkeypatch.setattr("plaudit.models.log_probabilities.SMALLEST_CHUNK", 5)
+    monkeypatch.setattr("plaudit.models.heads.log_probabilities.LOGIT_BYTES", 0)
+    monkeypatch.setattr("plaudit.models.heads.log_probabilities.SMALLEST_CHUNK", 5)
     for expected, found in zip(whole, run(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 

@@ -9,13 +9,13 @@ from test_layouts import PACKED, forest, in_tree_order, layouts, plain_log_proba
 
 from plaudit.config.schema import GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.models.acceleration.layout_trial import choose_layout
+from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.heads.output_head import OutputHead, head_is_known
 from plaudit.models.inference import token_log_probabilities
-from plaudit.models.layout_trial import choose_layout
-from plaudit.models.loading import LoadedModel, load_policy
-from plaudit.models.modules import PolicyModule
-from plaudit.models.output_head import OutputHead, head_is_known
+from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.rewards.grouping import samples_to_trees
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from tiny_models import tiny_causal_model
 from tiny_runs import write_tokenizer

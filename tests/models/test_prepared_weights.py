@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from plaudit.models import prepared_weights as module_under_test
-from plaudit.models.prepared_weights import prepared_weights
+from plaudit.models.acceleration import prepared_weights as module_under_test
+from plaudit.models.acceleration.prepared_weights import prepared_weights
 from tiny_models import tiny_causal_model
 
 CPU = torch.device("cpu")

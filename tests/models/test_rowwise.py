@@ -9,8 +9,8 @@ from torch import Tensor
 from plaudit.algorithms.entropy import entropy
 from plaudit.algorithms.language_modelling import likeliest_is_target
 from plaudit.algorithms.log_probabilities import token_log_probabilities
-from plaudit.models import rowwise
-from plaudit.models.rowwise import by_rows
+from plaudit.models.heads import rowwise
+from plaudit.models.heads.rowwise import by_rows
 
 ROWS, WIDTH, BLOCK = 11, 7, 3
 

@@ -8,10 +8,10 @@ from test_layouts import PACKED, forest
 from torch import Tensor
 
 from plaudit.batching.batches import Batch, make_batches, padded_batch
-from plaudit.models import attention
-from plaudit.models.attention import TREE_ATTENTION, mark, use_tree_attention
-from plaudit.models.layout_trial import choose_layout
-from plaudit.models.modules import PolicyModule
+from plaudit.models.acceleration import tree_attention as attention
+from plaudit.models.acceleration.layout_trial import choose_layout
+from plaudit.models.acceleration.tree_attention import TREE_ATTENTION, mark, use_tree_attention
+from plaudit.models.heads.modules import PolicyModule
 from tiny_models import tiny_causal_model
 
 

@@ -73,7 +73,7 @@ def text_numbers(nll: float, length: float, distinct: float, ended: float) -> di
         "length": length,
         "distinct_1": distinct,
         "distinct_2": distinct + 0.3,
-        "ended_share": ended,
+        "ended_fraction": ended,
     }
 
 
@@ -156,12 +156,12 @@ def rl_metrics(count: int) -> Iterable[dict[str, Any]]:
             "policy_loss": -0.02 + 0.01 * draw.gauss(0, 1),
             "value_loss": rise(step, count, 0.9, 0.12) + 0.03 * abs(draw.gauss(0, 1)),
             "explained_variance": -8.0 if step == 1 else rise(step, count, -0.2, 0.71) + 0.05 * draw.gauss(0, 1),
-            "clip_share": 0.11 + 0.02 * draw.gauss(0, 1),
+            "clip_fraction": 0.11 + 0.02 * draw.gauss(0, 1),
             "value_clip_share": 0.05 + 0.01 * draw.gauss(0, 1),
             "approximate_kl": 0.012 + 0.002 * draw.gauss(0, 1),
             "ratio/max": 1.8 + 0.2 * draw.gauss(0, 1),
             "response_length": rise(step, count, 24.0, 28.0) + 0.5 * draw.gauss(0, 1),
-            "ended_share": min(1.0, rise(step, count, 0.96, 0.995)),
+            "ended_fraction": min(1.0, rise(step, count, 0.96, 0.995)),
             "learning_rate": 2e-4 * (1 - 0.9 * step / count),
             "gradient_norm": rise(step, count, 2.1, 0.7) + 0.1 * abs(draw.gauss(0, 1)),
         }

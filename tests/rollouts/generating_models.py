@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from plaudit.models.layout_trial import choose_layout
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.models.acceleration.layout_trial import choose_layout
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import torch_generator
 

@@ -9,10 +9,10 @@ import torch
 from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
 
 from plaudit.config.schema import GenerationConfig
-from plaudit.models import attention
-from plaudit.models.decoding import decode
-from plaudit.rollouts.cache import GenerationCache
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.models.acceleration import tree_attention as attention
+from plaudit.models.acceleration.cached_attention import decode
+from plaudit.rollouts.engines.cache import GenerationCache
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request, Sample
 
 SETTINGS = GenerationConfig(max_new_tokens=40, temperature=3.0, batch_size=40)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import draw_limits
 from small_memory import small_memory

@@ -6,10 +6,10 @@ import pytest
 from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
 
 from plaudit.config.schema import GenerationConfig
-from plaudit.models import attention
-from plaudit.models.last_block import last_mlp
-from plaudit.models.layout_trial import try_few_positions
-from plaudit.rollouts import batch
+from plaudit.models.acceleration import tree_attention as attention
+from plaudit.models.acceleration.last_mlp import last_mlp
+from plaudit.models.acceleration.layout_trial import try_few_positions
+from plaudit.rollouts.engines import running_batch as batch
 
 LENGTHS = [3, 8, 8, 1, 6, 2, 7, 7, 4, 5]
 SETTINGS = GenerationConfig(max_new_tokens=16, temperature=3.0, batch_size=10)

@@ -12,10 +12,10 @@ from plaudit.cli.main import app
 from plaudit.config.load import dump, load_recipe
 from plaudit.config.schema import FreshModel, ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.loading import load_policy, load_scorer
+from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.saving import save_model
-from plaudit.serving.opening import _named, find_target
+from plaudit.serving.targets import _named, find_target
 from tiny_runs import FRESH, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -117,8 +117,12 @@ def test_prompt_templates_and_training_lengths(tmp_path: Path) -> None:
     assert (target.style, target.data.prompt_template) == ("prompt", "w7 {prompt}")
     assert target.generation.min_new_tokens == 0
     assert [source.path for source in target.rewards] == [str(run / "reward" / "model")]
-    manner = target.manner(best_of=2, seed=3, plain=True, changes={"temperature": 0.5})
-    assert (manner.style, manner.data.prompt_template, manner.generation.temperature) == ("plain", "{prompt}", 0.5)
+    settings = target.settings(best_of=2, seed=3, plain=True, changes={"temperature": 0.5})
+    assert (settings.style, settings.data.prompt_template, settings.generation.temperature) == (
+        "plain",
+        "{prompt}",
+        0.5,
+    )
 
 
 def test_what_cannot_be_talked_to_is_named(tmp_path: Path, folder: Path) -> None:

@@ -14,8 +14,8 @@ from plaudit.config.schema import DataConfig, GenerationConfig, SourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rollouts.samples import Request, Sample
-from plaudit.serving.partner import Manner, Partner
-from plaudit.serving.session import Conversation
+from plaudit.serving.chat_model import ChatModel, ChatSettings
+from plaudit.serving.conversation import Conversation
 from tiny_runs import write_tokenizer
 
 CHAT_TEMPLATE = (
@@ -54,15 +54,17 @@ def tokenizer(tmp_path: Path) -> Any:
     return AutoTokenizer.from_pretrained(tmp_path)
 
 
-def partner_of(tokenizer: Any, style: Any = "dialogue", context: int = 64, best_of: int = 3, **data: Any) -> Partner:
+def partner_of(tokenizer: Any, style: Any = "dialogue", context: int = 64, best_of: int = 3, **data: Any) -> ChatModel:
     loaded: Any = SimpleNamespace(tokenizer=tokenizer, context_length=context)
     reward = ComposedReward([Length("long", 1.0), Length("short", -1.0)], [1.0, 1.0])
     config = DataConfig(sources=[SourceConfig(path="x")], **data)
-    return Partner(loaded, Writer(), reward, Manner(style, config, GenerationConfig(max_new_tokens=8), best_of, seed=0))
+    return ChatModel(
+        loaded, Writer(), reward, ChatSettings(style, config, GenerationConfig(max_new_tokens=8), best_of, seed=0)
+    )
 
 
-def writer_of(partner: Partner) -> Writer:
-    engine: Any = partner._engine
+def writer_of(chat_model: ChatModel) -> Writer:
+    engine: Any = chat_model._engine
     return engine
 
 
@@ -79,55 +81,55 @@ def test_the_best_of_n_by_the_first_reward_is_the_reply(tokenizer: Any) -> None:
 
 
 def test_every_candidate_and_every_turn_draws_its_own_numbers(tokenizer: Any) -> None:
-    partner, conversation = partner_of(tokenizer), Conversation()
+    chat_model, conversation = partner_of(tokenizer), Conversation()
     seeds = []
     for _ in range(2):
-        conversation.add(partner.answer(conversation, "w1"))
-        seeds += [request.seed for request in writer_of(partner).requests]
+        conversation.add(chat_model.answer(conversation, "w1"))
+        seeds += [request.seed for request in writer_of(chat_model).requests]
         conversation.undo()
     assert len(set(seeds)) == 6
 
 
 def test_dialogues_without_chat_template_are_human_and_assistant(tokenizer: Any) -> None:
-    partner, conversation = partner_of(tokenizer, best_of=1), Conversation(system="be kind")
-    conversation.add(partner.answer(conversation, "w1"))
-    conversation.add(partner.answer(conversation, "w2"))
+    chat_model, conversation = partner_of(tokenizer, best_of=1), Conversation(system="be kind")
+    conversation.add(chat_model.answer(conversation, "w1"))
+    conversation.add(chat_model.answer(conversation, "w2"))
     wanted = "be kind\n\nHuman: w1\n\nAssistant: good\n\nHuman: w2\n\nAssistant:"
-    assert writer_of(partner).requests[0].prompt_text == wanted
-    settings = writer_of(partner).settings
+    assert writer_of(chat_model).requests[0].prompt_text == wanted
+    settings = writer_of(chat_model).settings
     assert settings is not None
     assert "\n\nHuman:" in settings.stop
 
 
 def test_the_chat_template_is_used_where_there_is_one(tokenizer: Any) -> None:
     tokenizer.chat_template = CHAT_TEMPLATE
-    partner = partner_of(tokenizer)
-    partner.answer(Conversation(), "w1 good")
-    assert tokenizer.decode(writer_of(partner).requests[0].prompt_ids) == "<unk> w1 good w0"
-    assert writer_of(partner).settings == partner.manner.generation
+    chat_model = partner_of(tokenizer)
+    chat_model.answer(Conversation(), "w1 good")
+    assert tokenizer.decode(writer_of(chat_model).requests[0].prompt_ids) == "<unk> w1 good w0"
+    assert writer_of(chat_model).settings == chat_model.settings.generation
 
 
 def test_prompt_template_and_plain_forget_earlier_turns(tokenizer: Any) -> None:
     for style, template, wanted in (("prompt", "w7 {prompt} w8", "w7 w1 w8"), ("plain", "{prompt}", "w1")):
-        partner = partner_of(tokenizer, style, prompt_template=template)
+        chat_model = partner_of(tokenizer, style, prompt_template=template)
         conversation = Conversation(system="be kind")
         for _ in range(2):
-            conversation.add(partner.answer(conversation, "w1"))
-            assert writer_of(partner).requests[0].prompt_text == wanted
+            conversation.add(chat_model.answer(conversation, "w1"))
+            assert writer_of(chat_model).requests[0].prompt_text == wanted
         assert conversation.turns[-1].system is None
-        assert not partner.remembers
+        assert not chat_model.remembers
         assert conversation.turns[-1].reply.text == (" good " * 3 if style == "plain" else "good  good  good")
 
 
 def test_oldest_turns_are_left_out_when_the_context_is_full(tokenizer: Any) -> None:
-    partner, conversation = partner_of(tokenizer, context=8 + 13, best_of=1), Conversation()
+    chat_model, conversation = partner_of(tokenizer, context=8 + 13, best_of=1), Conversation()
     left_out = []
     for _ in range(5):
-        turn = partner.answer(conversation, "w1 w2")  # a past turn takes 5 tokens, the message 4
+        turn = chat_model.answer(conversation, "w1 w2")  # a past turn takes 5 tokens, the message 4
         conversation.add(turn)
         left_out.append(turn.left_out)
     assert left_out == [0, 0, 1, 2, 3]
-    assert len(writer_of(partner).requests[0].prompt_ids) <= 13
+    assert len(writer_of(chat_model).requests[0].prompt_ids) <= 13
 
 
 def test_too_long_a_message_is_refused(tokenizer: Any) -> None:
@@ -139,8 +141,10 @@ def test_too_long_a_message_is_refused(tokenizer: Any) -> None:
 
 def test_best_of_needs_something_that_scores(tokenizer: Any) -> None:
     loaded: Any = SimpleNamespace(tokenizer=tokenizer, context_length=64)
-    manner = partner_of(tokenizer).manner
+    settings = partner_of(tokenizer).settings
     with pytest.raises(PlauditError, match="--reward"):
-        Partner(loaded, Writer(), ComposedReward([], []), manner)
-    turn = Partner(loaded, Writer(), ComposedReward([], []), replace(manner, best_of=1)).answer(Conversation(), "w1")
+        ChatModel(loaded, Writer(), ComposedReward([], []), settings)
+    turn = ChatModel(loaded, Writer(), ComposedReward([], []), replace(settings, best_of=1)).answer(
+        Conversation(), "w1"
+    )
     assert turn.reply.scores == {}

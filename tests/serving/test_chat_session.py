@@ -7,7 +7,7 @@ import pytest
 
 from plaudit.data.rows import Message
 from plaudit.errors import PlauditError
-from plaudit.serving.session import Conversation, Turn, best_candidate, ranked_candidates, ranks
+from plaudit.serving.conversation import Conversation, Turn, best_candidate, ranked_candidates, ranks
 
 
 def turn_of(user: str, reply: str, **options: object) -> Turn:

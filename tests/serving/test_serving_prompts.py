@@ -7,15 +7,15 @@ import pytest
 
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import Message
-from plaudit.serving.partner import Partner
+from plaudit.serving.chat_model import ChatModel
 
 
 def alone(style: str, chat_template: str | None, prompt_template: str = "{prompt}") -> Any:
-    partner = object.__new__(Partner)
+    chat_model = object.__new__(ChatModel)
     data = DataConfig(sources=["a.jsonl"], prompt_template=prompt_template)
-    partner.manner = SimpleNamespace(style=style, data=data)  # type: ignore[assignment]
-    partner._loaded = SimpleNamespace(tokenizer=SimpleNamespace(chat_template=chat_template))  # type: ignore[assignment]
-    return partner._alone("hello")
+    chat_model.settings = SimpleNamespace(style=style, data=data)  # type: ignore[assignment]
+    chat_model._loaded = SimpleNamespace(tokenizer=SimpleNamespace(chat_template=chat_template))  # type: ignore[assignment]
+    return chat_model._alone("hello")
 
 
 @pytest.mark.parametrize(

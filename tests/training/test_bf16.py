@@ -12,8 +12,8 @@ from torch import Tensor
 from plaudit.config.load import load_recipe
 from plaudit.models.inference import token_log_probabilities
 from plaudit.runner import run
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import Session, start_session
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import Session, start_session
 from tiny_runs import tiny_recipe
 
 STAGES = ("pretrain", "sft", "reward", "rl")
@@ -71,8 +71,8 @@ def test_losses_and_gradients_of_the_first_step(recipe: Path, stage: str) -> Non
     Measured: losses of 3.4 (pretrain, sft) differ by less than 0.0001, of 0.77 (reward) by 0.0005, of 0.39 and 8.6
     (policy, value) by 0.0004 and 0.0023. Gradients differ by 0.3 % of their length, those of the reward model by 0.6 %.
     """
-    (exact, tally), (rounded, other) = (first_step(stage, recipe, [f"precision={p}"]) for p in ("fp32", "bf16"))
-    assert other.means() == pytest.approx(tally.means(), rel=0.003, abs=0.001)
+    (exact, sums), (rounded, other) = (first_step(stage, recipe, [f"precision={p}"]) for p in ("fp32", "bf16"))
+    assert other.means() == pytest.approx(sums.means(), rel=0.003, abs=0.001)
     one, two = (torch.cat([gradient.flatten() for gradient in found.values()]) for found in (exact, rounded))
     assert 0 < float((one - two).norm() / one.norm()) < 0.03
 

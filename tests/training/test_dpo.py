@@ -20,13 +20,13 @@ from plaudit.config.schema import LOSSES_WITH, LOSSES_WITHOUT_REFERENCE, DpoConf
 from plaudit.errors import PlauditError
 from plaudit.models.trunk import trunk_of
 from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import start_session
 from plaudit.training import reference_log_probabilities as reference_module
 from plaudit.training.dpo import DpoTask, load_dpo_task, settings_of
 from plaudit.training.loop import Trainer
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.preference_examples import with_mismatched
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import start_session
-from plaudit.training.tally import Tally
 from tiny_models import SIZES
 from tiny_runs import tiny_recipe
 
@@ -125,10 +125,10 @@ def test_loss_and_gradient_equal_plain_transformers(tmp_path: Path, architecture
         reference = copy.deepcopy(task.loaded.model).double()
         policy = task.loaded.model.double()
         moved(policy, seed=5)
-        trees, tally, found = list(task.begin_step(2)), Tally(), torch.zeros(())
+        trees, sums, found = list(task.begin_step(2)), MetricSums(), torch.zeros(())
         assert (task.reference_kl > 0) == (name == "kto")
         for build in make_batches(trees, task.layout, 96, 48):
-            for loss in task.losses(build(), tally):
+            for loss in task.losses(build(), sums):
                 loss.backward()
                 found = found + loss.detach()
         gradients = {key: parameter.grad.clone() for key, parameter in policy.named_parameters()}
@@ -136,7 +136,7 @@ def test_loss_and_gradient_equal_plain_transformers(tmp_path: Path, architecture
         expected = plain_loss(name, policy, reference, trees)
         expected.backward()
         assert found.item() == pytest.approx(expected.item(), rel=1e-6), name
-        assert tally.means()["loss"] == pytest.approx(expected.item(), rel=1e-6), name
+        assert sums.means()["loss"] == pytest.approx(expected.item(), rel=1e-6), name
         largest = max(parameter.grad.abs().max() for parameter in policy.parameters())
         for key, parameter in policy.named_parameters():
             torch.testing.assert_close(gradients[key], parameter.grad, rtol=1e-5, atol=float(1e-6 * largest), msg=key)
@@ -155,20 +155,20 @@ def test_a_policy_that_is_its_reference(tmp_path: Path, name: str, layout: str) 
     assert measured["held_out/accuracy"] == pytest.approx(0.5)
     assert measured["held_out/margin"] == pytest.approx(0, abs=1e-6)
     assert measured["held_out/drift"] == pytest.approx(0, abs=1e-6)
-    trees, tally = task.begin_step(1), Tally()
+    trees, sums = task.begin_step(1), MetricSums()
     total = sum(
-        loss.item() for build in make_batches(trees, task.layout, 64, 24) for loss in task.losses(build(), tally)
+        loss.item() for build in make_batches(trees, task.layout, 64, 24) for loss in task.losses(build(), sums)
     )
     assert total == pytest.approx(FRESH[name], rel=1e-5)
-    assert tally.means()["chosen_reward"] == pytest.approx(0, abs=1e-5)
+    assert sums.means()["chosen_reward"] == pytest.approx(0, abs=1e-5)
 
 
 def test_metrics_by_hand(tmp_path: Path) -> None:
     task = task_of(dpo_recipe(tmp_path), "dpo.beta=0.5")
     tree = PromptTree((4,), ((5, 6, 1), (7, 1), (8, 9, 10, 1)), {"ranks": (1, 0, 2), "reference": (-6.0, -4.0, -8.0)})
-    flat, tally = task._sequences([tree], torch.tensor([-5.0, -5.0, -8.0]), 0.0), Tally()
-    task._count(flat, torch.tensor(0.25), 1, tally)
-    means = task.end_step(1, tally)
+    flat, sums = task._sequences([tree], torch.tensor([-5.0, -5.0, -8.0]), 0.0), MetricSums()
+    task._count(flat, torch.tensor(0.25), 1, sums)
+    means = task.end_step(1, sums)
     # h is 1, -1, 0. Pairs, better first: (-1, 1) wrong, (-1, 0) wrong, (1, 0) right.
     assert means == pytest.approx(
         {
@@ -190,10 +190,10 @@ def test_metrics_of_labels_by_hand(tmp_path: Path) -> None:
         PromptTree((4,), ((5, 1), (6, 1)), fields),
         PromptTree((4,), ((5, 7, 1),), {"ranks": (0,), "reference": (-1.0,)}),
     ]
-    flat, tally = task._sequences(trees, torch.tensor([-5.0, -4.0, -2.0]), 0.5), Tally()
-    task._count(flat, torch.tensor(0.8), 2, tally)
+    flat, sums = task._sequences(trees, torch.tensor([-5.0, -4.0, -2.0]), 0.5), MetricSums()
+    task._count(flat, torch.tensor(0.8), 2, sums)
     # h is 1, 0, -1 and z is 0.5: desirable 1 right, undesirable 0 right, desirable -1 wrong.
-    assert task.end_step(1, tally) == pytest.approx(
+    assert task.end_step(1, sums) == pytest.approx(
         {
             "reference_kl": 0.5,
             "loss": 0.4,
@@ -337,7 +337,7 @@ def test_mismatched_responses_fit_the_context(tmp_path: Path) -> None:
         {"prompt": "w1", "completion": " " + long, "label": True},
         {"prompt": long, "completion": " w2", "label": False},
     ]
-    recipe = dpo_recipe(tmp_path, dpo__loss="kto", dpo__data={"sources": ["labels"], "held_out_share": 0.0})
+    recipe = dpo_recipe(tmp_path, dpo__loss="kto", dpo__data={"sources": ["labels"], "held_out_fraction": 0.0})
     write_rows(tmp_path / "labels.jsonl", rows)
     task = task_of(recipe, f"dpo.data.sources=[{tmp_path}/labels.jsonl]")
     partners = {len(tree.prompt): tree.fields["mismatched"] for tree in task.train}
@@ -351,7 +351,7 @@ def test_what_says_nothing_is_dropped_and_counted(tmp_path: Path, capsys: pytest
     ]
     recipe = dpo_recipe(tmp_path)
     write_rows(tmp_path / "pairs.jsonl", rows)
-    cut = ["dpo.data.max_response_tokens=2", "dpo.data.overlong=truncate", "dpo.data.held_out_share=0"]
+    cut = ["dpo.data.max_response_tokens=2", "dpo.data.overlong=truncate", "dpo.data.held_out_fraction=0"]
     task = task_of(recipe, f"dpo.data.sources=[{tmp_path}/pairs.jsonl]", *cut)
     assert len(task.train) == 15
     assert "dpo: 5 training prompts dropped: all responses identical or tied" in capsys.readouterr().out

@@ -14,12 +14,12 @@ from torch import Tensor
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
 from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import start_session
 from plaudit.training.dpo import DpoTask
+from plaudit.training.health_checks import warn_about_rollouts, warn_if_no_better_than_chance
 from plaudit.training.reward import RewardTask
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import start_session
 from plaudit.training.token_budget import TokenBudget
-from plaudit.training.warnings import warn_about_rollouts, warn_if_no_better_than_chance
 from small_memory import small_memory
 from tiny_runs import tiny_recipe
 
@@ -144,7 +144,7 @@ def test_memory_that_never_suffices(recipe: Path, monkeypatch: pytest.MonkeyPatc
 
 # Warnings -------------------------------------------------------------------------------------------------------------
 
-HEALTHY = {"reward/std": 0.5, "reward/mean": 1.0, "ended_share": 0.5, "kl": 0.1, "kl_error": 0.05}
+HEALTHY = {"reward/std": 0.5, "reward/mean": 1.0, "ended_fraction": 0.5, "kl": 0.1, "kl_error": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ HEALTHY = {"reward/std": 0.5, "reward/mean": 1.0, "ended_share": 0.5, "kl": 0.1,
         ({}, None),
         ({"reward/std": 0.0}, "every response has the same reward"),
         ({"reward/std": 7e-9, "reward/mean": 0.1}, "every response has the same reward"),
-        ({"ended_share": 0.0}, "every response was cut at the limit"),
-        ({"ended_share": 0.01}, None),
+        ({"ended_fraction": 0.0}, "every response was cut at the limit"),
+        ({"ended_fraction": 0.01}, None),
         ({"kl": -0.5, "kl_error": 0.1}, "the KL to the reference is -0.500, below zero"),
         ({"kl": -0.3, "kl_error": 0.1}, None),
         ({"kl": -0.5, "kl_error": float("nan")}, None),

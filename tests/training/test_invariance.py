@@ -14,14 +14,14 @@ from torch import Tensor
 
 from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import load_dpo_task
 from plaudit.training.loop import Trainer
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.reward import load_reward_task
 from plaudit.training.rl.stage import load_rl_task
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import Session, start_session
 from plaudit.training.sft import load_sft_task
-from plaudit.training.tally import Tally
 from plaudit.training.task import Task
 from tiny_runs import tiny_recipe
 
@@ -50,8 +50,8 @@ def trainer_of(stage: str, session: Session) -> Trainer:
     return Trainer(task, section, session, directory)
 
 
-def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str, Tensor], Tally]:
-    """Return the gradients and the tally of a stage's first optimizer step, over all processes."""
+def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str, Tensor], MetricSums]:
+    """Return the gradients and the sums of a stage's first optimizer step, over all processes."""
     loaded = load_recipe(str(recipe), overrides)
     session = start_session(loaded, RunDirectory(Path(loaded.output) / loaded.name))
     trainer = trainer_of(stage, session)
@@ -60,10 +60,10 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
         with torch.no_grad():
             for parameter in trainer.parameters.values():
                 parameter.mul_(1.05)
-    tally = trainer.accumulate(trainer.task.begin_step(1))
+    sums = trainer.accumulate(trainer.task.begin_step(1))
     session.sum_gradients(list(trainer.parameters.values()))
-    everyone = Tally()
-    for share in session.gather(tally):
+    everyone = MetricSums()
+    for share in session.gather(sums):
         everyone.merge(share)
     return {name: p.grad for name, p in trainer.parameters.items() if p.grad is not None}, everyone
 
@@ -76,14 +76,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def assert_same(found: tuple[dict[str, Tensor], Tally], expected: tuple[dict[str, Tensor], Tally]) -> None:
-    gradients, tally = expected
+def assert_same(found: tuple[dict[str, Tensor], MetricSums], expected: tuple[dict[str, Tensor], MetricSums]) -> None:
+    gradients, sums = expected
     assert found[0].keys() == gradients.keys()
     largest = max(gradient.abs().max() for gradient in gradients.values())
     assert largest > 1e-3
     for name, gradient in gradients.items():
         torch.testing.assert_close(found[0][name], gradient, rtol=1e-4, atol=float(2e-6 * largest), msg=name)
-    assert found[1].means() == pytest.approx(tally.means(), rel=1e-4, abs=1e-6)
+    assert found[1].means() == pytest.approx(sums.means(), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -112,16 +112,16 @@ def test_two_processes(recipe: Path, stage: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    tally = Tally()
-    tally.load_state_dict(json.loads((tmp_path / "tally.json").read_text()))
-    assert_same((load_file(tmp_path / "gradients.safetensors"), tally), first_step(stage, recipe, []))
+    sums = MetricSums()
+    sums.load_state_dict(json.loads((tmp_path / "sums.json").read_text()))
+    assert_same((load_file(tmp_path / "gradients.safetensors"), sums), first_step(stage, recipe, []))
 
 
 def _worker(stage: str, recipe: str, folder: str) -> None:
-    gradients, tally = first_step(stage, Path(recipe), ["processes=2", "distributed=ddp"])
+    gradients, sums = first_step(stage, Path(recipe), ["processes=2", "distributed=ddp"])
     if os.environ["RANK"] == "0":
         save_file(gradients, Path(folder) / "gradients.safetensors")
-        (Path(folder) / "tally.json").write_text(json.dumps(tally.state_dict()))
+        (Path(folder) / "sums.json").write_text(json.dumps(sums.state_dict()))
     # Both have all they need; gloo's threads may abort a process that Python takes apart around them.
     torch.distributed.barrier()
     os._exit(0)

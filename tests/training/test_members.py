@@ -13,8 +13,8 @@ from plaudit.rewards.ensemble import EnsembleSource
 from plaudit.rewards.sources import build_reward
 from plaudit.rollouts.samples import Sample
 from plaudit.runner import run
-from plaudit.training.metrics_log import read_metrics
-from plaudit.training.run_directory import StageDirectory
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.jsonl import read_json_lines
 from tiny_runs import tiny_recipe
 
 PATHS = "rl.rewards=[{name: judges, kind: ensemble, combination: minimum, paths: [%s]}]"
@@ -42,7 +42,7 @@ def test_members_differ_and_the_first_is_the_stage_s_model(folder: Path) -> None
 
 
 def test_the_policy_learned_from_the_minimum(folder: Path) -> None:
-    lines = [line for line in read_metrics(folder / "rl/metrics.jsonl") if "kl" in line]
+    lines = [line for line in read_json_lines(folder / "rl/metrics.jsonl") if "kl" in line]
     assert len(lines) == 2
     assert all(line["reward/mean"] == pytest.approx(line["reward/judges"]) for line in lines)
 

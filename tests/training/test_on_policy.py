@@ -9,8 +9,8 @@ import torch
 from test_rl_collection import folder, rl_metrics
 
 from plaudit.config.load import load_recipe
-from plaudit.models.log_probabilities import TokenStatistics
-from plaudit.training.rl import collection
+from plaudit.models.heads.log_probabilities import TokenStatistics
+from plaudit.training.rl import experience_builder as collection
 from plaudit.training.rl.on_policy import StepReadings, is_read_off_the_step
 
 __all__ = ["folder"]

@@ -30,7 +30,7 @@ def with_gradients(*gradients: list[float] | None) -> list[torch.nn.Parameter]:
 
 
 def factors(total: int, schedule: str, warmup: float, final: float) -> list[float]:
-    config = OptimizerConfig.model_validate({"schedule": schedule, "warmup_share": warmup, "final_share": final})
+    config = OptimizerConfig.model_validate({"schedule": schedule, "warmup_fraction": warmup, "final_fraction": final})
     return [learning_rate_factor(step, total, config) for step in range(total)]
 
 
@@ -74,7 +74,7 @@ def test_the_rate_rises_from_above_zero_to_the_peak_and_falls_to_its_end(
 
 
 def test_after_the_last_step_the_rate_stays() -> None:
-    config = OptimizerConfig.model_validate({"schedule": "linear", "final_share": 0.3})
+    config = OptimizerConfig.model_validate({"schedule": "linear", "final_fraction": 0.3})
     assert learning_rate_factor(150, 100, config) == pytest.approx(0.3)
 
 

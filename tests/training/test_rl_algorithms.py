@@ -14,8 +14,8 @@ from plaudit.batching.ragged import to_rows
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import GROUP_ADVANTAGES, RlConfig
 from plaudit.errors import PlauditError
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.objectives import aggregation_of, clip_of
-from plaudit.training.tally import Tally
 
 __all__ = ["folder"]
 GROUPS = ["rl.responses_per_prompt=3", "rl.scale_rewards=false", "rl.minibatches=1", "rl.epochs=2"]
@@ -28,7 +28,7 @@ def step_loss(made: Any) -> tuple[float, Any]:
     trees = task.begin_step(1)
     perturb(task.roles.loaded.model)
     (batch,) = [build() for build in _batches(task, trees)]
-    return sum(float(loss.detach()) for loss in task.losses(batch, Tally())), batch
+    return sum(float(loss.detach()) for loss in task.losses(batch, MetricSums())), batch
 
 
 def _batches(task: Any, trees: Any) -> Any:

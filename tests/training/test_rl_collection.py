@@ -14,11 +14,11 @@ from plaudit.batching.batches import packed_batch
 from plaudit.config.load import load_recipe
 from plaudit.models.reward_model import load_reward_model, read_scale
 from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.jsonl import read_json_lines
+from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
-from plaudit.training.metrics_log import read_metrics
 from plaudit.training.rl.experience import Experience
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import start_session
 from tiny_runs import tiny_recipe
 
 COEFFICIENT, TEMPERATURE, GAMMA, LAMBDA = 0.3, 0.8, 0.95, 0.9
@@ -54,7 +54,7 @@ def rl_metrics(folder: Path, name: str, *overrides: str) -> list[dict[str, Any]]
     without = [f"{stage}=null" for stage in ("pretrain", "sft", "reward", "dpo")]
     options = [*places, "rl.value_model=null", *overrides, *without, f"name={name}"]
     path = run(load_recipe(str(folder / "recipe.yaml"), options))
-    return [line for line in read_metrics(path / "rl/metrics.jsonl") if "kl" in line]
+    return [line for line in read_json_lines(path / "rl/metrics.jsonl") if "kl" in line]
 
 
 def perturb(model: Any) -> None:
@@ -121,9 +121,9 @@ def test_an_iteration_by_hand(folder: Path) -> None:
     assert metrics["reward/mean"] == pytest.approx(sum(scores) / 4, abs=1e-4)
     assert metrics["rollout_gap"] < 1e-4
     # At ratio 1 the loss is minus the mean advantage, and its gradient that of -mean(A log pi).
-    tally = made.accumulate(trees)
+    sums = made.accumulate(trees)
     ours = experience.rows.advantages[experience.mask].double()
-    means = tally.means()
+    means = sums.means()
     assert means["policy_loss"] == pytest.approx(-float(ours.mean()), abs=1e-5)
     assert means["ratio/max"] == pytest.approx(1.0, abs=1e-5)
     (-(ours * torch.cat(news)).sum() / len(ours)).backward()
@@ -171,7 +171,7 @@ def test_without_learning_the_ratio_is_1(folder: Path, pack_length: int) -> None
     for line in lines:
         assert line["ratio/max"] == pytest.approx(1.0, abs=2e-6)
         assert line["approximate_kl"] < 1e-10
-        assert line["clip_share"] == 0.0
+        assert line["clip_fraction"] == 0.0
         assert line["kl"] == pytest.approx(0.0, abs=1e-5)
 
 

@@ -22,11 +22,11 @@ from plaudit.algorithms.rewards import clip_scores, penalize_missing_end, soft_o
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching import batches
 from plaudit.models import inference
+from plaudit.runs.session import Session
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import task as task_module
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
 from plaudit.training.rl.task import RlTask
-from plaudit.training.session import Session
-from plaudit.training.tally import Tally
 
 __all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, temperature: 1.4}"]
@@ -53,8 +53,8 @@ def mean_of_actors(made: Any, micro_batches: int, monkeypatch: Any) -> None:
 def mean_of_critics(made: Any, micro_batches: int, monkeypatch: Any) -> None:
     task = made.task
 
-    def value_loss(values: Tensor, part: MicroBatch, tally: Tally) -> Tensor:
-        loss = type(task)._value_loss(task, values, part, tally)
+    def value_loss(values: Tensor, part: MicroBatch, sums: MetricSums) -> Tensor:
+        loss = type(task)._value_loss(task, values, part, sums)
         return loss * task.units.tokens / own_units(part, task, micro_batches).units.tokens
 
     monkeypatch.setattr(task, "_value_loss", value_loss)
@@ -203,9 +203,9 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
         original = made.task.losses
         visits: list[set[int]] = []
 
-        def losses(batch: batches.Batch, tally: Tally) -> Any:
+        def losses(batch: batches.Batch, sums: MetricSums) -> Any:
             visits[-1].update(tree.fields["first_response"] for tree in batch.trees)
-            return original(batch, tally)
+            return original(batch, sums)
 
         made.task.losses = losses
         partitions = []
@@ -270,7 +270,7 @@ def test_trap_24_evaluation_drops_no_sample(folder: Path, mutation: Any, monkeyp
             assert together[stage] == pytest.approx(numbers, rel=1e-5), stage
 
     check()
-    monkeypatch.setattr(Session, "share", mutation)
+    monkeypatch.setattr(Session, "shard", mutation)
     with pytest.raises((AssertionError, EOFError)):  # wrong numbers, or processes that stop
         check()
 

@@ -22,12 +22,13 @@ from plaudit.batching.ragged import rows_from
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import reinforcement
 from plaudit.errors import PlauditError
-from plaudit.models.modules import PolicyModule
+from plaudit.models.heads.modules import PolicyModule
 from plaudit.rewards.sources import ComposedScores
-from plaudit.training.rl import collection, objectives
+from plaudit.training.metric_sums import MetricSums
+from plaudit.training.rl import experience_builder as collection
+from plaudit.training.rl import objectives
 from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
-from plaudit.training.tally import Tally
 from tiny_models import tiny_causal_model
 
 __all__ = ["folder"]
@@ -51,7 +52,7 @@ def test_trap_13_the_controller_is_fed_the_kl_of_whole_sequences(folder: Path, m
         kl = float(((rows.log_probabilities - rows.reference) * mask).sum() / len(mask))
         per_token = float(((rows.log_probabilities - rows.reference) * mask).sum() / mask.sum())
         assert per_token < target < kl
-        task.end_step(task.steps_per_iteration, Tally())
+        task.end_step(task.steps_per_iteration, MetricSums())
         error = max(-0.2, min(0.2, kl / target - 1))
         assert task.controller.coefficient == pytest.approx(0.1 * (1 + error * 7 / 100), abs=1e-9)
 
@@ -117,7 +118,7 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
         rows = ResponseRows(old, old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
         experience = Experience([tree], batch.lengths, rows)
         part = MicroBatch.of(batch, experience, StepUnits.of([tree], experience))
-        loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0, Tally())
+        loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0, MetricSums())
         return list(torch.autograd.grad(loss, list(policy.parameters())))
 
     def check() -> None:

@@ -18,12 +18,12 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.models import inference
-from plaudit.models import log_probabilities as head_statistics
+from plaudit.models.heads import log_probabilities as head_statistics
 from plaudit.models.inference import token_log_probabilities
-from plaudit.models.loading import LoadedModel
-from plaudit.rollouts import engine as engine_module
-from plaudit.rollouts.batch import RunningBatch
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.models.loading.models import LoadedModel
+from plaudit.rollouts.engines import transformers as engine_module
+from plaudit.rollouts.engines.running_batch import RunningBatch
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import choose_tokens
 from tiny_models import tiny_causal_model
@@ -56,7 +56,7 @@ def test_trap_01_ratio_is_1_at_learning_rate_0(folder: Path, monkeypatch: Any) -
         assert len(lines) == 2
         for line in lines:
             assert line["ratio/max"] == pytest.approx(1.0, abs=2e-6)
-            assert line["clip_share"] == 0.0
+            assert line["clip_fraction"] == 0.0
             assert line["approximate_kl"] < 1e-10  # k3 is a distance in both directions
 
     for pack_length in (16, 64, 4096):

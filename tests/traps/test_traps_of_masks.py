@@ -32,10 +32,11 @@ from plaudit.algorithms.registry import ADVANTAGES, AdvantageInputs
 from plaudit.algorithms.rewards import token_rewards
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.ragged import rows_from
-from plaudit.training.rl import collection, objectives
+from plaudit.training.metric_sums import MetricSums
+from plaudit.training.rl import experience_builder as collection
+from plaudit.training.rl import objectives
 from plaudit.training.rl import task as task_module
 from plaudit.training.rl.objectives import StepUnits
-from plaudit.training.tally import Tally
 
 __all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=8", "rl.minibatches=1", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
@@ -191,7 +192,7 @@ def test_trap_20_a_fully_masked_response_is_no_nan(folder: Path, everything: boo
         task.experience.rows.learned[: None if everything else 3] = False
         task.units = StepUnits.of(task.experience.trees, task.experience)
         (build,) = made._batches(task.experience.trees)
-        policy = next(iter(task.losses(build(), Tally())))
+        policy = next(iter(task.losses(build(), MetricSums())))
         assert torch.isfinite(policy)
         policy.backward()
         gradients = [p.grad for name, p in made.parameters.items() if name.startswith("policy")]

@@ -19,12 +19,12 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data import tokenization
 from plaudit.data.rows import Origin, ResponseRow
-from plaudit.rollouts import engine as engine_module
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.engines import transformers as engine_module
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.texts import cut_at_stop
 from plaudit.training import loop
-from plaudit.training.rl import collection
+from plaudit.training.rl import experience_builder as collection
 
 __all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=8", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
@@ -126,7 +126,7 @@ def test_trap_10_padding_with_eos_does_not_erase_eos(folder: Path, monkeypatch: 
         task = collected(folder, *ROLLOUTS, "rl.model={pad_token: <eos>, path: " + str(folder / "policy") + "}")
         ends = [response[-1] for _, response in responses_of(task)]
         assert 0 < ends.count(EOS) < len(ends)
-        assert task.collected["ended_share"] == ends.count(EOS) / len(ends)
+        assert task.collected["ended_fraction"] == ends.count(EOS) / len(ends)
         assert task.collected["rollout_gap"] < 1e-5
 
     check_sft()

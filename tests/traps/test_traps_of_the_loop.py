@@ -23,11 +23,12 @@ from trap_world import (
 )
 
 from plaudit.batching import batches
-from plaudit.models import loading, roles
-from plaudit.models.modules import scalar_head
-from plaudit.rollouts.batch import RunningBatch
-from plaudit.training.checkpoints import load_checkpoint
-from plaudit.training.tally import Tally
+from plaudit.models.heads.modules import scalar_head
+from plaudit.models.loading import models as loading
+from plaudit.rollouts.engines.running_batch import RunningBatch
+from plaudit.runs.checkpoints import load_checkpoint
+from plaudit.training.metric_sums import MetricSums
+from plaudit.training.rl import roles
 
 __all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, temperature: 1.4}"]
@@ -232,7 +233,7 @@ def test_trap_25_no_dropout_large_epsilon_values_from_zero(
     def check() -> None:
         for weights in ("shared", "separate"):
             made = trainer(tmp_path, *ROLLOUTS, f"rl.weights={weights}", "rl.value_model=null", "rl.minibatches=1")
-            assert all(group["eps"] == 1e-5 for group in made.update.optimizer.param_groups)
+            assert all(group["eps"] == 1e-5 for group in made.strategy.optimizer.param_groups)
             trees = made.task.begin_step(1)
             assert not made.task.experience.rows.values.any()
             assert made.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
@@ -251,6 +252,6 @@ def test_trap_25_on_adapters(folder: Path) -> None:
     assert responses_of(task)
     assert task.collected["kl"] == pytest.approx(0.0, abs=1e-6)
     perturb(task.module["value_head"])
-    task.end_step(task.steps_per_iteration, Tally())
+    task.end_step(task.steps_per_iteration, MetricSums())
     task._collect(2)
     assert task.experience.rows.values.std() > 1e-3

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.config.schema import Recipe
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import load_dpo_task
 from plaudit.training.loop import Trainer
 from plaudit.training.reward import load_reward_task
 from plaudit.training.rl.stage import load_rl_task
-from plaudit.training.run_directory import RunDirectory
-from plaudit.training.session import Session, start_session
 from plaudit.training.sft import load_sft_task
 from tiny_models import tiny_causal_model, tiny_classifier
 from tiny_runs import tiny_recipe, write_tokenizer
@@ -85,10 +85,10 @@ def perturb(model: Any, scale: float = 0.1, seed: int = 5) -> None:
 
 def step_gradients(made: Any, trees: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return the gradients and the numbers of an optimizer step on ``trees``, which is not taken."""
-    tally = made.accumulate(trees)
+    sums = made.accumulate(trees)
     gradients = {name: p.grad.clone() for name, p in made.parameters.items() if p.grad is not None}
-    made.update.discard()
-    return gradients, tally.means()
+    made.strategy.discard()
+    return gradients, sums.means()
 
 
 def in_the_middle(folder: Path, *overrides: str) -> Any:

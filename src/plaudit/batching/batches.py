@@ -15,7 +15,7 @@ from plaudit.batching.packing import split_packed, split_padded
 from plaudit.batching.trees import PromptTree
 
 Layout = Literal["packed", "padded"]
-TreePlace = tuple[int, int, int]
+TreeSpan = tuple[int, int, int]
 """Where a tree stands: its row, its first column, and the column behind its last."""
 
 
@@ -33,7 +33,7 @@ class Batch:
     - ``token_index``: [N], flat position of each response token
     - ``lengths``: [R], tokens of each response
     - ``tree_indices``: index of each tree in the sequence that the batch was made from
-    - ``places``: where each tree stands; empty for the padded layout
+    - ``tree_spans``: where each tree stands; empty for the padded layout
     """
 
     trees: tuple[PromptTree, ...]
@@ -45,7 +45,7 @@ class Batch:
     predictor_index: Tensor
     token_index: Tensor
     lengths: Tensor
-    places: tuple[TreePlace, ...] = ()
+    tree_spans: tuple[TreeSpan, ...] = ()
 
     @property
     def last_token_index(self) -> Tensor:
@@ -75,7 +75,7 @@ def packed_batch(trees: Sequence[PromptTree], rows: Sequence[Sequence[int]]) -> 
     columns: dict[str, list[list[int]]] = {"ids": [], "positions": [], "trees": [], "branches": []}
     predictors: dict[int, list[int]] = {}
     tokens: dict[int, list[int]] = {}
-    places: dict[int, TreePlace] = {}
+    places: dict[int, TreeSpan] = {}
     for number, row in enumerate(rows):
         ids: list[int] = []
         positions: list[int] = []
@@ -111,7 +111,7 @@ def packed_batch(trees: Sequence[PromptTree], rows: Sequence[Sequence[int]]) -> 
         predictor_index=torch.tensor([position for index in order for position in predictors[index]]),
         token_index=torch.tensor([position for index in order for position in tokens[index]]),
         lengths=_lengths(trees, order),
-        places=tuple(places[index] for index in order),
+        tree_spans=tuple(places[index] for index in order),
     )
 
 

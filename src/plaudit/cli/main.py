@@ -12,7 +12,7 @@ from plaudit.cli import chat, data, lab, stages
 from plaudit.cli.console import print_error, quiet_libraries
 from plaudit.cli.recipes import recipes
 from plaudit.errors import PlauditError
-from plaudit.training.interruption import Interrupted
+from plaudit.runs.interruption import Interrupted
 
 USER_ERROR = 2
 ABORTED = 130

@@ -52,16 +52,16 @@ def load_rows(
     if rejects is not None:
         _write_rejects(rejects, [*sources, *held_out_sources])
     for read in (*sources, *held_out_sources):
-        _check(read, config.max_bad_share, rejects)
+        _check(read, config.max_bad_fraction, rejects)
     rows = [row for read in sources for row in read.rows]
     if held_out_sources:
         held_out = [row for read in held_out_sources for row in read.rows]
     else:
-        held_out = [row for row in rows if is_held_out(row, config.held_out_share, seed)]
+        held_out = [row for row in rows if is_held_out(row, config.held_out_fraction, seed)]
     keys = {prompt_key(row) for row in held_out}
     train = _training_rows(config.sources, sources, keys, seed)
-    if not train and (held_out_sources or config.held_out_share < 1):
-        raise PlauditError(f"{_names(config.sources)}: every row is held out; add rows or lower held_out_share")
+    if not train and (held_out_sources or config.held_out_fraction < 1):
+        raise PlauditError(f"{_names(config.sources)}: every row is held out; add rows or lower held_out_fraction")
     removed = sum(prompt_key(row) in keys for row in rows) if held_out_sources else 0
     return LoadedRows(train, held_out, [read.counts for read in (*sources, *held_out_sources)], removed)
 
@@ -76,15 +76,15 @@ def _training_rows(
     return train
 
 
-def _check(read: SourceRows, max_bad_share: float, rejects: Path | None) -> None:
+def _check(read: SourceRows, max_bad_fraction: float, rejects: Path | None) -> None:
     counts = read.counts
-    if counts.bad_records > max_bad_share * counts.records:
+    if counts.bad_records > max_bad_fraction * counts.records:
         reasons = ", ".join(f"{number} {reason}" for reason, number in counts.bad.items())
         where = f"; all are in {rejects}" if rejects else ""
         raise PlauditError(
             f"{counts.source} line {read.rejects[0].origin.line}: {read.rejects[0].reason}; {counts.bad_records} of "
-            f"{counts.records} rows are bad ({reasons}), more than max_bad_share {max_bad_share:g}; correct them or "
-            f"raise it{where}"
+            f"{counts.records} rows are bad ({reasons}), more than max_bad_fraction {max_bad_fraction:g}; correct them "
+            f"or raise it{where}"
         )
     if not read.rows:
         raise PlauditError(f"{counts.source}: gives no {read.kind} row; check the file and its format")

@@ -12,7 +12,7 @@ from plaudit.errors import PlauditError
 from plaudit.evaluation.prompts import make_requests
 from plaudit.memory import responses_at_once
 from plaudit.models.inference import token_log_probabilities
-from plaudit.models.loading import LoadedModel
+from plaudit.models.loading.models import LoadedModel
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rewards.trained_model import same_vocabulary

@@ -24,11 +24,11 @@ from plaudit.evaluation.prompts import held_out_prompts
 from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
 from plaudit.evaluation.summary import write_summary
 from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
-from plaudit.models.loading import load_policy
+from plaudit.models.loading.models import load_policy
 from plaudit.rewards.sources import ComposedReward, build_reward
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Sample
-from plaudit.training.progress import StageProgress
+from plaudit.runs.progress import StageProgress
 
 
 def evaluate(
@@ -106,7 +106,7 @@ def measures(own: Answers, under_reference: Sequence[Tensor], baseline: Answers 
         "length": sum(len(sample.response_ids) for sample in own.samples) / len(own.samples),
         "distinct_1": distinct_n(texts, 1),
         "distinct_2": distinct_n(texts, 2),
-        "ended_share": sum(sample.ended for sample in own.samples) / len(own.samples),
+        "ended_fraction": sum(sample.ended for sample in own.samples) / len(own.samples),
     }
 
 

@@ -14,7 +14,7 @@ from plaudit.rollouts.samples import Request
 from plaudit.seeding import derived_seed, python_generator
 
 if TYPE_CHECKING:
-    from plaudit.models.loading import LoadedModel
+    from plaudit.models.loading.models import LoadedModel
 
 
 class Asked(NamedTuple):
@@ -32,7 +32,9 @@ def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path, plac
     rows = load_rows(data, "prompt", rejects, seed).held_out
     unique = list({prompt_key(row): row for row in rows}.values())
     if len(unique) < 2:
-        raise PlauditError(f"{place}: {len(unique)} prompts are held out, at least 2 are needed; raise held_out_share")
+        raise PlauditError(
+            f"{place}: {len(unique)} prompts are held out, at least 2 are needed; raise held_out_fraction"
+        )
     chosen = python_generator(seed, "evaluate", "prompts").sample(range(len(unique)), min(most, len(unique)))
     return [unique[index] for index in sorted(chosen)]
 

@@ -12,8 +12,8 @@ from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.preference_baselines import preference_baselines
 from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps, reliability
 from plaudit.evaluation.summary import flattened
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 
 
 def run_evaluation(config: EvaluateConfig, session: Session, stage: StageDirectory) -> dict[str, Any]:

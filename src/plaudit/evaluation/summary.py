@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plaudit.training.metrics_log import json_text, write_atomically
+from plaudit.runs.files import json_text, write_atomically
 
 Summary = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ def write_summary(summary: Summary, folder: Path) -> None:
                         kl: mean, standard_error                nats per response, to the reference
                         negative_log_likelihood, perplexity     per token, under the reference
                         length                                  tokens per response
-                        distinct_1, distinct_2, ended_share
+                        distinct_1, distinct_2, ended_fraction
         best_of_n: list of n, kl_bound, scores: source -> mean
         samples: list of prompt, responses: name -> text, scores: source -> score
         toxicity: name -> numbers                               where it was measured

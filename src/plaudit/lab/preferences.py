@@ -11,12 +11,12 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig
 from plaudit.lab.entries import Entry
 from plaudit.lab.problem import PROMPTS, Problem, prompt_ids, responses
-from plaudit.models.loading import LoadedModel
+from plaudit.models.loading.models import LoadedModel
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 from plaudit.seeding import torch_generator
 from plaudit.training.examples import Examples
 from plaudit.training.preference_examples import prepared
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
 from plaudit.training.token_budget import TokenBudget
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from plaudit.config.schema import FreshModel, ModelConfig
 from plaudit.lab.problem import END_ID, Problem, complete_trees, make_tokenizer
-from plaudit.models.loading import load_policy
+from plaudit.models.loading.models import load_policy
 from plaudit.models.saving import save_model
 from plaudit.seeding import torch_generator
 

@@ -20,13 +20,13 @@ from plaudit.rewards.sources import build_reward
 from plaudit.seeding import derived_seed
 
 if TYPE_CHECKING:
-    from plaudit.training.session import Session
+    from plaudit.runs.session import Session
 
 NEVER = 10**6
 OPTIMIZER = {
     "learning_rate": 0.001,
     "schedule": "cosine",
-    "final_share": 0.0,
+    "final_fraction": 0.0,
     "beta2": 0.99,
     "epsilon": 1e-5,
     "max_gradient_norm": None,
@@ -75,7 +75,7 @@ def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor
     given = {
         **RL,
         "model": {"path": str(folder / "reference")},
-        "prompts": {"sources": [str(prompts)], "held_out_share": 0.0},
+        "prompts": {"sources": [str(prompts)], "held_out_fraction": 0.0},
         "rewards": [REWARD],
         "kl": {"coefficient": problem.beta},
         "optimizer": OPTIMIZER,
@@ -88,7 +88,7 @@ def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor
 
 
 def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
-    from plaudit.models.loading import load_policy
+    from plaudit.models.loading.models import load_policy
     from plaudit.training.dpo import DpoTask
     from plaudit.training.loop import Trainer
 
@@ -111,8 +111,8 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
 
 
 def _session(stage: str, section: Mapping[str, Any], seed: int, folder: Path) -> "Session":
-    from plaudit.training.run_directory import RunDirectory
-    from plaudit.training.session import start_session
+    from plaudit.runs.directory import RunDirectory
+    from plaudit.runs.session import start_session
 
     shared = {"name": "run", "output": str(folder), "seed": seed, "device": "cpu", "threads": 1}
     recipe = Recipe.model_validate({**shared, stage: section}, strict=True)
@@ -151,8 +151,8 @@ def _exact_gradient(problem: Problem, folder: Path) -> Tensor:
 
 def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
     """Return the log of how often each response was the best of ``n``, by the engine and the reward source."""
-    from plaudit.models.loading import load_policy
-    from plaudit.rollouts.engine import TransformersEngine
+    from plaudit.models.loading.models import load_policy
+    from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.rollouts.samples import Request
 
     engine = TransformersEngine(load_policy(ModelConfig(path=str(folder / "reference")), torch.device("cpu")))

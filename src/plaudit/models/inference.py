@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, Layout, make_batches
 from plaudit.batching.trees import PromptTree
-from plaudit.models.loading import LoadedModel
-from plaudit.models.modules import PolicyModule
-from plaudit.models.prepared_weights import prepared_weights
+from plaudit.models.acceleration.prepared_weights import prepared_weights
+from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.loading.models import LoadedModel
 
 PACK_LENGTH = 512  # of packed rows where nothing is trained; results do not depend on it
 

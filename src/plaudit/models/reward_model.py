@@ -12,9 +12,9 @@ from torch import Tensor
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.models.heads.modules import ScalarModule
 from plaudit.models.inference import per_response
-from plaudit.models.loading import LoadedModel, load_scorer
-from plaudit.models.modules import ScalarModule
+from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.saving import save_model
 
 SCALE_FILE = "score_scale.json"

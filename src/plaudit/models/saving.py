@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from plaudit.models.adapter_folder import save_adapter
+from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.trunk import unwrapped
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
-from plaudit.models.attention import mark
-from plaudit.models.last_block import mlp_only_at
+from plaudit.models.acceleration.last_mlp import mlp_only_at
+from plaudit.models.acceleration.tree_attention import mark
 
 
 def unwrapped(model: nn.Module) -> Any:

@@ -62,7 +62,7 @@ def comparison(summary: Summary) -> list[Measure]:
         _plain(summary, "length", "Length", "tokens per response", lambda value: fixed(value, 1)),
         _plain(summary, "distinct_1", "Distinct-1", "different words / words", _three, more_is_better=True),
         _plain(summary, "distinct_2", "Distinct-2", "different word pairs / pairs", _three, more_is_better=True),
-        _plain(summary, "ended_share", "Ended", "responses that end by themselves", percent, more_is_better=True),
+        _plain(summary, "ended_fraction", "Ended", "responses that end by themselves", percent, more_is_better=True),
     ]
     return [measure for measure in measures if any(cell.text for cell in measure.cells)]
 

@@ -1,1 +1,1 @@
-"""Generation engines behind one small protocol."""
+"""RolloutSampler engines behind one small protocol."""

@@ -9,8 +9,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from plaudit.errors import PlauditError
-from plaudit.serving.partner import Partner
-from plaudit.serving.session import Conversation, Turn
+from plaudit.serving.chat_model import ChatModel
+from plaudit.serving.conversation import Conversation, Turn
 
 HELP = """\
 /why           all candidates of the last turn, with scores and ranks
@@ -37,10 +37,10 @@ def typed_lines() -> Iterator[str]:
 
 
 class Terminal:
-    """One conversation with one partner."""
+    """One conversation with one chat_model."""
 
-    def __init__(self, partner: Partner, console: Console) -> None:
-        self.partner = partner
+    def __init__(self, chat_model: ChatModel, console: Console) -> None:
+        self.chat_model = chat_model
         self.conversation = Conversation()
         self._console = console
         self._commands: dict[str, Callable[[str], None]] = {
@@ -76,7 +76,7 @@ class Terminal:
             raise PlauditError(f"{words[0]}: no such command; /help lists them")
 
     def _answer(self, line: str) -> None:
-        turn = self.partner.answer(self.conversation, line)
+        turn = self.chat_model.answer(self.conversation, line)
         self.conversation.add(turn)
         if turn.left_out:
             self._say(f"(the context is full: the first {turn.left_out} turns were left out)", "dim")
@@ -85,7 +85,7 @@ class Terminal:
             self._say(_verdict(turn), "dim")
 
     def _why(self, _: str) -> None:
-        self._console.print(_candidates_table(self._last_turn(), self.partner.reward_names))
+        self._console.print(_candidates_table(self._last_turn(), self.chat_model.reward_names))
 
     def _save(self, file: str) -> None:
         if not file:
@@ -105,7 +105,7 @@ class Terminal:
             self._say(turn.reply.text)
 
     def _system(self, text: str) -> None:
-        if not self.partner.remembers:
+        if not self.chat_model.remembers:
             raise PlauditError("this model answers single prompts and takes no system message; put it into the prompt")
         self.conversation.system = text or None
         self._say("system message set" if text else "system message removed", "dim")

@@ -14,16 +14,16 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig
 from plaudit.data.formats.base import Kind
-from plaudit.models.loading import LoadedModel, load_policy
+from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 from plaudit.training.examples import Examples, load_examples
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.preference_examples import prepared
 from plaudit.training.reference_log_probabilities import SequenceReader
-from plaudit.training.run_directory import StageDirectory
 from plaudit.training.sample_completions import SampleCompletions
-from plaudit.training.session import Session
 from plaudit.training.supervised import SupervisedTask
-from plaudit.training.tally import Tally
 from plaudit.training.token_budget import TokenBudget
 
 
@@ -38,7 +38,7 @@ class DpoTask(SupervisedTask):
     """A prompt with ranked or labelled responses; the unit is a prompt."""
 
     module: SequenceReader
-    number_that_matters = "held_out/accuracy"
+    headline_metric = "held_out/accuracy"
 
     def __init__(
         self, config: DpoConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
@@ -60,16 +60,16 @@ class DpoTask(SupervisedTask):
             self.reference_kl = self._mismatched_kl([self.train[index] for index in self.order.batch(step)])
         return super().begin_step(step)
 
-    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
         """Yield the loss, summed over prompts, over the step's prompts."""
         flat = self._sequences(batch.trees, self.module(batch), self.reference_kl)
         loss = self.objective.loss(flat, self.settings).loss
-        self._count(flat, loss, len(batch.trees), tally)
+        self._count(flat, loss, len(batch.trees), sums)
         yield loss / self.units
 
-    def end_step(self, step: int, tally: Tally) -> dict[str, float] | None:
+    def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Every step has its line."""
-        return _with_margin(tally.means())
+        return _with_margin(sums.means())
 
     def measure(self, step: int) -> dict[str, float]:
         """Return loss, accuracy, rewards and drift on held-out prompts, and write sample completions."""
@@ -80,9 +80,9 @@ class DpoTask(SupervisedTask):
         if not self.held_out:
             return {}
         kl = self._mismatched_kl(self.held_out) if self.objective.reads == "labels" else 0.0
-        flat, tally = self._sequences(self.held_out, self._measured(self.held_out), kl), Tally()
-        self._count(flat, self.objective.loss(flat, self.settings).loss, len(self.held_out), tally)
-        self.last_measurement = {f"held_out/{name}": value for name, value in _with_margin(tally.means()).items()}
+        flat, sums = self._sequences(self.held_out, self._measured(self.held_out), kl), MetricSums()
+        self._count(flat, self.objective.loss(flat, self.settings).loss, len(self.held_out), sums)
+        self.last_measurement = {f"held_out/{name}": value for name, value in _with_margin(sums.means()).items()}
         return self.last_measurement
 
     def _measured(self, trees: Sequence[PromptTree]) -> Tensor:
@@ -106,8 +106,8 @@ class DpoTask(SupervisedTask):
             reference_kl,
         )
 
-    def _count(self, flat: Sequences, loss: Tensor, prompts: int, tally: Tally) -> None:
-        """Add loss, implicit rewards and log-probabilities to the tally; rewards are means over pairs, or responses."""
+    def _count(self, flat: Sequences, loss: Tensor, prompts: int, sums: MetricSums) -> None:
+        """Add loss, implicit rewards and log-probabilities to the sums; rewards are means over pairs, or responses."""
         rewards, best = self.objective.reward(flat, self.settings).detach(), flat.ranks == 0
         if self.objective.reads == "ranks":
             pairs = ranked_pairs(flat.prompts, flat.ranks)
@@ -117,14 +117,14 @@ class DpoTask(SupervisedTask):
             chosen, rejected = rewards[best], rewards[~best]
             offsets = rewards - self.settings["beta"] * flat.reference_kl
             right = comparison_statistics(torch.where(best, offsets, -offsets))
-            tally.add("reference_kl", flat.reference_kl, 1)
-        tally.add("loss", loss, prompts)
-        tally.add("accuracy", right.correct, right.pairs)
-        tally.add("chosen_reward", chosen.sum(), len(chosen))
-        tally.add("rejected_reward", rejected.sum(), len(rejected))
-        tally.add("chosen_log_probability", flat.log_probabilities[best].sum(), flat.lengths[best].sum())
+            sums.add("reference_kl", flat.reference_kl, 1)
+        sums.add("loss", loss, prompts)
+        sums.add("accuracy", right.correct, right.pairs)
+        sums.add("chosen_reward", chosen.sum(), len(chosen))
+        sums.add("rejected_reward", rejected.sum(), len(rejected))
+        sums.add("chosen_log_probability", flat.log_probabilities[best].sum(), flat.lengths[best].sum())
         if flat.reference is not None:
-            tally.add("drift", -flat.log_ratios.sum(), flat.lengths.sum())
+            sums.add("drift", -flat.log_ratios.sum(), flat.lengths.sum())
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy."""

@@ -12,10 +12,10 @@ from plaudit.data.loading import load_rows
 from plaudit.data.rows import Row
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
 from plaudit.data.tokenization import Tokenized, to_trees
-from plaudit.models.loading import LoadedModel
+from plaudit.models.loading.models import LoadedModel
+from plaudit.runs.directory import REJECTS, StageDirectory
+from plaudit.runs.session import Session
 from plaudit.seeding import python_generator
-from plaudit.training.run_directory import REJECTS, StageDirectory
-from plaudit.training.session import Session
 
 
 @dataclass(frozen=True)

@@ -20,25 +20,25 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import StageConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
-from plaudit.seeding import derived_seed
-from plaudit.training.checkpoints import (
+from plaudit.parallel.strategy import OutOfMemoryElsewhereError, build_strategy
+from plaudit.runs.checkpoints import (
     Checkpoint,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
-from plaudit.training.faults import save_faulty_batch
-from plaudit.training.interruption import Interrupted, Interruption
-from plaudit.training.metrics_log import MetricsLog
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.interruption import Interrupted, Interruption
+from plaudit.runs.jsonl import JsonLinesWriter
+from plaudit.runs.progress import StageProgress
+from plaudit.runs.session import Session
+from plaudit.runs.trackers import stage_trackers
+from plaudit.seeding import derived_seed
+from plaudit.training.faulty_batch import save_faulty_batch
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.optimization import ParameterGroup, learning_rate_factor
-from plaudit.training.progress import StageProgress
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
-from plaudit.training.tally import Tally
 from plaudit.training.task import Task
 from plaudit.training.token_budget import TokenBudget
-from plaudit.training.trackers import stage_trackers
-from plaudit.training.updates import OutOfMemoryElsewhereError, build_update
 
 
 class Trainer:
@@ -52,8 +52,8 @@ class Trainer:
         task.module.eval()
         self.budget = TokenBudget(config.token_budget)
         self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
-        self.update = build_update(task.module, self._parameter_groups(), config.optimizer, session)
-        self.log: MetricsLog | None = None
+        self.strategy = build_strategy(task.module, self._parameter_groups(), config.optimizer, session)
+        self.log: JsonLinesWriter | None = None
         self.progress: StageProgress
         self.number = math.nan
         self.seconds_before = 0.0
@@ -67,7 +67,7 @@ class Trainer:
             interruption = stack.enter_context(Interruption())
             stack.enter_context(stage_trackers(self.session.accelerator, recipe, name, self.stage.folder / "trackers"))
             if self.session.is_main:
-                self.log = stack.enter_context(MetricsLog(self.stage.metrics))
+                self.log = stack.enter_context(JsonLinesWriter(self.stage.metrics))
             self.progress = stack.enter_context(StageProgress(name, self.task.steps, done, self.session.is_main))
             if done == 0:
                 self._record(0, self.task.measure(0))
@@ -99,35 +99,35 @@ class Trainer:
     def _step(self, step: int) -> dict[str, float] | None:
         torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
         trees = self.task.begin_step(step)
-        tally = self.accumulate(trees)
-        norm = self.update.step(learning_rate_factor(step - 1, self.task.steps, self.config.optimizer))
+        sums = self.accumulate(trees)
+        norm = self.strategy.step(learning_rate_factor(step - 1, self.task.steps, self.config.optimizer))
         if not torch.isfinite(norm):
             self._stop_at_fault(step, trees, "the gradient is not finite")
-        tally.add("gradient_norm", norm, 1)
-        tally.add("learning_rate", self.update.optimizer.param_groups[0]["lr"], 1)
-        everyone = Tally()
-        for share in self.session.gather(tally):
+        sums.add("gradient_norm", norm, 1)
+        sums.add("learning_rate", self.strategy.optimizer.param_groups[0]["lr"], 1)
+        everyone = MetricSums()
+        for share in self.session.gather(sums):
             everyone.merge(share)
         return self.task.end_step(step, everyone)
 
-    def accumulate(self, trees: Sequence[PromptTree]) -> Tally:
+    def accumulate(self, trees: Sequence[PromptTree]) -> MetricSums:
         """Add up this process's gradients of all micro-batches, in ``parameters``; return what was measured on the way.
 
         It is repeated with half the budget when any process runs out of memory.
         """
         self.task.module.train()  # dropout and recomputed activations are for learning, not for measuring
         while True:
-            tally = Tally()
-            if not self._runs_out_of_memory(trees, tally):
+            sums = MetricSums()
+            if not self._runs_out_of_memory(trees, sums):
                 self.task.module.eval()
-                return tally
-            self.update.discard()
+                return sums
+            self.strategy.discard()
             self.budget.halve()
 
-    def _runs_out_of_memory(self, trees: Sequence[PromptTree], tally: Tally) -> bool:
+    def _runs_out_of_memory(self, trees: Sequence[PromptTree], sums: MetricSums) -> bool:
         """Go over all micro-batches; return whether memory ran out on the way, in this or another process."""
         try:
-            self._backward(trees, tally)
+            self._backward(trees, sums)
         except OutOfMemoryElsewhereError:
             return True
         except (RuntimeError, MemoryError) as fault:
@@ -136,26 +136,26 @@ class Trainer:
             return self.session.any(True)
         return self.session.any(False)
 
-    def _backward(self, trees: Sequence[PromptTree], tally: Tally) -> None:
+    def _backward(self, trees: Sequence[PromptTree], sums: MetricSums) -> None:
         batches = self._batches(trees)
-        stand_ins = self.update.stand_ins(trees, len(batches))
+        dummy_trees = self.strategy.dummy_trees(trees, len(batches))
         for build in batches:
-            self._learn(build, tally)
-        for tree in stand_ins:
+            self._learn(build, sums)
+        for tree in dummy_trees:
             for build in self._batches([tree]):
-                self._learn(build, Tally(), weight=0.0)
+                self._learn(build, MetricSums(), weight=0.0)
 
     def _batches(self, trees: Sequence[PromptTree]) -> list[Callable[[], Batch]]:
         return list(make_batches(trees, self.task.layout, self.budget.positions, self.config.pack_length))
 
-    def _learn(self, build: Callable[[], Batch], tally: Tally, weight: float | None = None) -> None:
+    def _learn(self, build: Callable[[], Batch], sums: MetricSums, weight: float | None = None) -> None:
         batch = build().to(self.session.device)
         with self.session.autocast():
-            losses = self.task.losses(batch, tally)
+            losses = self.task.losses(batch, sums)
         while (loss := self._next_loss(losses)) is not None:
             if not torch.isfinite(loss):
                 self._stop_at_fault(None, batch.trees, "the loss is not finite")
-            self.update.backward(loss if weight is None else weight * loss)
+            self.strategy.backward(loss if weight is None else weight * loss)
 
     def _next_loss(self, losses: Any) -> Tensor | None:
         with self.session.autocast():
@@ -174,7 +174,7 @@ class Trainer:
     def _record(self, step: int, metrics: dict[str, float] | None) -> None:
         if not metrics:
             return
-        label = self.task.number_that_matters
+        label = self.task.headline_metric
         self.number = metrics.get(label, self.number)
         if not math.isnan(self.number):
             self.progress.update(step, label, self.number)
@@ -194,7 +194,7 @@ class Trainer:
     def _checkpoint(self, step: int) -> None:
         tensors, task_state = self.task.checkpoint()
         state = {"task": task_state, "seconds": self._seconds(), "line": self.task.line_number(step)}
-        files = self.update.files()
+        files = self.strategy.files()
         if self.session.is_main:
             files |= {"model": {name: p.detach() for name, p in self.parameters.items()}, "task": tensors}
         save_checkpoint(
@@ -213,14 +213,14 @@ class Trainer:
             if self.session.is_main:
                 self.stage.create().rewind(None)
             return 0
-        self._restore(checkpoint := load_checkpoint(path, files=("model", "task", self.update.file)))
+        self._restore(checkpoint := load_checkpoint(path, files=("model", "task", self.strategy.file)))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
             print(f"{self.stage.folder.name}: continuing after step {checkpoint.step} of {self.task.steps}")
         return checkpoint.step
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if self.update.file not in checkpoint.tensors:
+        if self.strategy.file not in checkpoint.tensors:
             raise PlauditError(
                 f"{self.stage.checkpoints}: written by another number of processes or another `distributed`, with "
                 "which alone it can be continued; start as many as then, or delete this folder to begin anew"
@@ -228,12 +228,12 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(checkpoint.tensors["model"][name])
-        self.update.restore(checkpoint.tensors[self.update.file])
+        self.strategy.restore(checkpoint.tensors[self.strategy.file])
         self.task.restore(checkpoint.tensors["task"], checkpoint.state["task"])
         self.seconds_before = checkpoint.state["seconds"]
 
     def _finish(self) -> dict[str, float]:
-        self.update.close()
+        self.strategy.close()
         numbers = self.task.save(self.stage.model)
         numbers["seconds"] = self._seconds()
         return numbers

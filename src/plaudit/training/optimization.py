@@ -39,17 +39,18 @@ def build_optimizer(groups: Sequence[ParameterGroup], config: OptimizerConfig) -
 def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -> float:
     """Return the share of the peak learning rate at ``step``, which counts from 0.
 
-    With W = round(warmup_share · total_steps), the factor is (step + 1) / (W + 1) before step W, and 1 at step W. From
-    there to the last step, total_steps - 1, it falls to ``final_share`` in a line or half a cosine, or stays at 1.
+    With W = round(warmup_fraction · total_steps), the factor is (step + 1) / (W + 1) before step W, and 1 at step W.
+    From there to the last step, total_steps - 1, it falls to ``final_fraction`` in a line or half a cosine, or stays
+    at 1.
     """
-    warmup_steps = round(config.warmup_share * total_steps)
+    warmup_steps = round(config.warmup_fraction * total_steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     if config.schedule == "constant":
         return 1.0
     progress = min((step - warmup_steps) / max(total_steps - 1 - warmup_steps, 1), 1.0)
     remaining = 1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
-    return config.final_share + (1 - config.final_share) * remaining
+    return config.final_fraction + (1 - config.final_fraction) * remaining
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

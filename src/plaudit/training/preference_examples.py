@@ -13,11 +13,11 @@ from torch import Tensor
 
 from plaudit.algorithms.preference_registry import PreferenceObjective
 from plaudit.batching.trees import PromptTree
-from plaudit.models.loading import LoadedModel
+from plaudit.models.loading.models import LoadedModel
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 from plaudit.seeding import python_generator
 from plaudit.training.reference_log_probabilities import reference_log_probabilities
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
 from plaudit.training.token_budget import TokenBudget
 
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
+from plaudit.models.heads.modules import PolicyModule
 from plaudit.models.inference import per_response
-from plaudit.models.loading import LoadedModel
-from plaudit.models.modules import PolicyModule
-from plaudit.models.roles import adapters_off
-from plaudit.training.metrics_log import synchronise
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
+from plaudit.models.loading.models import LoadedModel
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.files import synchronise
+from plaudit.runs.session import Session
+from plaudit.training.rl.roles import adapters_off
 from plaudit.training.token_budget import TokenBudget
 
 FILE = "reference.safetensors"
@@ -45,11 +45,11 @@ class SequenceReader(nn.Module):
         self, trees: Sequence[PromptTree], loaded: LoadedModel, session: Session, budget: TokenBudget
     ) -> Tensor:
         """Return the log-probabilities of all responses without gradient, [R], all processes together, on the CPU."""
-        own = session.share(trees)
+        own = session.shard(trees)
         with session.autocast():
             sums = budget.run(lambda positions: per_response(self, self, own, loaded.layout, session.device, positions))
         parts = sums.split([len(tree.responses) for tree in own])
-        return torch.cat(session.merge_shares(parts)) if trees else sums
+        return torch.cat(session.merge_shards(parts)) if trees else sums
 
 
 def reference_log_probabilities(

@@ -23,17 +23,17 @@ from plaudit.algorithms.preference_losses import (
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RewardConfig
+from plaudit.models.heads.modules import ScalarModule, scalar_head
 from plaudit.models.inference import per_response
-from plaudit.models.loading import LoadedModel, load_scorer
-from plaudit.models.modules import ScalarModule, scalar_head
+from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.trunk import unwrapped
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 from plaudit.training.examples import Examples, load_examples
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
+from plaudit.training.health_checks import warn_if_no_better_than_chance
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.supervised import SupervisedTask
-from plaudit.training.tally import Tally
-from plaudit.training.warnings import warn_if_no_better_than_chance
 
 CALIBRATION_BINS = 10
 
@@ -56,7 +56,7 @@ class Comparisons:
 class RewardTask(SupervisedTask):
     """K ranked responses per prompt; the unit is a prompt."""
 
-    number_that_matters = "held_out/accuracy"
+    headline_metric = "held_out/accuracy"
 
     def __init__(
         self, config: RewardConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
@@ -73,7 +73,7 @@ class RewardTask(SupervisedTask):
         """Return 1: every prompt weighs the same, however many responses it has."""
         return 1
 
-    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
         """Yield the ranking loss (and the centering penalty), summed over prompts, over the step's prompts."""
         scores = self.module(batch)
         flat = Comparisons.of(batch.trees, scores.device)
@@ -82,9 +82,9 @@ class RewardTask(SupervisedTask):
         if self.config.centering:
             loss = loss + self.config.centering * centering_penalty(scores, flat.prompts).loss
         statistics = comparison_statistics(score_gaps(scores.detach(), ranked_pairs(flat.prompts, flat.ranks)))
-        tally.add("loss", loss, len(batch.trees))
-        tally.add("accuracy", statistics.correct, statistics.pairs)
-        tally.add("margin", statistics.margin, statistics.pairs)
+        sums.add("loss", loss, len(batch.trees))
+        sums.add("accuracy", statistics.correct, statistics.pairs)
+        sums.add("margin", statistics.margin, statistics.pairs)
         yield loss / self.units
 
     def _ranking_loss(self, scores: Tensor, flat: Comparisons) -> PreferenceLoss:
@@ -113,7 +113,7 @@ class RewardTask(SupervisedTask):
 
     def raw_scores(self, trees: Sequence[PromptTree]) -> Tensor:
         """Return the scores of all responses before any scale, [R], all processes together."""
-        own = self.session.share(trees)
+        own = self.session.shard(trees)
         with self.session.autocast():
             scores = self.budget.run(
                 lambda positions: per_response(
@@ -121,7 +121,7 @@ class RewardTask(SupervisedTask):
                 )
             )
         parts = scores.split([len(tree.responses) for tree in own])
-        return torch.cat(self.session.merge_shares(parts))
+        return torch.cat(self.session.merge_shards(parts))
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model with its scale: mean 0 and variance 1 on the training responses."""

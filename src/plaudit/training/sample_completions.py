@@ -3,14 +3,14 @@
 from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
 from plaudit.data.rows import Origin, PromptRow
 from plaudit.data.tokenization import to_trees
-from plaudit.models.loading import LoadedModel
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.models.loading.models import LoadedModel
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.jsonl import JsonLinesWriter
+from plaudit.runs.session import Session
 from plaudit.seeding import derived_seed
 from plaudit.training.examples import Examples
-from plaudit.training.metrics_log import MetricsLog
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
 
 
 class SampleCompletions:
@@ -32,7 +32,7 @@ class SampleCompletions:
         if not self.requests or not self.session.is_main:
             return
         settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
-        with MetricsLog(self.stage.samples) as log, self.session.autocast():
+        with JsonLinesWriter(self.stage.samples) as log, self.session.autocast():
             for sample in TransformersEngine(self.loaded).generate(self.requests, settings):
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
 

@@ -12,22 +12,22 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SftConfig
 from plaudit.data.tokenization import with_loss_on_all
+from plaudit.models.heads.modules import PolicyModule
 from plaudit.models.inference import per_token
-from plaudit.models.loading import LoadedModel, load_policy
-from plaudit.models.modules import PolicyModule
+from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 from plaudit.training.examples import Examples, load_examples
-from plaudit.training.run_directory import StageDirectory
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.sample_completions import SampleCompletions
-from plaudit.training.session import Session
 from plaudit.training.supervised import SupervisedTask
-from plaudit.training.tally import Tally
 
 
 class SftTask(SupervisedTask):
     """One response per prompt; the unit is a response token."""
 
-    number_that_matters = "held_out/loss"
+    headline_metric = "held_out/loss"
 
     def __init__(
         self, config: SftConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
@@ -44,11 +44,11 @@ class SftTask(SupervisedTask):
         """Return the number of response tokens."""
         return tree.response_tokens
 
-    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
         """Yield -sum of log-probabilities over the step's number of response tokens."""
         log_probabilities = self.module(batch).statistics.log_probabilities
-        tally.add("loss", -log_probabilities.sum(), log_probabilities.numel())
-        tally.add("tokens", self.units, 1)
+        sums.add("loss", -log_probabilities.sum(), log_probabilities.numel())
+        sums.add("tokens", self.units, 1)
         yield -log_probabilities.sum() / self.units
 
     def measure(self, step: int) -> dict[str, float]:
@@ -56,7 +56,7 @@ class SftTask(SupervisedTask):
         self.samples.write(step)
         if not self.held_out:
             return {}
-        own = self.session.share(self.held_out)
+        own = self.session.shard(self.held_out)
         sums = torch.zeros(3, dtype=torch.float64)
         if own:
             with self.session.autocast():

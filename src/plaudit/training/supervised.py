@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SupervisedStageConfig
 from plaudit.errors import PlauditError
-from plaudit.models.loading import LoadedModel
+from plaudit.models.loading.models import LoadedModel
 from plaudit.models.trunk import recompute_activations
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 from plaudit.training.examples import Order
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
-from plaudit.training.tally import Tally
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.token_budget import TokenBudget
 
 
@@ -56,15 +56,15 @@ class SupervisedTask:
         """Return this process's share of the step's batch, and count the units of the whole batch."""
         trees = [self.train[index] for index in self.order.batch(step)]
         self.units = max(sum(self.units_of(tree) for tree in trees), 1)
-        return self.session.share(trees)
+        return self.session.shard(trees)
 
     def units_of(self, tree: PromptTree) -> int:
         """Return how many units of the loss a tree has."""
         raise TypeError("a supervised task counts its own units")
 
-    def end_step(self, step: int, tally: Tally) -> dict[str, float] | None:
+    def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Every step has its line."""
-        return tally.means()
+        return sums.means()
 
     def line_number(self, step: int) -> int:
         """Lines count optimizer steps."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, Layout
 from plaudit.batching.trees import PromptTree
-from plaudit.training.tally import Tally
+from plaudit.training.metric_sums import MetricSums
 
 
 class Task(Protocol):
@@ -16,7 +16,7 @@ class Task(Protocol):
 
     layout: Layout
     steps: int
-    number_that_matters: str
+    headline_metric: str
 
     @property
     def module(self) -> nn.Module:
@@ -31,7 +31,7 @@ class Task(Protocol):
         """Return this process's share of the trees of a step; whatever the step needs is ready afterwards."""
         ...
 
-    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
         """Yield losses of a micro-batch, each differentiated before the next is computed.
 
         A loss is a sum over the micro-batch's units divided by the number of units of the whole step, over all
@@ -39,8 +39,8 @@ class Task(Protocol):
         """
         ...
 
-    def end_step(self, step: int, tally: Tally) -> dict[str, float] | None:
-        """Take note of a step's tally (all processes together); return metrics when a line is due."""
+    def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
+        """Take note of a step's sums (all processes together); return metrics when a line is due."""
         ...
 
     def line_number(self, step: int) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import Positive, Section, Share, named_by
+from plaudit.config.schema.base import Fraction, Positive, Section, named_by
 
 
 class SourceConfig(Section):
@@ -31,8 +31,8 @@ class DataConfig(Section):
     held_out: list[SourceReference] = Field(
         default_factory=list, description="sources for held-out measurements; default: a share of the sources"
     )
-    held_out_share: Share = Field(0.1, description="share of the prompts that is held out when held_out is empty")
-    max_bad_share: Share = Field(0.01, description="the run stops when more than this share of the rows is bad")
+    held_out_fraction: Fraction = Field(0.1, description="share of the prompts that is held out when held_out is empty")
+    max_bad_fraction: Fraction = Field(0.01, description="the run stops when more than this share of the rows is bad")
     prompt_template: str = Field("{prompt}", description="text around a plain prompt")
     conversation: Literal["auto", "chat_template", "human_assistant"] = Field(
         "auto", description="how dialogues become text; auto: the tokenizer's chat template if it has one"

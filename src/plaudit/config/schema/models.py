@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.config.schema.base import Positive, Section, Share, named_by
+from plaudit.config.schema.base import Fraction, Positive, Section, named_by
 
 
 class FreshModel(Section):
@@ -21,7 +21,7 @@ class LoraConfig(Section):
 
     rank: Positive = Field(16, description="rank of the update")
     alpha: float = Field(32.0, description="the update is scaled by alpha / rank")
-    dropout: Share = Field(0.0, description="dropout in front of the adapter")
+    dropout: Fraction = Field(0.0, description="dropout in front of the adapter")
     targets: str | list[str] = Field("all-linear", description="modules that get an adapter")
 
 
@@ -35,7 +35,7 @@ class ModelConfig(Section):
     eos_token: str | None = Field(None, description="end token, for tokenizers that name none")
     chat_template: str | None = Field(None, description="Jinja chat template, instead of the tokenizer's own")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
-    dropout: Share = Field(0.0, description="every dropout rate of the model")
+    dropout: Fraction = Field(0.0, description="every dropout rate of the model")
     layout: Literal["auto", "packed", "padded"] = Field(
         "auto", description="auto packs where a trial shows it is exact"
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.config.schema.base import Positive, Section, Share
+from plaudit.config.schema.base import Fraction, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.models import ModelReference
 from plaudit.config.schema.training import OptimizerConfig, StageConfig
@@ -126,8 +126,8 @@ class RlConfig(StageConfig):
     minibatches: Positive = Field(4, description="optimizer steps per pass; each takes an equal share of the prompts")
     generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
     kl: KlConfig = Field(default_factory=KlConfig, description="see kl")
-    gamma: Share = Field(1.0, description="discount")
-    gae_lambda: Share = Field(0.95, description="GAE: bias against variance")
+    gamma: Fraction = Field(1.0, description="discount")
+    gae_lambda: Fraction = Field(0.95, description="GAE: bias against variance")
     clip: Annotated[float, Field(gt=0)] | None = Field(
         None, description="the ratio is clipped to 1 ± clip; default: the policy loss's own"
     )

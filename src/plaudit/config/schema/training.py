@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.config.schema.base import Positive, Section, Share
+from plaudit.config.schema.base import Fraction, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.models import ModelReference
 
@@ -14,8 +14,8 @@ class OptimizerConfig(Section):
 
     learning_rate: Annotated[float, Field(ge=0)] = Field(1e-5, description="peak learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="how it falls after the warm-up")
-    final_share: Share = Field(0.1, description="share of the peak that linear and cosine end at")
-    warmup_share: Share = Field(0.05, description="share of the steps over which it rises from zero")
+    final_fraction: Fraction = Field(0.1, description="share of the peak that linear and cosine end at")
+    warmup_fraction: Fraction = Field(0.05, description="share of the steps over which it rises from zero")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay, on matrices only")
     beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="decay of the gradient's running mean")
     beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="decay of its running square")

@@ -15,10 +15,10 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import response_mask, to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
-from plaudit.models.log_probabilities import TokenStatistics
-from plaudit.models.modules import PolicyOutput
+from plaudit.models.heads.log_probabilities import TokenStatistics
+from plaudit.models.heads.modules import PolicyOutput
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.experience import Experience, ResponseRows
-from plaudit.training.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class MicroBatch:
 
 
 def policy_objective(
-    config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float, tally: Tally
+    config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float, sums: MetricSums
 ) -> Tensor:
     """Return the policy's loss of a micro-batch, its share of the whole step's."""
     log_probabilities = to_rows(output.statistics.log_probabilities, part.batch.lengths)
     if config.objective == "online_dpo":
-        return _online_dpo(part, log_probabilities, kl_coefficient, tally)
+        return _online_dpo(part, log_probabilities, kl_coefficient, sums)
     if config.objective == "best_of_n":
-        return _best_of_n(part, log_probabilities, tally)
-    loss = _policy_gradient(config, part, log_probabilities, kl_coefficient, tally)
+        return _best_of_n(part, log_probabilities, sums)
+    loss = _policy_gradient(config, part, log_probabilities, kl_coefficient, sums)
     if output.statistics.entropies is None:
         return loss
     entropies = to_rows(output.statistics.entropies, part.batch.lengths)
@@ -89,7 +89,7 @@ def policy_objective(
 
 
 def _policy_gradient(
-    config: RlConfig, part: MicroBatch, log_probabilities: Tensor, kl_coefficient: float, tally: Tally
+    config: RlConfig, part: MicroBatch, log_probabilities: Tensor, kl_coefficient: float, sums: MetricSums
 ) -> Tensor:
     rows, mask, weights = part.rows, part.learned, _weights(config, part)
     entry = POLICY_LOSSES[config.policy_loss]
@@ -98,32 +98,32 @@ def _policy_gradient(
     )
     tokens = int(mask.sum())
     share = tokens / max(part.units.learned_tokens, 1)
-    tally.add("policy_loss", policy.loss, share)
-    tally.add("clip_share", policy.clipped, tokens)
-    tally.add("approximate_kl", policy.approximate_kl, tokens)
-    tally.maximum("ratio/max", policy.ratio_max)
+    sums.add("policy_loss", policy.loss, share)
+    sums.add("clip_fraction", policy.clipped, tokens)
+    sums.add("approximate_kl", policy.approximate_kl, tokens)
+    sums.maximum("ratio/max", policy.ratio_max)
     if config.kl.placement == "reward" or kl_coefficient == 0:
         return policy.loss
     penalty = kl_loss(log_probabilities, rows.log_probabilities, rows.reference, mask, config.kl.estimator)
     penalty = weighted_sum(penalty, weights * rows.importance, mask)
-    tally.add("kl_loss", penalty, share)
+    sums.add("kl_loss", penalty, share)
     return policy.loss + kl_coefficient * penalty
 
 
-def _online_dpo(part: MicroBatch, log_probabilities: Tensor, beta: float, tally: Tally) -> Tensor:
+def _online_dpo(part: MicroBatch, log_probabilities: Tensor, beta: float, sums: MetricSums) -> Tensor:
     """All pairs of each prompt's responses, preferred as the Bradley-Terry model of their scores says."""
     log_ratios = ((log_probabilities - part.rows.reference) * part.mask).sum(1)
     loss = judged_dpo_loss(log_ratios, part.prompts, part.rows.scores, beta).loss
-    tally.add("policy_loss", loss, len(part.batch.trees))
+    sums.add("policy_loss", loss, len(part.batch.trees))
     return loss / part.units.prompts
 
 
-def _best_of_n(part: MicroBatch, log_probabilities: Tensor, tally: Tally) -> Tensor:
+def _best_of_n(part: MicroBatch, log_probabilities: Tensor, sums: MetricSums) -> Tensor:
     """The negative log-likelihood of each prompt's best response; of equal ones, the first."""
     scores = part.rows.scores.reshape(len(part.batch.trees), -1)
     best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.argmax(1, keepdim=True), True)
     loss = language_modelling_loss(log_probabilities, part.mask & best.reshape(-1, 1))
-    tally.add("policy_loss", loss, len(part.batch.trees))
+    sums.add("policy_loss", loss, len(part.batch.trees))
     return loss / part.units.prompts
 
 

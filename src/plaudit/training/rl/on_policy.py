@@ -12,8 +12,8 @@ from torch import Tensor
 from plaudit.algorithms.registry import ADVANTAGES
 from plaudit.batching.ragged import rows_from
 from plaudit.config.schema import RlConfig
-from plaudit.models.log_probabilities import TokenStatistics
-from plaudit.training.session import Session
+from plaudit.models.heads.log_probabilities import TokenStatistics
+from plaudit.runs.session import Session
 
 
 @dataclass(frozen=True)

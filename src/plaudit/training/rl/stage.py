@@ -2,14 +2,14 @@
 
 from plaudit.config.schema import RlConfig
 from plaudit.errors import PlauditError
-from plaudit.models.adapter_reward import AdapterReward, is_adapter_on
-from plaudit.models.roles import AdapterRoles, Roles, build_roles
 from plaudit.rewards.sources import build_reward
 from plaudit.rewards.trained_model import RewardModelSource
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
 from plaudit.training.examples import load_examples
+from plaudit.training.rl.adapter_reward import AdapterReward, is_adapter_on
+from plaudit.training.rl.roles import AdapterRoles, Roles, build_roles
 from plaudit.training.rl.task import RlTask
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
 
 
 def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> RlTask:

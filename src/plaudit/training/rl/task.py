@@ -16,25 +16,25 @@ from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
 from plaudit.errors import PlauditError
-from plaudit.models.log_probabilities import Extras
-from plaudit.models.roles import Roles
+from plaudit.models.heads.log_probabilities import Extras
 from plaudit.models.saving import save_model
 from plaudit.rewards.sources import ComposedReward
-from plaudit.rollouts.engine import TransformersEngine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.jsonl import JsonLinesWriter
+from plaudit.runs.session import Session
 from plaudit.seeding import derived_seed, python_generator
 from plaudit.training.examples import Examples, Order
-from plaudit.training.metrics_log import MetricsLog
-from plaudit.training.rl.collection import Collector, policy_metrics
+from plaudit.training.health_checks import warn, warn_about_rollouts
+from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.experience import Experience
-from plaudit.training.rl.generation import Generation, Requests
+from plaudit.training.rl.experience_builder import ExperienceBuilder, policy_metrics
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
 from plaudit.training.rl.on_policy import StepReadings
-from plaudit.training.run_directory import StageDirectory
-from plaudit.training.session import Session
-from plaudit.training.tally import Tally
+from plaudit.training.rl.roles import Roles
+from plaudit.training.rl.rollout_sampler import Requests, RolloutSampler
 from plaudit.training.token_budget import TokenBudget
-from plaudit.training.warnings import warn, warn_about_rollouts
 
 SHOWN_SAMPLES = 8
 
@@ -42,7 +42,7 @@ SHOWN_SAMPLES = 8
 class RlTask:
     """PPO and its relatives. An optimizer step is a minibatch; a line of metrics is an iteration."""
 
-    number_that_matters = "reward/mean"
+    headline_metric = "reward/mean"
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class RlTask:
         self.prompts, self.held_out = examples.train, examples.held_out[: config.held_out_prompts]
         self.engine = TransformersEngine(roles.loaded)
         uses_greedy = config.objective == "policy_gradient" and ADVANTAGES[config.advantages].uses_greedy
-        self.generation = Generation(config, roles, self.engine, reward, session, stage, uses_greedy)
-        self.collector = Collector(config, roles, self.generation, session, TokenBudget(config.token_budget))
+        self.generation = RolloutSampler(config, roles, self.engine, reward, session, stage, uses_greedy)
+        self.collector = ExperienceBuilder(config, roles, self.generation, session, TokenBudget(config.token_budget))
         self.order = Order(len(self.prompts), config.prompts_per_iteration, (session.recipe.seed, stage.folder.name))
         self.steps_per_iteration = config.epochs * config.minibatches
         self.steps = config.iterations * self.steps_per_iteration
@@ -78,7 +78,7 @@ class RlTask:
         self.experience: Experience | None = None
         self.collected: dict[str, float] = {}
         self.readings: StepReadings | None = None
-        self.tally = Tally()
+        self.sums = MetricSums()
         self.prompts_drawn = 0
         self.units = StepUnits(1, 1, 1, 1, 1)
         self.over_budget = False
@@ -101,11 +101,11 @@ class RlTask:
         assert self.experience is not None
         trees = self._minibatch(iteration, *divmod(place, self.config.minibatches))
         self.units = StepUnits.of(trees, self.experience)
-        return self.session.share(trees)
+        return self.session.shard(trees)
 
     def _collect(self, iteration: int) -> None:
         self.experience, self.collected = self.collector.collect(self._draw, self.controller, self.reward_moments)
-        self.tally = Tally()
+        self.sums = MetricSums()
         self.readings = None if self.collector.asks_policy else StepReadings()
         budget = self.config.kl.budget
         self.over_budget = budget is not None and self.collected["kl"] > budget
@@ -146,7 +146,7 @@ class RlTask:
 
     # Losses ----------------------------------------------------------------------------------------------------------
 
-    def losses(self, batch: Batch, tally: Tally) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
         """Yield the policy's loss and, where there is a value function of its own, the value's."""
         assert self.experience is not None
         part = MicroBatch.of(batch, self.experience, self.units)
@@ -157,25 +157,25 @@ class RlTask:
             numbers = self.experience.numbers(batch.trees).tolist()
             self.readings.keep(numbers, batch.lengths.tolist(), output.statistics)
             part = part.learned_by(output.statistics)
-        loss = policy_objective(self.config, part, output, self.controller.coefficient, tally)
-        yield loss if output.values is None else loss + self._value_loss(output.values, part, tally)
+        loss = policy_objective(self.config, part, output, self.controller.coefficient, sums)
+        yield loss if output.values is None else loss + self._value_loss(output.values, part, sums)
         if output.values is None and (values := self.roles.values(batch)) is not None:
-            yield self._value_loss(values, part, tally)
+            yield self._value_loss(values, part, sums)
 
-    def _value_loss(self, values: Tensor, part: MicroBatch, tally: Tally) -> Tensor:
+    def _value_loss(self, values: Tensor, part: MicroBatch, sums: MetricSums) -> Tensor:
         rows, tokens = part.rows, len(part.batch.targets)
         value = clipped_value_loss(
             to_rows(values, part.batch.lengths), rows.values, rows.returns, part.mask, self.config.value_clip
         )
-        tally.add("value_loss", value.loss, tokens)
-        tally.add("value_clip_share", value.clipped, tokens)
+        sums.add("value_loss", value.loss, tokens)
+        sums.add("value_clip_share", value.clipped, tokens)
         return self.config.value_coefficient * value.loss / self.units.tokens
 
     # Between steps ---------------------------------------------------------------------------------------------------
 
-    def end_step(self, step: int, tally: Tally) -> dict[str, float] | None:
+    def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Close the iteration after its last minibatch: move the KL coefficient, return the line of metrics."""
-        self.tally.merge(tally)
+        self.sums.merge(sums)
         if step % self.steps_per_iteration and not self.over_budget:
             return None
         assert self.experience is not None
@@ -185,7 +185,7 @@ class RlTask:
             warn_about_rollouts(self._iteration(step), self.collected, self.warned)
         self.controller.update(self.collected["kl"], len(self.experience.lengths))
         self.experience = None
-        return self.collected | self.tally.means()
+        return self.collected | self.sums.means()
 
     def line_number(self, step: int) -> int:
         """Lines count finished iterations; one that the KL budget ended early counts too."""
@@ -202,21 +202,21 @@ class RlTask:
             return {}
         requests = [self._requests(tree, "held out", number)[0] for number, tree in enumerate(self.held_out)]
         self.roles.activate_policy()
-        own = self.session.share(requests)
+        own = self.session.shard(requests)
         with self.session.autocast():
             samples = self.engine.generate(own, self.config.generation)
         scored = self.generation.score([[sample] for sample in samples])
         several = sum(source.weight != 0 for source in self.config.rewards) > 1
         columns = {"composed": scored.total, **scored.each} if several else scored.each
         if self.session.is_main:
-            with MetricsLog(self.stage.samples) as log:
+            with JsonLinesWriter(self.stage.samples) as log:
                 for number, sample in enumerate(samples[:SHOWN_SAMPLES]):
                     scores = {name: float(column[number]) for name, column in columns.items()}
                     texts = {"prompt": sample.prompt_text, "response": sample.response_text}
                     log.append({"step": self.line_number(step), **texts, "scores": scores})
         means = {}
         for name, column in columns.items():
-            everyone = torch.tensor(self.session.merge_shares(column.tolist()))
+            everyone = torch.tensor(self.session.merge_shards(column.tolist()))
             means[f"held_out/{name}"] = float(everyone.mean())
         return means
 
@@ -233,7 +233,7 @@ class RlTask:
             "controller": self.controller.state_dict(),
             "reward_moments": self.reward_moments.state_dict(),
             "collected": self.collected,
-            "tally": self.tally.state_dict(),
+            "sums": self.sums.state_dict(),
             "over_budget": self.over_budget,
             "prompts_drawn": self.prompts_drawn,
             "warned": sorted(self.warned),
@@ -245,7 +245,7 @@ class RlTask:
         self.controller.load_state_dict(state["controller"])
         self.reward_moments.load_state_dict(state["reward_moments"])
         self.collected = state["collected"]
-        self.tally.load_state_dict(state["tally"])
+        self.sums.load_state_dict(state["sums"])
         self.over_budget = state["over_budget"]
         self.prompts_drawn = state["prompts_drawn"]
         self.warned = set(state["warned"])

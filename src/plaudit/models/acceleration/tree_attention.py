@@ -1,0 +1,234 @@
+"""Attention over packed trees, tree by tree.
+
+A packed row holds several trees, and a token sees its own tree alone: attention over the whole row under a mask mostly
+computes what the mask throws away. Here every tree is attended to by itself: on a CPU with plain batched matrix
+products and a backward pass written out, on a GPU by ``plaudit.models.acceleration.varlen_attention``.
+
+transformers calls ``attend`` under the name ``TREE_ATTENTION``; whatever is not worth it goes to its own attention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch, TreeSpan
+from plaudit.models.acceleration.cached_attention import cached_keys, decode
+from plaudit.models.acceleration.varlen_attention import (
+    Sequences,
+    attend_by_sequences,
+    kernel_takes,
+    sequences_of,
+    tree_lengths,
+)
+
+TREE_ATTENTION = "plaudit_trees"
+MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that do something else to the scores
+LONGEST_TREE = 8192  # positions; the masks of longer trees would fill the memory
+LONGEST_KEPT = 512  # positions; of longer trees, the probabilities are computed again in the backward pass
+QUERIES = 256  # at a time: nothing looks at what is behind it, so blocks of a long tree need half of the products
+LEAST_WORK = 2_000_000  # row positions² x width per tree, under which the calls for each tree cost more than they save
+
+
+@dataclass(frozen=True)
+class QueryBlock:
+    """Some queries of a tree, ``first`` to ``last`` within their row, which look at keys from the tree's start on.
+
+    ``mask`` [last - first, last - start] is added to the scores: 0 or -inf. ``kept``: whether the probabilities wait
+    for the backward pass, or are computed again.
+    """
+
+    row: int
+    start: int
+    first: int
+    last: int
+    mask: Tensor
+    kept: bool
+
+    @property
+    def queries(self) -> tuple[int, slice, slice]:
+        """Where its queries stand in [rows, heads, length, head size]."""
+        return self.row, slice(None), slice(self.first, self.last)
+
+    @property
+    def keys(self) -> tuple[int, slice, slice]:
+        """Where its keys stand."""
+        return self.row, slice(None), slice(self.start, self.last)
+
+
+@dataclass
+class TreeLayout:
+    """Where the trees of a batch are; ``always``: attend tree by tree even where it does not pay.
+
+    ``lengths``: tokens of each tree's prompt and responses; empty where these are not known.
+    """
+
+    tree_spans: Sequence[TreeSpan]
+    always: bool
+    lengths: Sequence[Sequence[int]] = ()
+    _trees: list[list[QueryBlock]] = field(default_factory=list)
+    _sequences: Sequences | None = None
+
+    @property
+    def longest(self) -> int:
+        """Positions of the longest tree."""
+        return max(end - start for _, start, end in self.tree_spans)
+
+    def trees(self, dense: Tensor, dtype: torch.dtype) -> list[list[QueryBlock]]:
+        """Return each tree's blocks, in order, masks cut from the batch's ``dense`` one: once, for all layers."""
+        if not self._trees or self._trees[0][0].mask.dtype != dtype:
+            self._trees = [_blocks(place, dense, dtype) for place in self.tree_spans]
+        return self._trees
+
+    def sequences(self, row_length: int, device: torch.device) -> Sequences:
+        """Return the trees as sequences of queries and keys: once, for all layers."""
+        if self._sequences is None:
+            self._sequences = sequences_of(self.tree_spans, self.lengths, row_length, device)
+        return self._sequences
+
+
+def _blocks(place: TreeSpan, dense: Tensor, dtype: torch.dtype) -> list[QueryBlock]:
+    row, start, end = place
+    blocks = []
+    for first in range(start, end, QUERIES):
+        last = min(first + QUERIES, end)
+        part = dense[row, 0, first:last, start:last]
+        mask = torch.zeros_like(part, dtype=dtype).masked_fill_(~part, -torch.inf)
+        blocks.append(QueryBlock(row, start, first, last, mask, kept=end - start <= LONGEST_KEPT))
+    return blocks
+
+
+def mark(batch: Batch, always: bool = False) -> Tensor:
+    """Return the batch's attention mask; a packed one carries the places of its trees to ``attend``."""
+    mask = batch.attention_mask
+    if batch.tree_spans and not hasattr(mask, "tree_layout"):
+        lengths = [tree_lengths(tree) for tree in batch.trees]
+        mask.tree_layout = TreeLayout(batch.tree_spans, always, lengths)  # type: ignore[attr-defined]
+    return mask
+
+
+def mask_of_prompts(starts: Sequence[int], length: int) -> Tensor | None:
+    """Return the causal mask, bool [rows, 1, length, length], of rows that are padded up to ``starts``, for ``attend``.
+
+    None where a prompt is too long for it. Padding sees itself alone, as in packed batches.
+    """
+    if length > LONGEST_TREE:
+        return None
+    columns = torch.arange(length)
+    real = columns >= torch.tensor(starts)[:, None]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    mask = (causal & real[:, None, :] | torch.eye(length, dtype=torch.bool))[:, None]
+    places = [(row, start, length) for row, start in enumerate(starts)]
+    mask.tree_layout = TreeLayout(places, always=False)  # type: ignore[attr-defined]
+    return mask
+
+
+def use_tree_attention(model: Any) -> None:
+    """Let a transformers model attend by ``attend``. Raises ValueError for models that choose their own attention."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(TREE_ATTENTION, attend)
+    AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
+    model.set_attn_implementation(TREE_ATTENTION)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Return the attention's output [rows, length, heads, head size], as transformers' attention functions do.
+
+    ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of queries.
+    """
+    layout = getattr(attention_mask, "tree_layout", None)
+    changed = bool(dropout) or any(options.get(name) is not None for name in MORE_THAN_SOFTMAX)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    cached = None if changed else cached_keys(key)
+    if cached is not None and cached.states is not None:
+        return decode(query, attention_mask, scale, cached.states), None
+    if layout is not None and layout.lengths and not changed and kernel_takes(query, key, value):
+        sequences = layout.sequences(query.shape[2], query.device)
+        return attend_by_sequences(query.to(value.dtype), key.to(value.dtype), value, sequences, scale), None
+    if layout is None or changed or not _is_worth_it(layout, query):
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+        return output, None
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    # Under autocast the rotary embedding hands over float32 queries and keys beside bfloat16 values.
+    assert attention_mask is not None
+    trees = layout.trees(attention_mask, value.dtype)
+    attended: Tensor = _TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, trees, scale)
+    return attended, None
+
+
+def _is_worth_it(layout: TreeLayout, query: Tensor) -> bool:
+    if query.device.type != "cpu" or layout.longest > LONGEST_TREE:
+        return False
+    rows, heads, length, size = query.shape
+    return layout.always or rows * length * length * heads * size >= LEAST_WORK * len(layout.tree_spans)
+
+
+class _TreeAttention(torch.autograd.Function):
+    """``softmax(Q K^T scale + mask) V`` for every tree; positions outside of trees get zeros.
+
+    Nothing looks at what is behind it, so a block of queries needs the keys up to its own last: half of the products.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, query: Tensor, key: Tensor, value: Tensor, trees: Sequence[Sequence[QueryBlock]], scale: float
+    ) -> Tensor:
+        """Return [rows, length, heads, head size]; short trees' probabilities are kept for the backward pass."""
+        rows, heads, length, size = query.shape
+        output = value.new_zeros(rows, length, heads, size)
+        kept = []
+        for block in chain.from_iterable(trees):
+            shares = _shares(query, key, block, scale)
+            output[block.row, block.first : block.last] = torch.bmm(shares, value[block.keys]).transpose(0, 1)
+            if block.kept:
+                kept.append(shares)
+        context.save_for_backward(query, key, value, *kept)
+        context.trees, context.scale = trees, scale
+        return output
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by query, key and value, from that of the output."""
+        query, key, value, *kept = context.saved_tensors
+        gradient, scale = gradient.transpose(1, 2), context.scale
+        by_query, by_key, by_value = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for tree in reversed(context.trees):
+            # A key that many blocks look at gets its sum in float32; the last block looks at all keys of the tree.
+            wide = torch.promote_types(key.dtype, torch.float32) if len(tree) > 1 else key.dtype
+            whole = tree[-1].keys
+            key_sum, value_sum = (torch.zeros_like(by_key[whole], dtype=wide) for _ in range(2))
+            for block in reversed(tree):
+                shares = kept.pop() if block.kept else _shares(query, key, block, scale)
+                own, seen = gradient[block.queries], block.last - block.start
+                to_shares = torch.bmm(own, value[block.keys].transpose(1, 2))
+                to_scores = torch._softmax_backward_data(to_shares, shares, -1, shares.dtype)
+                by_query[block.queries] = torch.bmm(to_scores, key[block.keys]).mul_(scale)
+                key_sum[:, :seen] += torch.bmm(to_scores.transpose(1, 2), query[block.queries])
+                value_sum[:, :seen] += torch.bmm(shares.transpose(1, 2), own)
+            by_key[whole], by_value[whole] = key_sum.mul_(scale), value_sum
+        return by_query, by_key, by_value, None, None
+
+
+def _shares(query: Tensor, key: Tensor, block: QueryBlock, scale: float) -> Tensor:
+    """Return the attention probabilities of a block, [heads, queries, keys]."""
+    return torch.baddbmm(block.mask, query[block.queries], key[block.keys].transpose(1, 2), alpha=scale).softmax(-1)

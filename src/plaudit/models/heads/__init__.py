@@ -1,0 +1,1 @@
+"""Modules on top of hidden states."""

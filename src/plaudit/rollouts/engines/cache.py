@@ -1,0 +1,119 @@
+"""Keys and values of attention in tensors of their final size: a step writes one column and copies nothing.
+
+Measured on a 30M Llama on a CPU, this makes decoding 15 to 35 % faster than growing the cache by concatenation. Where
+``plaudit.models.acceleration.tree_attention.attend`` receives the keys as the cache gives them, it decodes on a CPU by
+``plaudit.models.acceleration.cached_attention``: there the cache holds prompts apart, each only once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from plaudit.models.acceleration.cached_attention import CachedKeys, RowStates, stored_type
+
+
+class PrefillLayer(DynamicLayer):
+    """One layer's keys and values [prompts, heads, length, head size] of prompts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cached = CachedKeys()
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Keep the prompts' states, each in its own type, and return them."""
+        self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states, value_states
+        key_states.plaudit_cache = self.cached  # type: ignore[attr-defined]
+        return key_states, value_states
+
+
+class PreallocatedLayer(DynamicLayer):
+    """One layer's keys and values [rows, heads, capacity, head size]; the first ``length`` columns are filled."""
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int) -> None:
+        super().__init__()
+        self.length = keys.shape[2]
+        self.keys = _with_room(keys, rows, new_tokens)
+        self.values = _with_room(values, rows, new_tokens)
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append the states of new tokens; return those of all tokens, as views."""
+        start, self.length = self.length, self.length + key_states.shape[2]
+        self.keys[:, :, start : self.length] = key_states
+        self.values[:, :, start : self.length] = value_states
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens held."""
+        return self.length
+
+
+class DecodingLayer(DynamicLayer):
+    """One layer for ``cached_attention``: keys and values of the rows, and, stored separately, of their prompts."""
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int) -> None:
+        super().__init__()
+        # Under autocast the rotary embedding hands over float32 keys beside bfloat16 values, which training attends to
+        # in bfloat16 as well.
+        dtype = stored_type(values)
+        _, heads, self._prompt_length, size = keys.shape
+        own = torch.empty(2, len(rows), heads, new_tokens, size, dtype=dtype, device=keys.device)
+        self.states = RowStates(keys.to(dtype).contiguous(), values.to(dtype).contiguous(), rows, *own)
+        self.dtype, self.device, self.is_initialized = dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append the states of one new token; return them, with what ``attend`` needs."""
+        states, column = self.states, self.states.length
+        states.keys[:, :, column] = key_states[:, :, 0]
+        states.values[:, :, column] = value_states[:, :, 0]
+        states.length = column + 1
+        key_states.plaudit_cache = CachedKeys(states)  # type: ignore[attr-defined]
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens held, the prompt's included."""
+        return self._prompt_length + self.states.length
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only the given rows."""
+        states = self.states
+        states.keys, states.values = states.keys[indices], states.values[indices]
+        states.prompt_of_row = states.prompt_of_row[indices]
+
+
+class GenerationCache(Cache):
+    """Keys and values of rows, each of which goes on from one of the prompts, prefilled some at a time."""
+
+    def __init__(self, prefilled: Sequence[Cache], prompt_of_row: Tensor, new_tokens: int) -> None:
+        whole = [layer for piece in prefilled for layer in piece.layers]
+        decodes = all(layer.cached.reached and layer.keys.shape[-1] % 2 == 0 for layer in whole)
+        layer_class = DecodingLayer if prompt_of_row.device.type == "cpu" and decodes else PreallocatedLayer
+        layers = []
+        for pieces in zip(*(piece.layers for piece in prefilled), strict=True):
+            keys, values = _joined([piece.keys for piece in pieces]), _joined([piece.values for piece in pieces])
+            layers.append(layer_class(keys, values, prompt_of_row, new_tokens))
+        super().__init__(layers=layers)
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Keep only the given rows of every layer."""
+        for layer in self.layers:
+            layer.batch_select_indices(rows)
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """Stack [prompts, heads, length, size]; shorter ones get zeros on the left, where the mask hides them."""
+    if len(pieces) == 1:
+        return pieces[0]
+    length = max(piece.shape[2] for piece in pieces)
+    return torch.cat([torch.nn.functional.pad(piece, (0, 0, length - piece.shape[2], 0)) for piece in pieces])
+
+
+def _with_room(states: Tensor, rows: Tensor, new_tokens: int) -> Tensor:
+    _, heads, length, size = states.shape
+    room = states.new_empty(len(rows), heads, length + new_tokens, size)
+    room[:, :, :length] = states[rows]
+    return room

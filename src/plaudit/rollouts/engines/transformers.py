@@ -1,0 +1,169 @@
+"""RolloutSampler with any transformers causal language model: our own loop over its forward, with a key/value cache.
+
+Requests of similar length share a batch, prompts are padded on the left, identical prompts are computed once, and rows
+that have ended leave the batch. What is sampled for a request depends on its seed alone.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any, Protocol
+
+import torch
+
+from plaudit.batching.batches import Layout
+from plaudit.config.schema import GenerationConfig
+from plaudit.errors import PlauditError
+from plaudit.memory import HalvingSize, in_batches, responses_at_once
+from plaudit.models.acceleration.last_mlp import mlp_only_at
+from plaudit.models.acceleration.prepared_weights import prepared_weights
+from plaudit.models.loading.models import context_length
+from plaudit.models.trunk import accepted_arguments, trunk_of, unwrapped
+from plaudit.rollouts.engines.running_batch import RunningBatch
+from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.sampling import choose_tokens
+from plaudit.rollouts.texts import cut_at_stop, may_hold_stop, response_text
+
+STOP_CHECK_INTERVAL = 8  # tokens between looks for stop strings; responses are cut exactly afterwards
+OUT_OF_MEMORY_REMEDY = "use a smaller model, precision=bf16, shorter prompts or fewer generation.max_new_tokens"
+LEAVING_SHARE = 0.25  # ended rows leave when they are this share: dropping rows copies the cache of those that stay
+
+
+class CausalModel(Protocol):
+    """A causal language model with its tokenizer, such as ``plaudit.models.loading.models.LoadedModel``."""
+
+    model: Any
+    tokenizer: Any
+    layout: Layout
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        ...
+
+
+class TransformersEngine:
+    """Generates with a model in this process; always with the weights that the model has at that moment."""
+
+    def __init__(self, loaded: CausalModel) -> None:
+        self._loaded = loaded
+        self._model = unwrapped(loaded.model)
+        if getattr(self._model, "_is_stateful", False):
+            raise PlauditError(f"{type(self._model).__name__} has recurrent layers; generation needs a transformer")
+        self._accepted = accepted_arguments(self._model.__class__)
+        self._end_ids = _end_ids(self._model, loaded.tokenizer)
+        self._batch_sizes: dict[int, HalvingSize] = {}
+
+    def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+        """Return a sample for each request, in order.
+
+        Raises:
+            PlauditError: a prompt is empty or leaves no room for the response, the settings contradict each other, or
+                the model's output is not finite.
+        """
+        self._check(requests, settings)
+        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids))
+        was_training = self._loaded.model.training
+        self._loaded.model.eval()
+        size = self._batch_sizes.setdefault(
+            settings.batch_size, responses_at_once(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
+        )
+        with prepared_weights(self._model, self._loaded.device):
+            ordered = in_batches(
+                [requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings)
+            )
+        self._loaded.model.train(was_training)
+        samples = dict(zip(order, ordered, strict=True))
+        return [samples[i] for i in range(len(requests))]
+
+    def _check(self, requests: Sequence[Request], settings: GenerationConfig) -> None:
+        if settings.min_new_tokens > settings.max_new_tokens:
+            raise PlauditError("generation: min_new_tokens is above max_new_tokens; lower it")
+        if "" in settings.stop:
+            raise PlauditError("generation: stop holds an empty string; remove it")
+        lengths = [len(request.prompt_ids) for request in requests]
+        if 0 in lengths:
+            raise PlauditError(f"prompt {lengths.index(0)} is empty; give it text or the tokenizer a BOS token")
+        context = context_length(self._model.config)
+        if lengths and max(lengths) + settings.max_new_tokens > context:
+            raise PlauditError(
+                f"a prompt of {max(lengths)} tokens and max_new_tokens={settings.max_new_tokens} exceed the model's "
+                f"context of {context} tokens; lower max_new_tokens or max_prompt_tokens"
+            )
+
+    @torch.inference_mode()
+    def _generate_batch(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+        device = self._loaded.device
+        end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
+        # A model that takes the mask of packed trees takes every mask of four dimensions as it is.
+        batch = RunningBatch(requests, settings, device, takes_whole_masks=self._loaded.layout == "packed")
+        logits = batch.adopt([self._prefill(inputs) for inputs in batch.prefill_inputs()])
+        interval = check_interval(device)
+        for step in range(batch.longest):
+            forbidden = end_ids if step < settings.min_new_tokens else None
+            choice = choose_tokens(logits, batch.uniforms[:, step], settings, forbidden)
+            batch.append(choice, is_end=torch.isin(choice.tokens, end_ids))
+            if settings.stop and (step + 1) % STOP_CHECK_INTERVAL == 0:
+                self._stop_rows(batch, settings.stop)
+            if (step + 1) % interval == 0 and batch.drop_finished(LEAVING_SHARE) == 0:
+                break
+            if step + 1 < batch.longest:
+                logits = self._forward(**batch.step_inputs()).logits[:, -1]
+        return [
+            self._sample(request, *result, settings.stop)
+            for request, result in zip(requests, batch.results(), strict=True)
+        ]
+
+    def _prefill(self, inputs: dict[str, Any]) -> Any:
+        rows, length = inputs["input_ids"].shape
+        last = torch.arange(1, rows + 1, device=self._loaded.device) * length - 1
+        with mlp_only_at(trunk_of(self._model), last):
+            return self._forward(**inputs)
+
+    def _forward(self, **inputs: Any) -> Any:
+        optional = {"position_ids": inputs.pop("position_ids"), "logits_to_keep": 1}
+        accepted = {name: value for name, value in optional.items() if name in self._accepted}
+        return self._loaded.model(**inputs, **accepted, use_cache=True)
+
+    def _stop_rows(self, batch: RunningBatch, stops: Sequence[str]) -> None:
+        tokenizer = self._loaded.tokenizer
+        for row, request, response in batch.unfinished():
+            if may_hold_stop(tokenizer, response, stops, STOP_CHECK_INTERVAL):
+                batch.finished[row] = cut_at_stop(tokenizer, request.prompt_ids, response, stops) is not None
+
+    def _sample(
+        self,
+        request: Request,
+        response: list[int],
+        log_probabilities: list[float],
+        log_shares: list[float],
+        stops: Sequence[str],
+    ) -> Sample:
+        if not all(map(isfinite, log_probabilities)):
+            raise PlauditError(
+                "the model's output is not finite; go back to an earlier checkpoint and lower the learning rate"
+            )
+        tokenizer = self._loaded.tokenizer
+        cut = cut_at_stop(tokenizer, request.prompt_ids, response, stops) if stops else None
+        length, text = cut or (len(response), response_text(tokenizer, request.prompt_ids, response))
+        return Sample(
+            prompt_ids=tuple(request.prompt_ids),
+            response_ids=tuple(response[:length]),
+            prompt_text=request.prompt_text,
+            response_text=text,
+            ended=cut is not None or response[-1] in self._end_ids,
+            log_probabilities=tuple(log_probabilities[:length]),
+            log_shares=tuple(log_shares[:length]),
+            fields=request.fields,
+        )
+
+
+def check_interval(device: torch.device) -> int:
+    """Return after how many tokens to look for rows that have ended; but on a CPU, looking waits for the device."""
+    return 1 if device.type == "cpu" else STOP_CHECK_INTERVAL
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return every token that ends a response: of the generation settings, the model and the tokenizer."""
+    named = [getattr(model.generation_config, "eos_token_id", None), model.config.eos_token_id, tokenizer.eos_token_id]
+    lists = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
+    return frozenset(int(token) for ids in lists for token in ids if token is not None)

@@ -1,0 +1,254 @@
+"""Checkpoints that survive kill -9: written beside their place, verified by checksums, renamed when complete.
+
+A checkpoint is a folder ``step-00000012`` with safetensors files, ``state.json`` and ``manifest.json``, which holds the
+size and SHA-256 of every other file. Nothing in it is pickled. Several processes may write files of their own into it.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.errors import PlauditError
+from plaudit.runs.files import sha256, synchronise
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = ".unfinished"
+REPLACED = ".replaced"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved: ``tensors[file][name]`` and a JSON-able ``state``, after optimizer step ``step``."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+# Saving ---------------------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    keep: int,
+    is_main: bool = True,
+    wait_for_everyone: Callable[[], None] = lambda: None,
+) -> Path:
+    """Save a checkpoint and delete all but the ``keep`` newest; return its folder.
+
+    Args:
+        folder: holds the checkpoints of one stage; only one run may write it at a time.
+        step: the number of finished optimizer steps.
+        tensors: name of a file -> name -> tensor, of any dtype, shape and device. Two names of one file must not share
+            a tensor (tied weights): save one of them. Each process names files of its own, or none.
+        state: must come back from JSON equal to itself: string keys, lists, no NaN. Floats keep every bit.
+        keep: newest checkpoints that stay, this one included. Those of later steps belong to a future that was
+            abandoned (the stage was resumed from an older one) and are deleted.
+        is_main: whether this process, alone among those of the run, does all but writing its tensors.
+        wait_for_everyone: returns when every process of the run has called it.
+
+    Raises:
+        ValueError: shared tensors, or a state that JSON would change.
+    """
+    from safetensors.torch import save_file
+
+    place = folder / f"step-{step:08d}"
+    unfinished = place.with_name(place.name + UNFINISHED)
+    if is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(folder)
+        unfinished.mkdir()
+    wait_for_everyone()
+    for name, named_tensors in tensors.items():
+        file = unfinished / f"{name}.safetensors"
+        save_file(_saveable(named_tensors, name), file)
+        synchronise(file)
+    wait_for_everyone()
+    if is_main:
+        (unfinished / "state.json").write_text(_state_text(step, state), encoding="utf-8")
+        _write_manifest(unfinished)
+        for path in (unfinished / "state.json", unfinished / "manifest.json", unfinished):
+            synchronise(path)
+        _put_in_place(unfinished, place)
+        _delete_superseded(folder, step, keep)
+    return place
+
+
+def _saveable(named_tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+    """Return contiguous CPU tensors; raise where two names hold the same one."""
+    name_of: dict[tuple[Any, ...], str] = {}
+    saveable = {}
+    for name, tensor in named_tensors.items():
+        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and place in name_of:
+            raise ValueError(f"{file}: {name} and {name_of[place]} share one tensor; save only one of them")
+        name_of[place] = name
+        saveable[name] = tensor.detach().cpu().contiguous()
+    return saveable
+
+
+def _state_text(step: int, state: Mapping[str, Any]) -> str:
+    text = json.dumps({"step": step, "state": dict(state)})
+    if json.loads(text)["state"] != dict(state):
+        raise ValueError("the state changes on its way through JSON: use string keys and lists, no tuples and no NaN")
+    return text
+
+
+def _write_manifest(folder: Path) -> None:
+    files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
+    (folder / "manifest.json").write_text(json.dumps({"files": files}, indent=2), encoding="utf-8")
+
+
+def _put_in_place(unfinished: Path, place: Path) -> None:
+    """Rename to the final name. One of the same step steps aside first, and counts until the new one is there."""
+    replaced = place.with_name(place.name + REPLACED)
+    if place.exists():
+        _discard(replaced)
+        os.rename(place, replaced)
+    os.rename(unfinished, place)
+    synchronise(place.parent)
+
+
+def _delete_superseded(folder: Path, step: int, keep: int) -> None:
+    candidates = list(_candidates(folder))
+    older = [path for path, its_step, replaced in candidates if its_step <= step and not replaced]
+    for path, _, _ in candidates:
+        if path not in older[: max(keep, 1)]:
+            _discard(path)
+
+
+def _discard(path: Path) -> None:
+    """Delete a checkpoint; the rename first, so that a kill never leaves half of it under its name."""
+    if path.exists():
+        doomed = path.with_name(path.name + UNFINISHED)
+        os.rename(path, doomed)
+        shutil.rmtree(doomed)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for path in folder.glob(f"step-*{UNFINISHED}"):
+        shutil.rmtree(path)
+
+
+# Loading --------------------------------------------------------------------------------------------------------------
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest intact checkpoint, or None if none was ever finished.
+
+    A damaged one is skipped with a warning. Raises ``PlauditError`` if there are some and all are damaged.
+    """
+    reason = None
+    for path, _, _ in _candidates(folder):
+        reason = _damage(path)
+        if reason is None:
+            return path
+        logger.warning("skipped a damaged checkpoint: %s/%s", path, reason)
+    if reason is not None:
+        raise PlauditError(f"{folder}: every checkpoint is damaged; delete this folder to begin the stage anew")
+    return None
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu", files: Collection[str] | None = None) -> Checkpoint:
+    """Load a checkpoint, its tensors onto ``device``, those of ``files`` alone if given and as far as they are there.
+
+    Raises ``PlauditError`` if a file is not what was written.
+    """
+    from safetensors.torch import load_file
+
+    reason = _damage(path)
+    if reason is not None:
+        raise PlauditError(f"{path}/{reason}; delete this checkpoint to go on from the one before")
+    saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    wanted = [file for file in sorted(path.glob("*.safetensors")) if files is None or file.stem in files]
+    tensors = {file.stem: load_file(file, device=str(device)) for file in wanted}
+    return Checkpoint(saved["step"], tensors, saved["state"])
+
+
+def _damage(path: Path) -> str | None:
+    """Return the damaged file with the reason, or None for an intact checkpoint."""
+    manifest = path / "manifest.json"
+    if not manifest.is_file():
+        return "manifest.json: missing"
+    try:
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in _manifest_entries(manifest)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "manifest.json: unreadable"
+    for name, (size, checksum) in expected.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name}: missing"
+        if file.stat().st_size != size:
+            return f"{name}: {file.stat().st_size} bytes instead of {size}"
+        if sha256(file) != checksum:
+            return f"{name}: checksum differs from the manifest's"
+    return None
+
+
+def _manifest_entries(manifest: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+    entries: dict[str, dict[str, Any]] = json.loads(manifest.read_bytes())["files"]
+    return entries.items()
+
+
+def _candidates(folder: Path) -> Iterator[tuple[Path, int, bool]]:
+    """Yield the complete checkpoints, newest first: folder, step, whether a newer one of the same step replaces it."""
+    pattern = re.compile(rf"step-(\d+)({re.escape(REPLACED)})?")
+    matches = [(path, pattern.fullmatch(path.name)) for path in folder.glob("step-*")]
+    found = [(path, int(match[1]), match[2] is not None) for path, match in matches if match]
+    yield from sorted(found, key=lambda candidate: (-candidate[1], candidate[2]))
+
+
+# Optimizer state ------------------------------------------------------------------------------------------------------
+
+NamedParameters = Iterable[tuple[str, torch.nn.Parameter]]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, named_parameters: NamedParameters) -> dict[str, Tensor]:
+    """Return the optimizer's state under names such as ``exp_avg/layers.0.weight`` (no copies).
+
+    Parameters that have had no step yet have no state. Learning rates and the like are not included: they follow from
+    the configuration and the step. Raises ``ValueError`` if the optimizer holds a parameter without a name.
+    """
+    name_of = {id(parameter): name for name, parameter in named_parameters}
+    tensors = {}
+    for parameter in _parameters(optimizer):
+        if id(parameter) not in name_of:
+            raise ValueError(f"the optimizer holds a parameter of shape {tuple(parameter.shape)} that has no name")
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}/{name_of[id(parameter)]}"] = value
+    return tensors
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, named_parameters: NamedParameters, tensors: Mapping[str, Tensor]
+) -> None:
+    """Put back what ``optimizer_tensors`` returned, bit for bit; the groups' settings stay as they are.
+
+    Raises ``ValueError`` if ``tensors`` names a parameter that this optimizer does not hold.
+    """
+    name_of = {id(parameter): name for name, parameter in named_parameters}
+    index_of = {name_of[id(parameter)]: index for index, parameter in enumerate(_parameters(optimizer))}
+    state: dict[int, dict[str, Tensor]] = {}
+    for place, tensor in tensors.items():
+        key, _, name = place.partition("/")
+        if name not in index_of:
+            raise ValueError(f"the optimizer has no parameter {name}: the checkpoint belongs to another model")
+        state.setdefault(index_of[name], {})[key] = tensor.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

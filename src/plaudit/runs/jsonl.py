@@ -1,0 +1,66 @@
+"""Files of JSON lines that survive a kill: metrics and samples."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plaudit.errors import PlauditError
+from plaudit.runs.files import json_text, write_atomically
+
+
+class JsonLinesWriter:
+    """Appends records to a file of JSON lines; each line has left the process when ``append`` returns."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_broken_last_line(path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line. Tensors of one element become numbers; JSON has no NaN and no infinity: they become null."""
+        self._file.write(json_text(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "JsonLinesWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file of JSON lines, none if there is no file.
+
+    A last line that a kill cut short is left out. Raises ``PlauditError`` for any other line that is no JSON.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_record(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+def rewind(path: Path, step: int | None) -> None:
+    """Drop the records after ``step``, or all of them if it is None, so that a resumed stage writes them anew."""
+    if path.exists():
+        kept = [record for record in read_json_lines(path) if step is not None and record["step"] <= step]
+        write_atomically(path, "".join(json_text(record) + "\n" for record in kept))
+
+
+def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise PlauditError(f"{path}, line {number}: not a JSON object; remove the line or restore the file")
+    return record
+
+
+def _drop_broken_last_line(path: Path) -> None:
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        write_atomically(path, content[: content.rfind(b"\n") + 1].decode())

@@ -1,0 +1,131 @@
+"""What a run was computed with: versions, machine, code revision and the checksums of its data."""
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plaudit.config.schema import Recipe, Section, SourceConfig
+from plaudit.runs.files import json_text, sha256, write_atomically
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = (
+    *("plaudit", "torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "safetensors", "numpy"),
+    *("pydantic", "matplotlib", "deepspeed", "bitsandbytes", "tensorboard", "wandb", "vaderSentiment"),
+)
+
+
+def collect_metadata(recipe: Recipe, device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """Describe this process and the recipe's local data files. Environment variables are not part of it."""
+    return {
+        "name": recipe.name,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": recipe.seed,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": f"{cpu_name()}, {os.cpu_count()} cores",
+        "versions": installed_versions(),
+        "git_revision": git_revision(Path.cwd()),
+        "data": data_checksums(recipe),
+        "stages": {},
+    }
+
+
+def begin_metadata(path: Path, collected: Mapping[str, Any]) -> None:
+    """Write the file, or update that of a continued run, which keeps its start and timings.
+
+    Versions or data that are no longer what they were are warned about: exact continuation is lost.
+    """
+    if not path.exists():
+        write_metadata(path, collected)
+        return
+    old = read_metadata(path)
+    for section in ("versions", "data"):
+        changed = [name for name, value in old[section].items() if collected[section].get(name, value) != value]
+        if changed:
+            logger.warning("%s changed since the run began: %s; it is no exact continuation", section, changed)
+    update_metadata(path, {key: value for key, value in collected.items() if key not in ("started", "stages")})
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the content of the file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write_metadata(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the whole file at once."""
+    write_atomically(path, json_text(content, indent=2) + "\n")
+
+
+def update_metadata(path: Path, changes: Mapping[str, Any]) -> None:
+    """Merge ``changes`` into the file, key by key, such as ``{"stages": {"sft": {"seconds": 12.5}}}``."""
+    write_metadata(path, _merged(read_metadata(path), changes))
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(old[key], new[key]) for key in old.keys() & new.keys() if isinstance(new[key], Mapping)}
+    return {**old, **new, **both}
+
+
+# What is collected ----------------------------------------------------------------------------------------------------
+
+
+def data_checksums(section: Section) -> dict[str, dict[str, Any]]:
+    """Return path -> SHA-256 and size in bytes, for every data source in ``section`` that is a file on this machine."""
+    paths = sorted({source.path for source in _sources(section)})
+    files = [Path(path) for path in paths if Path(path).is_file()]
+    return {str(file): {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files}
+
+
+def _sources(value: Any) -> Iterator[SourceConfig]:
+    if isinstance(value, SourceConfig):
+        yield value
+    elif isinstance(value, Section):
+        for _, inner in value:
+            yield from _sources(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _sources(inner)
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that results may depend on."""
+    installed = {name: next(iter(packages.distributions(name=name)), None) for name in PACKAGES}
+    return {name: distribution.version for name, distribution in installed.items() if distribution is not None}
+
+
+def git_revision(folder: Path) -> str | None:
+    """Return the commit checked out in ``folder``, with ``-dirty`` if tracked files differ; None outside of git."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def cpu_name() -> str:
+    """Return the processor's name, such as ``AMD EPYC 7763 64-Core Processor``."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if sys.platform == "linux" else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def device_name(device: torch.device) -> str:
+    """Return the kind of device, and for a GPU its name."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

@@ -1,0 +1,116 @@
+"""The model at the other end: renders the conversation, samples candidates, has them scored, and picks the best."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import DataConfig, GenerationConfig
+from plaudit.data.rows import Message, Origin, Prompt, PromptRow
+from plaudit.data.templates import uses_chat_template
+from plaudit.data.tokenization import to_trees
+from plaudit.errors import PlauditError
+from plaudit.rollouts.samples import Engine, Request
+from plaudit.seeding import derived_seed
+from plaudit.serving.conversation import Conversation, Turn, best_candidate, ranked_candidates
+
+if TYPE_CHECKING:
+    from plaudit.models.loading.models import LoadedModel
+    from plaudit.rewards.sources import ComposedReward
+
+Style = Literal["dialogue", "prompt", "plain"]
+_NEXT_SPEAKER = ["\n\nHuman:", "\n\nAssistant:"]
+_ANY_LENGTH = 2**30  # what is too long is handled here, by leaving out old turns
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How a model is spoken to.
+
+    Styles: dialogue renders all turns (chat template, or Human/Assistant turns), prompt puts what was typed into the
+    data's prompt template, plain lets the model continue what was typed. Only dialogue remembers earlier turns.
+    """
+
+    style: Style
+    data: DataConfig
+    generation: GenerationConfig
+    best_of: int
+    seed: int
+
+
+class ChatModel:
+    """Answers in a conversation by the best of N candidates."""
+
+    def __init__(self, loaded: "LoadedModel", engine: Engine, reward: "ComposedReward", settings: ChatSettings) -> None:
+        if settings.best_of > 1 and not reward.sources:
+            raise PlauditError("best-of needs something that scores the candidates; name a reward model with --reward")
+        reward.check_tokenizer(loaded.tokenizer)
+        self.settings = settings
+        self.reward_names = reward.names
+        self._loaded = loaded
+        self._engine = engine
+        self._reward = reward
+        self._generation = _generation(loaded.tokenizer, settings)
+        self._room = loaded.context_length - settings.generation.max_new_tokens
+        if self._room < 1:
+            raise PlauditError(
+                f"{settings.generation.max_new_tokens} new tokens leave no room for a prompt in the model's context of "
+                f"{loaded.context_length}; lower --max-new-tokens"
+            )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether earlier turns and the system message reach the model."""
+        return self.settings.style == "dialogue"
+
+    def answer(self, conversation: Conversation, user: str) -> Turn:
+        """Return the next turn; the conversation stays as it is. Raises PlauditError for a message that is too long."""
+        tree, left_out = self._prompt(conversation, user)
+        requests = [
+            Request(
+                tree.prompt,
+                tree.fields["prompt_text"],
+                derived_seed(self.settings.seed, "chat", conversation.asked, candidate),
+                tree.fields,
+            )
+            for candidate in range(self.settings.best_of)
+        ]
+        samples = self._engine.generate(requests, self._generation)
+        texts = [sample.response_text for sample in samples]
+        candidates = ranked_candidates(
+            texts if self.settings.style == "plain" else [text.strip() for text in texts],
+            [len(sample.response_ids) for sample in samples],
+            [sample.ended for sample in samples],
+            {name: scores.tolist() for name, scores in self._reward.score(samples).each.items()},
+        )
+        system = conversation.system if self.remembers else None
+        return Turn(user, candidates, best_candidate(candidates), system, left_out)
+
+    def _prompt(self, conversation: Conversation, user: str) -> tuple[PromptTree, int]:
+        """Return the prompt, and the number of oldest turns left out to make it fit."""
+        most = len(conversation.turns) if self.remembers else 0
+        for left_out in range(most + 1):
+            tree = self._tree(conversation.messages(user, left_out) if self.remembers else self._alone(user))
+            if len(tree.prompt) <= self._room:
+                return tree, left_out
+        raise PlauditError(
+            f"the message takes {len(tree.prompt)} tokens, the model's context has room for {self._room}; shorten it"
+        )
+
+    def _alone(self, user: str) -> Prompt:
+        """Return a message as a prompt of its own: through the chat template where no prompt template is given."""
+        data = self.settings.data
+        templated = data.prompt_template != DataConfig.model_fields["prompt_template"].default
+        if self.settings.style == "plain" or templated or not uses_chat_template(self._loaded.tokenizer, data):
+            return user
+        return (Message("user", user),)
+
+    def _tree(self, prompt: Prompt) -> PromptTree:
+        row = PromptRow(prompt, Origin("the conversation", 1))
+        return to_trees([row], self._loaded.tokenizer, self.settings.data, _ANY_LENGTH).trees[0]
+
+
+def _generation(tokenizer: Any, settings: ChatSettings) -> GenerationConfig:
+    """Return the settings; in Human/Assistant dialogues the reply ends where the model would speak for the human."""
+    if settings.style != "dialogue" or uses_chat_template(tokenizer, settings.data):
+        return settings.generation
+    return settings.generation.model_copy(update={"stop": [*settings.generation.stop, *_NEXT_SPEAKER]})

@@ -1,0 +1,50 @@
+"""Signs that a run does not learn what it should, each with what to do about it."""
+
+import math
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from plaudit.algorithms.masking import ROUNDING
+
+
+def warn(text: str) -> None:
+    """Print a warning that stands out."""
+    Console(stderr=True).print(f"[bold yellow]warning[/] {text}", soft_wrap=True)
+
+
+def warn_if_no_better_than_chance(accuracy: float, pairs: float) -> None:
+    """Warn when a reward model's held-out accuracy is within two standard errors of one half."""
+    if accuracy - 2 * math.sqrt(0.25 / pairs) <= 0.5:
+        warn(
+            f"the reward model is no better than chance: {accuracy:.1%} of {pairs:.0f} held-out pairs. "
+            "More comparisons, more epochs or a stronger model are needed before optimising against it"
+        )
+
+
+def warn_about_rollouts(iteration: int, measured: Mapping[str, float], seen: set[str]) -> None:
+    """Warn about constant rewards, responses that never end, and a KL that is below zero by more than noise.
+
+    ``measured`` are the iteration's metrics. A kind that is in ``seen`` is not repeated; new ones are added to it.
+    """
+    for kind, text in _signs(measured).items():
+        if kind not in seen:
+            seen.add(kind)
+            warn(f"iteration {iteration}: {text}")
+
+
+def _signs(measured: Mapping[str, float]) -> dict[str, str]:
+    signs = {}
+    if measured["reward/std"] <= ROUNDING * abs(measured["reward/mean"]):
+        signs["constant"] = "every response has the same reward: nothing is learned; look at the source"
+    if measured["ended_fraction"] == 0:
+        signs["truncated"] = (
+            "every response was cut at the limit; raise generation.max_new_tokens or set missing_eos_penalty"
+        )
+    kl = measured["kl"]
+    if kl < -4 * measured["kl_error"] and kl < -0.01:
+        signs["negative KL"] = (
+            f"the KL to the reference is {kl:.3f}, below zero by more than noise: sampling and training disagree about "
+            "probabilities; set generation.top_p=1 and generation.top_k=0, or precision=fp32"
+        )
+    return signs

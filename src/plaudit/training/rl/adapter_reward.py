@@ -1,0 +1,87 @@
+"""A reward model that is an adapter on the policy's frozen base: no weights but the adapter and a head of its own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch
+from plaudit.config.schema import ModelConfig
+from plaudit.errors import PlauditError
+from plaudit.models.heads.modules import ScalarModule
+from plaudit.models.loading.models import load_tokenizer
+from plaudit.models.reward_model import RewardModel, read_scale
+from plaudit.models.trunk import hidden_states
+from plaudit.training.rl.roles import AdapterRoles
+
+HEAD = "base_model.model.score.weight"
+
+
+class AdapterReward(RewardModel):
+    """The reward model saved in ``path``, computed on the roles' base; its scores are those of the merged model."""
+
+    def __init__(self, path: str, roles: AdapterRoles, adapter: str = "reward") -> None:
+        tensors = _load_adapter(Path(path) / "adapter", roles, adapter)
+        head = nn.Linear(tensors[HEAD].shape[1], 1, bias=False)
+        head.weight = nn.Parameter(tensors[HEAD].float(), requires_grad=False)
+        self.loaded, self.scale = roles.loaded, read_scale(path)
+        self.module = _AdapterScorer(roles, adapter, head.to(roles.loaded.device))
+        self._tokenizer = load_tokenizer(ModelConfig(path=path))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the reward model was trained with."""
+        return self._tokenizer
+
+
+class _AdapterScorer(ScalarModule):
+    """Reads the head at the last token while the reward's adapter is on."""
+
+    def __init__(self, roles: AdapterRoles, adapter: str, head: nn.Linear) -> None:
+        super().__init__(roles.model)
+        self.roles, self.adapter, self.head = roles, adapter, head
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Return the score of every response, [R]."""
+        self.roles.activate(self.adapter)
+        states = hidden_states(self.model, batch, batch.last_token_index)
+        self.roles.activate_policy()
+        return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
+
+
+def is_adapter_on(path: str, base: ModelConfig) -> bool:
+    """Whether ``path`` holds an adapter that was trained on the very weights that ``base`` names.
+
+    Adapters of quantised bases are not shared: they were trained on other numbers than the merged model gives.
+    """
+    file = Path(path) / "adapter" / "adapter_config.json"
+    if base.path is None or base.quantization is not None or not file.exists():
+        return False
+    trained_on = json.loads(file.read_text())["base_model_name_or_path"]
+    return Path(base.path).resolve() == Path(trained_on).resolve()
+
+
+def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> dict[str, Tensor]:
+    """Put the adapter on the roles' base, frozen, and return all tensors of its file."""
+    import peft
+    from safetensors.torch import load_file
+
+    config = peft.PeftConfig.from_pretrained(folder)
+    config.task_type, config.modules_to_save = "CAUSAL_LM", None
+    tensors = load_file(folder / "adapter_model.safetensors")
+    low_rank = {name: tensor for name, tensor in tensors.items() if "lora_" in name}
+    # New adapters draw from the global generator; what they draw is overwritten, and nobody else may feel it.
+    with torch.random.fork_rng(devices=[]):
+        roles.model.add_adapter(adapter, config)
+    there = sum(f".{adapter}." in name for name, _ in roles.model.named_parameters())
+    unexpected = peft.set_peft_model_state_dict(roles.model, low_rank, adapter).unexpected_keys
+    if unexpected or there != len(low_rank) or HEAD not in tensors:
+        raise PlauditError(
+            f"{folder}: its {len(low_rank)} weights do not fit the {there} places on the policy's base; "
+            "train the reward model from the policy's model, or use rl.weights=separate"
+        )
+    roles.model.eval()
+    roles.activate_policy()
+    return tensors

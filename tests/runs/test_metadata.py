@@ -1,0 +1,116 @@
+import hashlib
+import logging
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from plaudit.config.schema import Recipe
+from plaudit.runs.metadata import (
+    begin_metadata,
+    collect_metadata,
+    data_checksums,
+    git_revision,
+    read_metadata,
+    update_metadata,
+    write_metadata,
+)
+
+
+def recipe(*sources: Any, held_out: Any = (), prompts: Any = ()) -> Recipe:
+    values: dict[str, Any] = {
+        "name": "run",
+        "seed": 3,
+        "sft": {"model": "m", "data": {"sources": list(sources), "held_out": list(held_out)}},
+    }
+    if prompts:
+        toxicity = {"classifier": "c", "labels": ["l"], "activation": "sigmoid", "prompts": {"sources": list(prompts)}}
+        reward = {"name": "r", "kind": "function", "function": "m:f"}
+        values["evaluate"] = {
+            "models": {"a": "m"},
+            "baseline": "a",
+            "prompts": {"sources": list(prompts)},
+            "rewards": [reward],
+            "toxicity": toxicity,
+        }
+    return Recipe.model_validate(values)
+
+
+def test_checksums_of_every_local_file_and_nothing_else(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.jsonl", "b.csv", "c.json")]
+    for file in files:
+        file.write_bytes(file.name.encode() * 3)
+    found = data_checksums(
+        recipe(str(files[0]), "org/hub-dataset", "stage:world/x.jsonl", str(tmp_path / "absent.jsonl"),
+               held_out=[{"path": str(files[1])}], prompts=[str(files[2]), str(files[0])])
+    )  # fmt: skip
+    expected = {
+        str(file): {"sha256": hashlib.sha256(file.name.encode() * 3).hexdigest(), "bytes": 3 * len(file.name)}
+        for file in files
+    }
+    assert found == expected
+
+
+def test_metadata_has_every_key_and_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
+    collected = collect_metadata(recipe("org/hub"), torch.device("cpu"), processes=2)
+    assert (collected["name"], collected["seed"], collected["device"], collected["processes"]) == ("run", 3, "cpu", 2)
+    assert collected["threads"] == torch.get_num_threads()
+    assert collected["python"] == platform.python_version()
+    assert collected["versions"]["torch"] == torch.__version__
+    assert collected["cpu"].endswith(f"{os.cpu_count()} cores")
+    expected = "name started seed device threads processes python platform cpu versions git_revision data stages"
+    assert list(collected) == expected.split()
+    assert "hf_very_secret" not in repr(collected)
+
+
+def test_git_revision_of_a_clean_and_a_changed_folder(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        settings = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", *settings, *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert git_revision(tmp_path) is None
+    git("init", "-q")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-q", "-m", "first")
+    git("tag", "-a", "v1", "-m", "v1")
+    revision = git("rev-parse", "HEAD")
+    assert git_revision(tmp_path) == revision
+    (tmp_path / "file").write_text("2")
+    assert git_revision(tmp_path) == f"{revision}-dirty"
+
+
+def test_updates_are_merged_key_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.json"
+    write_metadata(path, {"name": "run", "stages": {"sft": {"seconds": 1.5}}})
+    update_metadata(path, {"stages": {"rl": {"seconds": 2.0}, "sft": {"seconds": 1.75}}, "data": {"a": {"bytes": 1}}})
+    assert read_metadata(path) == {
+        "name": "run",
+        "stages": {"sft": {"seconds": 1.75}, "rl": {"seconds": 2.0}},
+        "data": {"a": {"bytes": 1}},
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["metadata.json"]
+
+
+def test_a_continued_run_keeps_its_start_and_warns_of_other_data(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, data = tmp_path / "metadata.json", tmp_path / "data.jsonl"
+    data.write_text("old")
+    first = {**collect_metadata(recipe(str(data)), torch.device("cpu")), "started": "2020-01-01T00:00:00+00:00"}
+    begin_metadata(path, first)
+    update_metadata(path, {"stages": {"sft": {"seconds": 1.0}}})
+    begin_metadata(path, {**first, "started": "later", "threads": 77, "stages": {}})
+    assert not caplog.records
+    assert read_metadata(path) == {**first, "threads": 77, "stages": {"sft": {"seconds": 1.0}}}
+    data.write_text("new")
+    with caplog.at_level(logging.WARNING):
+        begin_metadata(path, collect_metadata(recipe(str(data)), torch.device("cpu")))
+    assert f"data changed since the run began: ['{data}']" in caplog.text
+    assert read_metadata(path)["data"][str(data)]["sha256"] == hashlib.sha256(b"new").hexdigest()

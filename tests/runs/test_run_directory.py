@@ -1,0 +1,208 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plaudit.config.load import load_recipe
+from plaudit.config.schema import Recipe
+from plaudit.errors import PlauditError
+from plaudit.runs.directory import RunDirectory, differences
+from plaudit.runs.jsonl import JsonLinesWriter, read_json_lines
+
+MODEL = {"path": "some/model"}
+SFT: dict[str, Any] = {"model": MODEL, "data": {"sources": ["a.jsonl"]}}
+RL: dict[str, Any] = {
+    "model": "stage:sft",
+    "prompts": {"sources": ["p.jsonl"]},
+    "rewards": [{"name": "r", "kind": "function", "function": "m:f"}],
+}
+
+
+def recipe(**values: Any) -> Recipe:
+    return Recipe.model_validate({"name": "run", "sft": SFT, **values})
+
+
+def opened(folder: Path, restart: bool = False, **values: Any) -> RunDirectory:
+    run = RunDirectory(folder).open(recipe(**values), restart)
+    run.close()
+    return run
+
+
+def begin(run: RunDirectory, stage: str) -> None:
+    with JsonLinesWriter(run.stage(stage).metrics) as log:
+        log.append({"step": 1})
+
+
+def test_the_configuration_is_written_in_full_and_reads_back(tmp_path: Path) -> None:
+    run = opened(tmp_path / "runs" / "run", rl=RL)
+    assert load_recipe(str(run.configuration)) == recipe(rl=RL)
+    written = yaml.safe_load(run.configuration.read_text())
+    assert written["sft"]["optimizer"]["beta1"] == 0.9
+    assert not run.stage("sft").begun
+
+
+def test_a_change_is_refused_with_old_and_new_value(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    begin(run, "sft")
+    with pytest.raises(PlauditError) as error:
+        opened(tmp_path / "run", seed=3, sft={**SFT, "optimizer": {"learning_rate": 2e-5}, "max_steps": 9})
+    message = str(error.value)
+    assert "\n" not in message
+    assert "since sft began: " in message
+    for change in ("seed: 0 -> 3", "sft.optimizer.learning_rate: 1e-05 -> 2e-05", "sft.max_steps: null -> 9"):
+        assert change in message
+    assert message.count("->") == 3
+    assert load_recipe(str(run.configuration)) == recipe()
+    opened(tmp_path / "run")
+
+
+FREE: list[dict[str, Any]] = [
+    {"description": "d", "output": "elsewhere", "threads": 1, "trackers": ["tensorboard"]},
+    {"sft": {**SFT, "checkpoint_every": 7, "keep_checkpoints": 1, "token_budget": 99, "pack_length": 64}},
+    {"sft": {**SFT, "gradient_checkpointing": True}},
+    {"rl": {**RL, "generation": {"batch_size": 1}}},
+    {"rl": {**RL, "rewards": [{**RL["rewards"][0], "batch_size": 1, "timeout": 5}]}},
+]
+FIXED: list[dict[str, Any]] = [
+    {"precision": "bf16"},
+    {"device": "cpu"},
+    {"sft": {**SFT, "batch_size": 31}},
+    {"sft": {**SFT, "evaluate_every": 49}},
+    {"rl": {**RL, "generation": {"max_new_tokens": 63}}},
+    {"rl": {**RL, "rewards": [*RL["rewards"], *RL["rewards"]]}},
+    {"rl": None},
+    {"pretrain": SFT},
+]
+
+
+@pytest.mark.parametrize("change", FREE)
+def test_what_no_result_depends_on_may_change(tmp_path: Path, change: dict[str, Any]) -> None:
+    begin(opened(tmp_path / "run", rl=RL), "rl")
+    run = opened(tmp_path / "run", **{"rl": RL, **change})
+    assert load_recipe(str(run.configuration)) == recipe(**{"rl": RL, **change})
+
+
+@pytest.mark.parametrize("change", FIXED)
+def test_everything_else_may_not(tmp_path: Path, change: dict[str, Any]) -> None:
+    begin(opened(tmp_path / "run", rl=RL), "rl")
+    with pytest.raises(PlauditError, match="configuration has changed"):
+        opened(tmp_path / "run", **{"rl": RL, **change})
+
+
+def test_before_any_stage_has_begun_everything_may_change(tmp_path: Path) -> None:
+    opened(tmp_path / "run")
+    run = opened(tmp_path / "run", seed=9, sft={**SFT, "epochs": 2})
+    assert "seed: 9\n" in run.configuration.read_text()
+
+
+def test_stages_after_those_that_have_begun_may_come_change_and_go(tmp_path: Path) -> None:
+    begin(opened(tmp_path / "run"), "sft")
+    opened(tmp_path / "run", rl=RL)
+    opened(tmp_path / "run", rl={**RL, "iterations": 5})
+    run = opened(tmp_path / "run")
+    begin(run, "report")
+    with pytest.raises(PlauditError, match=r"sft, report began: rl: null -> \{"):
+        opened(tmp_path / "run", rl=RL)
+
+
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    begin(opened(tmp_path / "run"), "sft")
+    optimizer = {"learning_rate": 1, "schedule": "linear", "final_fraction": 0, "warmup_fraction": 0, "weight_decay": 1}
+    with pytest.raises(PlauditError, match="and 2 more; undo"):
+        opened(tmp_path / "run", sft={**SFT, "epochs": 2, "batch_size": 2, "loss_on": "all", "optimizer": {
+            **optimizer, "beta1": 0.5, "beta2": 0.5}})  # fmt: skip
+
+
+def test_differences_by_hand() -> None:
+    old = {"a": {"b": 1, "c": [1, {"d": 2}]}, "e": [1], "f": None}
+    new = {"a": {"b": 1, "c": [1, {"d": 3}]}, "e": [1, 2], "f": {"g": 1}}
+    expected = [("a.c.1.d", 2, 3), ("e", [1], [1, 2]), ("f", None, {"g": 1})]
+    assert list(differences(old, new)) == expected
+    assert list(differences(old, old)) == []
+
+
+def test_starting_over_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    begin(run, "sft")
+    opened(tmp_path / "run", restart=True, seed=5)
+    assert not run.stage("sft").begun
+    assert load_recipe(str(run.configuration)).seed == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    opened(tmp_path / "new", restart=True)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, restart: bool) -> None:
+    (tmp_path / "config.yaml").write_text("name: run\n")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(PlauditError, match="holds something that is no run"):
+        opened(tmp_path, restart)
+    with pytest.raises(PlauditError, match="is a file"):
+        opened(tmp_path / "thesis.tex", restart)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "thesis.tex"]
+
+
+def test_a_run_killed_before_its_configuration_was_written_can_begin(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.yaml.unfinished").touch()
+    assert opened(tmp_path).configuration.exists()
+
+
+HOLD_THE_LOCK = """
+import sys
+from pathlib import Path
+from plaudit.config.load import load_recipe
+from plaudit.runs.directory import RunDirectory
+
+run = RunDirectory(Path(sys.argv[1]))
+run.open(load_recipe(str(run.configuration)))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_cannot_write_one_run_and_a_kill_frees_it(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    begin(run, "sft")
+    command = [sys.executable, "-c", HOLD_THE_LOCK, str(run.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        for restart in (False, True):
+            with pytest.raises(PlauditError, match=f"process {holder.pid} is writing this run"):
+                opened(tmp_path / "run", restart)
+        holder.kill()
+    assert run.stage("sft").begun
+    opened(tmp_path / "run")
+
+
+# A stage's folder -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_is_finished_by_its_result(tmp_path: Path) -> None:
+    stage = RunDirectory(tmp_path).stage("sft")
+    assert not stage.finished
+    assert not stage.begun
+    assert not stage.create().begun
+    (stage.model / "deep").mkdir(parents=True)
+    (stage.model / "deep" / "weights").write_text("x")
+    assert stage.begun
+    assert not stage.finished
+    stage.finish({"loss": 0.1 + 0.2, "seconds": 3.0, "held_out/accuracy": float("nan")})
+    assert stage.finished
+    assert stage.result() == {"loss": 0.1 + 0.2, "seconds": 3.0, "held_out/accuracy": None}
+
+
+def test_rewinding_drops_later_metrics_and_samples(tmp_path: Path) -> None:
+    stage = RunDirectory(tmp_path).stage("rl")
+    for path in (stage.metrics, stage.samples):
+        with JsonLinesWriter(path) as log:
+            for step in (1, 2, 2, 3):
+                log.append({"step": step})
+    stage.rewind(2)
+    assert [len(read_json_lines(path)) for path in (stage.metrics, stage.samples)] == [3, 3]
+    stage.rewind(None)
+    assert stage.metrics.read_text() == stage.samples.read_text() == ""
