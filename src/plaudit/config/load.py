@@ -15,6 +15,7 @@ from plaudit.config.schema import STAGES, Recipe, Section
 from plaudit.config.words import in_words
 from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
 from plaudit.errors import PlauditError
+from plaudit.plugins import load_plugins
 
 SHOWN_PROBLEMS = 5
 AnySection = TypeVar("AnySection", bound=Section)
@@ -49,6 +50,8 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise PlauditError(f"{path_or_name}: no recipe: expected keys and values, such as 'name: my-run'")
     parsed = [parse_override(text) for text in overrides]
     apply_overrides(raw, parsed)
+    if isinstance(plugins := raw.get("plugins"), list) and all(isinstance(name, str) for name in plugins):
+        load_plugins(plugins)
     try:
         # Strict: a string is no number and yes is no 1. The YAML reader has already told numbers from strings.
         recipe = Recipe.model_validate(raw, strict=True)

@@ -40,6 +40,11 @@ class Recipe(Section):
         default_factory=list, description="tensorboard, wandb, or another that Accelerate knows"
     )
 
+    plugins: list[str] = Field(
+        default_factory=list,
+        description="Python modules, imported first, that add stages, reward kinds, losses and the like",
+    )
+
     world: WorldConfig | None = Field(None, description="make the embedded task's data")
     pretrain: SftConfig | None = Field(None, description="language modelling on plain text")
     sft: SftConfig | None = Field(None, description="supervised fine-tuning")

@@ -1,0 +1,64 @@
+"""Named entries that other packages may add to: the one mechanism behind every extension point.
+
+A registry maps a name to an entry. An entry may be given as ``"module:attribute"``: it is imported when it is first
+asked for, so listing names imports nothing heavy.
+"""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Generic, TypeVar, cast
+
+from plaudit.errors import PlauditError
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Generic[Entry]):
+    """Entries by name, in the order in which they were added.
+
+    Args:
+        what: what an entry is, in the singular, for messages, such as ``"reward kind"``.
+        entries: the built-in ones.
+    """
+
+    def __init__(self, what: str, entries: "Mapping[str, Entry | str] | None" = None) -> None:
+        self.what = what
+        self._entries: dict[str, Entry | str] = dict(entries or {})
+
+    def register(self, name: str, entry: "Entry | str") -> None:
+        """Add an entry, or ``"module:attribute"`` where it is to be found. Raises PlauditError for a name in use."""
+        if self._entries.get(name, entry) != entry:
+            raise PlauditError(f"{name}: there is already a {self.what} of this name; choose another name")
+        self._entries[name] = entry
+
+    def unregister(self, name: str) -> None:
+        """Remove an entry."""
+        del self._entries[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, name: str) -> Entry:
+        """Return the entry of this name. Raises PlauditError with the nearest name and the list."""
+        if name not in self._entries:
+            near = get_close_matches(name, self._entries, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise PlauditError(f"{name}: unknown {self.what}; {hint}choose from {', '.join(self._entries)}")
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            module, _, attribute = entry.partition(":")
+            entry = cast(Entry, getattr(import_module(module), attribute))
+            self._entries[name] = entry
+        return entry
