@@ -1,5 +1,6 @@
 """Out of memory: what is computed at once is halved and the work repeated. Results do not depend on the size."""
 
+import errno
 import gc
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -15,6 +16,8 @@ Result = TypeVar("Result")
 def is_out_of_memory(fault: BaseException) -> bool:
     """Whether an exception says that an allocation failed, on any device."""
     if isinstance(fault, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(fault, OSError) and fault.errno == errno.ENOMEM:
         return True
     text = str(fault).lower()
     return isinstance(fault, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

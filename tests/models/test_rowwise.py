@@ -83,3 +83,11 @@ def test_rows_come_in_blocks_and_again_for_the_gradient() -> None:
     assert sizes == 2 * [3, 3, 3, 2]
     by_rows(counted, logits[:BLOCK], targets[:BLOCK])
     assert sizes[8:] == [BLOCK]
+
+
+def test_a_second_derivative_is_refused() -> None:
+    logits, targets = material(torch.float64)
+    log_probabilities = by_rows(statistics, logits, targets)[0]
+    (gradient,) = torch.autograd.grad(log_probabilities.square().sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()

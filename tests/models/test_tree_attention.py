@@ -157,3 +157,13 @@ def test_models_that_cap_their_scores_keep_their_own_attention(calls: list[int])
     choose_layout(model, "auto")
     assert model.config._attn_implementation == before
     assert not calls
+
+
+def test_a_second_derivative_is_refused() -> None:
+    query, key, value = (torch.randn(1, 2, 6, 4, requires_grad=True) for _ in range(3))
+    mask = torch.ones(6, 6, dtype=torch.bool).tril()[None, None]
+    trees = attention.TreeLayout([(0, 0, 6)], always=True).trees(mask, value.dtype)
+    output = attention._TreeAttention.apply(query, key, value, trees, 0.5)
+    (gradient,) = torch.autograd.grad(output.square().sum(), query, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()

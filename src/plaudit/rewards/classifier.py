@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from plaudit.config.schema import RewardSourceConfig
-from plaudit.errors import PlauditError
-from plaudit.memory import HalvingSize, in_batches, responses_at_once
+from plaudit.errors import PlauditError, one_line
+from plaudit.memory import HalvingSize, in_batches, is_out_of_memory, responses_at_once
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class TextClassifier:
             model, report = AutoModelForSequenceClassification.from_pretrained(path, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise PlauditError(f"{place}: {path} does not load as a sequence classifier ({reason})") from error
+            if is_out_of_memory(error):
+                raise
+            raise PlauditError(f"{place}: {path} does not load as a sequence classifier: {one_line(error)}") from error
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])[0]
             raise PlauditError(

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from plaudit.batching.batches import Batch, Layout, packed_batch, padded_batch
 from plaudit.batching.trees import PromptTree
+from plaudit.errors import one_line
+from plaudit.memory import is_out_of_memory
 from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
 from plaudit.models.acceleration.tree_attention import mark, use_tree_attention
 from plaudit.models.trunk import hidden_states, trunk_of
@@ -57,7 +59,9 @@ def _packing_fault(model: Any) -> str | None:
             mark(forest, always=True)
             packed = _response_states(model, forest)
     except Exception as fault:  # whatever a model raises at a tree's mask, it cannot be packed
-        return f"the model does not take a tree's attention mask ({type(fault).__name__})"
+        if is_out_of_memory(fault):
+            raise
+        return f"the model rejects a tree attention mask: {one_line(fault)}"
     finally:
         model.train(training)
         if window:
@@ -83,7 +87,9 @@ def try_few_positions(model: Any) -> bool:
             setattr(mlp, POSITION_WISE, True)
             few = hidden_states(model, batch, batch.last_token_index).float()
             agree = _difference(few, whole) <= _tolerance(model)
-    except Exception:  # an MLP that takes or returns something else than one tensor
+    except Exception as fault:  # an MLP that takes or returns something else than one tensor
+        if is_out_of_memory(fault):
+            raise
         agree = False
     finally:
         model.train(training)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from plaudit.batching.batches import Batch, TreeSpan
 from plaudit.models.acceleration.cached_attention import cached_keys, decode
@@ -207,6 +208,7 @@ class _TreeAttention(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients by query, key and value, from that of the output."""
         query, key, value, *kept = context.saved_tensors

@@ -7,6 +7,7 @@ its own response up to itself. No position is computed that the mask of a pack w
 Whether the kernel does this, on this device and in this type, is found out by trying it.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from plaudit.batching.batches import TreeSpan, packed_batch
 from plaudit.batching.trees import PromptTree
+from plaudit.errors import one_line
+from plaudit.memory import is_out_of_memory
+
+logger = logging.getLogger("plaudit.models")
 
 DEVICES = ("cuda",)
 TYPES = (torch.bfloat16, torch.float16)
@@ -141,7 +146,10 @@ def _agrees_with_mask(device: torch.device, dtype: torch.dtype, heads: int, key_
     wanted = _results(under_mask, [part.float() for part in states], sequences.queries)
     try:
         found = _results(by_kernel, states, sequences.queries)
-    except Exception:  # whatever is raised where the kernel, or this version of it, does not exist
+    except Exception as fault:  # whatever is raised where the kernel, or this version of it, does not exist
+        if is_out_of_memory(fault):
+            raise
+        logger.info("the kernel for packed trees is not used: %s", one_line(fault))
         return False
     pairs = zip(found, wanted, strict=True)
     return all(float((one.float() - other).norm() / other.norm()) < TOLERANCE for one, other in pairs)

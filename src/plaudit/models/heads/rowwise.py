@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 BLOCK_BYTES = 2**20  # float32 numbers of one block: a processor's cache of the second level, or half of it
 
@@ -46,6 +47,7 @@ class _ByRows(torch.autograd.Function):
         return results
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient by the logits."""
         logits, targets = context.saved_tensors

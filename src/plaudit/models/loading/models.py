@@ -8,7 +8,8 @@ import torch
 
 from plaudit.batching.batches import Layout
 from plaudit.config.schema import LoraConfig, ModelConfig
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, one_line
+from plaudit.memory import is_out_of_memory
 from plaudit.models.acceleration.layout_trial import choose_layout, try_few_positions
 from plaudit.models.adapters.folder import adapter_task, base_of_adapter, with_saved_adapter
 from plaudit.models.heads.output_head import head_is_known
@@ -189,11 +190,13 @@ def with_adapter(model: Any, config: LoraConfig, task: str, name: str = "default
 
 
 def _or_explain(what: str, load: Any, *arguments: Any, **options: Any) -> Any:
+    """Call ``load``; say what it was that did not load, with the whole text of the exception on one line."""
     try:
         return load(*arguments, **options)
     except (OSError, ValueError, KeyError, TypeError) as fault:
+        if is_out_of_memory(fault):
+            raise
         path = str(arguments[0])
-        first_line = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
-        missing = ("/" not in path or path.startswith((".", "/"))) and not Path(path).exists()
-        remedy = "no such folder; give an existing folder or a hub name" if missing else first_line
-        raise PlauditError(f"cannot load {what}: {remedy}") from fault
+        if path.startswith((".", "/")) and not Path(path).exists():
+            raise PlauditError(f"cannot load {what}: no such folder; give an existing folder or a hub name") from fault
+        raise PlauditError(f"cannot load {what}: {one_line(fault)}") from fault
