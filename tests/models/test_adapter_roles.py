@@ -22,7 +22,7 @@ from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
 from plaudit.training.rl.adapter_reward import AdapterReward, is_adapter_on
-from plaudit.training.rl.roles import AdapterRoles, build_roles
+from plaudit.training.rl.roles import AdapterRoles, adapter_of, build_roles
 from plaudit.training.rl.stage import load_rl_task
 from tiny_runs import tiny_recipe
 
@@ -158,6 +158,17 @@ def separate_gradients(config: Any, head: torch.nn.Linear) -> dict[str, Tensor]:
             (states @ head.weight.detach().T).square().sum().backward()
         gradients |= {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return gradients
+
+
+def test_a_parameter_tells_its_adapter() -> None:
+    """Not by a module of the same name: BERT's attention has one that is called value."""
+    found = {
+        "base.model.layer.0.attention.value.lora_A.default.weight": "default",
+        "base.model.layer.0.attention.value.lora_B.value.weight": "value",
+        "base.model.embed_tokens.lora_embedding_A.value": "value",
+        "base.model.layer.0.attention.value.base_layer.weight": None,
+    }
+    assert {name: adapter_of(name) for name in found} == found
 
 
 def test_adapters_of_another_base_are_models_of_their_own(folder: Path, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ class ToyTask:
 
     module = nn.Linear(2, 1)
 
-    def learning_rate_factors(self) -> dict[str, float]:
+    def learning_rates(self) -> dict[str, float]:
         return {}
 
 

@@ -142,6 +142,26 @@ def test_loss_and_gradient_equal_plain_transformers(tmp_path: Path, architecture
             torch.testing.assert_close(gradients[key], parameter.grad, rtol=1e-5, atol=float(1e-6 * largest), msg=key)
 
 
+@pytest.mark.parametrize("desirable, undesirable", [(1.0, 2.5), (0.5, 1.0)])
+def test_kto_weighs_desirable_and_undesirable_responses(tmp_path: Path, desirable: float, undesirable: float) -> None:
+    weights = [f"dpo.desirable_weight={desirable}", f"dpo.undesirable_weight={undesirable}"]
+    task = task_of(dpo_recipe(tmp_path), "dpo.loss=kto", *weights)
+    reference = copy.deepcopy(task.loaded.model)
+    moved(task.loaded.model)
+    trees = list(task.begin_step(1))
+    expected = []
+    with torch.no_grad():
+        for tree in trees:
+            h = plain(task.loaded.model, tree) - plain(reference, tree) - task.reference_kl
+            good = torch.tensor(tree.fields["ranks"]) == 0
+            terms = torch.where(good, desirable * torch.sigmoid(-0.1 * h), undesirable * torch.sigmoid(0.1 * h))
+            assert 0 < good.sum() < len(good)
+            expected.append(float(terms.mean()))
+        batches = make_batches(trees, task.layout, 8192, 512)
+        found = sum(float(loss) for build in batches for loss in task.losses(build(), MetricSums()))
+    assert found == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+
+
 FRESH = {"dpo": math.log(2), "cdpo": math.log(2), "robust_dpo": math.log(2), "ipo": 25.0, "kto": 0.5}
 
 

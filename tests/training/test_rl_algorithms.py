@@ -233,6 +233,25 @@ def test_long_responses_are_punished_softly(folder: Path) -> None:
     torch.testing.assert_close(found[0].rows.scores - found[1].rows.scores, penalty, atol=1e-6, rtol=1e-6)
 
 
+def test_scores_are_clipped_before_anything_is_computed_of_them(folder: Path) -> None:
+    """Also the greedy scores that ReMax subtracts."""
+    options = ["rl.advantages=remax", "rl.scale_rewards=false", "rl.kl={coefficient: 0}"]
+    plain, clipped = (trainer(folder, *options, *more).task for more in ([], ["rl.clip_rewards=0.2"]))
+    rows, greedy = [], []
+    for task in (plain, clipped):
+        any_task: Any = task
+        any_task._collect(1)
+        experience = any_task.experience
+        rows.append(experience.rows.scores)
+        greedy.append(experience.rows.scores - experience.rows.advantages[:, 0])
+    for found, whole in zip((rows[1], greedy[1]), (rows[0], greedy[0]), strict=True):
+        torch.testing.assert_close(found, whole.clamp(-0.2, 0.2), atol=1e-6, rtol=1e-6)
+        assert (whole.abs() > 0.2).any()
+    assert (rows[0].abs() < 0.2).any()
+    metrics: Any = [plain.collected, clipped.collected]  # type: ignore[attr-defined]
+    assert metrics[0]["reward/mean"] == metrics[1]["reward/mean"]  # the metric is of the scores as they were given
+
+
 @pytest.mark.parametrize(
     "options",
     [

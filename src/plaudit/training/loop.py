@@ -86,13 +86,11 @@ class Trainer:
         return self._finish()
 
     def _parameter_groups(self) -> list[ParameterGroup]:
-        factors = self.task.learning_rate_factors()
+        rates, default = self.task.learning_rates(), self.config.optimizer.learning_rate
         named: dict[float, list[tuple[str, torch.nn.Parameter]]] = {}
         for name, parameter in self.parameters.items():
-            factor = next((factor for prefix, factor in factors.items() if name.startswith(prefix)), 1.0)
-            named.setdefault(factor, []).append((name, parameter))
-        peak = self.config.optimizer.learning_rate
-        return [ParameterGroup(parameters, peak * factor) for factor, parameters in named.items()]
+            named.setdefault(rates.get(name, default), []).append((name, parameter))
+        return [ParameterGroup(parameters, rate) for rate, parameters in named.items()]
 
     # One step --------------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class SupervisedTask:
         if config.gradient_checkpointing:
             recompute_activations(loaded.model)
 
-    def learning_rate_factors(self) -> dict[str, float]:
+    def learning_rates(self) -> dict[str, float]:
         """All parameters learn at one rate."""
         return {}
 

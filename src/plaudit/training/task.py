@@ -23,8 +23,11 @@ class Task(Protocol):
         """Everything that learns."""
         ...
 
-    def learning_rate_factors(self) -> dict[str, float]:
-        """Return a factor on the learning rate for parameters whose names start with a prefix."""
+    def learning_rates(self) -> dict[str, float]:
+        """Return the peak learning rates of parameters, by their names in ``module``, that have a separate rate.
+
+        All others learn at ``optimizer.learning_rate``.
+        """
         ...
 
     def begin_step(self, step: int) -> Sequence[PromptTree]:

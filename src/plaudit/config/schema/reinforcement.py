@@ -145,7 +145,9 @@ class RlConfig(StageConfig):
     value_clip: Annotated[float, Field(gt=0)] | None = Field(0.2, description="value moves at most this far per round")
     value_coefficient: Annotated[float, Field(ge=0)] = Field(0.1, description="weight of the value loss")
     value_learning_rate: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="peak learning rate of a separate value model; default: the policy's"
+        None,
+        description="peak learning rate of the weights that the value function has alone, with weights=separate or "
+        "adapters; default: the policy's",
     )
     entropy_coefficient: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the entropy bonus")
     whiten_advantages: bool | None = Field(

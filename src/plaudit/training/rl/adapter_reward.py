@@ -14,7 +14,7 @@ from plaudit.models.heads.modules import ScalarModule
 from plaudit.models.loading.models import load_tokenizer
 from plaudit.models.reward_model import RewardModel, read_scale
 from plaudit.models.trunk import hidden_states
-from plaudit.training.rl.roles import AdapterRoles
+from plaudit.training.rl.roles import AdapterRoles, adapter_of
 
 HEAD = "base_model.model.score.weight"
 
@@ -75,7 +75,7 @@ def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> dict[str, 
     # New adapters draw from the global generator; what they draw is overwritten, and nobody else may feel it.
     with torch.random.fork_rng(devices=[]):
         roles.model.add_adapter(adapter, config)
-    there = sum(f".{adapter}." in name for name, _ in roles.model.named_parameters())
+    there = sum(adapter_of(name) == adapter for name, _ in roles.model.named_parameters())
     unexpected = peft.set_peft_model_state_dict(roles.model, low_rank, adapter).unexpected_keys
     if unexpected or there != len(low_rank) or HEAD not in tensors:
         raise PlauditError(

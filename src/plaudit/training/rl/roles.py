@@ -10,6 +10,7 @@ the weights that the backward pass sees.
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -36,6 +37,10 @@ class Roles(Protocol):
     @property
     def module(self) -> nn.ModuleDict:
         """Every weight that learns, by role."""
+        ...
+
+    def value_parameters(self) -> list[str]:
+        """Return the names in ``module`` of the weights that learn and belong to the value function alone."""
         ...
 
     def asked(self, policy: bool) -> nn.Module:
@@ -129,6 +134,10 @@ class SeparateRoles(_PolicyWithReference):
         super().__init__(loaded)
         self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model)} | ({"value": value} if value else {}))
 
+    def value_parameters(self) -> list[str]:
+        """The value model's."""
+        return [name for name in _learning(self.module) if name.startswith("value.")]
+
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         return self.module["policy"](batch, temperature, extras)
 
@@ -143,6 +152,10 @@ class SharedRoles(_PolicyWithReference):
         super().__init__(loaded)
         head = scalar_head(unwrapped(loaded.model).config.hidden_size).to(loaded.device) if needs_values else None
         self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model, head)})
+
+    def value_parameters(self) -> list[str]:
+        """None: what the head reads, the policy learns as well, so both learn at one rate."""
+        return []
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         return self.module["policy"](batch, temperature, extras)
@@ -169,6 +182,12 @@ class AdapterRoles:
             self.value_head = scalar_head(unwrapped(self.model).config.hidden_size).to(device)
             self.module["value_head"] = self.value_head
         self.activate_policy()
+
+    def value_parameters(self) -> list[str]:
+        """The value's adapter and its head."""
+        return [
+            name for name in _learning(self.module) if adapter_of(name) == "value" or name.startswith("value_head.")
+        ]
 
     def asked(self, policy: bool) -> nn.Module:
         """Return the one base of all."""
@@ -198,8 +217,18 @@ class AdapterRoles:
         """Switch adapters, and let all that learn go on learning: peft freezes those that are not active."""
         self.model.set_adapter(name)
         for parameter_name, parameter in self.model.named_parameters():
-            if "lora_" in parameter_name:
-                parameter.requires_grad_(any(f".{learning}." in parameter_name for learning in self.names))
+            if (adapter := adapter_of(parameter_name)) is not None:
+                parameter.requires_grad_(adapter in self.names)
+
+
+def adapter_of(parameter_name: str) -> str | None:
+    """Return the adapter that a parameter belongs to, by its name: ``….v_proj.lora_A.NAME.weight``; None for others."""
+    found = re.search(r"\.lora_\w+\.([^.]+)(\.weight)?$", parameter_name)
+    return found[1] if found else None
+
+
+def _learning(module: nn.Module) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
 
 @contextmanager

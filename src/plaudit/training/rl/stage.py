@@ -17,6 +17,12 @@ def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> R
     if config.generation.temperature == 0:
         raise PlauditError("rl.generation.temperature: learning needs sampled responses; choose a temperature above 0")
     roles = build_roles(config, session.device, session.recipe.seed)
+    if config.value_learning_rate is not None and not roles.value_parameters():
+        raise PlauditError(
+            f"rl.value_learning_rate: with weights={config.weights}, objective={config.objective} and "
+            f"advantages={config.advantages} no weights belong to a value function alone; remove it, or choose "
+            "weights=separate or weights=adapters with advantages=gae"
+        )
     reward = build_reward(config.rewards, session.device, _rewards_on_the_base(config, roles))
     reward.check_tokenizer(roles.loaded.tokenizer)
     room, context = config.generation.max_new_tokens, roles.loaded.context_length

@@ -84,10 +84,10 @@ class RlTask:
         self.over_budget = False
         self.warned: set[str] = set()
 
-    def learning_rate_factors(self) -> dict[str, float]:
-        """A separate value model may learn at a rate of its own."""
-        peak, value = self.config.optimizer.learning_rate, self.config.value_learning_rate
-        return {"value": value / peak} if value is not None and peak > 0 else {}
+    def learning_rates(self) -> dict[str, float]:
+        """The weights that only the value function has may learn at a separate rate."""
+        rate = self.config.value_learning_rate
+        return {} if rate is None else dict.fromkeys(self.roles.value_parameters(), rate)
 
     # An iteration ----------------------------------------------------------------------------------------------------
 
