@@ -1,7 +1,8 @@
 """The commands as Python functions: ``plaudit.rl("recipe.yaml", "rl.kl.coefficient=0.1")`` is ``plaudit rl …``.
 
 Each takes a recipe file or the name of a shipped recipe and ``key=value`` overrides, and returns the run's folder. The
-same call continues an interrupted run; ``restart`` starts over. Bad input raises plaudit.errors.PlauditError.
+same call continues an interrupted run. ``restart`` starts over: ``run`` deletes the whole run first, the others their
+stage's folder alone. Bad input raises plaudit.errors.PlauditError.
 """
 
 from collections.abc import Sequence

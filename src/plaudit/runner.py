@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from plaudit.config.load import resolve_stages
+from plaudit.config.load import referenced_stages, resolve_stages
 from plaudit.config.schema import STAGES, Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
@@ -23,20 +23,22 @@ SHOWN_SAMPLES = 3
 def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = False) -> Path:
     """Run the recipe's stages (or those named) in its folder and return the folder.
 
-    The same call continues an interrupted run; ``restart`` deletes what is there first. Raises PlauditError when the
-    folder's configuration is another one, when a stage lacks the result of an earlier one, and for all bad input.
+    The same call continues an interrupted run. ``restart`` first deletes the run, or where stages are named the folders
+    of these stages alone. Raises PlauditError when the folder's configuration is another one, when a stage lacks the
+    result of an earlier one or was computed from a result that has been replaced, and for all bad input.
     """
     check_trackers(recipe.trackers)
     folder = RunDirectory(Path(recipe.output) / recipe.name)
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
-        folder.open(recipe, restart)
+        folder.open(recipe, restart and stages is None, stages if restart and stages else ())
     try:
         session = start_session(recipe, folder)
         session.accelerator.wait_for_everyone()
         if is_main:
             begin_metadata(folder.metadata, collect_metadata(recipe, session.device, session.processes))
         wanted = [name for name in STAGES if getattr(recipe, name) is not None and (stages is None or name in stages)]
+        _check_inputs(folder, wanted, session.is_main)
         for name in wanted:
             _run_stage(name, session)
         if is_main:
@@ -55,6 +57,8 @@ def _run_stage(name: str, session: Session) -> None:
         return
     section = getattr(session.recipe, name)
     _require_earlier_stages(name, section, session.run)
+    if session.is_main and not stage.begun:
+        session.run.record_inputs(name, referenced_stages(section))
     started = time.monotonic()
     try:
         result = STAGE_FUNCTIONS[name](resolve_stages(section, session.run.folder), session, stage)
@@ -72,13 +76,31 @@ def _run_stage(name: str, session: Session) -> None:
     session.accelerator.wait_for_everyone()
 
 
+def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) -> None:
+    """Refuse to continue or skip stages that were computed from replaced results; warn about those not asked for."""
+    replaced = {name: folder.replaced_inputs(name) for name in STAGES}
+    for name, inputs in replaced.items():
+        if inputs and name in wanted:
+            raise PlauditError(_was_computed_from(name, inputs))
+        if inputs and is_main:
+            print(f"warning: {_was_computed_from(name, inputs)}")
+
+
+def _was_computed_from(name: str, inputs: Sequence[str]) -> str:
+    return (
+        f"{name}: it was computed from results of {', '.join(inputs)} that have been replaced since; compute it again "
+        f"with: plaudit {name} RECIPE --restart"
+    )
+
+
 def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> None:
-    text = section.model_dump_json()
-    for earlier in STAGES[: STAGES.index(name)]:
-        if f'"stage:{earlier}' in text and not run.stage(earlier).finished:
+    for earlier in sorted(referenced_stages(section), key=STAGES.index):
+        if not run.stage(earlier).finished:
             raise PlauditError(
                 f"{name}: it needs the result of {earlier}, which is not in {run.folder}; run that first"
             )
+        if inputs := run.replaced_inputs(earlier):
+            raise PlauditError(f"{name} needs {_was_computed_from(earlier, inputs)}")
 
 
 def _show_result(folder: RunDirectory, stages: Sequence[str]) -> None:

@@ -137,7 +137,8 @@ def test_a_changed_configuration(trained: Path, refused: Plaudit) -> None:
     assert "sft.optimizer.learning_rate: 0.003 -> 0.5" in line
     assert "seed: 0 -> 3" in line
     assert "rl.clip" not in line
-    assert line.endswith("or start over with --restart")
+    assert line.endswith("choose another name for the run")
+    assert "--restart" not in line
 
 
 def test_an_earlier_stage_that_has_not_run(tmp_path: Path, refused: Plaudit) -> None:

@@ -256,3 +256,10 @@ def test_dump_writes_every_value_and_loads_as_the_same_recipe() -> None:
 def test_a_shipped_recipe_is_loaded_by_name() -> None:
     assert load_recipe("stories", ["seed=5"]).seed == 5
     assert "name: stories" in shipped_recipe("stories")
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", ".hidden", "a/b", "/root", "..\\\\b", "C:", "a\\nb"])
+def test_a_runs_name_is_one_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "r.yaml").write_text(f'name: "{name}"')
+    with pytest.raises(PlauditError, match=r"r.yaml: name: .* cannot be the name of one folder"):
+        load_recipe(str(tmp_path / "r.yaml"))

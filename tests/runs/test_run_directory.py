@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def recipe(**values: Any) -> Recipe:
     return Recipe.model_validate({"name": "run", "sft": SFT, **values})
 
 
-def opened(folder: Path, restart: bool = False, **values: Any) -> RunDirectory:
-    run = RunDirectory(folder).open(recipe(**values), restart)
+def opened(folder: Path, restart: bool = False, restart_stages: Sequence[str] = (), **values: Any) -> RunDirectory:
+    run = RunDirectory(folder).open(recipe(**values), restart, restart_stages)
     run.close()
     return run
 
@@ -74,7 +75,6 @@ FIXED: list[dict[str, Any]] = [
     {"rl": {**RL, "generation": {"max_new_tokens": 63}}},
     {"rl": {**RL, "rewards": [*RL["rewards"], *RL["rewards"]]}},
     {"rl": None},
-    {"pretrain": SFT},
 ]
 
 
@@ -87,7 +87,9 @@ def test_what_no_result_depends_on_may_change(tmp_path: Path, change: dict[str, 
 
 @pytest.mark.parametrize("change", FIXED)
 def test_everything_else_may_not(tmp_path: Path, change: dict[str, Any]) -> None:
-    begin(opened(tmp_path / "run", rl=RL), "rl")
+    begun = opened(tmp_path / "run", rl=RL)
+    begin(begun, "sft")
+    begin(begun, "rl")
     with pytest.raises(PlauditError, match="configuration has changed"):
         opened(tmp_path / "run", **{"rl": RL, **change})
 
@@ -98,14 +100,35 @@ def test_before_any_stage_has_begun_everything_may_change(tmp_path: Path) -> Non
     assert "seed: 9\n" in run.configuration.read_text()
 
 
-def test_stages_after_those_that_have_begun_may_come_change_and_go(tmp_path: Path) -> None:
+def test_stages_that_have_not_begun_may_come_change_and_go(tmp_path: Path) -> None:
     begin(opened(tmp_path / "run"), "sft")
     opened(tmp_path / "run", rl=RL)
-    opened(tmp_path / "run", rl={**RL, "iterations": 5})
-    run = opened(tmp_path / "run")
-    begin(run, "report")
-    with pytest.raises(PlauditError, match=r"sft, report began: rl: null -> \{"):
-        opened(tmp_path / "run", rl=RL)
+    opened(tmp_path / "run", rl={**RL, "iterations": 5}, pretrain=SFT)
+    run = opened(tmp_path / "run", rl=RL)
+    begin(run, "rl")
+    with pytest.raises(PlauditError, match=r"since sft, rl began: rl: \{.* -> null; .* another name for the run$"):
+        opened(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "change, remedy",
+    [
+        ({"rl": {**RL, "iterations": 5}}, "compute this stage again with: plaudit rl RECIPE --restart"),
+        ({"sft": {**SFT, "epochs": 2}}, "compute this stage again with: plaudit sft RECIPE --restart"),
+        ({"seed": 3}, "choose another name for the run"),
+        ({"seed": 3, "sft": {**SFT, "epochs": 2}}, "choose another name for the run"),
+        ({"rl": {**RL, "iterations": 5}, "sft": {**SFT, "epochs": 2}}, "choose another name for the run"),
+    ],
+)
+def test_a_refused_change_recommends_nothing_that_deletes_more_than_the_change_concerns(
+    tmp_path: Path, change: dict[str, Any], remedy: str
+) -> None:
+    run = opened(tmp_path / "run", rl=RL)
+    begin(run, "sft")
+    begin(run, "rl")
+    with pytest.raises(PlauditError) as error:
+        opened(tmp_path / "run", **{"rl": RL, **change})
+    assert str(error.value).endswith(f"or {remedy}")
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:
@@ -130,8 +153,66 @@ def test_starting_over_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
     opened(tmp_path / "run", restart=True, seed=5)
     assert not run.stage("sft").begun
     assert load_recipe(str(run.configuration)).seed == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert visible(tmp_path) == ["run"]
     opened(tmp_path / "new", restart=True)
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != ".locks")
+
+
+def test_restarting_a_stage_deletes_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run", rl=RL)
+    for stage in ("sft", "rl"):
+        begin(run, stage)
+        run.stage(stage).finish({"seconds": 1.0})
+    opened(tmp_path / "run", restart_stages=["rl"], rl={**RL, "iterations": 5})
+    assert run.stage("sft").result() == {"seconds": 1.0}
+    assert visible(run.folder) == ["config.yaml", "sft"]
+    with pytest.raises(PlauditError, match=r"since sft began: sft.epochs: 1.0 -> 2"):
+        opened(tmp_path / "run", restart_stages=["rl"], rl=RL, sft={**SFT, "epochs": 2})
+
+
+@pytest.mark.parametrize("restart_stages", [(), ("sft",)])
+def test_a_kill_during_a_restart_leaves_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart_stages: tuple[str, ...]
+) -> None:
+    """The process dies at the first deletion of a file: what is to go has already left its name as a whole."""
+    run = opened(tmp_path / "run")
+    begin(run, "sft")
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    restarted = RunDirectory(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("plaudit.runs.directory.shutil.rmtree", die)
+        patch.setattr("plaudit.runs.directory.RunDirectory._remove_remains", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            restarted.open(recipe(), not restart_stages, restart_stages)
+    restarted.close()
+    assert not run.stage("sft").folder.exists()
+    assert run.configuration.exists() == bool(restart_stages)
+    opened(tmp_path / "run", sft={**SFT, "epochs": 2})
+    assert visible(tmp_path) == ["run"]
+    assert visible(run.folder) == ["config.yaml"]
+
+
+def test_a_stage_is_out_of_date_when_a_result_that_it_was_computed_from_is_replaced(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run", rl=RL)
+    for stage, earlier in (("sft", []), ("rl", ["sft"]), ("evaluate", ["rl"])):
+        run.record_inputs(stage, earlier)
+        assert not run.stage(stage).begun
+        begin(run, stage)
+        run.stage(stage).finish({"seconds": 1.0, "stage": stage})
+    inputs = {"rl": ["sft"], "evaluate": ["rl"]}
+    assert all(run.replaced_inputs(stage) == [] for stage in inputs)
+    opened(tmp_path / "run", restart_stages=["sft"], rl=RL)
+    assert {stage: run.replaced_inputs(stage) for stage in inputs} == inputs
+    run.stage("sft").finish({"seconds": 2.0, "stage": "sft"})
+    assert {stage: run.replaced_inputs(stage) for stage in inputs} == inputs
+    run.stage("sft").finish({"seconds": 1.0, "stage": "sft"})
+    assert all(run.replaced_inputs(stage) == [] for stage in inputs)
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -142,7 +223,7 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, restart: bool) ->
         opened(tmp_path, restart)
     with pytest.raises(PlauditError, match="is a file"):
         opened(tmp_path / "thesis.tex", restart)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "thesis.tex"]
+    assert visible(tmp_path) == ["config.yaml", "thesis.tex"]
 
 
 def test_a_run_killed_before_its_configuration_was_written_can_begin(tmp_path: Path) -> None:
@@ -153,6 +234,7 @@ def test_a_run_killed_before_its_configuration_was_written_can_begin(tmp_path: P
 
 HOLD_THE_LOCK = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from plaudit.config.load import load_recipe
 from plaudit.runs.directory import RunDirectory

@@ -86,12 +86,13 @@ def test_secrets_of_the_environment_are_never_written(tmp_path: Path, monkeypatc
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     accelerate = accelerator()
-    with RunDirectory(tmp_path / "run").open(recipe("tensorboard")) as run:
-        begin_metadata(run.metadata, collect_metadata(recipe("tensorboard"), torch.device("cpu")))
-        stage = run.stage("sft").create()
-        with stage_trackers(accelerate, recipe("tensorboard"), "sft", stage.folder / "trackers"):
-            accelerate.log({"loss": 1.0}, step=1)
-        stage.finish({"loss": 1.0})
+    run = RunDirectory(tmp_path / "run").open(recipe("tensorboard"))
+    begin_metadata(run.metadata, collect_metadata(recipe("tensorboard"), torch.device("cpu")))
+    stage = run.stage("sft").create()
+    with stage_trackers(accelerate, recipe("tensorboard"), "sft", stage.folder / "trackers"):
+        accelerate.log({"loss": 1.0}, step=1)
+    stage.finish({"loss": 1.0})
+    run.close()
     files = [Path(folder) / name for folder, _, names in os.walk(tmp_path) for name in names]
     assert {"config.yaml", "metadata.json", "result.json", "hparams.yml"} <= {file.name for file in files}
     for file in files:

@@ -11,7 +11,12 @@ RecipeArgument = Annotated[
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the recipe.")
 ]
-RestartOption = Annotated[bool, typer.Option("--restart", help="Start over; what the run has made so far is deleted.")]
+RestartRunOption = Annotated[
+    bool, typer.Option("--restart", help="Start over: delete all that the run has made so far, in every stage.")
+]
+RestartStageOption = Annotated[
+    bool, typer.Option("--restart", help="Start this stage over: delete its folder, and no other stage's.")
+]
 
 # command: what it does, example
 _STAGES = {
@@ -50,7 +55,7 @@ def add_to(app: typer.Typer) -> None:
         app.command(stage, help=help_text, epilog=f"Example: {example}")(_command(stage))
 
 
-def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartOption = False) -> None:
+def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartRunOption = False) -> None:
     """Run all stages of a recipe.
 
     The same command continues an interrupted run; finished stages are not repeated.
@@ -61,7 +66,9 @@ def run(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: Re
 
 
 def _command(stage: str) -> Callable[..., None]:
-    def command(recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartOption = False) -> None:
+    def command(
+        recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartStageOption = False
+    ) -> None:
         from plaudit import api
 
         getattr(api, stage)(recipe, *(overrides or []), restart=restart)

@@ -144,6 +144,12 @@ def _resolved(value: Any, run_folder: Path) -> Any:
     return value
 
 
+def referenced_stages(section: Section) -> set[str]:
+    """Return the names of the stages whose results a section refers to."""
+    references = (text.removeprefix(_REFERENCE) for _, text in _strings(section, ()) if text.startswith(_REFERENCE))
+    return {reference.partition("/")[0] for reference in references}
+
+
 def _check_references(recipe: Recipe, source: str) -> None:
     """Raise PlauditError for every reference to a stage that the recipe lacks or that runs too late."""
     present = [stage for stage in STAGES if getattr(recipe, stage) is not None]

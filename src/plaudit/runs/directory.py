@@ -1,20 +1,23 @@
 """The folder of a run: its configuration, a lock against a second writer, and a folder for each stage."""
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import BaseFileLock
 
 from plaudit.config.load import dump, load_recipe
 from plaudit.config.schema import STAGES, Recipe
 from plaudit.errors import PlauditError
-from plaudit.runs.files import json_text, synchronise, write_atomically
+from plaudit.runs.files import json_text, sha256, synchronise, write_atomically
 from plaudit.runs.jsonl import rewind
+from plaudit.runs.locks import locked
 
 HEADER = "# The resolved configuration of a run of plaudit.\n"
 
@@ -35,12 +38,14 @@ FREE_KEYS = (
     "*.rewards.*.timeout",
 )
 REJECTS = "rejects.jsonl"  # bad rows of a stage's data
+INPUTS = "inputs.json"
+DELETED = ".deleted"
 SHOWN_DIFFERENCES = 8
 
 
 @dataclass(frozen=True)
 class StageDirectory:
-    """The folder of one stage. It has begun when it holds more than bad rows, and is finished with its result."""
+    """The folder of one stage. It has begun when it holds results, and is finished with its ``result.json``."""
 
     folder: Path
 
@@ -71,8 +76,10 @@ class StageDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether anything has been written but the bad rows, which every start writes anew."""
-        return self.folder.is_dir() and any(path.name != REJECTS for path in self.folder.iterdir())
+        """Whether the folder holds more than hidden files, and bad rows and inputs, which every start writes anew."""
+        if not self.folder.is_dir():
+            return False
+        return any(path.name not in (REJECTS, INPUTS) and path.name[0] != "." for path in self.folder.iterdir())
 
     @property
     def finished(self) -> bool:
@@ -104,13 +111,23 @@ class StageDirectory:
         result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
         return result
 
+    def checksum(self) -> str | None:
+        """Return the SHA-256 of the result, which no two runs of a stage share; None for an unfinished stage."""
+        return sha256(self._result_file) if self.finished else None
+
+    def inputs(self) -> dict[str, str | None]:
+        """Return earlier stage -> checksum of its result when this stage began; empty if nothing was recorded."""
+        path = self.folder / INPUTS
+        inputs: dict[str, str | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return inputs
+
 
 class RunDirectory:
     """The folder of a run. Reading needs nothing; writing needs ``open``, in the main process alone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock: TextIO | None = None
+        self._lock: BaseFileLock | None = None
 
     @property
     def configuration(self) -> Path:
@@ -126,36 +143,60 @@ class RunDirectory:
         """Return a stage's folder, which need not exist."""
         return StageDirectory(self.folder / name)
 
-    def open(self, recipe: Recipe, restart: bool = False) -> "RunDirectory":
+    def open(self, recipe: Recipe, restart: bool = False, restart_stages: Collection[str] = ()) -> "RunDirectory":
         """Create the run or continue it, and lock it until ``close`` or the end of the process, however it ends.
 
-        With ``restart`` an earlier run in this folder is deleted. Otherwise its stages go on: keys that no result
-        depends on may change, and so may everything about a stage as long as neither it nor a later one has begun.
+        With ``restart`` an earlier run in this folder is deleted; with ``restart_stages`` the folders of these stages
+        are. All other stages continue: keys that no result depends on may change, and so may the section of a stage
+        that has not begun.
 
         Raises ``PlauditError`` if another process writes this run, if the folder holds something else, or if the
         configuration has changed in any other way, with the differences.
         """
         self._refuse_foreign_folder()
-        if self.configuration.exists() and not restart:
-            self._refuse_changes(load_recipe(str(self.configuration)), recipe)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder)
-        if restart:
-            self._start_over()
-        write_atomically(self.configuration, HEADER + dump(recipe))
+        self._lock = locked(self.folder)
+        with ExitStack() as failure:
+            failure.callback(self.close)
+            self._remove_remains()
+            if restart:
+                _delete(self.folder)
+            if self.configuration.exists():
+                self._refuse_changes(load_recipe(str(self.configuration)), recipe, restart_stages)
+            for name in restart_stages:
+                _delete(self.stage(name).folder)
+            write_atomically(self.configuration, HEADER + dump(recipe))
+            failure.pop_all()
         return self
 
     def close(self) -> None:
         """Release the lock."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
-    def __enter__(self) -> "RunDirectory":
-        return self
+    def record_inputs(self, stage: str, earlier: Collection[str]) -> None:
+        """Note in the folder of a stage that begins which results of earlier stages it is computed from."""
+        inputs = {name: self.stage(name).checksum() for name in sorted(earlier)}
+        write_atomically(self.stage(stage).create().folder / INPUTS, json_text(inputs, indent=2) + "\n")
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def replaced_inputs(self, stage: str) -> list[str]:
+        """Return the earlier stages that a stage was computed from and whose results have changed since.
+
+        A result has changed when its stage was restarted or deleted, and also when one of its own inputs has changed.
+        """
+        recorded = self.stage(stage).inputs() if self.stage(stage).begun else {}
+        changed = (
+            name
+            for name, checksum in recorded.items()
+            if checksum != self.stage(name).checksum() or self.replaced_inputs(name)
+        )
+        return list(changed)
+
+    def _remove_remains(self) -> None:
+        """Finish deletions that a kill has cut short."""
+        for doomed in (_doomed(self.folder), *self.folder.glob(f".*{DELETED}")):
+            if doomed.exists():
+                shutil.rmtree(doomed)
 
     def _refuse_foreign_folder(self) -> None:
         if not self.folder.exists():
@@ -168,33 +209,30 @@ class RunDirectory:
         if foreign:
             raise PlauditError(f"{self.folder}: holds something that is no run; choose another name or output")
 
-    def _start_over(self) -> None:
-        """Delete the earlier run, if there is one: under another name, so that a kill leaves all of it or nothing."""
-        doomed = self.folder.with_name(f".{self.folder.name}.deleted")
-        if doomed.exists():
-            shutil.rmtree(doomed)
-        if self.configuration.exists():
-            os.rename(self.folder, doomed)
-            self.folder.mkdir()
-            self.close()
-            self._lock = _locked(self.folder)
-            shutil.rmtree(doomed)
-
-    def _refuse_changes(self, old: Recipe, new: Recipe) -> None:
-        begun = [stage for stage in STAGES if self.stage(stage).begun]
-        fixed = STAGES[: STAGES.index(begun[-1]) + 1] if begun else ()
-        changes = [
-            f"{key}: {_short(before)} -> {_short(after)}"
+    def _refuse_changes(self, old: Recipe, new: Recipe, restarted: Collection[str]) -> None:
+        begun = [stage for stage in STAGES if stage not in restarted and self.stage(stage).begun]
+        changed = [
+            (key, before, after)
             for key, before, after in differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
-            if begun and not _may_change(key, fixed)
+            if begun and not _may_change(key, begun)
         ]
-        if changes:
-            more = [f"and {len(changes) - SHOWN_DIFFERENCES} more"] if len(changes) > SHOWN_DIFFERENCES else []
+        if changed:
+            shown = [f"{key}: {_short(before)} -> {_short(after)}" for key, before, after in changed]
+            more = [f"and {len(shown) - SHOWN_DIFFERENCES} more"] if len(shown) > SHOWN_DIFFERENCES else []
+            sections = {key.partition(".")[0] for key, _, _ in changed}
+            kept = {section for section in sections if getattr(new, section) is not None}
             raise PlauditError(
                 f"{self.configuration}: the configuration has changed since {', '.join(begun)} began: "
-                f"{'; '.join(changes[:SHOWN_DIFFERENCES] + more)}; undo this, delete the folders of the stages that "
-                "should run again, or start over with --restart"
+                f"{'; '.join(shown[:SHOWN_DIFFERENCES] + more)}; undo this, {_remedy(sections, kept)}"
             )
+
+
+def _remedy(changed: Collection[str], kept: Collection[str]) -> str:
+    """Say how to keep changes in these sections or keys: nothing is deleted that need not be computed again."""
+    another = "or choose another name for the run"
+    if len(changed) == 1 and set(changed) <= {*kept} & {*STAGES}:
+        return f"{another}, or compute this stage again with: plaudit {next(iter(changed))} RECIPE --restart"
+    return another
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -209,11 +247,11 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, A
         yield key, old, new
 
 
-def _may_change(key: str, fixed_stages: tuple[str, ...]) -> bool:
-    """Whether a key is free, or belongs to a stage after the last one that has begun."""
+def _may_change(key: str, begun: Collection[str]) -> bool:
+    """Whether no result depends on a key, or it belongs to a stage that has not begun."""
     section = key.partition(".")[0]
     free = any(fnmatchcase(key, pattern) for pattern in FREE_KEYS)
-    return free or (section in STAGES and section not in fixed_stages)
+    return free or (section in STAGES and section not in begun)
 
 
 def _short(value: Any) -> str:
@@ -225,18 +263,12 @@ def _is_ours(configuration: Path) -> bool:
     return configuration.is_file() and configuration.read_bytes().startswith(HEADER.encode())
 
 
-def _locked(folder: Path) -> TextIO:
-    """Return an open file that this process has locked; the system releases the lock when the process ends."""
-    path = folder / ".lock"
-    file = path.open("a+", encoding="utf-8")
-    try:
-        # Locks of this kind stay with the process: a child that outlives a killed run does not hold them.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = path.read_text(encoding="utf-8")
-        file.close()
-        raise PlauditError(f"{folder}: process {holder} is writing this run; wait for it, or stop it first") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+def _delete(folder: Path) -> None:
+    """Delete a folder if it exists: under another name, so that a kill leaves all of it or nothing."""
+    if folder.exists():
+        os.rename(folder, _doomed(folder))
+        shutil.rmtree(_doomed(folder))
+
+
+def _doomed(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{DELETED}")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from plaudit.config.schema.base import Positive, Section
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
@@ -53,6 +53,13 @@ class Recipe(Section):
     rl: RlConfig | None = Field(None, description="reinforcement learning")
     evaluate: EvaluateConfig | None = Field(None, description="measurements")
     report: ReportConfig | None = Field(None, description="HTML page")
+
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, name: str) -> str:
+        if not name.strip() or name[0] == "." or any(sign in "/\\:" or not sign.isprintable() for sign in name):
+            raise ValueError(f"{name!r} cannot be the name of one folder: use letters, digits, '-' and '_'")
+        return name
 
 
 STAGES = ("world", "pretrain", "sft", "reward", "dpo", "rl", "evaluate", "report")
