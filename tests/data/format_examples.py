@@ -40,6 +40,24 @@ TREE: dict[str, Any] = {
     },
 }
 
+
+def _flat(name: str, parent: str | None, role: str, text: str, rank: int | None = None, **more: Any) -> dict[str, Any]:
+    known = {"message_id": name, "parent_id": parent, "message_tree_id": "a", "role": role, "text": text, "rank": rank}
+    return {**known, "user_id": "u", "lang": "en", "deleted": False, "tree_state": "ready_for_export", **more}
+
+
+# The same tree as a table of messages, in the columns of OpenAssistant/oasst1.
+MESSAGE_TABLE: list[dict[str, Any]] = [
+    _flat("a", None, "prompter", "Name a fruit."),
+    _flat("b", "a", "assistant", "An apple.", 1),
+    _flat("c", "a", "assistant", "A pear, fresh and ripe.", 0),
+    _flat("d", "b", "prompter", "And a red one?"),
+    _flat("e", "d", "assistant", "A cherry.", 2),
+    _flat("f", "d", "assistant", "A plum.", 0),
+    _flat("g", "d", "assistant", "A lie.", 1, deleted=True),
+    _flat("h", "d", "assistant", "No rank."),
+]
+
 # name of the format -> records of one file
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "text": [{"text": "A story about a bunny."}],
@@ -74,6 +92,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "tldr": [{"subreddit": "cats", "title": "Cat", "post": "My cat ate my cake.", "summary": "Cat ate cake."}],
     "open_assistant": [TREE],
+    "open_assistant_messages": MESSAGE_TABLE,
     "self_instruct": [
         {
             "id": "seed_task_1",

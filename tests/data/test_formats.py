@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from format_examples import EXAMPLES, MESSAGES, TREE
+from format_examples import EXAMPLES, MESSAGE_TABLE, MESSAGES, TREE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.base import BadRowError, Kind, Unused
-from plaudit.data.formats.plain import opening
+from plaudit.data.formats.plain import first_sentence, opening
 from plaudit.data.formats.registry import FORMATS, choose_format
 from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.sources import SourceRows, read_source
@@ -49,6 +49,10 @@ OWN_ROWS: dict[str, list[Row]] = {
     "summarize_from_feedback": [RankingRow(TLDR, (" Cat is fed.", " Cat ate cake."), (1, 0), AT)],
     "tldr": [ResponseRow(TLDR, " Cat ate cake.", AT)],
     "open_assistant": [
+        RankingRow(FRUIT, ("An apple.", "A pear, fresh and ripe."), (1, 0), AT),
+        RankingRow(RED_FRUIT, ("A cherry.", "A plum."), (1, 0), AT),
+    ],
+    "open_assistant_messages": [
         RankingRow(FRUIT, ("An apple.", "A pear, fresh and ripe."), (1, 0), AT),
         RankingRow(RED_FRUIT, ("A cherry.", "A plum."), (1, 0), AT),
     ],
@@ -161,7 +165,9 @@ def test_what_is_undesirable_is_no_response_to_learn(tmp_path: Path) -> None:
 
 
 def test_a_kind_that_the_format_cannot_give_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlauditError, match=r"format text gives text rows, but ranking rows are needed.*preference"):
+    with pytest.raises(
+        PlauditError, match=r"rows.jsonl.*format text.*ranking rows.*formats that give them: .*preference"
+    ):
         _read(tmp_path, EXAMPLES["text"], "ranking")
 
 
@@ -176,6 +182,57 @@ def test_parts_that_give_no_row_are_counted(tmp_path: Path) -> None:
         "deleted message, with all below it": 2,
         "prompt with fewer than two ranked replies": 1,
     }
+
+
+def test_a_table_of_messages_gives_the_rows_of_its_trees_in_any_order(tmp_path: Path) -> None:
+    second = [
+        {**message, "message_tree_id": "z", "message_id": message["message_id"] * 2, "text": message["text"].upper()}
+        | {"parent_id": message["parent_id"] and message["parent_id"] * 2}
+        for message in MESSAGE_TABLE
+    ]
+    mixed = [message for pair in zip(MESSAGE_TABLE, second, strict=True) for message in pair]
+    read = _read(tmp_path, mixed)
+    whole = OWN_ROWS["open_assistant_messages"]
+    loud = tuple(Message(message.role, message.content.upper()) for message in RED_FRUIT)
+    assert _rows(read)[:2] == whole
+    assert _rows(read)[3] == RankingRow(loud, ("A CHERRY.", "A PLUM."), (1, 0), AT)
+    assert [row.origin.line for row in read.rows] == [1, 1, 2, 2]
+    assert (read.counts.records, read.counts.rows) == (2, 4)
+    backwards = _read(tmp_path, MESSAGE_TABLE[::-1])
+    assert [(row.prompt, dict(zip(row.responses, row.ranks, strict=True))) for row in _rankings(backwards)] == [
+        (row.prompt, dict(zip(row.responses, row.ranks, strict=True))) for row in whole if isinstance(row, RankingRow)
+    ]
+
+
+def _rankings(read: SourceRows) -> list[RankingRow]:
+    return [row for row in read.rows if isinstance(row, RankingRow)]
+
+
+def test_messages_without_their_place_in_a_tree_are_counted(tmp_path: Path) -> None:
+    # Without "b", the message "d" has no parent, and nothing below it is reached.
+    orphaned = [message for message in MESSAGE_TABLE if message["message_id"] != "b"]
+    counts = _read(tmp_path, orphaned, "ranking").counts
+    assert counts.unused == {
+        "message without its parent, with all below it": 1,
+        "prompt with fewer than two ranked replies": 1,
+    }
+    rootless = _read(
+        tmp_path, [*MESSAGE_TABLE, *({**message, "message_tree_id": "z"} for message in MESSAGE_TABLE[1:])]
+    )
+    assert rootless.counts.bad == {"not exactly one message without parent_id": 1}
+    twice = _read(tmp_path, [*MESSAGE_TABLE, *({**MESSAGE_TABLE[0], "message_tree_id": "z"} for _ in range(2))])
+    assert twice.counts.bad == {"a message without its own message_id": 1}
+
+
+def test_the_first_sentence_of_a_text_serves_as_a_prompt(tmp_path: Path) -> None:
+    read = _read(tmp_path, [{"text": "Lily had 2.5 apples. She ate one.", "topic": "fruit"}], "prompt", "text")
+    assert _rows(read) == [PromptRow("Lily had 2.5 apples.", AT, {"topic": "fruit"})]
+    for text, sentence in (
+        ('"Run!" said Tom. He ran.', '"Run!"'),
+        ("Why? Because.", "Why?"),
+        (" No end of a sentence ", "No end of a sentence"),
+    ):
+        assert first_sentence(text) == sentence
 
 
 def test_conversational_forms(tmp_path: Path) -> None:

@@ -120,13 +120,24 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 def test_hub_names_go_to_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
 
-    def load_dataset(name: str, subset: str | None, split: str) -> list[dict[str, Any]]:
-        asked.append((name, subset, split))
+    def load_dataset(name: str, subset: str | None, *, data_files: str | None, split: str) -> list[dict[str, Any]]:
+        asked.append((name, subset, data_files, split))
         return ROWS
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     assert list(read_records("somebody/rows", "en", "test")) == [(1, ROWS[0]), (2, ROWS[1])]
-    assert asked == [("somebody/rows", "en", "test")]
+    list(read_records("somebody/rows", files="data/test-*.parquet"))
+    assert asked == [("somebody/rows", "en", None, "test"), ("somebody/rows", None, "data/test-*.parquet", "train")]
+
+
+@pytest.mark.parametrize("key", ["subset", "files"])
+def test_keys_of_hub_datasets_are_refused_for_a_file(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "x"}\n')
+    with pytest.raises(PlauditError) as caught:
+        list(read_records(str(path), **{key: "en"}))
+    assert str(path) in str(caught.value)
+    assert f"remove {key}" in str(caught.value)
 
 
 def test_a_hub_dataset_that_fails_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Every recipe in the package is complete: it loads, its references resolve, and it says what it does."""
 
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe, shipped_recipes
-from plaudit.config.schema import STAGES, Recipe, RewardSourceConfig, Section, SourceConfig
+from plaudit.config.schema import STAGES, ModelConfig, Recipe, RewardSourceConfig, RlConfig, Section, SourceConfig
+from plaudit.data.formats.registry import FORMATS
 
 NAMES = sorted(shipped_recipes())
 # The tasks that the documentation promises; any other recipe is tested like them.
@@ -38,6 +40,15 @@ def parts(value: Any, kind: type[Section]) -> list[Any]:
     elif isinstance(value, dict | list):
         inner = list(value.values()) if isinstance(value, dict) else value
     return [found for item in inner for found in parts(item, kind)]
+
+
+def paths_of(recipe: Recipe) -> list[str]:
+    """Return where every model, tokenizer, reward model and data source of a recipe comes from."""
+    models = [path for part in parts(recipe, ModelConfig) for path in (part.path, part.tokenizer)]
+    sources = [part.path for part in parts(recipe, SourceConfig)]
+    rewards = [part.path for part in parts(recipe, RewardSourceConfig)]
+    values = [part.value_model for part in parts(recipe, RlConfig)]
+    return [path for path in (*models, *sources, *rewards, *values) if isinstance(path, str)]
 
 
 def test_all_promised_recipes_are_there() -> None:
@@ -74,22 +85,31 @@ class TestEach:
         path.write_text(dump(load_recipe(name)), encoding="utf-8")
         assert load_recipe(str(path)) == load_recipe(name)
 
-    def test_evaluates_the_models_and_rewards_it_names(self, name: str) -> None:
-        evaluate = load_recipe(name).evaluate
-        if evaluate is None:
-            return
-        assert {evaluate.baseline, evaluate.reference or evaluate.baseline} <= set(evaluate.models)
-        assert evaluate.best_of_model is None or evaluate.best_of_model in evaluate.models
-        assert evaluate.best_of_reward in {None, *(source.name for source in evaluate.rewards)}
-
     def test_reward_functions_exist(self, name: str) -> None:
         for source in parts(load_recipe(name), RewardSourceConfig):
             if source.function is not None:
                 module, _, function = source.function.partition(":")
                 assert callable(getattr(import_module(module), function))
 
-    def test_row_formats_exist(self, name: str) -> None:
-        from plaudit.data.formats.registry import FORMATS
+    def test_models_and_data_are_of_the_run_or_of_the_hub(self, name: str) -> None:
+        """A stranger has no other folders: every path is ``stage:…`` or a full hub name, OWNER/NAME."""
+        paths = paths_of(load_recipe(name))
+        assert paths
+        for path in paths:
+            assert path.startswith("stage:") or re.fullmatch(r"[\w-]+/[\w.-]+", path), path
+            assert not path.endswith((".jsonl", ".gz", ".json", ".csv", ".parquet")) or path.startswith("stage:"), path
 
-        for source in parts(load_recipe(name), SourceConfig):
-            assert source.format == "auto" or source.format in FORMATS
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load_recipe(name).evaluate is not None])
+def test_evaluates_the_models_and_rewards_it_names(name: str) -> None:
+    evaluate = load_recipe(name).evaluate
+    assert evaluate is not None
+    assert {evaluate.baseline, evaluate.reference or evaluate.baseline} <= set(evaluate.models)
+    assert evaluate.best_of_model is None or evaluate.best_of_model in evaluate.models
+    assert evaluate.best_of_reward in {None, *(source.name for source in evaluate.rewards)}
+
+
+def test_named_row_formats_exist() -> None:
+    named = {source.format for name in NAMES for source in parts(load_recipe(name), SourceConfig)} - {"auto"}
+    assert "imdb" in named
+    assert named <= set(FORMATS)

@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 stages.add_to(app)
-app.command(epilog="Example: plaudit recipes stories > mine.yaml")(recipes)
+app.command(epilog="Example: plaudit recipes quickstart > mine.yaml")(recipes)
 app.command()(chat.chat)
 app.command(epilog="Example: plaudit lab --only ppo,dpo --problems 2 --seeds 1")(lab.lab)
 app.add_typer(data.app, name="data", epilog="Example: plaudit data inspect preferences.jsonl")

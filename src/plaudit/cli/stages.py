@@ -22,34 +22,34 @@ RestartStageOption = Annotated[
 _STAGES = {
     "sft": (
         "Fine-tune a model on prompts and responses: the recipe's stage sft.",
-        "plaudit sft helpful sft.epochs=1",
+        "plaudit sft quickstart sft.epochs=1",
     ),
     "reward": (
         "Train a reward model from pairs and rankings: the recipe's stage reward.",
-        "plaudit reward rankings reward.loss=best_of_k",
+        "plaudit reward quickstart reward.loss=best_of_k",
     ),
     "dpo": (
         "Train a policy from comparisons or labels, without a reward model: the recipe's stage dpo.",
-        "plaudit dpo helpful-dpo dpo.loss=simpo",
+        "plaudit dpo mine.yaml dpo.loss=simpo",
     ),
     "rl": (
         "Train a policy against a reward by PPO and its relatives: the recipe's stage rl.",
-        "plaudit rl stories rl.kl.coefficient=0.1",
+        "plaudit rl quickstart rl.kl.coefficient=0.1",
     ),
     "evaluate": (
         "Compare models on held-out prompts: the recipe's stage evaluate.",
-        "plaudit evaluate stories evaluate.max_prompts=500",
+        "plaudit evaluate quickstart evaluate.max_prompts=100",
     ),
     "report": (
         "Write the HTML page about a run: the recipe's stage report.",
-        "plaudit report stories report.title='Cheerful stories'",
+        "plaudit report quickstart report.title='A polite concierge'",
     ),
 }
 
 
 def add_to(app: typer.Typer) -> None:
     """Add ``run`` and the stages' commands to the application."""
-    app.command("run", epilog="Example: plaudit run stories rl.iterations=50 seed=1")(run)
+    app.command("run", epilog="Example: plaudit run quickstart rl.iterations=50 seed=1")(run)
     for stage, (what, example) in _STAGES.items():
         help_text = f"{what}\n\nIt works in the run's folder."
         app.command(stage, help=help_text, epilog=f"Example: {example}")(_command(stage))

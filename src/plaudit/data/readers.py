@@ -25,13 +25,21 @@ class Malformed:
     excerpt: str
 
 
-def read_records(path: str, subset: str | None = None, split: str = "train") -> Iterator[Numbered]:
+def read_records(
+    path: str, subset: str | None = None, split: str = "train", files: str | None = None
+) -> Iterator[Numbered]:
     """Yield (line, record or what is wrong with it) for a local file or a hub dataset.
 
-    Lines count from 1; for json, parquet and hub datasets the line is the number of the entry. ``subset`` and
-    ``split`` matter for hub datasets alone. Raises PlauditError for what is missing, empty, damaged or unknown.
+    Lines count from 1; for json, parquet and hub datasets the line is the number of the entry. ``subset``, ``split``
+    and ``files`` are for hub datasets only. Raises PlauditError for what is missing, empty, damaged or unknown.
     """
-    read = _records_of_file(Path(path)) if _is_local(path) else _records_of_hub(path, subset, split)
+    if _is_local(path):
+        if subset is not None or files is not None:
+            key = "files" if subset is None else "subset"
+            raise PlauditError(f"{path}: is a local file, but {key} is for hub datasets; remove {key}")
+        read = _records_of_file(Path(path))
+    else:
+        read = _records_of_hub(path, subset, split, files)
     empty = True
     for numbered in read:
         empty = False
@@ -157,15 +165,15 @@ def _read_parquet(path: Path) -> Iterator[Numbered]:
             yield number, record
 
 
-def _records_of_hub(name: str, subset: str | None, split: str) -> Iterator[Numbered]:
+def _records_of_hub(name: str, subset: str | None, split: str, files: str | None) -> Iterator[Numbered]:
     import datasets
 
     try:
-        dataset = datasets.load_dataset(name, subset, split=split)
+        dataset = datasets.load_dataset(name, subset, data_files=files, split=split)
     except Exception as error:  # whatever went wrong in there, the user needs to know which dataset it was
         raise PlauditError(
-            f"{name}: no such file, and no hub dataset that can be loaded (subset {subset}, split {split}): "
-            f"{_first_line(error)}; check the name, subset, split and the network, or give a local file"
+            f"{name}: no such file, and no hub dataset that can be loaded (subset {subset}, split {split}, files "
+            f"{files}): {_first_line(error)}; check these, the name and the network, or give a local file"
         ) from error
     yield from enumerate(dataset, start=1)
 

@@ -65,7 +65,7 @@ def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode |
     ``decode`` turns GPT-2 token ids into text for the formats that may hold them; None loads GPT-2's tokenizer when a
     row needs it. Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.
     """
-    numbered = list(islice(read_records(source.path, source.subset, source.split), source.limit))
+    numbered = list(islice(read_records(source.path, source.subset, source.split, source.files), source.limit))
     rejects = [
         Reject(Origin(source.path, line), record.reason, record.excerpt[:_LONGEST_EXCERPT])
         for line, record in numbered

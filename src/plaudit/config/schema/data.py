@@ -13,6 +13,10 @@ class SourceConfig(Section):
     path: str = Field(description="file (jsonl, jsonl.gz, json, csv, parquet), hub dataset name, or stage:NAME/FILE")
     subset: str | None = Field(None, description="configuration name of a hub dataset")
     split: str = Field("train", description="split of a hub dataset")
+    files: str | None = Field(
+        None,
+        description="file or pattern in the repository of a hub dataset; only these are downloaded, as split train",
+    )
     format: str = Field("auto", description="name of a row format; auto recognises it by the columns")
     columns: dict[str, str] = Field(default_factory=dict, description="renames: column of the file -> expected column")
     weight: Annotated[float, Field(gt=0)] = Field(

@@ -1,6 +1,10 @@
-"""Open-Assistant conversation trees: sibling replies carry a human ``rank``, 0 is best (Köpf et al. 2023)."""
+"""Open-Assistant conversations: sibling replies carry a human ``rank``, 0 is best (Köpf et al. 2023).
 
-from collections.abc import Iterator, Mapping
+They are published as trees, and as a flat table of messages (the hub dataset) in which ``parent_id`` makes the tree.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, ranking
 from plaudit.data.rows import Message, Origin, Row
@@ -8,11 +12,47 @@ from plaudit.data.rows import Message, Origin, Row
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
-def _open_assistant(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    """Every prompter message with two or more ranked replies gives a ranking; its prompt is the path down to it."""
+def _tree(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     root = record["prompt"]
     if not isinstance(root, Mapping):
         raise BadRowError("prompt is not a tree of messages")
+    yield from _rankings_below(root, origin)
+
+
+def _gather_trees(records: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
+    """Gather the messages of each tree; a tree has the line of its first message in the file."""
+    trees: dict[str, tuple[int, Record]] = {}
+    for line, record in records:
+        _, tree = trees.setdefault(str(record.get("message_tree_id")), (line, {"turns": []}))
+        tree["turns"].append(record)
+    return list(trees.values())
+
+
+def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    nodes: dict[str, dict[str, Any]] = {}
+    for message in record["turns"]:
+        name = message.get("message_id")
+        if not isinstance(name, str) or name in nodes:
+            raise BadRowError("a message without its own message_id")
+        nodes[name] = {**message, "replies": []}
+    roots = []
+    for node in nodes.values():
+        parent = node.get("parent_id")
+        if not parent:
+            roots.append(node)
+        elif not isinstance(parent, str):
+            raise BadRowError("parent_id is not a string")
+        elif parent in nodes:
+            nodes[parent]["replies"].append(node)
+        else:
+            yield Unused("message without its parent, with all below it")
+    if len(roots) != 1:
+        raise BadRowError("not exactly one message without parent_id")
+    yield from _rankings_below(roots[0], origin)
+
+
+def _rankings_below(root: Record, origin: Origin) -> Iterator[Row | Unused]:
+    """Every prompter message with two or more ranked replies gives a ranking; its prompt is the path down to it."""
     waiting: list[tuple[Record, tuple[Message, ...]]] = [(root, ())]
     while waiting:
         node, before = waiting.pop()
@@ -55,8 +95,16 @@ FORMATS = (
         "open_assistant",
         ("prompt",),
         ("ranking", "labelled", "response", "prompt"),
-        _open_assistant,
+        _tree,
         also_reads=("message_tree_id", "tree_state"),
         matches=lambda record: isinstance(record["prompt"], Mapping) and "replies" in record["prompt"],
+    ),
+    Format(
+        "open_assistant_messages",
+        ("message_id", "message_tree_id", "role", "text"),
+        ("ranking", "labelled", "response", "prompt"),
+        _messages,
+        also_reads=("parent_id", "rank", "deleted"),
+        group=_gather_trees,
     ),
 )

@@ -1,8 +1,8 @@
-"""Plain text, prompts, prompts with a response, and labelled texts whose openings serve as prompts (IMDB)."""
+"""Plain text, prompts, prompts with a response, and labelled texts (IMDB); a text's beginning serves as a prompt."""
 
 from collections.abc import Iterator
 from itertools import islice
-from re import finditer
+from re import finditer, search
 
 from plaudit.data.formats.base import Format, Kind, Record, prompt_in, text_in
 from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row, TextRow
@@ -13,7 +13,11 @@ _SHORTEST_OPENING, _LONGEST_OPENING = 2, 8
 
 
 def _text(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
-    yield TextRow(text_in(record, "text"), origin)
+    text = text_in(record, "text")
+    if kind == "text":
+        yield TextRow(text, origin)
+    else:
+        yield PromptRow(first_sentence(text), origin, {name: record[name] for name in record if name != "text"})
 
 
 def _prompt(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -33,6 +37,13 @@ def _imdb(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
         yield PromptRow(opening(text), origin, {"label": record["label"]})
 
 
+def first_sentence(text: str) -> str:
+    """Return a text up to the first full stop, exclamation mark or question mark that ends a word."""
+    text = text.strip()
+    end = search(r"[.!?][\"')\u201d\u2019]*(?=\s|$)", text)
+    return text[: end.end()] if end else text
+
+
 def opening(text: str) -> str:
     """Return the first 2 to 8 words of a text; the text itself decides how many."""
     words = _SHORTEST_OPENING + derived_seed("opening", text) % (_LONGEST_OPENING - _SHORTEST_OPENING + 1)
@@ -41,7 +52,7 @@ def opening(text: str) -> str:
 
 
 FORMATS = (
-    Format("text", ("text",), ("text",), _text, fallback=True),
+    Format("text", ("text",), ("text", "prompt"), _text, fallback=True),
     Format("prompt", ("prompt",), ("prompt",), _prompt, fallback=True),
     Format("prompt_response", ("prompt", "response"), ("response", "prompt"), _prompt_response),
     Format("imdb", ("text", "label"), ("text", "prompt"), _imdb),
