@@ -9,8 +9,8 @@ from typing import Any
 from comparison.environment import FOLDER
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.formats.base import Kind
 from plaudit.data.loading import load_rows
+from plaudit.data.rows import PromptRow, RankingRow, ResponseRow, Row
 from plaudit.data.tokenization import to_trees
 from plaudit.training.examples import Order
 
@@ -26,7 +26,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt2": ("gpt2", {"vocab_size": 50257, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}),
 }
-KINDS: dict[str, Kind] = {"sft": "response", "grpo": "prompt", "ppo": "prompt", "sampling": "prompt"}
+KINDS: dict[str, type[Row]] = {"sft": ResponseRow, "grpo": PromptRow, "ppo": PromptRow, "sampling": PromptRow}
 
 
 def make_models(pairs: Path, model: str) -> Path:
@@ -82,7 +82,7 @@ def make_data(
     least, most = prompt_tokens or PROMPT_LENGTHS.get(task, (1, LONGEST))
     _write(path, rows)
     kept, prompts = [], set()
-    for tree in to_trees(load_rows(config, "ranking", None, SEED).train, tokenizer, config, 2**20).trees:
+    for tree in to_trees(load_rows(config, RankingRow, None, SEED).train, tokenizer, config, 2**20).trees:
         longest = len(tree.prompt) + max(map(len, tree.responses))
         if longest <= LONGEST and least <= len(tree.prompt) <= most and tree.prompt not in prompts:
             prompts.add(tree.prompt)
@@ -90,7 +90,7 @@ def make_data(
     if len(kept) < count:
         raise SystemExit(f"{pairs} has {len(kept)} pairs with prompts of {least} to {most} tokens, {count} asked for")
     _write(path, kept[:count])
-    wanted = load_rows(config, KINDS.get(task, "ranking"), None, SEED).train
+    wanted = load_rows(config, KINDS.get(task, RankingRow), None, SEED).train
     return to_trees(wanted, tokenizer, config, 2**20).trees
 
 

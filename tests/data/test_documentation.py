@@ -8,7 +8,8 @@ import pytest
 
 from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.registry import FORMATS
-from plaudit.data.sources import read_source
+from plaudit.data.rows import Row
+from plaudit.data.sources import SourceRows, read_source
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data-formats.md").read_text(encoding="utf-8")
 EXAMPLES: dict[str, str] = dict(re.findall(r"^`(\w+)`[^\n]*\n```json\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
@@ -25,7 +26,7 @@ def test_every_format_is_documented() -> None:
 def test_examples_are_recognised_and_good(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(EXAMPLES[name], encoding="utf-8")
-    read = read_source(SourceConfig(path=str(path)))
+    read: SourceRows[Row] = read_source(SourceConfig(path=str(path)))
     assert read.row_format.name == name
     assert read.rows
     assert not read.rejects
@@ -36,4 +37,4 @@ def test_examples_are_recognised_and_good(tmp_path: Path, name: str) -> None:
 def test_the_table_is_true(name: str) -> None:
     columns, kinds = TABLE[name]
     assert set(FORMATS[name].columns) <= set(re.findall(r"`(\w+)`", columns))
-    assert tuple(kinds.split(", ")) == FORMATS[name].kinds
+    assert tuple(kinds.split(", ")) == FORMATS[name].kind_names

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plaudit.config.schema import SourceConfig
+from plaudit.data.formats import openai
 from plaudit.data.formats.base import BadRowError, Kind, Unused
 from plaudit.data.formats.plain import first_sentence, opening
 from plaudit.data.formats.registry import FORMATS, choose_format
@@ -81,7 +82,7 @@ OWN_ROWS: dict[str, list[Row]] = {
 
 def _read(
     folder: Path, records: list[dict[str, Any]], kind: Kind | None = None, name: str = "auto", **options: Any
-) -> SourceRows:
+) -> SourceRows[Row]:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return read_source(SourceConfig(path=str(path), format=name, **options), kind)
@@ -91,7 +92,7 @@ def _placed(row: Row) -> Row:
     return type(row)(**{**vars(row), "origin": AT})
 
 
-def _rows(read: SourceRows) -> list[Row]:
+def _rows(read: SourceRows[Any]) -> list[Row]:
     return [_placed(row) for row in read.rows]
 
 
@@ -109,26 +110,19 @@ def test_rows_of_the_own_kind(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in FORMATS for kind in FORMATS[name].kinds])
 def test_every_promised_kind_is_given(tmp_path: Path, name: str, kind: Kind) -> None:
-    expected = {
-        "text": TextRow,
-        "response": ResponseRow,
-        "ranking": RankingRow,
-        "labelled": LabelledRow,
-        "prompt": PromptRow,
-    }[kind]
     rows = _read(tmp_path, EXAMPLES[name], kind).rows
     assert rows
-    assert {type(row) for row in rows} == {expected}
+    assert {type(row) for row in rows} == {kind}
 
 
 def test_a_ranking_serves_as_its_best_response_and_as_its_prompt(tmp_path: Path) -> None:
-    assert _rows(_read(tmp_path, [TREE], "response")) == [
+    assert _rows(_read(tmp_path, [TREE], ResponseRow)) == [
         ResponseRow(FRUIT, "A pear, fresh and ripe.", AT),
         ResponseRow(RED_FRUIT, "A plum.", AT),
     ]
-    assert _rows(_read(tmp_path, [TREE], "prompt")) == [PromptRow(FRUIT, AT), PromptRow(RED_FRUIT, AT)]
+    assert _rows(_read(tmp_path, [TREE], PromptRow)) == [PromptRow(FRUIT, AT), PromptRow(RED_FRUIT, AT)]
     kept = [{**EXAMPLES["preference"][0], "topic": "sky"}]
-    assert _rows(_read(tmp_path, kept, "prompt")) == [PromptRow("The sky is", AT, {"topic": "sky"})]
+    assert _rows(_read(tmp_path, kept, PromptRow)) == [PromptRow("The sky is", AT, {"topic": "sky"})]
 
 
 def test_a_ranking_serves_as_labels(tmp_path: Path) -> None:
@@ -137,8 +131,8 @@ def test_a_ranking_serves_as_labels(tmp_path: Path) -> None:
     record = {"prompt": "p", "responses": list(ranks), "ranks": list(ranks.values())}
     # c beats 4 and loses to 2; d beats 3 and loses to 3.
     expected = LabelledRow("p", tuple("abcefg"), (True, True, True, False, False, False), AT)
-    assert _rows(_read(tmp_path, [record], "labelled")) == [expected]
-    pair = _read(tmp_path, EXAMPLES["preference"], "labelled")
+    assert _rows(_read(tmp_path, [record], LabelledRow)) == [expected]
+    pair = _read(tmp_path, EXAMPLES["preference"], LabelledRow)
     assert _rows(pair) == [LabelledRow("The sky is", (" blue.", " green."), (True, False), AT)]
 
 
@@ -157,10 +151,10 @@ def test_labelled_rows_of_messages_and_of_text_in_other_types(tmp_path: Path) ->
 
 
 def test_what_is_undesirable_is_no_response_to_learn(tmp_path: Path) -> None:
-    read = _read(tmp_path, EXAMPLES["unpaired_preference"], "response")
+    read = _read(tmp_path, EXAMPLES["unpaired_preference"], ResponseRow)
     assert _rows(read) == [ResponseRow("The sky is", " blue.", AT)]
     assert read.counts.unused == {"undesirable response": 1}
-    prompts = _read(tmp_path, [{**EXAMPLES["unpaired_preference"][1], "topic": "sky"}], "prompt")
+    prompts = _read(tmp_path, [{**EXAMPLES["unpaired_preference"][1], "topic": "sky"}], PromptRow)
     assert _rows(prompts) == [PromptRow("The sky is", AT, {"topic": "sky"})]
 
 
@@ -168,7 +162,7 @@ def test_a_kind_that_the_format_cannot_give_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         PlauditError, match=r"rows.jsonl.*format text.*ranking rows.*formats that give them: .*preference"
     ):
-        _read(tmp_path, EXAMPLES["text"], "ranking")
+        _read(tmp_path, EXAMPLES["text"], RankingRow)
 
 
 def test_parts_that_give_no_row_are_counted(tmp_path: Path) -> None:
@@ -211,7 +205,7 @@ def _rankings(read: SourceRows) -> list[RankingRow]:
 def test_messages_without_their_place_in_a_tree_are_counted(tmp_path: Path) -> None:
     # Without "b", the message "d" has no parent, and nothing below it is reached.
     orphaned = [message for message in MESSAGE_TABLE if message["message_id"] != "b"]
-    counts = _read(tmp_path, orphaned, "ranking").counts
+    counts = _read(tmp_path, orphaned, RankingRow).counts
     assert counts.unused == {
         "message without its parent, with all below it": 1,
         "prompt with fewer than two ranked replies": 1,
@@ -225,7 +219,7 @@ def test_messages_without_their_place_in_a_tree_are_counted(tmp_path: Path) -> N
 
 
 def test_the_first_sentence_of_a_text_serves_as_a_prompt(tmp_path: Path) -> None:
-    read = _read(tmp_path, [{"text": "Lily had 2.5 apples. She ate one.", "topic": "fruit"}], "prompt", "text")
+    read = _read(tmp_path, [{"text": "Lily had 2.5 apples. She ate one.", "topic": "fruit"}], PromptRow, "text")
     assert _rows(read) == [PromptRow("Lily had 2.5 apples.", AT, {"topic": "fruit"})]
     for text, sentence in (
         ('"Run!" said Tom. He ran.', '"Run!"'),
@@ -245,7 +239,7 @@ def test_conversational_forms(tmp_path: Path) -> None:
     assert _rows(_read(tmp_path, [whole])) == expected
     assert _rows(_read(tmp_path, [{"prompt": USER.content, "chosen": yes, "rejected": no}])) == expected
     assert _rows(_read(tmp_path, [{"prompt": ask, "completion": yes}])) == [ResponseRow((USER,), REPLY, AT)]
-    assert _rows(_read(tmp_path, [{"messages": ask}], "prompt")) == [PromptRow((USER,), AT)]
+    assert _rows(_read(tmp_path, [{"messages": ask}], PromptRow)) == [PromptRow((USER,), AT)]
 
 
 @pytest.mark.parametrize(
@@ -272,13 +266,12 @@ def test_ranks_close_gaps_and_scores_are_turned_round(tmp_path: Path) -> None:
         assert row.ranks == (1, 0, 0)
 
 
-def test_token_lists_are_decoded_without_padding(tmp_path: Path) -> None:
+def test_token_lists_are_decoded_without_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.json"
     record = {"query": [1, 2, 50259], "sample0": [3], "sample1": [4, 5, 50259, 50259], "best": 1}
     path.write_text(json.dumps([record]))
-    read = read_source(
-        SourceConfig(path=str(path)), "ranking", decode=lambda ids: " ".join(f"w{token}" for token in ids)
-    )
+    monkeypatch.setattr(openai, "gpt2_decoder", lambda: lambda ids: " ".join(f"w{token}" for token in ids))
+    read = read_source(SourceConfig(path=str(path)), RankingRow)
     assert _rows(read) == [RankingRow("w1 w2", ("w3", "w4 w5"), (1, 0), AT)]
 
 
@@ -288,7 +281,7 @@ def test_dialogues_are_gathered_from_a_csv_in_any_order(tmp_path: Path) -> None:
         "text,TARGET,dialogue_id,turn_id,type,source\n"
         "second answer,X,1,3,CN,s\nlone claim,X,2,0,HS,s\nclaim,X,1,0,HS,s\nanswer,X,1,1,CN,s\nmore,X,1,2,HS,s\n"
     )
-    read = read_source(SourceConfig(path=str(path)), "response")
+    read = read_source(SourceConfig(path=str(path)), ResponseRow)
     claim, answer, more = Message("user", "claim"), Message("assistant", "answer"), Message("user", "more")
     origin = Origin(str(path), 2)
     assert read.rows == [
@@ -419,13 +412,15 @@ def test_a_record_with_one_bad_part_gives_nothing(tmp_path: Path) -> None:
     "record, kind, name",
     [
         ({"prompt": "p", "prompt_id": "1", "messages": MESSAGES}, None, "messages"),
-        ({"prompt": "p", "response": "r", "messages": MESSAGES}, "ranking", None),
-        ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, "ranking", "preference"),
-        ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, "response", "prompt_response"),
-        ({"prompt": "p", "response": "r", "completion": "c"}, "response", None),
+        ({"prompt": "p", "response": "r", "messages": MESSAGES}, RankingRow, None),
+        ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, RankingRow, "preference"),
+        ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, ResponseRow, "prompt_response"),
+        ({"prompt": "p", "response": "r", "completion": "c"}, ResponseRow, None),
     ],
 )
-def test_recognition_prefers_the_richer_and_the_wanted(record: dict[str, Any], kind: Kind, name: str | None) -> None:
+def test_recognition_prefers_the_richer_and_the_wanted(
+    record: dict[str, Any], kind: Kind | None, name: str | None
+) -> None:
     if name is None:
         with pytest.raises(PlauditError, match=r"fit several formats.*name one with format"):
             choose_format("auto", [record], kind, "rows.jsonl")
@@ -491,7 +486,9 @@ def test_no_record_however_odd_breaks_a_format(data: st.DataObject, name: str, j
             continue
         for kind in row_format.kinds:
             try:
-                parts = list(row_format.convert(record, Origin("f", line), kind))
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(openai, "gpt2_decoder", lambda: str)
+                    parts = list(row_format.convert(record, Origin("f", line), kind))
             except BadRowError:
                 continue
             assert all(isinstance(part, Unused) or _is_sound(part) for part in parts)
@@ -499,16 +496,12 @@ def test_no_record_however_odd_breaks_a_format(data: st.DataObject, name: str, j
 
 def _is_sound(row: Row) -> bool:
     if isinstance(row, RankingRow):
-        texts = row.responses
         assert sorted(set(row.ranks)) == list(range(len(set(row.ranks))))
         assert len(set(row.ranks)) > 1
     elif isinstance(row, LabelledRow):
-        texts = row.responses
         assert len(row.desirable) == len(row.responses)
-    else:
-        texts = (row.text,) if isinstance(row, TextRow) else (row.response,) if isinstance(row, ResponseRow) else ()
-    assert all(isinstance(text, str) and text.strip() for text in texts)
-    if not isinstance(row, TextRow):
+    assert all(isinstance(text, str) and text.strip() for text in row.responses)
+    if row.prompt is not None:
         prompt = row.prompt if isinstance(row.prompt, str) else "".join(message.content for message in row.prompt)
         assert prompt.strip()
     return True

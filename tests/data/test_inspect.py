@@ -13,6 +13,7 @@ from plaudit.cli.data import app
 from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.inspect import Lengths, inspect
+from plaudit.data.rows import PromptRow
 
 RECORDS: list[Any] = [
     {"prompt": "one two", "chosen": " a b c", "rejected": " a"},
@@ -39,7 +40,7 @@ def file(tmp_path: Path) -> str:
 
 def test_every_count(file: str) -> None:
     found = inspect(SourceConfig(path=file), samples=2)
-    assert (found.format, found.kind, found.kinds) == ("preference", "ranking", FORMATS["preference"].kinds)
+    assert (found.format, found.kind, found.kinds) == ("preference", "ranking", FORMATS["preference"].kind_names)
     assert (found.counts.records, found.counts.rows, found.counts.bad_records) == (8, 4, 4)
     assert (found.prompts, found.duplicates) == (2, 1)
     assert (found.identical_sides, found.mismatched_prompts, found.empty_texts) == (1, 1, 2)
@@ -72,7 +73,7 @@ def test_lengths_in_tokens_and_overlong_rows(file: str) -> None:
 
 
 def test_the_wanted_kind_is_read(file: str) -> None:
-    found = inspect(SourceConfig(path=file), "prompt")
+    found = inspect(SourceConfig(path=file), PromptRow)
     assert found.kind == "prompt"
     assert set(found.lengths) == {"prompt, words"}
     # As prompts alone, all three rows with the first prompt are the same.

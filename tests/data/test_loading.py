@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def _pairs(start: int, stop: int) -> list[dict[str, str]]:
     return [{"prompt": f"p{number}", "response": f"r{number}"} for number in range(start, stop)]
 
 
-def _load(config: dict[str, Any], rejects: Path | None = None, seed: int = 0) -> LoadedRows:
-    return load_rows(DataConfig.model_validate(config), "response", rejects, seed)
+def _load(config: dict[str, Any], rejects: Path | None = None, seed: int = 0) -> LoadedRows[ResponseRow]:
+    return load_rows(DataConfig.model_validate(config), ResponseRow, rejects, seed)
 
 
-def _prompts(rows: list[Row]) -> Counter[str]:
+def _prompts(rows: Sequence[Row]) -> Counter[str]:
     return Counter(prompt_key(row) for row in rows)
 
 
@@ -92,7 +93,7 @@ def test_splits_hold_across_sources_and_weights(tmp_path: Path) -> None:
 def test_weights_repeat_rows_exactly_and_in_any_order(
     rows: list[ResponseRow], weight: float, data: st.DataObject
 ) -> None:
-    def counted(some: list[Row]) -> Counter[tuple[Any, ...]]:
+    def counted(some: Sequence[Row]) -> Counter[tuple[Any, ...]]:
         return Counter((row.prompt, row.response) for row in some if isinstance(row, ResponseRow))
 
     result = repeated(rows, weight, seed=3)

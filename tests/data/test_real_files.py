@@ -12,8 +12,8 @@ import pytest
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.inspect import texts_of
 from plaudit.data.loading import load_rows
-from plaudit.data.rows import PromptRow, RankingRow, ResponseRow
-from plaudit.data.sources import read_source
+from plaudit.data.rows import PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.sources import SourceRows, read_source
 from plaudit.data.tokenization import to_trees
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -29,7 +29,7 @@ def _lines(path: Path) -> list[Any]:
 
 
 def test_hh_rlhf() -> None:
-    read = read_source(SourceConfig(path=str(HH)), "ranking")
+    read = read_source(SourceConfig(path=str(HH)), RankingRow)
     assert (read.row_format.name, read.counts.records) == ("hh_rlhf", 2354)
     expected: Counter[str] = Counter()
     good = 0
@@ -49,7 +49,7 @@ def test_hh_rlhf() -> None:
 
 def test_hh_rlhf_text_comes_out_as_it_went_in() -> None:
     records = _lines(HH)
-    for row in read_source(SourceConfig(path=str(HH)), "ranking").rows:
+    for row in read_source(SourceConfig(path=str(HH)), RankingRow).rows:
         (_, prompt), (_, chosen), (_, rejected) = texts_of(row)
         record = records[row.origin.line - 1]
         for side, response in (("chosen", chosen), ("rejected", rejected)):
@@ -57,7 +57,7 @@ def test_hh_rlhf_text_comes_out_as_it_went_in() -> None:
 
 
 def test_open_assistant() -> None:
-    read = read_source(SourceConfig(path=str(OASST)), "ranking")
+    read = read_source(SourceConfig(path=str(OASST)), RankingRow)
     assert (read.row_format.name, read.counts.records, read.counts.bad) == ("open_assistant", 100, {})
     sizes: Counter[int] = Counter()
     unranked = few = 0
@@ -95,7 +95,7 @@ def test_open_assistant() -> None:
     ],
 )
 def test_the_other_files_give_a_row_a_line(path: str, name: str, row_type: type, number: int) -> None:
-    read = read_source(SourceConfig(path=str(SHARED / "data" / path)))
+    read: SourceRows[Row] = read_source(SourceConfig(path=str(SHARED / "data" / path)))
     assert read.row_format.name == name
     assert [type(row) for row in read.rows] == [row_type] * number
     assert not read.rejects
@@ -107,7 +107,7 @@ def test_real_tokenizers_read_back_prompt_and_response(model: str) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(SHARED / "models" / model)
     config = DataConfig(sources=[SourceConfig(path=str(HH), limit=150)], held_out_fraction=0, max_bad_fraction=0.05)
-    rows = load_rows(config, "ranking", None, 0).train
+    rows = load_rows(config, RankingRow, None, 0).train
     trees = to_trees(rows, tokenizer, config, 100_000).trees
     unknown = tokenizer.unk_token_id
     checked = 0

@@ -154,7 +154,7 @@ def test_real_dialogues_are_a_little_predictable() -> None:
     from plaudit.data.loading import load_rows
 
     data = DataConfig.model_validate({"sources": [str(file)], "held_out_fraction": 0.2, "max_bad_fraction": 0.05})
-    rows = load_rows(data, "ranking", None, seed=0)
+    rows = load_rows(data, RankingRow, None, seed=0)
     train, held_out = ([row for row in part if isinstance(row, RankingRow)] for part in (rows.train, rows.held_out))
     found = preference_baselines(train, held_out)
     assert found["length"]["accuracy"] > 0.55  # people prefer longer answers

@@ -37,7 +37,7 @@ def test_rows_of_one_line_stay_on_their_sides(tmp_path: Path) -> None:
     folder = run(loaded, ["pretrain", "sft", "reward"])
     result = json.loads((folder / "reward" / "result.json").read_text())
     assert loaded.reward is not None
-    rows = load_rows(loaded.reward.data, "ranking", None, loaded.seed)
+    rows = load_rows(loaded.reward.data, RankingRow, None, loaded.seed)
     train, held_out = ([row for row in part if isinstance(row, RankingRow)] for part in (rows.train, rows.held_out))
     lines = {row.origin.line for row in train} & {row.origin.line for row in held_out}
     assert lines, "no line has rows on both sides: the test would see nothing"

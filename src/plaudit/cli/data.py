@@ -45,12 +45,12 @@ def inspect(
     from rich.console import Console
 
     from plaudit.config.schema import SourceConfig
-    from plaudit.data.formats.registry import kind_named
     from plaudit.data.inspect import inspect as inspect_source
+    from plaudit.data.rows.registry import ROW_KINDS
 
     loaded = _load_tokenizer(tokenizer) if tokenizer else None
     source = SourceConfig(path=file, format=row_format, limit=limit, subset=subset, split=split)
-    found = inspect_source(source, kind_named(kind) if kind else None, loaded, context_length, samples)
+    found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples)
     _print(found, Console(highlight=False))
 
 
@@ -114,17 +114,13 @@ def _lengths_table(found: "Inspection") -> "Table":
 
 def _sample_lines(found: "Inspection") -> Iterator[tuple[str, str]]:
     from plaudit.data.inspect import texts_of
-    from plaudit.data.rows import LabelledRow, RankingRow
 
     for row in found.samples:
-        marks: Iterator[str] = iter(())
-        if isinstance(row, RankingRow):
-            marks = (f", rank {rank}" for rank in row.ranks)
-        elif isinstance(row, LabelledRow):
-            marks = (", desirable" if label else ", undesirable" for label in row.desirable)
+        judgements = iter(row.judgements())
         yield f"line {row.origin.line}", ""
         for what, text in texts_of(row):
-            yield f"  {what}" + (next(marks, "") if what == "response" else ""), _shortened(text)
+            judgement = next(judgements, None) if what == "response" else None
+            yield f"  {what}" + (f", {judgement}" if judgement else ""), _shortened(text)
 
 
 def _shortened(text: str) -> str:

@@ -6,9 +6,8 @@ from typing import Any
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, SourceConfig
-from plaudit.data.formats.base import Kind
-from plaudit.data.rows import LabelledRow, RankingRow, ResponseRow, Row, TextRow
-from plaudit.data.sources import Reject, SourceCounts, read_source
+from plaudit.data.rows import Row
+from plaudit.data.sources import Reject, SourceCounts, SourceRows, read_source
 from plaudit.data.splits import prompt_key, row_content
 from plaudit.data.templates import human_assistant_text
 from plaudit.data.tokenization import to_trees
@@ -41,8 +40,8 @@ class Inspection:
 
     path: str
     format: str
-    kind: Kind
-    kinds: tuple[Kind, ...]
+    kind: str
+    kinds: tuple[str, ...]
     counts: SourceCounts
     prompts: int
     duplicates: int
@@ -58,7 +57,7 @@ class Inspection:
 
 def inspect(
     source: SourceConfig,
-    kind: Kind | None = None,
+    kind: type[Row] | None = None,
     tokenizer: Any = None,
     context_length: int | None = None,
     samples: int = 3,
@@ -68,7 +67,7 @@ def inspect(
     ``context_length`` None takes the tokenizer's longest input. Samples are spread evenly over the rows. Raises
     PlauditError for a source that cannot be read; bad records are counted and returned, however many there are.
     """
-    read = read_source(source, kind)
+    read: SourceRows[Row] = read_source(source, kind)
     rows, bad = read.rows, read.counts.bad
     lengths = _word_lengths(rows)
     overlong = None
@@ -80,8 +79,8 @@ def inspect(
     return Inspection(
         path=source.path,
         format=read.row_format.name,
-        kind=read.kind,
-        kinds=read.row_format.kinds,
+        kind=read.kind.kind,
+        kinds=read.row_format.kind_names,
         counts=read.counts,
         prompts=len({prompt_key(row) for row in rows}),
         duplicates=len(rows) - len({row_content(row) for row in rows}),
@@ -98,14 +97,9 @@ def inspect(
 
 def texts_of(row: Row) -> Iterator[tuple[str, str]]:
     """Yield (what it is, text) for every text of a row: text, or prompt and responses."""
-    if isinstance(row, TextRow):
-        yield "text", row.text
-        return
-    yield "prompt", row.prompt if isinstance(row.prompt, str) else human_assistant_text(row.prompt).strip()
-    if isinstance(row, ResponseRow):
-        yield "response", row.response
-    elif isinstance(row, RankingRow | LabelledRow):
-        yield from (("response", response) for response in row.responses)
+    if row.prompt is not None:
+        yield "prompt", row.prompt if isinstance(row.prompt, str) else human_assistant_text(row.prompt).strip()
+    yield from (("text" if row.prompt is None else "response", response) for response in row.responses)
 
 
 def _word_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:

@@ -4,26 +4,27 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from plaudit.config.schema import DataConfig, SourceConfig
-from plaudit.data.formats.base import Kind
-from plaudit.data.formats.openai import Decode
 from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
 from plaudit.data.splits import is_held_out, prompt_key, repeated
 from plaudit.errors import PlauditError
 
+R = TypeVar("R", bound=Row)
+
 
 @dataclass(frozen=True)
-class LoadedRows:
+class LoadedRows(Generic[R]):
     """Training rows (repeated by weight), held-out rows (never repeated), and what became of every source.
 
     ``held_out`` may be empty where the sources are small. ``removed`` counts the training rows that were taken out
     because their prompt is in a held-out source.
     """
 
-    train: list[Row]
-    held_out: list[Row]
+    train: list[R]
+    held_out: list[R]
     counts: list[SourceCounts]
     removed: int = 0
 
@@ -38,17 +39,15 @@ class LoadedRows:
         return lines + ([f"{self.removed} training rows removed: prompt is held out"] if self.removed else [])
 
 
-def load_rows(
-    config: DataConfig, kind: Kind, rejects: Path | None, seed: int, decode: Decode | None = None
-) -> LoadedRows:
+def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int) -> LoadedRows[R]:
     """Read the sources and split them by prompt.
 
     ``rejects`` is the JSON-lines file that bad rows are written to, with source, line, reason and excerpt. ``seed``
-    should be the run's, so that every stage holds out the same prompts. ``decode``: see ``read_source``. Raises
+    should be the run's, so that every stage holds out the same prompts. Raises
     PlauditError for sources that cannot be read, for too many bad rows, and when no row is left.
     """
-    sources = [read_source(source, kind, decode) for source in config.sources]
-    held_out_sources = [read_source(source, kind, decode) for source in config.held_out]
+    sources = [read_source(source, kind) for source in config.sources]
+    held_out_sources = [read_source(source, kind) for source in config.held_out]
     if rejects is not None:
         _write_rejects(rejects, [*sources, *held_out_sources])
     for read in (*sources, *held_out_sources):
@@ -67,16 +66,16 @@ def load_rows(
 
 
 def _training_rows(
-    configs: Sequence[SourceConfig], sources: Sequence[SourceRows], held_out: set[str], seed: int
-) -> list[Row]:
-    train: list[Row] = []
+    configs: Sequence[SourceConfig], sources: Sequence[SourceRows[R]], held_out: set[str], seed: int
+) -> list[R]:
+    train: list[R] = []
     for config, read in zip(configs, sources, strict=True):
         kept = [row for row in read.rows if prompt_key(row) not in held_out]
         train.extend(repeated(kept, config.weight, seed))
     return train
 
 
-def _check(read: SourceRows, max_bad_fraction: float, rejects: Path | None) -> None:
+def _check(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None) -> None:
     counts = read.counts
     if counts.bad_records > max_bad_fraction * counts.records:
         reasons = ", ".join(f"{number} {reason}" for reason, number in counts.bad.items())
@@ -87,10 +86,10 @@ def _check(read: SourceRows, max_bad_fraction: float, rejects: Path | None) -> N
             f"or raise it{where}"
         )
     if not read.rows:
-        raise PlauditError(f"{counts.source}: gives no {read.kind} row; check the file and its format")
+        raise PlauditError(f"{counts.source}: gives no {read.kind.kind} row; check the file and its format")
 
 
-def _write_rejects(path: Path, sources: Sequence[SourceRows]) -> None:
+def _write_rejects(path: Path, sources: Sequence[SourceRows[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for reject in (reject for read in sources for reject in read.rejects):

@@ -5,17 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Generic, TypeVar, cast
 
 from plaudit.config.schema import SourceConfig
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused
-from plaudit.data.formats.openai import Decode, decode_token_columns
+from plaudit.data.formats.base import BadRowError, Format, Record, Unused
 from plaudit.data.formats.registry import choose_format
 from plaudit.data.readers import Malformed, read_records
-from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import Origin, Row
 from plaudit.errors import PlauditError
 
 _SAMPLE_FOR_RECOGNITION = 100
 _LONGEST_EXCERPT = 500
+
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,20 @@ class SourceCounts:
 
 
 @dataclass(frozen=True)
-class SourceRows:
+class SourceRows(Generic[R]):
     """The rows of a source, its bad records, and the counts."""
 
-    rows: list[Row]
+    rows: list[R]
     rejects: list[Reject]
     counts: SourceCounts
     row_format: Format
-    kind: Kind
+    kind: type[R]
 
 
-def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode | None = None) -> SourceRows:
+def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows[R]:
     """Read all rows of the wanted kind (None: the format's own kind).
 
-    ``decode`` turns GPT-2 token ids into text for the formats that may hold them; None loads GPT-2's tokenizer when a
-    row needs it. Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.
+    Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.
     """
     numbered = list(islice(read_records(source.path, source.subset, source.split, source.files), source.limit))
     rejects = [
@@ -79,10 +80,10 @@ def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode |
         raise PlauditError(f"{source.path} line {first.origin.line}: {first.reason}, as is every other line")
     _check_renames(source, records)
     row_format = choose_format(source.format, _sample(records), kind, source.path)
-    kind = kind or row_format.kinds[0]
+    kind = kind or cast("type[R]", row_format.kinds[0])
     if row_format.group:
         records = list(row_format.group(records))
-    parts, bad = _convert_all(records, source.path, row_format, kind, decode)
+    parts, bad = _convert_all(records, source.path, row_format, kind)
     counted = len(records) + len(rejects)
     rejects = sorted([*rejects, *bad], key=lambda reject: reject.origin.line)
     rows = [part for part in parts if not isinstance(part, Unused)]
@@ -93,52 +94,37 @@ def read_source(source: SourceConfig, kind: Kind | None = None, decode: Decode |
 
 
 def _convert_all(
-    records: Iterable[tuple[int, Record]], path: str, row_format: Format, kind: Kind, decode: Decode | None
-) -> tuple[list[Row | Unused], list[Reject]]:
-    parts: list[Row | Unused] = []
+    records: Iterable[tuple[int, Record]], path: str, row_format: Format, kind: type[R]
+) -> tuple[list[R | Unused], list[Reject]]:
+    parts: list[R | Unused] = []
     rejects: list[Reject] = []
     for line, record in records:
         origin = Origin(path, line)
         try:
             # The list is complete before it is used: a record with a bad part gives nothing at all.
-            parts.extend(list(_convert(record, origin, row_format, kind, decode)))
+            parts.extend(list(_convert(record, origin, row_format, kind)))
         except BadRowError as bad:
             rejects.append(Reject(origin, str(bad), _excerpt(record)))
     return parts, rejects
 
 
-def _convert(
-    record: Record, origin: Origin, row_format: Format, kind: Kind, decode: Decode | None
-) -> Iterator[Row | Unused]:
+def _convert(record: Record, origin: Origin, row_format: Format, kind: type[R]) -> Iterator[R | Unused]:
     missing = [] if row_format.group else [name for name in row_format.columns if record.get(name) is None]
     if missing:
         raise BadRowError(f"no {missing[0]}")
-    record = decode_token_columns(record, row_format.token_columns, decode)
     for part in row_format.convert(record, origin, kind):
         yield part if isinstance(part, Unused) else _as_kind(part, kind, record, row_format)
 
 
-def _as_kind(row: Row, kind: Kind, record: Record, row_format: Format) -> Row:
-    """Make a simpler row of a richer one: the labels or the best response of a ranking, the prompt of any."""
-    if kind == "labelled" and isinstance(row, RankingRow):
-        return _labelled(row)
-    if kind == "response" and isinstance(row, RankingRow):
-        return ResponseRow(row.prompt, row.responses[row.ranks.index(0)], row.origin)
-    if kind == "prompt" and isinstance(row, RankingRow | LabelledRow | ResponseRow):
-        known = {*row_format.columns, *row_format.also_reads, "turns"}
-        return PromptRow(row.prompt, row.origin, {name: record[name] for name in record if name not in known})
-    return row
-
-
-def _labelled(row: RankingRow) -> LabelledRow:
-    """Call a response desirable that beats more of the others than beat it, undesirable one that loses to more.
-
-    A response in the middle is neither, and is left out.
-    """
-    balance = [sum((other > rank) - (other < rank) for other in row.ranks) for rank in row.ranks]
-    judged = [(response, wins > 0) for response, wins in zip(row.responses, balance, strict=True) if wins]
-    responses, desirable = zip(*judged, strict=True)
-    return LabelledRow(row.prompt, responses, desirable, row.origin)
+def _as_kind(row: Row, kind: type[R], record: Record, row_format: Format) -> R:
+    """Make a simpler row of a richer one, if the format gave a richer one."""
+    if isinstance(row, kind):
+        return row
+    known = {*record} if row_format.group else {*row_format.columns, *row_format.also_reads}
+    simpler = row.as_kind(kind, {name: record[name] for name in record if name not in known})
+    if not isinstance(simpler, kind):
+        raise TypeError(f"format {row_format.name} lists {kind.kind} rows, but gave a {row.kind} row")
+    return simpler
 
 
 def _renamed(record: Record, source: SourceConfig) -> Record:

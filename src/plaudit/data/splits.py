@@ -2,17 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
-from plaudit.data.rows import Prompt, Row, TextRow
+from plaudit.data.rows import Row
 from plaudit.data.templates import human_assistant_text
 from plaudit.seeding import derived_seed
 
 _SEED_RANGE = 2**63
 
+R = TypeVar("R", bound=Row)
+
 
 def prompt_key(row: Row) -> str:
     """Return the text by which a row's prompt is compared with others; for plain text, the text itself."""
-    prompt: Prompt = row.text if isinstance(row, TextRow) else row.prompt
+    prompt = row.responses[0] if row.prompt is None else row.prompt
     return (prompt if isinstance(prompt, str) else human_assistant_text(prompt)).strip()
 
 
@@ -29,7 +32,7 @@ def is_held_out(row: Row, share: float, seed: int) -> bool:
     return derived_seed(seed, "held out", prompt_key(row)) < share * _SEED_RANGE
 
 
-def repeated(rows: Sequence[Row], weight: float, seed: int) -> list[Row]:
+def repeated(rows: Sequence[R], weight: float, seed: int) -> list[R]:
     """Return every row floor(weight) times, and round(remainder * rows) of them once more.
 
     Which rows come once more depends on a hash of their content and the seed, not on their order.

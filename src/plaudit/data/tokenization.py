@@ -6,7 +6,7 @@ from typing import Any
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import LabelledRow, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabelledRow, PromptRow, RankingRow, Row
 from plaudit.data.templates import RenderedPrompt, render_prompt
 from plaudit.errors import PlauditError
 
@@ -71,8 +71,8 @@ def with_loss_on_all(tree: PromptTree) -> PromptTree:
 
 
 def _text_trees(rows: Sequence[Row], tokenizer: Any) -> list[tuple[int, PromptTree]]:
-    numbered = [(index, row) for index, row in enumerate(rows) if isinstance(row, TextRow)]
-    all_ids = _encode([row.text for _, row in numbered], tokenizer, special_tokens=True)
+    numbered = [(index, row) for index, row in enumerate(rows) if row.prompt is None]
+    all_ids = _encode([row.responses[0] for _, row in numbered], tokenizer, special_tokens=True)
     trees = []
     for (index, row), ids in zip(numbered, all_ids, strict=True):
         if tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
@@ -83,18 +83,18 @@ def _text_trees(rows: Sequence[Row], tokenizer: Any) -> list[tuple[int, PromptTr
 
 
 def _prompted_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig) -> list[tuple[int, PromptTree]]:
-    numbered = [(index, row) for index, row in enumerate(rows) if not isinstance(row, TextRow)]
-    rendered = [render_prompt(row.prompt, tokenizer, config, row.origin) for _, row in numbered]
+    numbered = [(index, row, row.prompt) for index, row in enumerate(rows) if row.prompt is not None]
+    rendered = [render_prompt(prompt, tokenizer, config, row.origin) for _, row, prompt in numbered]
     prompts = _encode_prompts(rendered, tokenizer)
     pairs = [
         (which, rendered[which].separator + response)
-        for which, (_, row) in enumerate(numbered)
-        for response in _responses(row)
+        for which, (_, row, _) in enumerate(numbered)
+        for response in row.responses
     ]
     encoded = iter(_encode_responses(pairs, rendered, prompts, tokenizer))
     trees = []
-    for which, (index, row) in enumerate(numbered):
-        responses = tuple((*next(encoded), tokenizer.eos_token_id) for _ in _responses(row))
+    for which, (index, row, _) in enumerate(numbered):
+        responses = tuple((*next(encoded), tokenizer.eos_token_id) for _ in row.responses)
         text = rendered[which].text
         if rendered[which].special_tokens:
             text = tokenizer.decode(prompts[which], skip_special_tokens=True)
@@ -102,16 +102,7 @@ def _prompted_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig) -> 
     return trees
 
 
-_PromptedRow = ResponseRow | RankingRow | LabelledRow | PromptRow
-
-
-def _responses(row: _PromptedRow) -> tuple[str, ...]:
-    if isinstance(row, RankingRow | LabelledRow):
-        return row.responses
-    return (row.response,) if isinstance(row, ResponseRow) else ()
-
-
-def _fields(row: _PromptedRow, prompt_text: str) -> dict[str, Any]:
+def _fields(row: Row, prompt_text: str) -> dict[str, Any]:
     fields: dict[str, Any] = dict(row.fields) if isinstance(row, PromptRow) else {}
     if isinstance(row, RankingRow):
         fields["ranks"] = row.ranks

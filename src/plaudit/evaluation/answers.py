@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig, ModelConfig
-from plaudit.data.rows import Row
+from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.evaluation.prompts import make_requests
 from plaudit.memory import responses_at_once
@@ -30,8 +30,8 @@ class EvaluationContext:
     """
 
     config: EvaluateConfig
-    rows: Sequence[Row]
-    toxicity_rows: Sequence[Row]
+    rows: Sequence[PromptRow]
+    toxicity_rows: Sequence[PromptRow]
     seed: int
     device: torch.device
     load: LoadModel

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig
-from plaudit.data.rows import Row
+from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.evaluation.answers import (
     Answers,
@@ -153,7 +153,7 @@ def _best_of_n(config: EvaluateConfig, reward: ComposedReward, answers: Mapping[
     return best_of_n(scores, config.best_of_reward or reward.names[0], sorted(set(config.best_of)))
 
 
-def _toxicity_rows(config: EvaluateConfig, seed: int, folder: Path) -> list[Row]:
+def _toxicity_rows(config: EvaluateConfig, seed: int, folder: Path) -> list[PromptRow]:
     if config.toxicity is None or config.toxicity.prompts is None:
         return []
     rejects = folder / "toxicity_rejects.jsonl"

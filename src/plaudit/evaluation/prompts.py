@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data.loading import load_rows
-from plaudit.data.rows import Row
+from plaudit.data.rows import PromptRow
 from plaudit.data.splits import prompt_key
 from plaudit.data.tokenization import to_trees
 from plaudit.errors import PlauditError
@@ -24,12 +24,12 @@ class Asked(NamedTuple):
     truncated: int
 
 
-def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path, place: str) -> list[Row]:
+def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path, place: str) -> list[PromptRow]:
     """Return the held-out prompts, each once; where there are more than ``most``, a random choice in their order.
 
     ``seed`` is the run's, so that the prompts are held out from its other stages too; ``place`` opens error messages.
     """
-    rows = load_rows(data, "prompt", rejects, seed).held_out
+    rows = load_rows(data, PromptRow, rejects, seed).held_out
     unique = list({prompt_key(row): row for row in rows}.values())
     if len(unique) < 2:
         raise PlauditError(
@@ -40,7 +40,7 @@ def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path, plac
 
 
 def make_requests(
-    rows: Sequence[Row],
+    rows: Sequence[PromptRow],
     loaded: "LoadedModel",
     data: DataConfig,
     generation: GenerationConfig,

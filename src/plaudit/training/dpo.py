@@ -13,7 +13,7 @@ from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES, Sequences
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig
-from plaudit.data.formats.base import Kind
+from plaudit.data.rows import LabelledRow, RankingRow, Row
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
 from plaudit.runs.directory import StageDirectory
@@ -151,7 +151,7 @@ def load_dpo_task(config: DpoConfig, session: Session, stage: StageDirectory) ->
     """Return the stage's task; what its loss compares with is computed, or read where it has been before."""
     objective = PREFERENCE_LOSSES[config.loss]
     loaded = load_policy(config.model, session.device, session.recipe.seed)
-    kind: Kind = "labelled" if objective.reads == "labels" else "ranking"
+    kind: type[Row] = LabelledRow if objective.reads == "labels" else RankingRow
     examples = load_examples(config.data, kind, loaded, session, stage)
     parts = {"training": examples.train, "held-out": examples.held_out}
     ready = prepared(objective, parts, loaded, session, stage, TokenBudget(config.token_budget))

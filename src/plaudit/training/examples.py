@@ -7,7 +7,6 @@ from pathlib import Path
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.formats.base import Kind
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import Row
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
@@ -30,7 +29,7 @@ class Examples:
 
 def load_examples(
     config: DataConfig,
-    kind: Kind,
+    kind: type[Row],
     loaded: LoadedModel,
     session: Session,
     stage: StageDirectory,

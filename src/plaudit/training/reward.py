@@ -23,6 +23,7 @@ from plaudit.algorithms.preference_losses import (
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RewardConfig
+from plaudit.data.rows import RankingRow
 from plaudit.models.heads.modules import ScalarModule, scalar_head
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel, load_scorer
@@ -167,7 +168,7 @@ def load_reward_task(
     loaded, has_head = load_scorer(config.model, session.device, seed)
     if not has_head:
         _start_head(loaded, seed)
-    examples = load_examples(config.data, "ranking", loaded, session, stage)
+    examples = load_examples(config.data, RankingRow, loaded, session, stage)
     return RewardTask(config, loaded, examples, session, stage), examples
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SftConfig
+from plaudit.data.rows.registry import ROW_KINDS
 from plaudit.data.tokenization import with_loss_on_all
 from plaudit.models.heads.modules import PolicyModule
 from plaudit.models.inference import per_token
@@ -93,5 +94,5 @@ def load_sft_task(
     """Return the stage's task; ``usual_rows`` is what ``rows: auto`` means in this stage."""
     loaded = load_policy(config.model, session.device, session.recipe.seed)
     rows = usual_rows if config.rows == "auto" else config.rows
-    examples = load_examples(config.data, rows, loaded, session, stage)
+    examples = load_examples(config.data, ROW_KINDS[rows], loaded, session, stage)
     return SftTask(config, loaded, examples, session, stage)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from plaudit.data.rows import Message, Origin, Prompt, RankingRow, Row
 
-Kind = Literal["text", "response", "ranking", "labelled", "prompt"]
+Kind = type[Row]
 Record = Mapping[str, Any]
 
 ROLES = ("system", "user", "assistant")
@@ -33,8 +33,8 @@ class Format:
 
     ``kinds`` lists the kinds of row it can give, its own kind first. ``convert`` yields rows of the wanted kind or of
     a richer one, and raises BadRowError; ``also_reads`` names the optional columns. ``matches`` looks at the values
-    where the columns are not enough. A ``fallback`` is recognised only where no other format is. ``token_columns`` may
-    hold GPT-2 token ids instead of text. ``group`` gathers several records into one.
+    where the columns are not enough. A ``fallback`` is recognised only where no other format is. ``group`` gathers
+    several records into one.
     """
 
     name: str
@@ -44,8 +44,12 @@ class Format:
     also_reads: tuple[str, ...] = ()
     matches: Callable[[Record], bool] = lambda record: True
     fallback: bool = False
-    token_columns: tuple[str, ...] = ()
     group: Group | None = None
+
+    @property
+    def kind_names(self) -> tuple[str, ...]:
+        """Return the names of the kinds."""
+        return tuple(kind.kind for kind in self.kinds)
 
     def fits(self, record: Record) -> bool:
         """Say whether a record has this format's columns and values."""

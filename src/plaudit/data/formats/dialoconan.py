@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, integer, text_in
-from plaudit.data.rows import Message, Origin, ResponseRow, Row
+from plaudit.data.rows import Message, Origin, PromptRow, ResponseRow, Row
 
 _ROLES = {"HS": "user", "CN": "assistant"}
 
@@ -41,7 +41,7 @@ FORMATS = (
     Format(
         "dialoconan",
         ("dialogue_id", "turn_id", "text", "type"),
-        ("response", "prompt"),
+        (ResponseRow, PromptRow),
         _dialoconan,
         also_reads=("TARGET", "source"),
         group=_gather_dialogues,

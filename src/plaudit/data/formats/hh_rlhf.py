@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking, split_dialogue, text_in
-from plaudit.data.rows import Message, Origin, Row
+from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -42,7 +42,7 @@ FORMATS = (
     Format(
         "hh_rlhf",
         ("chosen", "rejected"),
-        ("ranking", "labelled", "response", "prompt"),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _hh_rlhf,
         matches=lambda record: all(is_dialogue_text(record[side]) for side in ("chosen", "rejected")),
     ),

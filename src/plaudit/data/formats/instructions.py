@@ -6,7 +6,7 @@ An instruction is the user's turn of a dialogue; its input, if any, follows afte
 from collections.abc import Iterator, Mapping
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, text_in
-from plaudit.data.rows import Message, Origin, ResponseRow, Row
+from plaudit.data.rows import Message, Origin, PromptRow, ResponseRow, Row
 
 
 def _self_instruct(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -33,6 +33,6 @@ def _row(task: Record, instance: Record, origin: Origin) -> Row:
 
 
 FORMATS = (
-    Format("self_instruct", ("instruction", "instances"), ("response", "prompt"), _self_instruct),
-    Format("alpaca", ("instruction", "output"), ("response", "prompt"), _alpaca, also_reads=("input",)),
+    Format("self_instruct", ("instruction", "instances"), (ResponseRow, PromptRow), _self_instruct),
+    Format("alpaca", ("instruction", "output"), (ResponseRow, PromptRow), _alpaca, also_reads=("input",)),
 )

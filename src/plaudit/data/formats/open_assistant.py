@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, ranking
-from plaudit.data.rows import Message, Origin, Row
+from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
@@ -94,7 +94,7 @@ FORMATS = (
     Format(
         "open_assistant",
         ("prompt",),
-        ("ranking", "labelled", "response", "prompt"),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _tree,
         also_reads=("message_tree_id", "tree_state"),
         matches=lambda record: isinstance(record["prompt"], Mapping) and "replies" in record["prompt"],
@@ -102,7 +102,7 @@ FORMATS = (
     Format(
         "open_assistant_messages",
         ("message_id", "message_tree_id", "role", "text"),
-        ("ranking", "labelled", "response", "prompt"),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _messages,
         also_reads=("parent_id", "rank", "deleted"),
         group=_gather_trees,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, integer, ranking, text_in
-from plaudit.data.rows import Origin, ResponseRow, Row
+from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
 Decode = Callable[[list[int]], str]
@@ -13,10 +13,12 @@ Decode = Callable[[list[int]], str]
 _GPT2_VOCABULARY = 50257
 _MOST_SAMPLES = 16
 _SAMPLE_COLUMNS = tuple(f"sample{index}" for index in range(_MOST_SAMPLES))
+_TEXT_COLUMNS = ("query", *_SAMPLE_COLUMNS)
 
 
 def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     """Best of K (Ziegler et al. 2019): the best response has rank 0, the others are tied."""
+    record = _decoded(record)
     samples = [text_in(record, column, "response") for column in _SAMPLE_COLUMNS if record.get(column) is not None]
     best = integer(record.get("best"), "best")
     if not 0 <= best < len(samples):
@@ -25,13 +27,13 @@ def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterato
     yield ranking(text_in(record, "query", "prompt"), samples, ranks, origin)
 
 
-def decode_token_columns(record: Record, columns: tuple[str, ...], decode: Decode | None) -> Record:
-    """Replace lists of GPT-2 token ids by their text; ``decode`` None loads GPT-2's tokenizer when it is needed."""
-    lists = {column: record[column] for column in columns if isinstance(record.get(column), list)}
+def _decoded(record: Record) -> Record:
+    """Return the record with GPT-2's text for the columns that hold lists of its token ids."""
+    lists = {column: record[column] for column in _TEXT_COLUMNS if isinstance(record.get(column), list)}
     if not lists:
         return record
     words = {column: _word_ids(ids, column) for column, ids in lists.items()}
-    decode = decode or gpt2_decoder()
+    decode = gpt2_decoder()
     return {**record, **{column: decode(ids) for column, ids in words.items()}}
 
 
@@ -89,16 +91,15 @@ FORMATS = (
     Format(
         "lm_human_preferences",
         ("query", "sample0", "sample1", "best"),
-        ("ranking", "labelled", "response", "prompt"),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _lm_human_preferences,
         also_reads=_SAMPLE_COLUMNS[2:],
-        token_columns=("query", *_SAMPLE_COLUMNS),
     ),
     Format(
         "summarize_from_feedback",
         ("info", "summaries", "choice"),
-        ("ranking", "labelled", "response", "prompt"),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _summarize_from_feedback,
     ),
-    Format("tldr", ("post", "summary"), ("response", "prompt"), _tldr, also_reads=("subreddit", "title")),
+    Format("tldr", ("post", "summary"), (ResponseRow, PromptRow), _tldr, also_reads=("subreddit", "title")),
 )

@@ -14,7 +14,7 @@ _SHORTEST_OPENING, _LONGEST_OPENING = 2, 8
 
 def _text(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     text = text_in(record, "text")
-    if kind == "text":
+    if kind is TextRow:
         yield TextRow(text, origin)
     else:
         yield PromptRow(first_sentence(text), origin, {name: record[name] for name in record if name != "text"})
@@ -31,7 +31,7 @@ def _prompt_response(record: Record, origin: Origin, kind: Kind) -> Iterator[Row
 
 def _imdb(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     text = text_in(record, "text")
-    if kind == "text":
+    if kind is TextRow:
         yield TextRow(text, origin)
     else:
         yield PromptRow(opening(text), origin, {"label": record["label"]})
@@ -52,8 +52,8 @@ def opening(text: str) -> str:
 
 
 FORMATS = (
-    Format("text", ("text",), ("text", "prompt"), _text, fallback=True),
-    Format("prompt", ("prompt",), ("prompt",), _prompt, fallback=True),
-    Format("prompt_response", ("prompt", "response"), ("response", "prompt"), _prompt_response),
-    Format("imdb", ("text", "label"), ("text", "prompt"), _imdb),
+    Format("text", ("text",), (TextRow, PromptRow), _text, fallback=True),
+    Format("prompt", ("prompt",), (PromptRow,), _prompt, fallback=True),
+    Format("prompt_response", ("prompt", "response"), (ResponseRow, PromptRow), _prompt_response),
+    Format("imdb", ("text", "label"), (TextRow, PromptRow), _imdb),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, prompt_in, ranking
-from plaudit.data.rows import Origin, Row
+from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 
 def _ranked_responses(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -30,7 +30,7 @@ FORMATS = (
     Format(
         "ranked_responses",
         ("prompt", "responses"),
-        ("ranking", "labelled", "response", "prompt"),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _ranked_responses,
         also_reads=("ranks", "scores"),
         matches=lambda record: record.get("ranks") is not None or record.get("scores") is not None,

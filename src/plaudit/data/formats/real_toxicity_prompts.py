@@ -11,7 +11,7 @@ _PARTS = ("prompt", "continuation")
 def _real_toxicity_prompts(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     prompt, continuation = (_part(record, part) for part in _PARTS)
     text = text_in(prompt, "text", "prompt")
-    if kind == "response":
+    if kind is ResponseRow:
         yield ResponseRow(text, text_in(continuation, "text", "response"), origin)
     else:
         others = {column: value for column, value in record.items() if column not in _PARTS}
@@ -29,7 +29,7 @@ FORMATS = (
     Format(
         "real_toxicity_prompts",
         _PARTS,
-        ("prompt", "response"),
+        (PromptRow, ResponseRow),
         _real_toxicity_prompts,
         matches=lambda record: all(isinstance(record[part], Mapping) and "text" in record[part] for part in _PARTS),
     ),

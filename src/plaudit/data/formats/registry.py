@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import get_args
 
 from plaudit.data.formats import (
     dialoconan,
@@ -17,30 +16,26 @@ from plaudit.data.formats import (
 )
 from plaudit.data.formats.base import Format, Kind, Record
 from plaudit.errors import PlauditError
+from plaudit.registry import Registry
 
-FORMATS: dict[str, Format] = {
-    row_format.name: row_format
-    for family in (
-        plain,
-        trl,
-        hh_rlhf,
-        rankings,
-        openai,
-        open_assistant,
-        instructions,
-        real_toxicity_prompts,
-        dialoconan,
-    )
-    for row_format in family.FORMATS
-}
-
-
-def kind_named(name: str) -> Kind:
-    """Return the row kind called ``name``; raises PlauditError for any other name."""
-    for kind in get_args(Kind):
-        if kind == name:
-            return kind
-    raise PlauditError(f"unknown row kind {name}; known are {', '.join(get_args(Kind))}")
+FORMATS: Registry[Format] = Registry(
+    "row format",
+    {
+        row_format.name: row_format
+        for family in (
+            plain,
+            trl,
+            hh_rlhf,
+            rankings,
+            openai,
+            open_assistant,
+            instructions,
+            real_toxicity_prompts,
+            dialoconan,
+        )
+        for row_format in family.FORMATS
+    },
+)
 
 
 def choose_format(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Format:
@@ -51,10 +46,10 @@ def choose_format(name: str, records: Sequence[Record], kind: Kind | None, sourc
     """
     row_format = _named(name, source) if name != "auto" else _recognise(records, kind, source)
     if kind is not None and kind not in row_format.kinds:
-        able = ", ".join(other.name for other in FORMATS.values() if kind in other.kinds)
+        able = ", ".join(other.name for other in _all_formats() if kind in other.kinds)
         raise PlauditError(
-            f"{source}: format {row_format.name} gives {' or '.join(row_format.kinds)} rows, but {kind} rows are "
-            f"needed; formats that give them: {able}"
+            f"{source}: format {row_format.name} gives {' or '.join(row_format.kind_names)} rows, but {kind.kind} rows "
+            f"are needed; formats that give them: {able}"
         )
     return row_format
 
@@ -69,11 +64,11 @@ def _named(name: str, source: str) -> Format:
 
 
 def _recognise(records: Sequence[Record], kind: Kind | None, source: str) -> Format:
-    fitting = [known for known in FORMATS.values() if sum(known.fits(record) for record in records) * 2 > len(records)]
+    fitting = [known for known in _all_formats() if sum(known.fits(record) for record in records) * 2 > len(records)]
     fitting = [known for known in fitting if not known.fallback] or fitting
     fitting = [known for known in fitting if not any(set(known.columns) < set(other.columns) for other in fitting)]
-    own_kinds = [known.kinds[0] for known in fitting]
-    wanted = kind or next((richer for richer in ("ranking", "labelled", "response") if richer in own_kinds), None)
+    richest = max((known.kinds[0] for known in fitting), key=lambda own: own.richness, default=None)
+    wanted = kind or (richest if richest and richest.richness else None)
     for preferred in (
         [known for known in fitting if known.kinds[0] == wanted],
         [known for known in fitting if wanted in known.kinds],
@@ -87,12 +82,16 @@ def _recognise(records: Sequence[Record], kind: Kind | None, source: str) -> For
         raise PlauditError(
             f"{source}: columns {', '.join(columns)} fit several formats ({names}); name one with format"
         )
-    nearest = sorted(FORMATS.values(), key=lambda known: -_nearness(known, columns))[:3]
+    nearest = sorted(_all_formats(), key=lambda known: -_nearness(known, columns))[:3]
     described = "; ".join(f"{known.name} ({', '.join(known.columns)})" for known in nearest)
     raise PlauditError(
         f"{source}: no row format has the columns {', '.join(columns)}; nearest: {described}; "
         "rename columns with columns, or name a format"
     )
+
+
+def _all_formats() -> list[Format]:
+    return [FORMATS[name] for name in FORMATS]
 
 
 def _nearness(known: Format, columns: Sequence[str]) -> float:

@@ -19,7 +19,7 @@ from plaudit.data.formats.base import (
     text_in,
 )
 from plaudit.data.formats.hh_rlhf import is_dialogue_text
-from plaudit.data.rows import LabelledRow, Message, Origin, Prompt, PromptRow, ResponseRow, Row
+from plaudit.data.rows import LabelledRow, Message, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
 
 _SIDES = ("chosen", "rejected")
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
@@ -47,7 +47,7 @@ def _unpaired_preference(record: Record, origin: Origin, kind: Kind) -> Iterator
     desirable = _label(record["label"])
     if desirable is None:
         raise BadRowError("label is not true or false")
-    if kind != "response":
+    if kind is not ResponseRow:
         yield LabelledRow(prompt, (response,), (desirable,), origin)
     elif desirable:
         yield ResponseRow(prompt, response, origin)
@@ -64,7 +64,7 @@ def _label(value: object) -> bool | None:
 
 def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     messages = messages_in(record, "messages")
-    if kind == "prompt" and messages[-1].role != "assistant":
+    if kind is PromptRow and messages[-1].role != "assistant":
         yield PromptRow(checked_prompt(messages), origin)
     else:
         prompt, response = split_dialogue(messages)
@@ -110,21 +110,21 @@ def _is_no_dialogue_text(record: Record) -> bool:
 
 
 FORMATS = (
-    Format("preference", ("prompt", *_SIDES), ("ranking", "labelled", "response", "prompt"), _preference),
+    Format("preference", ("prompt", *_SIDES), (RankingRow, LabelledRow, ResponseRow, PromptRow), _preference),
     Format(
         "implicit_preference",
         _SIDES,
-        ("ranking", "labelled", "response", "prompt"),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _implicit_preference,
         matches=_is_no_dialogue_text,
     ),
-    Format("prompt_completion", ("prompt", "completion"), ("response", "prompt"), _prompt_completion),
+    Format("prompt_completion", ("prompt", "completion"), (ResponseRow, PromptRow), _prompt_completion),
     Format(
         "unpaired_preference",
         ("prompt", "completion", "label"),
-        ("labelled", "response", "prompt"),
+        (LabelledRow, ResponseRow, PromptRow),
         _unpaired_preference,
         matches=lambda record: _label(record["label"]) is not None,
     ),
-    Format("messages", ("messages",), ("response", "prompt"), _messages),
+    Format("messages", ("messages",), (ResponseRow, PromptRow), _messages),
 )

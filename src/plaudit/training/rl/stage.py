@@ -1,6 +1,7 @@
 """The reinforcement-learning stage: load the roles, the reward and the prompts, and hand them to the loop."""
 
 from plaudit.config.schema import RlConfig
+from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import build_reward
 from plaudit.rewards.trained_model import RewardModelSource
@@ -31,7 +32,7 @@ def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> R
             f"rl.generation.max_new_tokens: {room} leaves no room for a prompt in the context of {context} tokens; "
             "lower it"
         )
-    examples = load_examples(config.prompts, "prompt", roles.loaded, session, stage, room)
+    examples = load_examples(config.prompts, PromptRow, roles.loaded, session, stage, room)
     return RlTask(config, roles, reward, examples, session, stage)
 
 

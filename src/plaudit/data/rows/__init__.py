@@ -1,0 +1,10 @@
+"""The kinds of row that every file format becomes: one file per kind; ``registry`` lists them all."""
+
+from plaudit.data.rows.base import Message, Origin, Prompt, Row
+from plaudit.data.rows.labelled import LabelledRow
+from plaudit.data.rows.prompt import PromptRow
+from plaudit.data.rows.ranking import RankingRow
+from plaudit.data.rows.response import ResponseRow
+from plaudit.data.rows.text import TextRow
+
+__all__ = ["LabelledRow", "Message", "Origin", "Prompt", "PromptRow", "RankingRow", "ResponseRow", "Row", "TextRow"]

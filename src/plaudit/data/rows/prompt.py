@@ -1,0 +1,31 @@
+"""A prompt alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from plaudit.data.rows.base import Origin, Prompt, Row
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """A prompt alone. ``fields`` holds the row's other columns, for reward functions and tables."""
+
+    kind: ClassVar[str] = "prompt"
+    richness: ClassVar[int] = 0
+    prompt: Prompt
+    origin: Origin
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """A prompt has no response yet."""
+        return ()
+
+    def judgements(self) -> tuple[str, ...]:
+        """There is nothing to judge."""
+        return ()
+
+    def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
+        """A prompt serves as no other kind."""
+        return None

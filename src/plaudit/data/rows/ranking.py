@@ -1,0 +1,44 @@
+"""A prompt with ranked responses; a pair is a ranking of two."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from plaudit.data.rows.base import Origin, Prompt, Row
+from plaudit.data.rows.labelled import LabelledRow
+from plaudit.data.rows.prompt import PromptRow
+from plaudit.data.rows.response import ResponseRow
+
+
+@dataclass(frozen=True)
+class RankingRow:
+    """A prompt with K >= 2 responses. ``ranks[k]`` is the rank of ``responses[k]``: 0 is best, equal ranks are ties."""
+
+    kind: ClassVar[str] = "ranking"
+    richness: ClassVar[int] = 3
+    prompt: Prompt
+    responses: tuple[str, ...]
+    ranks: tuple[int, ...]
+    origin: Origin
+
+    def judgements(self) -> tuple[str, ...]:
+        """Return the rank of each response."""
+        return tuple(f"rank {rank}" for rank in self.ranks)
+
+    def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
+        """Serve as labels, as the best response, or as a prompt."""
+        if kind is LabelledRow:
+            return self._labelled()
+        if kind is ResponseRow:
+            return ResponseRow(self.prompt, self.responses[self.ranks.index(0)], self.origin)
+        return PromptRow(self.prompt, self.origin, columns) if kind is PromptRow else None
+
+    def _labelled(self) -> LabelledRow:
+        """Call a response desirable that beats more of the others than beat it, undesirable one that loses to more.
+
+        A response in the middle is neither, and is left out.
+        """
+        balance = [sum((other > rank) - (other < rank) for other in self.ranks) for rank in self.ranks]
+        judged = [(response, wins > 0) for response, wins in zip(self.responses, balance, strict=True) if wins]
+        responses, desirable = zip(*judged, strict=True)
+        return LabelledRow(self.prompt, responses, desirable, self.origin)

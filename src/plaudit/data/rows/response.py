@@ -1,0 +1,32 @@
+"""A prompt with the response to learn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from plaudit.data.rows.base import Origin, Prompt, Row
+from plaudit.data.rows.prompt import PromptRow
+
+
+@dataclass(frozen=True)
+class ResponseRow:
+    """A prompt with the response to learn."""
+
+    kind: ClassVar[str] = "response"
+    richness: ClassVar[int] = 1
+    prompt: Prompt
+    response: str
+    origin: Origin
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """Return the response alone."""
+        return (self.response,)
+
+    def judgements(self) -> tuple[str, ...]:
+        """Nothing is said of the response."""
+        return ()
+
+    def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
+        """Serve as a prompt."""
+        return PromptRow(self.prompt, self.origin, columns) if kind is PromptRow else None
