@@ -87,9 +87,10 @@ def _counted(score: Scoring) -> Callable[[], int]:
 
 
 def _plaudit(options: argparse.Namespace, path: Path, trees: list[PromptTree]) -> Scoring:
+    from plaudit.config.schema import ModelConfig
     from plaudit.models.reward_model import load_reward_model
 
-    model = load_reward_model(str(path), torch.device(options.device))
+    model = load_reward_model(ModelConfig(path=str(path)), torch.device(options.device))
     if model.loaded.layout != "packed":
         raise SystemExit(f"this model is not packed: {model.loaded.layout_reason}")
     return lambda: model.raw_scores(trees, options.token_budget)

@@ -1,15 +1,19 @@
 """Python code of the user: functions named in a recipe, and modules that add stages, engines, losses and the like.
 
-Modules in the current folder are found without being installed. A plugin is a module that registers its entries when it
-is imported: a recipe names it under ``plugins``, an installed package under the entry point group ``plaudit.plugins``.
+Modules in the current folder and next to the recipe are found without being installed. A plugin is a module that
+registers its entries when it is imported: a recipe names it under ``plugins``, an installed package under the entry
+point group ``plaudit.plugins``.
 """
 
+import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -32,28 +36,71 @@ def load_plugins(names: Sequence[str]) -> None:
         import_user_module(name, "plugins")
 
 
-def import_user_module(name: str, place: str) -> ModuleType:
-    """Import a module, also from the current folder.
+def search_modules_in(folder: Path) -> None:
+    """Let the modules of a folder, such as that of a recipe, be found, after all others."""
+    if str(folder.resolve()) not in sys.path:
+        sys.path.append(str(folder.resolve()))
 
-    Raises PlauditError that starts with ``place`` (the key that names the module) and tells what the import raised.
+
+def import_user_module(name: str, place: str) -> ModuleType:
+    """Import a module, also from the current folder or that of the recipe.
+
+    Raises PlauditError that starts with ``place`` (the key that names the module) and tells what the import raised, and
+    where.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         return import_module(name)
     except Exception as error:
-        raise PlauditError(
-            f"{place}: importing {name} raised {type(error).__name__}: {error}; "
-            "run from the folder that holds the module, or install it"
-        ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+            raise PlauditError(
+                f"{place}: importing {name} raised {type(error).__name__}: {error}; run from the folder that holds the "
+                "module, put it next to the recipe, or install it"
+            ) from error
+        where = _last_line(error, traceback.extract_tb(error.__traceback__))
+        raise PlauditError(f"{place}: importing {name} raised {type(error).__name__} at {where}: {error}") from error
+
+
+def import_object(reference: str, place: str) -> Any:
+    """Return what ``module:name`` names. Raises PlauditError that starts with ``place``."""
+    module_name, separator, name = reference.partition(":")
+    if not (separator and module_name and name):
+        raise PlauditError(f"{place}: {reference} does not name a function: write module:name, such as my_code:score")
+    module = import_user_module(module_name, place)
+    if not hasattr(module, name):
+        read_from = f"; it was read from {_short(module.__file__)}" if getattr(module, "__file__", None) else ""
+        raise PlauditError(f"{place}: the module {module_name} has no function {name}{read_from}")
+    return getattr(module, name)
 
 
 def import_function(reference: str, place: str) -> Callable[..., Any]:
     """Return the function that ``module:name`` names. Raises PlauditError that starts with ``place``."""
-    module_name, separator, name = reference.partition(":")
-    if not (separator and module_name and name):
-        raise PlauditError(f"{place}: {reference} does not name a function: write module:name, such as my_code:score")
-    function = getattr(import_user_module(module_name, place), name, None)
-    if not callable(function):
-        raise PlauditError(f"{place}: the module {module_name} has no function {name}")
+    found = import_object(reference, place)
+    if not callable(found):
+        raise PlauditError(f"{place}: {reference} is not a function but {type(found).__name__}")
+    function: Callable[..., Any] = found
     return function
+
+
+def where_it_failed(error: BaseException, function: Callable[..., Any]) -> str:
+    """Return ``file:line`` of the last line of the function's own file that an exception passed through.
+
+    What the function calls may be deep inside a library; the line of the user's own code is the one to look at.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    return _last_line(error, own or frames)
+
+
+def _last_line(error: BaseException, frames: Sequence[traceback.FrameSummary]) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}:{error.lineno}"
+    return f"{_short(frames[-1].filename)}:{frames[-1].lineno}"
+
+
+def _short(file: str | None) -> str:
+    """Return a path below the current folder relative to it."""
+    path = Path(file or "")
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe
-from plaudit.config.schema import EvaluateConfig, ModelConfig, Recipe
+from plaudit.config.schema import EvaluateConfig, ModelConfig, ModelReward, Recipe
 from plaudit.errors import PlauditError
 
 RECIPE = """
@@ -209,6 +209,7 @@ class TestStageReferences:
         assert resolved.models["tuned"].path == "runs/trial/rl/model"
         assert resolved.models["base"].path == "a"
         assert resolved.prompts.sources[0].path == "runs/trial/sft/rows.jsonl"
+        assert isinstance(resolved.rewards[0], ModelReward)
         assert resolved.rewards[0].path == "runs/trial/sft/model"
         assert recipe.evaluate.models["tuned"].path == "stage:rl"
 

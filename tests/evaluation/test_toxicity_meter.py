@@ -9,7 +9,7 @@ import pytest
 import torch
 from evaluation_world import CPU, ScriptedEngine, make_tokenizer, save_classifier
 
-from plaudit.config.schema import GenerationConfig, ToxicityConfig
+from plaudit.config.schema import GenerationConfig, ToxicityConfig, TrainedModelConfig
 from plaudit.errors import PlauditError
 from plaudit.evaluation.toxicity import ToxicityMeter, measure_toxicity, summarize_toxicity
 from plaudit.rollouts.samples import Request
@@ -19,7 +19,7 @@ TEXTS = ["the day was good", "rude", "a very bad night", "rude"]
 
 def meter_of(folder: Path, labels: list[str], activation: Literal["sigmoid", "softmax"] = "sigmoid") -> ToxicityMeter:
     path = save_classifier(folder, ["fine", "insult", "threat"])
-    config = ToxicityConfig(classifier=path, labels=labels, activation=activation)
+    config = ToxicityConfig(classifier=TrainedModelConfig(path=path), labels=labels, activation=activation)
     return ToxicityMeter(config, CPU, batch_size=2)
 
 

@@ -11,7 +11,7 @@ import torch
 from test_layouts import forest
 
 from plaudit.batching.trees import PromptTree
-from plaudit.config.schema import FreshModel, LoraConfig, ModelConfig, RewardSourceConfig
+from plaudit.config.schema import FreshModel, LoraConfig, ModelConfig, ModelReward
 from plaudit.errors import PlauditError
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel, load_policy, load_scorer
@@ -95,7 +95,7 @@ def test_a_reward_model_comes_back(base: str, quantization: Any, tmp_path: Path)
     assert not (tmp_path / "model.safetensors").exists()
     trees = small(forest())
     expected = trained.scores(trees, 64)
-    loaded = load_reward_model(str(tmp_path), CPU)
+    loaded = load_reward_model(ModelConfig(path=str(tmp_path)), CPU)
     assert kind_of_weights(loaded.loaded.model) == KINDS[quantization]
     torch.testing.assert_close(loaded.scores(trees, 64), expected, rtol=1e-5, atol=1e-5)
     assert loaded.loaded.layout == trained.loaded.layout
@@ -107,7 +107,7 @@ def test_a_reward_model_comes_back(base: str, quantization: Any, tmp_path: Path)
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_it_is_a_reward_source(base: str, quantization: Any, tmp_path: Path) -> None:
     trained = saved_reward_model(base, quantization, tmp_path)
-    reward = build_reward([RewardSourceConfig(name="judge", kind="model", path=str(tmp_path))], CPU)
+    reward = build_reward([ModelReward(name="judge", path=str(tmp_path))], CPU)
     trees = small(forest())
     samples = [Sample(tree.prompt, response, "", "", ended=True) for tree in trees for response in tree.responses]
     # In 8 bits, which activations count as outliers depends on the whole batch.

@@ -73,7 +73,7 @@ def test_the_adapters_scores_are_those_of_the_merged_model(folder: Path) -> None
     path = config.rewards[0].path
     assert is_adapter_on(path, config.model)
     reward = AdapterReward(path, roles)
-    merged = load_reward_model(path, CPU).scores(TREES, 1000)
+    merged = load_reward_model(ModelConfig(path=path), CPU).scores(TREES, 1000)
     torch.testing.assert_close(reward.scores(TREES, 1000), merged, atol=1e-5, rtol=1e-5)
     # The adapter matters: without it the same head says something else.
     model = load_policy(ModelConfig(path=config.model.path), CPU).model

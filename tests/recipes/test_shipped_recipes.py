@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe, shipped_recipes
-from plaudit.config.schema import STAGES, ModelConfig, Recipe, RewardSourceConfig, RlConfig, Section, SourceConfig
+from plaudit.config.schema import (
+    STAGES,
+    FunctionReward,
+    ModelConfig,
+    Recipe,
+    RewardSourceConfig,
+    RlConfig,
+    Section,
+    SourceConfig,
+)
 from plaudit.data.formats.registry import FORMATS
 
 NAMES = sorted(shipped_recipes())
@@ -86,10 +95,9 @@ class TestEach:
         assert load_recipe(str(path)) == load_recipe(name)
 
     def test_reward_functions_exist(self, name: str) -> None:
-        for source in parts(load_recipe(name), RewardSourceConfig):
-            if source.function is not None:
-                module, _, function = source.function.partition(":")
-                assert callable(getattr(import_module(module), function))
+        for source in parts(load_recipe(name), FunctionReward):
+            module, _, function = source.function.partition(":")
+            assert callable(getattr(import_module(module), function))
 
     def test_models_and_data_are_of_the_run_or_of_the_hub(self, name: str) -> None:
         """A stranger has no other folders: every path is ``stage:…`` or a full hub name, OWNER/NAME."""

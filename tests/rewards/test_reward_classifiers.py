@@ -8,7 +8,7 @@ import pytest
 import torch
 from reward_samples import WORDS, make_tokenizer, sample_of, save_classifier
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import ClassifierReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.classifier import ClassifierSource
 from plaudit.rewards.sources import RewardSource, build_reward
@@ -24,7 +24,7 @@ TEXTS = [
 
 
 def build(path: str, **options: Any) -> RewardSource:
-    return build_reward([RewardSourceConfig(name="mood", kind="classifier", path=path, **options)], CPU).sources[0]
+    return build_reward([ClassifierReward(name="mood", path=path, **options)], CPU).sources[0]
 
 
 def plain_logits(path: str, texts: list[str]) -> torch.Tensor:

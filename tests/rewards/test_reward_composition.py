@@ -6,7 +6,7 @@ import pytest
 import torch
 from reward_samples import sample_of
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import FunctionReward, ModelReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError, build_reward
 from plaudit.rollouts.samples import Sample
@@ -34,9 +34,7 @@ def test_total_is_the_weighted_sum_and_each_source_stays_visible() -> None:
 
 
 def test_built_from_a_configuration() -> None:
-    config = RewardSourceConfig(
-        name="length", kind="function", function="test_reward_composition:lengths", weight=-2.0, batch_size=2
-    )
+    config = FunctionReward(name="length", function="test_reward_composition:lengths", weight=-2.0, batch_size=2)
     samples = [sample_of("the day", response) for response in ("was good", "was very good", "kind")]
     scores = build_reward([config], torch.device("cpu")).score(samples)
     assert scores.total.tolist() == [-4.0, -6.0, -2.0]
@@ -44,7 +42,7 @@ def test_built_from_a_configuration() -> None:
 
 
 def test_nothing_to_score() -> None:
-    config = RewardSourceConfig(name="length", kind="function", function="test_reward_composition:lengths")
+    config = FunctionReward(name="length", function="test_reward_composition:lengths")
     assert build_reward([config], torch.device("cpu")).score([]).total.shape == (0,)
 
 
@@ -56,6 +54,6 @@ def test_a_score_that_is_no_number_names_source_and_response(value: float) -> No
 
 
 def test_duplicate_names_are_refused_before_anything_is_loaded() -> None:
-    configs = [RewardSourceConfig(name="twin", kind="model", path="/nowhere") for _ in range(2)]
+    configs = [ModelReward(name="twin", path="/nowhere") for _ in range(2)]
     with pytest.raises(PlauditError, match="two reward sources are named 'twin'"):
         build_reward(configs, torch.device("cpu"))

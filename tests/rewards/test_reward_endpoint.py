@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from reward_samples import sample_of
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import HttpReward
 from plaudit.errors import PlauditError
-from plaudit.rewards.endpoint import ATTEMPTS, EndpointSource
+from plaudit.rewards.endpoint import ATTEMPTS, LONGEST_PAUSE, EndpointSource
 
 
 class Service:
@@ -22,15 +22,20 @@ class Service:
         self.requests: list[dict[str, list[str]]] = []
         self.body: bytes | None = None
         self.statuses: list[int] = []
+        self.headers: dict[str, str] = {}
+        self.authorizations: list[str | None] = []
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 service.requests.append(texts)
+                service.authorizations.append(self.headers["Authorization"])
                 pairs = zip(texts["prompts"], texts["responses"], strict=True)
                 scores = [10 * len(prompt.split()) + len(response.split()) for prompt, response in pairs]
                 self.send_response(service.statuses.pop(0) if service.statuses else 200)
+                for name, value in service.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(service.body or json.dumps({"scores": scores}).encode())
 
@@ -56,12 +61,12 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr("plaudit.rewards.endpoint.time.sleep", waited.append)
+    monkeypatch.setattr("tenacity.nap.time.sleep", waited.append)
     return waited
 
 
 def source_of(url: str, **options: Any) -> EndpointSource:
-    return EndpointSource(RewardSourceConfig(name="remote", kind="http", url=url, **options))
+    return EndpointSource(HttpReward(name="remote", url=url, **options))
 
 
 def test_scores_in_batches(service: Service) -> None:
@@ -78,6 +83,32 @@ def test_server_errors_are_tried_again(service: Service, pauses: list[float]) ->
     assert source_of(service.url).score([sample_of("the", "day")]).tolist() == [11.0]
     assert len(service.requests) == 3
     assert pauses == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_service_says_when_to_come_back(service: Service, pauses: list[float], status: int) -> None:
+    service.statuses, service.headers = [status], {"Retry-After": "7"}
+    assert source_of(service.url).score([sample_of("the", "day")]).tolist() == [11.0]
+    assert pauses == [7.0]
+
+
+@pytest.mark.parametrize("asked, waited", [("9999", LONGEST_PAUSE), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.5)])
+def test_pauses_are_bounded_and_dates_are_not_read(
+    service: Service, pauses: list[float], asked: str, waited: float
+) -> None:
+    service.statuses, service.headers = [429], {"Retry-After": asked}
+    source_of(service.url).score([sample_of("the", "day")])
+    assert pauses == [waited]
+
+
+def test_the_authorization_comes_from_the_environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "Bearer 12345")
+    source_of(service.url, authorization="JUDGE_KEY").score([sample_of("the", "day")])
+    source_of(service.url).score([sample_of("the", "day")])
+    assert service.authorizations == ["Bearer 12345", None]
+    monkeypatch.delenv("JUDGE_KEY")
+    with pytest.raises(PlauditError, match=r"'remote': .*JUDGE_KEY is not set; export it"):
+        source_of(service.url, authorization="JUDGE_KEY")
 
 
 def test_attempts_are_bounded(service: Service) -> None:
@@ -97,7 +128,7 @@ def test_refusals_are_not_tried_again(service: Service, pauses: list[float]) -> 
 @pytest.mark.parametrize(
     "body, message",
     [
-        (b"<html>", "which is no JSON"),
+        (b"<html>", "which is not JSON"),
         (b"[1, 2]", "the answer must be"),
         (b'{"score": [1]}', "the answer must be"),
         (b'{"scores": [1]}', "returned 1 scores for 2 responses"),
@@ -116,7 +147,7 @@ def test_nobody_listens(pauses: list[float]) -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     with pytest.raises(PlauditError, match=f"'remote': {url} cannot be reached .*Connection refused"):
         source_of(url).score([sample_of("the", "day")])
-    assert pauses == [0.5, 1.0, 2.0]
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from reward_samples import sample_of
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import FunctionReward
 from plaudit.errors import PlauditError
-from plaudit.rewards.function import FunctionSource, load_function
+from plaudit.rewards.function import FunctionSource
 from plaudit.rewards.sentiment import vader_compound
 
 
 def source_of(function: Callable[..., Any], batch_size: int = 64) -> FunctionSource:
-    config = RewardSourceConfig(name="taste", kind="function", function="rewards:taste", batch_size=batch_size)
+    config = FunctionReward(name="taste", function="rewards:taste", batch_size=batch_size)
     return FunctionSource(config, function)
 
 
@@ -104,12 +104,26 @@ def test_an_error_inside_the_function_tells_its_place() -> None:
     def broken(prompts: list[str], responses: list[str]) -> list[float]:
         return [1 / 0]
 
-    with pytest.raises(PlauditError, match=r"ZeroDivisionError at test_reward_functions.py:\d+: division by zero"):
+    with pytest.raises(PlauditError, match=r"ZeroDivisionError at .*test_reward_functions.py:\d+: division by zero"):
         source_of(broken).score([sample_of("the", "day")])
 
 
+def test_an_error_in_a_library_is_told_by_the_line_of_the_users_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reads_json.py").write_text(
+        "import json\n\n\ndef parsed(prompts, responses):\n    return helper(responses)\n\n\n"
+        "def helper(responses):\n    return [json.loads(text) for text in responses]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(__import__("sys").path))
+    source = FunctionSource.load(FunctionReward(name="taste", function="reads_json:parsed"), torch.device("cpu"))
+    with pytest.raises(PlauditError, match=r"'taste': .* raised JSONDecodeError at reads_json\.py:9: Expecting value"):
+        source.score([sample_of("the", "day")])
+
+
 def load(function: str) -> Callable[..., Any]:
-    return load_function(RewardSourceConfig(name="taste", kind="function", function=function))
+    return FunctionSource.load(FunctionReward(name="taste", function=function), torch.device("cpu")).function
 
 
 def test_a_module_in_the_current_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,13 +137,21 @@ def test_a_module_in_the_current_directory_is_found(tmp_path: Path, monkeypatch:
     "function, message",
     [
         ("my_rewards", "write module:name"),
+        ("bad_syntax:f", r"SyntaxError at bad_syntax\.py:2"),
+        ("fails:f", r"ZeroDivisionError at fails\.py:3"),
         (":name", "write module:name"),
-        ("no_such_module_here:f", "ModuleNotFoundError.*run from the folder that holds the module, or install it"),
+        ("no_such_module_here:f", "ModuleNotFoundError.*run from the folder.*next to the recipe"),
         ("json:no_such_name", "json has no function no_such_name"),
-        ("json:__doc__", "json has no function __doc__"),
+        ("json:__doc__", "json:__doc__ is not a function but str"),
     ],
 )
-def test_functions_that_cannot_be_loaded(function: str, message: str) -> None:
+def test_functions_that_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, message: str
+) -> None:
+    (tmp_path / "bad_syntax.py").write_text("x = 1\ndef f(:\n")
+    (tmp_path / "fails.py").write_text("x = 1\n\ny = x / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(__import__("sys").path))
     with pytest.raises(PlauditError, match=f"reward source 'taste': .*{message}"):
         load(function)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from reward_samples import make_tokenizer, sample_of, save_classifier
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import ModelReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import build_reward
@@ -37,7 +37,7 @@ def test_scores_equal_a_plain_classifier_on_the_same_token_ids(tmp_path: Path, b
     from transformers import AutoModelForSequenceClassification
 
     path = save_classifier(tmp_path, ["score"])
-    config = RewardSourceConfig(name="judge", kind="model", path=path, batch_size=batch_size)
+    config = ModelReward(name="judge", path=path, batch_size=batch_size)
     samples = [sample_of(prompt, response) for prompt, response in TEXTS]
     scores = build_reward([config], torch.device("cpu")).score(samples).total
     model = AutoModelForSequenceClassification.from_pretrained(path)
@@ -50,7 +50,7 @@ def test_scores_equal_a_plain_classifier_on_the_same_token_ids(tmp_path: Path, b
 
 def test_equal_responses_are_scored_once_and_alike_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores that differ by the rounding of their place in a batch would look like a preference between equals."""
-    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
+    config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     samples = [sample_of(prompt, response) for prompt, response in TEXTS]
     scored: list[int] = []
@@ -75,7 +75,7 @@ def test_equal_responses_are_scored_once_and_alike_to_the_bit(tmp_path: Path, mo
 def test_out_of_memory_halves_the_batch_and_changes_no_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], positions: int
 ) -> None:
-    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]), batch_size=64)
+    config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]), batch_size=64)
     samples = [sample_of(prompt, response) for prompt, response in TEXTS]
     reward = build_reward([config], torch.device("cpu"))
     wanted = reward.score(samples).total
@@ -91,7 +91,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_score(
 
 
 def test_memory_that_does_not_suffice_for_one_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
+    config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     small_memory(monkeypatch, 2)
     with pytest.raises(PlauditError, match=r"even when the batch size of reward source 'judge' is 1; use a smaller"):
@@ -99,7 +99,7 @@ def test_memory_that_does_not_suffice_for_one_response(tmp_path: Path, monkeypat
 
 
 def test_mismatched_tokenizers(tmp_path: Path) -> None:
-    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
+    config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     tokenizer = make_tokenizer()
     reward.check_tokenizer(tokenizer)
@@ -111,7 +111,7 @@ def test_mismatched_tokenizers(tmp_path: Path) -> None:
 
 
 def test_a_response_beyond_the_reward_models_context(tmp_path: Path) -> None:
-    config = RewardSourceConfig(name="judge", kind="model", path=save_classifier(tmp_path, ["score"]))
+    config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     reward.score([sample_of("the day", "was " * 29)])
     with pytest.raises(PlauditError, match=r"'judge': .* response has 33 tokens, the reward model takes 32"):

@@ -1,7 +1,7 @@
 """What was asked for and what started must be the same; every difference is one line with the remedy."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import accelerate.utils.versions
 import pytest
@@ -54,6 +54,6 @@ def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the device that is asked for exists here")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there(tmp_path: Path, device: str) -> None:
+def test_a_device_that_is_not_there(tmp_path: Path, device: Literal["cuda", "mps"]) -> None:
     with pytest.raises(PlauditError, match=f"device: {device} asked for, cpu started; choose device=auto"):
         start_session(Recipe(name="trial", device=device), RunDirectory(tmp_path))

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from plaudit.config.schema import DataConfig
+from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.rows import Message
 from plaudit.serving.chat_model import ChatModel
 
 
 def alone(style: str, chat_template: str | None, prompt_template: str = "{prompt}") -> Any:
     chat_model = object.__new__(ChatModel)
-    data = DataConfig(sources=["a.jsonl"], prompt_template=prompt_template)
+    data = DataConfig(sources=[SourceConfig(path="a.jsonl")], prompt_template=prompt_template)
     chat_model.settings = SimpleNamespace(style=style, data=data)  # type: ignore[assignment]
     chat_model._loaded = SimpleNamespace(tokenizer=SimpleNamespace(chat_template=chat_template))  # type: ignore[assignment]
     return chat_model._alone("hello")

@@ -83,5 +83,5 @@ def test_finished_members_are_not_trained_again(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_ensemble_needs_two(tmp_path: Path) -> None:
-    with pytest.raises(PlauditError, match="at least two reward models"):
+    with pytest.raises(PlauditError, match=r"rewards\.0\.paths: .*at least 2"):
         load_recipe(str(tiny_recipe(tmp_path)), [PATHS % "'stage:reward'"])

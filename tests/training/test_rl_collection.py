@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from plaudit.batching.batches import packed_batch
 from plaudit.config.load import load_recipe
+from plaudit.config.schema import ModelConfig
 from plaudit.models.reward_model import load_reward_model, read_scale
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
@@ -208,7 +209,7 @@ def test_a_value_model_starts_as_the_reward_model(folder: Path, lora: str) -> No
         values = task.roles.values(packed_batch(trees, [[0]]))
     prompt = trees[0].prompt
     prefixes = [prompt, (*prompt, 5), (*prompt, 5, 6), prompt]
-    judge = load_reward_model(str(folder / "runs/tiny/reward/model"), torch.device("cpu"))
+    judge = load_reward_model(ModelConfig(path=str(folder / "runs/tiny/reward/model")), torch.device("cpu"))
     expected = judge.scores([type(trees[0])(prefix[:-1], (prefix[-1:],)) for prefix in prefixes], 100)
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)
     assert values.std() > 1e-3

@@ -16,7 +16,7 @@ from trap_world import EOS, close, collected, folder, responses_of, step_gradien
 from plaudit.algorithms.rewards import token_rewards
 from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
-from plaudit.config.schema import DataConfig, GenerationConfig
+from plaudit.config.schema import DataConfig, GenerationConfig, SourceConfig
 from plaudit.data import tokenization
 from plaudit.data.rows import Origin, ResponseRow
 from plaudit.rollouts.engines import transformers as engine_module
@@ -207,7 +207,7 @@ def test_trap_11_trimming_keeps_eos_and_adds_none(folder: Path, mutation: Any, m
 
     def check_rows() -> None:
         rows = [ResponseRow("w1 w2", " ".join(["w5"] * length), Origin("file", 1)) for length in (2, 3, 4, 9)]
-        config = DataConfig(sources=[{"path": "file"}], max_response_tokens=4, overlong="truncate")
+        config = DataConfig(sources=[SourceConfig(path="file")], max_response_tokens=4, overlong="truncate")
         trees = tokenization.to_trees(rows, loaded.tokenizer, config, 64).trees
         ends = [(len(tree.responses[0]), tree.responses[0][-1] == EOS) for tree in trees]
         assert ends == [(3, True), (4, True), (4, False), (4, False)]

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from plaudit.config.overrides import Override, apply_overrides, parse_override
-from plaudit.config.places import Place, dotted, suggestion, type_at
+from plaudit.config.places import Place, dotted, nearest_choice, suggestion, type_at
 from plaudit.config.schema import STAGES, Recipe, Section
 from plaudit.config.words import in_words
 from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
 from plaudit.errors import PlauditError
-from plaudit.plugins import load_plugins
+from plaudit.plugins import load_plugins, search_modules_in
 
 SHOWN_PROBLEMS = 5
 AnySection = TypeVar("AnySection", bound=Section)
@@ -50,11 +50,12 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
         raise PlauditError(f"{path_or_name}: no recipe: expected keys and values, such as 'name: my-run'")
     parsed = [parse_override(text) for text in overrides]
     apply_overrides(raw, parsed)
+    if is_file:
+        search_modules_in(path.parent)
     if isinstance(plugins := raw.get("plugins"), list) and all(isinstance(name, str) for name in plugins):
         load_plugins(plugins)
     try:
-        # Strict: a string is no number and yes is no 1. The YAML reader has already told numbers from strings.
-        recipe = Recipe.model_validate(raw, strict=True)
+        recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise _all_of([_explained(problem, raw, path_or_name, parsed) for problem in error.errors()]) from None
     _check_references(recipe, path_or_name)
@@ -62,9 +63,21 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """Return the recipe as YAML with every value written out; stages that do not run are left out."""
-    values = recipe.model_dump(mode="json")
+    """Return the recipe as YAML with every value that counts written out; ``load_recipe`` reads the same recipe back.
+
+    Stages that do not run are left out, and so are keys without effect: given explicitly they would be errors.
+    """
+    values = _plain(recipe)
     return write_yaml({key: value for key, value in values.items() if key not in STAGES or value is not None})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        idle = value.without_effect()
+        return {key: _plain(inner) for key, inner in value if key not in idle}
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
@@ -81,7 +94,7 @@ def _all_of(problems: list[str]) -> PlauditError:
 def _explained(problem: Any, raw: Any, source: str, overrides: Sequence[Override]) -> str:
     """Return one of pydantic's errors as a line: the file or override, the place, and what was expected."""
     place, value = _place_and_value(raw, problem["loc"])
-    reason = _reason(problem["type"], place, value, problem)
+    reason = _reason(problem, place, value, raw)
     for override in reversed(overrides):
         if place == override.place:
             return f"{override.text}: {reason}"
@@ -91,14 +104,18 @@ def _explained(problem: Any, raw: Any, source: str, overrides: Sequence[Override
     return f"{source}: {dotted(place)}: {reason}"
 
 
-def _reason(kind: str, place: Place, value: Any, problem: Any) -> str:
+def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
+    kind = problem["type"]
     if kind == "extra_forbidden":
-        return f"unknown key{suggestion(place)}"
-    if kind == "missing":
-        return f"required, but not given: {in_words(type_at(place))}"
+        return f"unknown key{suggestion(place, raw)}"
     if kind == "value_error":
         return str(problem["ctx"]["error"])
-    return f"expected {in_words(type_at(place))}, not {_short(value)}"
+    if kind == "problem":
+        return str(problem["msg"])
+    expected = type_at(place, raw)
+    if kind == "missing":
+        return f"required, but not given: {in_words(expected)}"
+    return f"expected {in_words(expected)}, not {_short(value)}{nearest_choice(expected, value)}"
 
 
 def _short(value: Any) -> str:

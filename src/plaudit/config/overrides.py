@@ -36,14 +36,14 @@ def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> No
         for depth, key in enumerate(override.place[:-1]):
             key = _checked_key(container, override, depth)
             inner = container[key] if isinstance(container, list) else container.get(key)
-            container[key] = _opened(inner, override.place[: depth + 1])
+            container[key] = _opened(inner, type_at(override.place[: depth + 1], recipe))
             container = container[key]
         container[_checked_key(container, override, len(override.place) - 1)] = override.value
 
 
-def _opened(value: Any, place: Place) -> Any:
+def _opened(value: Any, annotation: Any) -> Any:
     """Return what a deeper key can be written into: a new section for none, ``{path: value}`` for a plain string."""
-    section = section_in(type_at(place))
+    section = section_in(annotation)
     if isinstance(value, str) and section is not None and "path" in section.model_fields:
         return {"path": value}
     # A copy: with YAML's anchors other sections may be the same object, and they stay as they are.

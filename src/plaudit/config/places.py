@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from plaudit.config.schema import Recipe, Section
+from plaudit.config.schema import Kinds, Recipe, Section
 
 Place = tuple[str | int, ...]
 """Keys and list indices from the top of a recipe, such as ``("rl", "rewards", 0, "weight")``."""
@@ -19,31 +19,56 @@ def dotted(place: Sequence[str | int]) -> str:
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """Return the types a value may have, without ``None`` and without constraints."""
+    """Return the types a value may have, without ``None`` and without constraints; sections of several kinds whole."""
     if get_origin(annotation) is Annotated:
-        return alternatives(get_args(annotation)[0])
+        return [annotation] if kinds_of(annotation) else alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [found for choice in get_args(annotation) for found in alternatives(choice)]
     return [] if annotation is NoneType else [annotation]
 
 
-def section_in(annotation: Any) -> type[Section] | None:
-    """Return the section that a value of this type may be, if any."""
-    classes = (choice for choice in alternatives(annotation) if isinstance(choice, type) and get_origin(choice) is None)
-    return next((choice for choice in classes if issubclass(choice, Section)), None)
+def kinds_of(annotation: Any) -> Kinds | None:
+    """Return the registry of a section of several kinds."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((mark for mark in get_args(annotation)[1:] if isinstance(mark, Kinds)), None)
 
 
-def type_at(place: Sequence[str | int]) -> Any:
-    """Return the annotation at a place of the recipe; None where the schema has nothing or takes anything."""
+def section_in(annotation: Any, value: Any = None) -> type[Section] | None:
+    """Return the section that a value of this type may be, if any; of several kinds, the one that ``value`` names."""
+    for choice in alternatives(annotation):
+        kinds = kinds_of(choice)
+        if kinds is not None:
+            return kinds.section_of(value)
+        if isinstance(choice, type) and get_origin(choice) is None and issubclass(choice, Section):
+            return choice
+    return None
+
+
+def type_at(place: Sequence[str | int], raw: Any = None) -> Any:
+    """Return the annotation at a place of the recipe; None where the schema has nothing or takes anything.
+
+    ``raw`` is the recipe as read from YAML: it says of which kind a section is.
+    """
     annotation: Any = Recipe
     for key in place:
-        annotation = _step(annotation, key)
+        annotation = _step(annotation, key, raw)
+        raw = _inside(raw, key)
     return annotation
 
 
-def _step(annotation: Any, key: str | int) -> Any:
-    section = section_in(annotation)
+def _inside(raw: Any, key: str | int) -> Any:
+    if isinstance(raw, dict):
+        return raw.get(key)
+    return raw[key] if isinstance(raw, list) and isinstance(key, int) and key < len(raw) else None
+
+
+def _step(annotation: Any, key: str | int, value: Any = None) -> Any:
+    section = section_in(annotation, value)
     if section is not None:
+        kinds = next(filter(None, map(kinds_of, alternatives(annotation))), None)
+        if kinds is not None and key == kinds.key:
+            return kinds.names
         field = section.model_fields.get(str(key))
         return field_type(field) if field else None
     for choice in alternatives(annotation):
@@ -67,9 +92,15 @@ def sections_in(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]
         for container, entry in ((list, "N"), (dict, "NAME")):
             if any(get_origin(choice) is container for choice in alternatives(annotation)):
                 annotation, place = _step(annotation, entry), (key, entry)
-        inner = section_in(annotation)
-        if inner is not None:
+        for inner in sections_of(annotation):
             yield place, inner
+
+
+def sections_of(annotation: Any) -> list[type[Section]]:
+    """Return every section that a value of this type may be."""
+    kinds = next(filter(None, map(kinds_of, alternatives(annotation))), None)
+    section = section_in(annotation)
+    return list(kinds) if kinds is not None else [section] if section is not None else []
 
 
 def sections_below(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]:
@@ -80,14 +111,35 @@ def sections_below(section: type[Section]) -> Iterator[tuple[Place, type[Section
             yield place + deeper_place, deeper
 
 
-def suggestion(place: Sequence[str | int]) -> str:
+def suggestion(place: Sequence[str | int], raw: Any) -> str:
     """Return what to write instead of the unknown key at the end of ``place``."""
-    section = section_in(type_at(place[:-1]))
+    above, key = place[:-1], str(place[-1])
+    annotation, value = type_at(above, raw), raw
+    for step in above:
+        value = _inside(value, step)
+    section = section_in(annotation, value)
     if section is None:
         return ""
-    key = str(place[-1])
+    kinds = next(filter(None, map(kinds_of, alternatives(annotation))), None)
+    if kinds is not None and kinds.kinds_with(key):
+        return _other_kind(kinds, key, value)
     deeper = [below for below, inner in sections_below(section) if key in inner.model_fields]
     if deeper:
-        return f"; did you mean {dotted((*place[:-1], *min(deeper, key=len), key))}?"
+        return f"; did you mean {dotted((*above, *min(deeper, key=len), key))}?"
     near = get_close_matches(key, section.model_fields, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(section.model_fields)}"
+
+
+def _other_kind(kinds: Kinds, key: str, value: Any) -> str:
+    """Return which kinds have the key, and what the kind that was chosen has in its place."""
+    chosen, section = value.get(kinds.key, kinds.default), kinds.section_of(value)
+    own = [name for name in section.model_fields if name not in kinds.base.model_fields]
+    what = f"; {kinds.key}={chosen} has {', '.join(own)}" if own else ""
+    return f" of {kinds.key}={chosen}: it belongs to {' and '.join(kinds.kinds_with(key))}{what}"
+
+
+def nearest_choice(annotation: Any, value: Any) -> str:
+    """Return which of the words that a value may be was meant, if one is near."""
+    words = [word for choice in alternatives(annotation) if get_origin(choice) is Literal for word in get_args(choice)]
+    near = get_close_matches(value, map(str, words), n=1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]}?" if near else ""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
-from plaudit.config.schema import Section
+from plaudit.config.schema import Kinds, Section
 
 _PLAIN = {
     bool: "true or false",
@@ -28,6 +28,9 @@ def in_words(annotation: Any, section_in_words: Callable[[type[Section]], str] =
     arguments = get_args(annotation)
     origin = get_origin(annotation)
     if origin is Annotated:
+        kinds = next((mark for mark in arguments[1:] if isinstance(mark, Kinds)), None)
+        if kinds is not None:
+            return " or ".join(dict.fromkeys(section_in_words(section) for section in kinds))
         inner = in_words(arguments[0], section_in_words)
         return inner + _bounds(arguments[1:])
     if origin in (Union, UnionType):

@@ -21,7 +21,9 @@ class ToxicityMeter:
     """Adds up the probabilities of the labels that count as toxic. Raises PlauditError for unknown labels."""
 
     def __init__(self, config: ToxicityConfig, device: torch.device, batch_size: int) -> None:
-        self.classifier = TextClassifier.load(config.classifier, device, "evaluate.toxicity")
+        self.classifier = TextClassifier.load(
+            config.classifier.model_at(config.classifier.path), device, "evaluate.toxicity"
+        )
         self.labels = [self.classifier.label_index(label) for label in config.labels]
         self.activation = config.activation
         self.batch_size = batch_size

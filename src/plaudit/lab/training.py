@@ -173,6 +173,6 @@ def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
 
 
 def _reward_source() -> Any:
-    from plaudit.config.schema import RewardSourceConfig
+    from plaudit.config.schema import FunctionReward
 
-    return RewardSourceConfig.model_validate(REWARD)
+    return FunctionReward.model_validate(REWARD)

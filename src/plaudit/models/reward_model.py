@@ -59,14 +59,14 @@ class RewardModel:
         return self.scale.gain * self.raw_scores(trees, token_budget) + self.scale.bias
 
 
-def load_reward_model(path: str, device: torch.device) -> RewardModel:
+def load_reward_model(model: ModelConfig, device: torch.device) -> RewardModel:
     """Load a reward model: a folder of ours, or any one-label classifier on a causal decoder (scale 1, 0).
 
     Raises PlauditError for a plain language model, whose head would be random.
     """
-    loaded, has_head = load_scorer(ModelConfig(path=path), device)
-    refuse_untrained_head(path, has_head)
-    return RewardModel(loaded, read_scale(path))
+    loaded, has_head = load_scorer(model, device)
+    refuse_untrained_head(model.path, has_head)
+    return RewardModel(loaded, read_scale(str(model.path)))
 
 
 def refuse_untrained_head(path: str | None, has_head: bool) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import ClassifierReward, ModelConfig
 from plaudit.errors import PlauditError, one_line
 from plaudit.memory import HalvingSize, in_batches, is_out_of_memory, responses_at_once
 from plaudit.rollouts.samples import Sample
@@ -31,12 +31,17 @@ class TextClassifier:
         self.batch_sizes: dict[int, HalvingSize] = {}
 
     @classmethod
-    def load(cls, path: str, device: torch.device, place: str) -> "TextClassifier":
-        """Load the folder or hub name ``path``. Raises PlauditError when it is no classifier."""
+    def load(cls, config: ModelConfig, device: torch.device, place: str) -> "TextClassifier":
+        """Load the folder or hub name ``config.path``. Raises PlauditError when it is not a classifier."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        from plaudit.models.loading.models import weight_options
+
+        path = str(config.path)
         try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(path, output_loading_info=True)
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                path, output_loading_info=True, **weight_options(config, device)
+            )
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError) as error:
             if is_out_of_memory(error):
@@ -47,7 +52,7 @@ class TextClassifier:
             raise PlauditError(
                 f"{place}: {path} has no trained weights for {missing}: name a trained sequence classifier"
             )
-        return cls(model.to(device), tokenizer, place)
+        return cls(model if config.quantization else model.to(device), tokenizer, place)
 
     @property
     def labels(self) -> list[str]:
@@ -108,11 +113,17 @@ class TextClassifier:
 class ClassifierSource:
     """Scores by one label of a classifier."""
 
-    def __init__(self, config: RewardSourceConfig, classifier: TextClassifier) -> None:
+    def __init__(self, config: ClassifierReward, classifier: TextClassifier) -> None:
         self.name = config.name
         self.config = config
         self.classifier = classifier
         self.label = classifier.label_index(config.label)
+
+    @classmethod
+    def load(cls, config: ClassifierReward, device: torch.device) -> "ClassifierSource":
+        """Load the classifier of ``config.path``."""
+        place = f"reward source {config.name!r}"
+        return cls(config, TextClassifier.load(config.model_at(config.path), device, place))
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return the label's logit or probability [samples]."""

@@ -1,39 +1,61 @@
 """An HTTP service as a reward source: POST {"prompts": [...], "responses": [...]}, answered by {"scores": [...]}."""
 
-import json
-import time
-import urllib.error
-import urllib.request
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import HttpReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.checks import checked_scores
 from plaudit.rollouts.samples import Sample
 
-ATTEMPTS = 4
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from tenacity import RetryCallState
+
+ATTEMPTS = 5
 FIRST_PAUSE = 0.5
-"""Seconds before the second attempt; every further pause is twice as long."""
+"""Seconds before the second attempt; every further pause is twice as long, unless the service asks for another."""
+LONGEST_PAUSE = 60.0
+"""Seconds; a ``Retry-After`` that asks for more is not waited for longer."""
+TOO_MANY_REQUESTS = 429
+
+
+class _TemporaryError(Exception):
+    """What may go away: the service is busy, has failed, or was not reached."""
+
+    def __init__(self, problem: str, pause: float | None = None) -> None:
+        super().__init__(problem)
+        self.pause = pause
 
 
 class EndpointSource:
-    """Scores by a service. Failed connections and server errors (status 5xx) are tried again, ``ATTEMPTS`` in all."""
+    """Scores by a service.
 
-    def __init__(self, config: RewardSourceConfig) -> None:
-        assert config.url is not None
+    Failed connections, server errors (status 5xx) and status 429 are tried again, ``ATTEMPTS`` in all. The pause is
+    what the header ``Retry-After`` asks for, in seconds, or grows from attempt to attempt.
+    """
+
+    def __init__(self, config: HttpReward) -> None:
+        import httpx2
+
         self.name = config.name
         self.url = config.url
-        self.timeout = config.timeout
         self.batch_size = config.batch_size
         self.place = f"reward source {config.name!r}: {config.url}"
         if not config.url.startswith(("http://", "https://")):
-            raise PlauditError(f"{self.place} is no address: it must begin with http:// or https://")
+            raise PlauditError(f"{self.place} is not an address: it must begin with http:// or https://")
+        self.client = httpx2.Client(timeout=config.timeout, headers=_authorization(config, self.place))
+
+    @classmethod
+    def load(cls, config: HttpReward, device: torch.device) -> "EndpointSource":
+        """Prepare the connection; nothing is sent before the first score."""
+        return cls(config)
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Return the service's scores [samples]. Raises PlauditError when it cannot be reached or answers nonsense."""
+        """Return the service's scores [samples]. Raises PlauditError when it cannot be reached or answers wrongly."""
         parts = [torch.zeros(0)]
         for start in range(0, len(samples), self.batch_size):
             batch = samples[start : start + self.batch_size]
@@ -44,31 +66,59 @@ class EndpointSource:
             parts.append(checked_scores(self._scores_of(self._post(texts)), len(batch), self.place))
         return torch.cat(parts)
 
-    def _scores_of(self, body: bytes) -> Any:
+    def _scores_of(self, response: "Response") -> Any:
         try:
-            answer = json.loads(body)
+            answer = response.json()
         except ValueError as error:
-            raise PlauditError(f"{self.place} answered {body[:80]!r}, which is no JSON") from error
+            raise PlauditError(f"{self.place} answered {response.content[:80]!r}, which is not JSON") from error
         if not isinstance(answer, dict) or "scores" not in answer:
             raise PlauditError(f'{self.place} answered {str(answer)[:80]}: the answer must be {{"scores": [...]}}')
         return answer["scores"]
 
-    def _post(self, texts: dict[str, list[str]]) -> bytes:
-        request = urllib.request.Request(
-            self.url, data=json.dumps(texts).encode(), headers={"Content-Type": "application/json"}, method="POST"
+    def _post(self, texts: dict[str, list[str]]) -> "Response":
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+        attempts = Retrying(
+            stop=stop_after_attempt(ATTEMPTS), retry=retry_if_exception_type(_TemporaryError), wait=_pause, reraise=True
         )
-        pause = FIRST_PAUSE
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                    return response.read()
-            except urllib.error.HTTPError as error:
-                problem = f"answered status {error.code}: {error.read(200).decode(errors='replace').strip()}"
-                if error.code < 500:
-                    raise PlauditError(f"{self.place} {problem}") from error
-            except OSError as error:  # refused, reset, unknown host, timed out
-                problem = f"cannot be reached ({getattr(error, 'reason', None) or error})"
-            if attempt < ATTEMPTS:
-                time.sleep(pause)
-                pause *= 2
-        raise PlauditError(f"{self.place} {problem}, {ATTEMPTS} attempts; is the service running, its address right?")
+        try:
+            return attempts(self._attempt, texts)
+        except _TemporaryError as last:
+            raise PlauditError(
+                f"{self.place} {last}, {ATTEMPTS} attempts; is the service running, and is its address right?"
+            ) from last
+
+    def _attempt(self, texts: dict[str, list[str]]) -> "Response":
+        import httpx2
+
+        try:
+            response = self.client.post(self.url, json=texts)
+        except httpx2.TransportError as error:  # refused, reset, unknown host, timed out
+            raise _TemporaryError(f"cannot be reached ({type(error).__name__}: {error})") from error
+        if response.is_success:
+            return response
+        problem = f"answered status {response.status_code}: {response.text[:200].strip()}"
+        if response.status_code == TOO_MANY_REQUESTS or response.is_server_error:
+            raise _TemporaryError(problem, _seconds(response.headers.get("Retry-After")))
+        raise PlauditError(f"{self.place} {problem}")
+
+
+def _authorization(config: HttpReward, place: str) -> dict[str, str]:
+    """Return the header; the secret stays in the environment and is in no file of a run."""
+    if config.authorization is None:
+        return {}
+    if config.authorization not in os.environ:
+        raise PlauditError(f"{place}: the environment variable {config.authorization} is not set; export it")
+    return {"Authorization": os.environ[config.authorization]}
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for; None where it has none, or gives a date."""
+    return float(retry_after) if retry_after is not None and retry_after.strip().isdecimal() else None
+
+
+def _pause(state: "RetryCallState") -> float:
+    """Return the seconds before the next attempt."""
+    fault = state.outcome.exception() if state.outcome is not None else None
+    asked = fault.pause if isinstance(fault, _TemporaryError) else None
+    return min(FIRST_PAUSE * 2 ** (state.attempt_number - 1) if asked is None else asked, LONGEST_PAUSE)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from plaudit.algorithms.ensembles import ensemble_scores
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import EnsembleReward
 from plaudit.rewards.trained_model import RewardModelSource
 from plaudit.rollouts.samples import Sample
 
@@ -17,19 +17,23 @@ if TYPE_CHECKING:
 class EnsembleSource:
     """Scores by every member, each on its own scale of mean 0 and variance 1, combined as configured."""
 
-    def __init__(self, config: RewardSourceConfig, members: Sequence[RewardModelSource]) -> None:
+    def __init__(self, config: EnsembleReward, members: Sequence[RewardModelSource]) -> None:
         self.name = config.name
         self.config = config
         self.members = tuple(members)
 
     @classmethod
-    def load(cls, config: RewardSourceConfig, device: torch.device) -> "EnsembleSource":
+    def load(cls, config: EnsembleReward, device: torch.device) -> "EnsembleSource":
         """Load the reward models of ``config.paths``."""
-        single = [
-            config.model_copy(update={"path": path, "name": f"{config.name} member {number}"})
-            for number, path in enumerate(config.paths, start=1)
-        ]
-        return cls(config, [RewardModelSource.load(member, device) for member in single])
+        return cls(
+            config,
+            [
+                RewardModelSource.of_model(
+                    f"{config.name} member {number}", config.model_at(path), config.batch_size, device
+                )
+                for number, path in enumerate(config.paths, start=1)
+            ],
+        )
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless every member can read this tokenizer's ids."""

@@ -1,18 +1,15 @@
 """A Python function as a reward source."""
 
-import importlib
 import inspect
-import os
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import FunctionReward
 from plaudit.errors import PlauditError
 from plaudit.memory import in_batches, is_out_of_memory, responses_at_once
+from plaudit.plugins import import_function, where_it_failed
 from plaudit.rewards.checks import checked_scores
 from plaudit.rollouts.samples import Sample
 
@@ -24,13 +21,19 @@ class FunctionSource:
     parameter ``fields`` gets the other columns of the prompts' rows as well: a list of mappings.
     """
 
-    def __init__(self, config: RewardSourceConfig, function: Callable[..., Any]) -> None:
+    def __init__(self, config: FunctionReward, function: Callable[..., Any]) -> None:
         self.name = config.name
         self.function = function
         self.batch_size = responses_at_once(
             config.batch_size, f"reward source {config.name!r}", "let the function use less memory"
         )
         self.place = f"reward source {config.name!r}: {config.function}"
+
+    @classmethod
+    def load(cls, config: FunctionReward, device: torch.device) -> "FunctionSource":
+        """Import the function. Raises PlauditError when that fails."""
+        place = f"reward source {config.name!r}"
+        return cls(config, import_function(config.function, place))
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return what the function says about each sample [samples]."""
@@ -53,28 +56,5 @@ class FunctionSource:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+            where = where_it_failed(error, self.function)
             raise PlauditError(f"{self.place} raised {type(error).__name__} at {where}: {error}") from error
-
-
-def load_function(config: RewardSourceConfig) -> Callable[..., Any]:
-    """Import ``module:name``; modules in the current directory are found. Raises PlauditError when that fails."""
-    assert config.function is not None
-    place = f"reward source {config.name!r}: {config.function}"
-    module_name, separator, name = config.function.partition(":")
-    if not (separator and module_name and name):
-        raise PlauditError(f"{place} is no function: write module:name, such as my_rewards:politeness")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise PlauditError(
-            f"{place}: importing {module_name} raised {type(error).__name__}: {error}; "
-            "run from the folder that holds the module, or install it"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise PlauditError(f"{place}: {module_name} has no function {name}")
-    return function

@@ -1,23 +1,20 @@
 """Reward sources behind one protocol, and their weighted sum.
 
 A source turns samples into one number each. ``build_reward`` makes the sources that a configuration names and composes
-them; every source's own scores stay visible beside the total.
+them; every source's own scores stay visible next to the total. The section of each kind names the class that does the
+scoring (``source``), which has a class method ``load(config, device)``.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
-from plaudit.rewards.classifier import ClassifierSource, TextClassifier
-from plaudit.rewards.endpoint import EndpointSource
-from plaudit.rewards.ensemble import EnsembleSource
-from plaudit.rewards.function import FunctionSource, load_function
-from plaudit.rewards.trained_model import RewardModelSource
+from plaudit.plugins import import_object
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -31,6 +28,15 @@ class RewardSource(Protocol):
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return the score of each sample: float32 on the CPU, shape [samples]."""
+        ...
+
+
+@runtime_checkable
+class TokenReader(Protocol):
+    """A reward source that reads the policy's token ids, and not its text."""
+
+    def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Raise PlauditError unless the source can read this tokenizer's ids."""
         ...
 
 
@@ -65,7 +71,7 @@ class ComposedReward:
         Call it once per policy, before the first score: only trained reward models read token ids.
         """
         for source in self.sources:
-            if isinstance(source, RewardModelSource | EnsembleSource):
+            if isinstance(source, TokenReader):
                 source.check_tokenizer(tokenizer)
 
     def score(self, samples: Sequence[Sample]) -> ComposedScores:
@@ -99,16 +105,9 @@ def refuse_duplicate_names(names: Sequence[str]) -> None:
 
 
 def _build_source(config: RewardSourceConfig, device: torch.device) -> RewardSource:
-    if config.kind == "model":
-        return RewardModelSource.load(config, device)
-    if config.kind == "ensemble":
-        return EnsembleSource.load(config, device)
-    if config.kind == "classifier":
-        assert config.path is not None
-        return ClassifierSource(config, TextClassifier.load(config.path, device, f"reward source {config.name!r}"))
-    if config.kind == "function":
-        return FunctionSource(config, load_function(config))
-    return EndpointSource(config)
+    kind: Any = import_object(config.source, f"reward source {config.name!r}")
+    source: RewardSource = kind.load(config, device)
+    return source
 
 
 def _refuse_non_finite(name: str, scores: torch.Tensor, samples: Sequence[Sample]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from plaudit.config.schema import RewardSourceConfig
+from plaudit.config.schema import ModelConfig, ModelReward
 from plaudit.errors import PlauditError
 from plaudit.memory import responses_at_once
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
@@ -27,12 +27,16 @@ class RewardModelSource:
         self.batch_size = responses_at_once(batch_size, f"reward source {name!r}", remedy)
 
     @classmethod
-    def load(cls, config: RewardSourceConfig, device: torch.device) -> "RewardModelSource":
+    def load(cls, config: ModelReward, device: torch.device) -> "RewardModelSource":
         """Load the reward model of ``config.path``."""
+        return cls.of_model(config.name, config.model_at(config.path), config.batch_size, device)
+
+    @classmethod
+    def of_model(cls, name: str, model: ModelConfig, batch_size: int, device: torch.device) -> "RewardModelSource":
+        """Load the reward model that ``model`` names."""
         from plaudit.models.reward_model import load_reward_model
 
-        assert config.path is not None
-        return cls(config.name, load_reward_model(config.path, device), config.batch_size)
+        return cls(name, load_reward_model(model, device), batch_size)
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless ``tokenizer`` has this model's vocabulary."""

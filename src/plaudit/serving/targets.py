@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.config.load import load_recipe, resolve_stages
-from plaudit.config.schema import DataConfig, GenerationConfig, ModelConfig, Recipe, RewardSourceConfig, SourceConfig
+from plaudit.config.schema import (
+    DataConfig,
+    GenerationConfig,
+    ModelConfig,
+    ModelReward,
+    Recipe,
+    RewardSourceConfig,
+    SourceConfig,
+)
 from plaudit.errors import PlauditError
 from plaudit.serving.chat_model import ChatModel, ChatSettings, Style
 
@@ -90,7 +98,7 @@ def _run_rewards(recipe: Recipe, folder: Path) -> tuple[RewardSourceConfig, ...]
     """Return the run's reward model, or where it trained none, what its RL stage was rewarded by."""
     model = folder / "reward" / "model"
     if model.is_dir():
-        return (RewardSourceConfig(name="reward", kind="model", path=str(model)),)
+        return (ModelReward(name="reward", path=str(model)),)
     return tuple(recipe.rl.rewards) if recipe.rl is not None else ()
 
 
@@ -109,14 +117,11 @@ def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
     return "prompt" if single else "dialogue"
 
 
-def _named(paths: Sequence[str], taken: Sequence[str]) -> list[RewardSourceConfig]:
+def _named(paths: Sequence[str], taken: Sequence[str]) -> list[ModelReward]:
     """Return reward models named by their folder, or by the whole path where two would share that name."""
     short = [([part for part in Path(path).parts if part != "model"] or [path])[-1] for path in paths]
     names = [path if [*taken, *short].count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
-    return [
-        RewardSourceConfig(name=name, kind="model", path=_reward_model(path))
-        for name, path in zip(names, paths, strict=True)
-    ]
+    return [ModelReward(name=name, path=_reward_model(path)) for name, path in zip(names, paths, strict=True)]
 
 
 def _reward_model(path: str) -> str:

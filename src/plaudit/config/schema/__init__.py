@@ -8,15 +8,31 @@ run has produced; anything else is a folder or a hub name.
 from plaudit.config.schema.base import Section
 from plaudit.config.schema.data import DataConfig, SourceConfig, SourceReference
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig, ToxicityConfig
-from plaudit.config.schema.models import FreshModel, LoraConfig, ModelConfig, ModelReference
+from plaudit.config.schema.kinds import Kinds
+from plaudit.config.schema.models import (
+    FreshModel,
+    LoraConfig,
+    ModelConfig,
+    ModelReference,
+    TrainedModelConfig,
+    WeightsConfig,
+)
 from plaudit.config.schema.recipe import STAGES, Recipe, WorldConfig
 from plaudit.config.schema.reinforcement import (
     GROUP_ADVANTAGES,
     GenerationConfig,
     KlConfig,
-    RewardSourceConfig,
     RlConfig,
     RlOptimizerConfig,
+)
+from plaudit.config.schema.rewards import (
+    REWARD_KINDS,
+    ClassifierReward,
+    EnsembleReward,
+    FunctionReward,
+    HttpReward,
+    ModelReward,
+    RewardSourceConfig,
 )
 from plaudit.config.schema.training import (
     LOSSES_WITH,
@@ -35,17 +51,24 @@ __all__ = [
     "GROUP_ADVANTAGES",
     "LOSSES_WITH",
     "LOSSES_WITHOUT_REFERENCE",
+    "REWARD_KINDS",
     "STAGES",
+    "ClassifierReward",
     "DataConfig",
     "DpoConfig",
+    "EnsembleReward",
     "EvaluateConfig",
     "FreshModel",
+    "FunctionReward",
     "GenerationConfig",
+    "HttpReward",
+    "Kinds",
     "KlConfig",
     "LanguageModelStageConfig",
     "LoraConfig",
     "ModelConfig",
     "ModelReference",
+    "ModelReward",
     "OptimizerConfig",
     "PreferenceLossName",
     "Recipe",
@@ -61,5 +84,7 @@ __all__ = [
     "StageConfig",
     "SupervisedStageConfig",
     "ToxicityConfig",
+    "TrainedModelConfig",
+    "WeightsConfig",
     "WorldConfig",
 ]

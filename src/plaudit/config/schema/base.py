@@ -1,17 +1,51 @@
 """What all sections of the schema share."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values never change after loading."""
+    """A part of the configuration.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Unknown keys are errors, a string is not a number, and values never change after loading. A key that is given
+    although other keys leave it without effect is an error as well, see ``without_effect``.
+    """
+
+    # Strict: the YAML reader has already told numbers from strings.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def without_effect(self) -> Mapping[str, str]:
+        """Return the keys that change nothing, as the other keys of this section are: key -> what it needs."""
+        return {}
+
+    @model_validator(mode="after")
+    def _refuse_keys_without_effect(self) -> "Section":
+        # null and false switch something off, which is no contradiction.
+        idle = {
+            key: remedy
+            for key, remedy in self.without_effect().items()
+            if key in self.model_fields_set and getattr(self, key) is not None and getattr(self, key) is not False
+        }
+        if idle:
+            raise problems_at(self, {(key,): f"has no effect: {remedy}" for key, remedy in idle.items()})
+        return self
+
+
+def problems_at(section: Section, problems: Mapping[tuple[str | int, ...], str]) -> ValidationError:
+    """Return an error with a message for each place, which is counted from the section."""
+    return ValidationError.from_exception_data(
+        type(section).__name__,
+        [
+            InitErrorDetails(type=PydanticCustomError("problem", "{text}", {"text": text}), loc=place, input=None)
+            for place, text in problems.items()
+        ],
+    )
 
 
 def named_by(key: str) -> Any:

@@ -6,14 +6,15 @@ from pydantic import Field
 
 from plaudit.config.schema.base import Positive, Section
 from plaudit.config.schema.data import DataConfig
-from plaudit.config.schema.models import ModelReference
-from plaudit.config.schema.reinforcement import GenerationConfig, RewardSourceConfig
+from plaudit.config.schema.models import ModelReference, TrainedModelReference
+from plaudit.config.schema.reinforcement import GenerationConfig
+from plaudit.config.schema.rewards import RewardReference
 
 
 class ToxicityConfig(Section):
     """A toxicity meter: a classifier's probability of the toxic labels, for prompts and responses."""
 
-    classifier: str = Field(description="folder or hub name of a sequence classifier")
+    classifier: TrainedModelReference = Field(description="a sequence classifier")
     labels: list[str] = Field(min_length=1, description="labels that count as toxic; their probabilities are added")
     activation: Literal["sigmoid", "softmax"] = Field(description="how the classifier's logits become probabilities")
     prompts: DataConfig | None = Field(None, description="prompts of its own; default: those of the evaluation")
@@ -26,7 +27,7 @@ class EvaluateConfig(Section):
     baseline: str = Field(description="the model that win rates are counted against")
     reference: str | None = Field(None, description="the model that KL and perplexity refer to; default: the baseline")
     prompts: DataConfig = Field(description="held-out prompts are used")
-    rewards: list[RewardSourceConfig] = Field(min_length=1, description="reward sources that score the responses")
+    rewards: list[RewardReference] = Field(min_length=1, description="reward sources that score the responses")
     max_prompts: Positive = Field(256, description="at most so many prompts")
     generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
     best_of: list[Positive] = Field(default_factory=list, description="N of best-of-N; empty: none")

@@ -56,4 +56,22 @@ class ModelConfig(Section):
         return self
 
 
+class WeightsConfig(Section):
+    """How the weights of a model that does not learn are held in memory."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
+    quantization: Literal["4bit", "8bit"] | None = Field(None, description="hold the weights in 4 or 8 bits")
+
+    def model_at(self, path: str) -> ModelConfig:
+        """Return the model in ``path``, held as this section says."""
+        return ModelConfig(path=path, dtype=self.dtype, quantization=self.quantization)
+
+
+class TrainedModelConfig(WeightsConfig):
+    """A trained model that does not learn. A plain string means ``path``."""
+
+    path: str = Field(description="folder, hub name or stage:NAME")
+
+
 ModelReference = Annotated[ModelConfig, named_by("path")]
+TrainedModelReference = Annotated[TrainedModelConfig, named_by("path")]

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from plaudit.config.schema.base import Fraction, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.models import ModelReference
+from plaudit.config.schema.rewards import RewardReference
 from plaudit.config.schema.training import OptimizerConfig, StageConfig
 
 GROUP_ADVANTAGES = ("rloo", "grpo", "dr_grpo", "reinforce++_baseline")
@@ -24,40 +25,6 @@ class GenerationConfig(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="sample among tokens of this total probability")
     stop: list[str] = Field(default_factory=list, description="strings that end a response")
     batch_size: Positive = Field(64, description="responses generated at a time; results do not depend on it")
-
-
-class RewardSourceConfig(Section):
-    """Something that scores a response."""
-
-    name: str = Field(description="name in metrics and tables")
-    kind: Literal["model", "ensemble", "classifier", "function", "http"] = Field(description="what scores")
-    path: str | None = Field(None, description="model, classifier: folder, hub name or stage:NAME")
-    paths: list[str] = Field(default_factory=list, description="ensemble: folders of reward models, at least two")
-    combination: Literal["mean", "minimum", "penalized"] = Field(
-        "mean", description="ensemble: the members' mean, their minimum, or their mean minus penalty times variance"
-    )
-    penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="ensemble: weight of the variance, if penalized")
-    function: str | None = Field(None, description="function: module:name, called with (prompts, responses)")
-    url: str | None = Field(None, description="http: endpoint that takes {prompts, responses} and answers {scores}")
-    timeout: Annotated[float, Field(gt=0)] = Field(30.0, description="http: seconds to wait for an answer")
-    label: str | None = Field(None, description="classifier: the label whose output is the score")
-    output: Literal["probability", "logit"] = Field("logit", description="classifier: which output is the score")
-    scored_text: Literal["both", "response"] = Field("both", description="classifier: prompt and response, or response")
-    weight: float = Field(
-        1.0, description="factor in the composed reward; negative for penalties; 0: watched, but never learned from"
-    )
-    batch_size: Positive = Field(64, description="responses scored at a time")
-
-    @model_validator(mode="after")
-    def _what_the_kind_needs(self) -> "RewardSourceConfig":
-        if self.kind == "ensemble":
-            if len(self.paths) < 2:
-                raise ValueError("a reward source of kind ensemble needs paths of at least two reward models")
-            return self
-        needed = {"model": "path", "classifier": "path", "function": "function", "http": "url"}[self.kind]
-        if getattr(self, needed) is None:
-            raise ValueError(f"a reward source of kind {self.kind} needs {needed}")
-        return self
 
 
 class KlConfig(Section):
@@ -91,9 +58,7 @@ class RlConfig(StageConfig):
     model: ModelReference = Field(description="policy to start from; it is also the reference")
     optimizer: RlOptimizerConfig = Field(default_factory=RlOptimizerConfig, description="see optimizer")
     prompts: DataConfig = Field(description="prompts to answer")
-    rewards: list[RewardSourceConfig] = Field(
-        min_length=1, description="reward sources; their weighted sum is the reward"
-    )
+    rewards: list[RewardReference] = Field(min_length=1, description="reward sources; their weighted sum is the reward")
     weights: Literal["separate", "shared", "adapters"] = Field(
         "separate", description="policy, reference and value: separate models, a value head on the policy, or adapters"
     )

@@ -137,13 +137,19 @@ def _pretrained(config: ModelConfig, auto_class: Any, device: torch.device, extr
     if model_config.is_encoder_decoder:
         raise PlauditError(f"{config.path}: encoder-decoder models are not supported; choose a causal language model")
     _set_dropout(model_config, config.dropout)
-    options: dict[str, Any] = {"config": model_config, "dtype": getattr(torch, config.dtype)}
+    options = {"config": model_config, **weight_options(config, device)}
+    return _or_explain(f"model {config.path}", auto_class.from_pretrained, config.path, **options)
+
+
+def weight_options(config: ModelConfig, device: torch.device) -> dict[str, Any]:
+    """Return the arguments of ``from_pretrained`` that say how the weights are held: their type, and quantization."""
+    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
     if config.quantization is not None:
         from transformers import BitsAndBytesConfig
 
         bits = {"load_in_4bit": True} if config.quantization == "4bit" else {"load_in_8bit": True}
         options |= {"quantization_config": BitsAndBytesConfig(**bits), "device_map": {"": device}}
-    return _or_explain(f"model {config.path}", auto_class.from_pretrained, config.path, **options)
+    return options
 
 
 def _set_dropout(model_config: Any, rate: float) -> None:

@@ -1,6 +1,6 @@
 """The reinforcement-learning stage: load the roles, the reward and the prompts, and hand them to the loop."""
 
-from plaudit.config.schema import RlConfig
+from plaudit.config.schema import ModelReward, RlConfig
 from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import build_reward
@@ -42,7 +42,7 @@ def _rewards_on_the_base(config: RlConfig, roles: Roles) -> dict[str, RewardMode
         return {}
     made = {}
     for number, source in enumerate(config.rewards):
-        if source.kind == "model" and source.path and is_adapter_on(source.path, config.model):
+        if isinstance(source, ModelReward) and is_adapter_on(source.path, config.model):
             model = AdapterReward(source.path, roles, f"reward{number}")
             made[source.name] = RewardModelSource(source.name, model, source.batch_size)
     return made

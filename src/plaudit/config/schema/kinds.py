@@ -1,0 +1,64 @@
+"""Sections of several kinds: one key of a section says which class its other keys belong to."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from plaudit.config.schema.base import Section
+from plaudit.registry import Registry
+
+
+class Kinds:
+    """The sections that a value may be, told apart by ``key``: a registry, and the validator of a field.
+
+    Use it as ``Annotated[Base, Kinds(Base, "kind", registry)]``. Every class is a subclass of ``base`` and has a
+    default for ``key``. Without ``default`` the key is required. What is registered later counts.
+    """
+
+    def __init__(self, base: type[Section], key: str, classes: Registry[type[Any]], default: str | None = None) -> None:
+        self.base, self.key, self.classes, self.default = base, key, classes, default
+
+    def __iter__(self) -> Iterator[type[Section]]:
+        return (self.classes[name] for name in self.classes)
+
+    @property
+    def names(self) -> Any:
+        """The type of the key: a ``Literal`` of the registered names."""
+        return Literal[self.classes.names]
+
+    def section_of(self, value: Any) -> type[Section]:
+        """Return the class that a value of the configuration is meant for; ``base`` where it does not say."""
+        name = value.get(self.key, self.default) if isinstance(value, dict) else self.default
+        return self.classes[name] if isinstance(name, str) and name in self.classes else self.base
+
+    def kinds_with(self, key: str) -> list[str]:
+        """Return the names of the kinds that have a key."""
+        return [name for name in self.classes if key in self.classes[name].model_fields]
+
+    def validate(self, value: Any) -> Section:
+        """Return the section. Raises ``ValidationError`` at its place: pydantic adds the place of the field."""
+        if isinstance(value, self.base):
+            return value
+        if not isinstance(value, dict):
+            raise PydanticCustomError("model_type", "expected keys and values")
+        name = value.get(self.key, self.default)
+        if name is None:
+            raise self._error("missing", value)
+        if not isinstance(name, str) or name not in self.classes:
+            raise self._error(PydanticCustomError("literal_error", "unknown"), name)
+        section: Section = self.classes[name].model_validate(value)
+        return section
+
+    def _error(self, kind: Any, value: Any) -> ValidationError:
+        return ValidationError.from_exception_data(
+            self.base.__name__, [InitErrorDetails(type=kind, loc=(self.key,), input=value)]
+        )
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # Values are written as what they are, not as their base class.
+        as_it_is = core_schema.wrap_serializer_function_ser_schema(
+            lambda value, write: write(value), schema=core_schema.any_schema()
+        )
+        return core_schema.no_info_plain_validator_function(self.validate, serialization=as_it_is)

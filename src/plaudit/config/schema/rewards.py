@@ -1,0 +1,101 @@
+"""Reward sources: a section for each kind, and the registry of kinds."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from plaudit.config.schema.base import Positive, Section
+from plaudit.config.schema.kinds import Kinds
+from plaudit.config.schema.models import WeightsConfig
+from plaudit.registry import Registry
+
+
+class RewardSourceConfig(Section):
+    """Something that scores a response."""
+
+    source: ClassVar[str]
+    """``module:class`` of what scores; the class has ``load(config, device)``, see ``plaudit.rewards.sources``."""
+
+    name: str = Field(description="name in metrics and tables")
+    kind: str = Field(description="what scores")
+    weight: float = Field(
+        1.0, description="factor in the composed reward; negative for penalties; 0: measured, but not learned from"
+    )
+    batch_size: Positive = Field(64, description="responses scored at a time")
+
+
+class ModelReward(WeightsConfig, RewardSourceConfig):
+    """A trained reward model. It reads the policy's token ids, so both need the same tokenizer."""
+
+    source: ClassVar[str] = "plaudit.rewards.trained_model:RewardModelSource"
+
+    kind: Literal["model"] = Field("model", description="a trained reward model")
+    path: str = Field(description="folder, hub name or stage:NAME")
+
+
+class EnsembleReward(WeightsConfig, RewardSourceConfig):
+    """Several trained reward models, combined into one score."""
+
+    source: ClassVar[str] = "plaudit.rewards.ensemble:EnsembleSource"
+
+    kind: Literal["ensemble"] = Field("ensemble", description="several trained reward models")
+    paths: list[str] = Field(min_length=2, description="folders of the reward models")
+    combination: Literal["mean", "minimum", "penalized"] = Field(
+        "mean", description="the members' mean, their minimum, or their mean minus penalty times variance"
+    )
+    penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the variance")
+
+    def without_effect(self) -> dict[str, str]:
+        """Only ``penalized`` subtracts a variance."""
+        return {} if self.combination == "penalized" else {"penalty": "it needs combination=penalized"}
+
+
+class ClassifierReward(WeightsConfig, RewardSourceConfig):
+    """One label of any sequence classifier, which reads text."""
+
+    source: ClassVar[str] = "plaudit.rewards.classifier:ClassifierSource"
+
+    kind: Literal["classifier"] = Field("classifier", description="any sequence classifier")
+    path: str = Field(description="folder, hub name or stage:NAME")
+    label: str | None = Field(None, description="the label whose output is the score; default: the only one")
+    output: Literal["probability", "logit"] = Field("logit", description="which output is the score")
+    scored_text: Literal["both", "response"] = Field("both", description="prompt and response, or the response alone")
+
+
+class FunctionReward(RewardSourceConfig):
+    """A Python function of (prompts, responses)."""
+
+    source: ClassVar[str] = "plaudit.rewards.function:FunctionSource"
+
+    kind: Literal["function"] = Field("function", description="a Python function")
+    function: str = Field(description="module:name, called with (prompts, responses); it returns a number for each")
+
+
+class HttpReward(RewardSourceConfig):
+    """A service: it is sent {"prompts": [...], "responses": [...]} and answers {"scores": [...]}."""
+
+    source: ClassVar[str] = "plaudit.rewards.endpoint:EndpointSource"
+
+    kind: Literal["http"] = Field("http", description="an HTTP service")
+    url: str = Field(description="address that requests are posted to")
+    timeout: Annotated[float, Field(gt=0)] = Field(30.0, description="seconds to wait for an answer")
+    authorization: str | None = Field(
+        None,
+        description="name of the environment variable whose value is sent as the Authorization header, such as "
+        "`Bearer ...`",
+    )
+
+
+REWARD_KINDS: Registry[type[RewardSourceConfig]] = Registry(
+    "reward kind",
+    {
+        "model": ModelReward,
+        "ensemble": EnsembleReward,
+        "classifier": ClassifierReward,
+        "function": FunctionReward,
+        "http": HttpReward,
+    },
+)
+"""Every kind of reward source. A plugin registers its kinds here, see ``docs/extending.md``."""
+
+RewardReference = Annotated[RewardSourceConfig, Kinds(RewardSourceConfig, "kind", REWARD_KINDS)]
