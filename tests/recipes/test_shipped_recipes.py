@@ -10,8 +10,10 @@ import pytest
 from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe, shipped_recipes
 from plaudit.config.schema import (
     STAGES,
+    ClassifierReward,
     FunctionReward,
     ModelConfig,
+    ModelReward,
     Recipe,
     RewardSourceConfig,
     RlConfig,
@@ -55,7 +57,9 @@ def paths_of(recipe: Recipe) -> list[str]:
     """Return where every model, tokenizer, reward model and data source of a recipe comes from."""
     models = [path for part in parts(recipe, ModelConfig) for path in (part.path, part.tokenizer)]
     sources = [part.path for part in parts(recipe, SourceConfig)]
-    rewards = [part.path for part in parts(recipe, RewardSourceConfig)]
+    rewards = [
+        part.path for part in parts(recipe, RewardSourceConfig) if isinstance(part, ModelReward | ClassifierReward)
+    ]
     values = [part.value_model for part in parts(recipe, RlConfig)]
     return [path for path in (*models, *sources, *rewards, *values) if isinstance(path, str)]
 
