@@ -10,10 +10,8 @@ import pytest
 from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe, shipped_recipes
 from plaudit.config.schema import (
     STAGES,
-    ClassifierReward,
     FunctionReward,
     ModelConfig,
-    ModelReward,
     Recipe,
     RewardSourceConfig,
     RlConfig,
