@@ -55,9 +55,7 @@ def paths_of(recipe: Recipe) -> list[str]:
     """Return where every model, tokenizer, reward model and data source of a recipe comes from."""
     models = [path for part in parts(recipe, ModelConfig) for path in (part.path, part.tokenizer)]
     sources = [part.path for part in parts(recipe, SourceConfig)]
-    rewards = [
-        part.path for part in parts(recipe, RewardSourceConfig) if isinstance(part, ModelReward | ClassifierReward)
-    ]
+    rewards = [getattr(part, "path", None) for part in parts(recipe, RewardSourceConfig)]
     values = [part.value_model for part in parts(recipe, RlConfig)]
     return [path for path in (*models, *sources, *rewards, *values) if isinstance(path, str)]
 
