@@ -34,9 +34,9 @@ def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = Fal
         folder.open(recipe, restart and stages is None, stages if restart and stages else ())
     try:
         session = start_session(recipe, folder)
-        session.accelerator.wait_for_everyone()
+        session.wait_for_everyone()
         if is_main:
-            begin_metadata(folder.metadata, collect_metadata(recipe, session.device, session.processes))
+            begin_metadata(folder.metadata, collect_metadata(recipe, session.device, session.processes.count))
         wanted = [name for name in STAGES if getattr(recipe, name) is not None and (stages is None or name in stages)]
         _check_inputs(folder, wanted, session.is_main)
         for name in wanted:
@@ -68,12 +68,12 @@ def _run_stage(name: str, session: Session) -> None:
             remedy = "use a smaller model, adapters (model.lora), quantization or model.dtype=bfloat16"
             raise PlauditError(f"{name}: out of memory; {remedy}") from fault
         raise
-    session.accelerator.wait_for_everyone()
+    session.wait_for_everyone()
     if session.is_main:
         result.setdefault("seconds", time.monotonic() - started)
         stage.finish(result)
         update_metadata(session.run.metadata, {"stages": {name: {"seconds": result["seconds"]}}})
-    session.accelerator.wait_for_everyone()
+    session.wait_for_everyone()
 
 
 def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) -> None:

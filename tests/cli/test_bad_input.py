@@ -65,7 +65,7 @@ def changed_tokenizer(folder: Path, **settings: Any) -> str:
         ("pretrain.data.sources=[nowhere.jsonl]", "nowhere.jsonl: no such file"),
         ("trackers=[tensorbord]", "trackers: tensorbord: unknown; did you mean tensorboard?"),
         ("processes=2", "processes: 2 asked for, 1 started; start it with: torchrun"),
-        ("distributed=ddp", "asked for 1 processes with distributed=ddp, but Accelerate started 1 with NO"),
+        ("distributed=replicated", "distributed: replicated needs several processes; set processes"),
     ],
 )
 def test_what_is_not_there(trained: Path, refused: Plaudit, override: str, message: str) -> None:

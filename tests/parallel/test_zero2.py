@@ -26,7 +26,7 @@ from plaudit.runs.checkpoints import save_checkpoint
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
-from plaudit.training.optimization import ParameterGroup
+from plaudit.training.optimization import ParameterGroup, build_optimizer, set_learning_rate
 from tiny_runs import tiny_recipe
 
 STAGES = ("pretrain", "sft", "reward", "rl")
@@ -194,7 +194,15 @@ def toy_update(model: nn.Module, distributed: str) -> Strategy:
         {"name": "toy", "device": "cpu", "processes": processes, "distributed": distributed, "threads": 1}
     )
     session = start_session(recipe, RunDirectory(Path("unused")))
-    return build_strategy(model, [ParameterGroup(list(model.named_parameters()), 0.01)], CONFIG, session)
+    group = ParameterGroup(list(model.named_parameters()), 0.01)
+    return build_strategy(
+        distributed, model, lambda: build_optimizer([group], CONFIG), CONFIG.max_gradient_norm, session.processes
+    )
+
+
+def take_step(strategy: Strategy, factor: float = 1.0) -> Tensor:
+    set_learning_rate(strategy.optimizer, factor)
+    return strategy.step()
 
 
 def toy_loss(model: nn.Module, rows: Sequence[Tensor]) -> Tensor:
@@ -215,12 +223,12 @@ def bfloat16_weights_keep_a_float32_copy(rank: int) -> None:
         fused=True,
     )
     update = toy_update(model, "zero2")
-    saved: dict[str, Tensor] = {}
+    saved: dict[str, dict[str, Tensor]] = {}
     for step in range(12):
         rows = toy_rows(step)
         for row in rows[rank::2]:
             update.backward(toy_loss(model, [row]))
-        norm = update.step(0.01)
+        norm = take_step(update, 0.01)
         sums = [torch.zeros_like(parameter) for parameter in exact]
         for row in rows:
             gradients = torch.autograd.grad(toy_loss(expected, [row]), list(expected.parameters()))
@@ -237,23 +245,21 @@ def bfloat16_weights_keep_a_float32_copy(rank: int) -> None:
                 parameter.copy_(precise)
         assert all(map(torch.equal, model.parameters(), expected.parameters()))
         if step == 5:
-            saved = {name: tensor.clone() for name, tensor in update.files()[update.file].items()}
-            halfway = [parameter.detach().clone() for parameter in model.parameters()]
+            whole = {name: parameter.detach() for name, parameter in model.named_parameters()}
+            files = {"model": whole} | update.state()
+            saved = {file: {name: tensor.clone() for name, tensor in its.items()} for file, its in files.items()}
     assert any(
         not torch.equal(old, new) for old, new in zip(toy(torch.bfloat16).parameters(), model.parameters(), strict=True)
     )
 
     resumed = toy(torch.bfloat16)
-    with torch.no_grad():
-        for parameter, value in zip(resumed.parameters(), halfway, strict=True):
-            parameter.copy_(value)
     update.close()
     update = toy_update(resumed, "zero2")
-    update.restore(saved)
+    update.load_state(saved)
     for step in range(6, 12):
         for row in toy_rows(step)[rank::2]:
             update.backward(toy_loss(resumed, [row]))
-        update.step(0.01)
+        take_step(update, 0.01)
     assert all(map(torch.equal, model.parameters(), resumed.parameters()))
 
 
@@ -264,14 +270,14 @@ def memory_that_runs_out_in_one_process_is_news_to_both(rank: int) -> None:
     rows = toy_rows(0)
     update.backward(toy_loss(model, rows[rank : rank + 1]))
     if rank == 0:
-        assert update.session.any(True)  # type: ignore[attr-defined]
+        assert update.processes.any(True)  # type: ignore[attr-defined]
     else:
         with pytest.raises(OutOfMemoryElsewhereError):
             update.backward(toy_loss(model, rows[:1]))
     update.discard()
     for row in rows[rank::2]:
         update.backward(toy_loss(model, [row]))
-    norm = update.step(1.0)
+    norm = take_step(update)
     toy_loss(expected, rows).backward()
     expected_norm = torch.nn.utils.clip_grad_norm_(expected.parameters(), 0.5)
     torch.testing.assert_close(norm, expected_norm, rtol=1e-5, atol=0)
@@ -286,7 +292,7 @@ def memory_that_runs_out_in_one_process_is_news_to_both(rank: int) -> None:
 def a_step_without_a_loss_changes_nothing(rank: int) -> None:
     model = toy()
     update = toy_update(model, "zero2")
-    assert update.step(1.0) == 0
+    assert take_step(update) == 0
     assert all(map(torch.equal, model.parameters(), toy().parameters()))
 
 
@@ -294,7 +300,7 @@ def gradients_that_are_no_numbers_show_in_the_norm(rank: int) -> None:
     model = toy()
     update = toy_update(model, "zero2")
     update.backward(toy_loss(model, toy_rows(0)) * (float("inf") if rank else 1.0))
-    assert not torch.isfinite(update.step(1.0))
+    assert not torch.isfinite(take_step(update))
 
 
 def parameters_that_learn_in_different_orders_are_refused(rank: int) -> None:
@@ -304,7 +310,7 @@ def parameters_that_learn_in_different_orders_are_refused(rank: int) -> None:
     first, second = (model[0], model[1]) if rank else (model[1], model[0])
     update.backward(second(first(torch.ones(3))).sum())
     with pytest.raises(PlauditError, match="distributed: zero2 needs the same parameters to learn in the same order"):
-        update.step(1.0)
+        take_step(update)
 
 
 def weights_of_two_types_are_refused(rank: int) -> None:

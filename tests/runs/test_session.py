@@ -1,13 +1,13 @@
 """What was asked for and what started must be the same; every difference is one line with the remedy."""
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, Literal
 
-import accelerate.utils.versions
 import pytest
 import torch
 
-import plaudit.runs.session
+import plaudit.parallel.strategy
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.runs.directory import RunDirectory
@@ -18,13 +18,17 @@ from plaudit.runs.session import start_session
     "asked, launched, message",
     [
         (
-            {"processes": 2, "distributed": "ddp"},
+            {"processes": 2, "distributed": "replicated"},
             "1",
             "2 asked for, 1 started; start it with: torchrun --nproc_per_node",
         ),
-        ({}, "4", "processes: 1 asked for, 4 started; set processes=4 distributed=ddp"),
-        ({"processes": 2}, "2", "distributed: 2 processes need distributed=ddp or distributed=zero2"),
-        ({"distributed": "ddp"}, "1", "asked for 1 processes with distributed=ddp, but Accelerate started 1 with NO"),
+        ({}, "4", "processes: 1 asked for, 4 started; set processes=4 distributed=replicated"),
+        ({"processes": 2}, "2", "distributed: 2 processes need distributed=replicated or distributed=zero2"),
+        (
+            {"distributed": "replicated"},
+            "1",
+            "distributed: replicated needs several processes; set processes",
+        ),
     ],
 )
 def test_what_started_is_not_what_was_asked_for(
@@ -37,17 +41,21 @@ def test_what_started_is_not_what_was_asked_for(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("found", ["none", "0.19.5"])
+@pytest.mark.parametrize("found", ["none", "0.19.5", "0.20.0"])
 def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(plaudit.runs.session, "find_spec", lambda _: None if found == "none" else object())
-    for module in (plaudit.runs.session, accelerate.utils.versions.importlib.metadata):
-        monkeypatch.setattr(module, "version", lambda _: found)
+
+    def version(_: str) -> str:
+        if found == "none":
+            raise PackageNotFoundError
+        return found
+
+    monkeypatch.setattr(plaudit.parallel.strategy, "version", version)
     recipe = Recipe(name="trial", device="cpu", processes=2, distributed="zero2")
     with pytest.raises(PlauditError) as refused:
         start_session(recipe, RunDirectory(tmp_path))
     assert str(refused.value) == (
-        f"distributed: zero2 needs deepspeed 0.19.6 or newer, found {found}; install it with: "
+        f"distributed: zero2 needs deepspeed>=0.19.6,<0.20, found {found}; install it with: "
         "pip install -U 'plaudit[deepspeed]'"
     )
 
@@ -55,5 +63,5 @@ def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: p
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the device that is asked for exists here")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_there(tmp_path: Path, device: Literal["cuda", "mps"]) -> None:
-    with pytest.raises(PlauditError, match=f"device: {device} asked for, cpu started; choose device=auto"):
+    with pytest.raises(PlauditError, match=f"device: {device} asked for, this machine has cpu; choose device=auto"):
         start_session(Recipe(name="trial", device=device), RunDirectory(tmp_path))

@@ -70,7 +70,7 @@ def test_a_loss_that_is_no_number(recipe: Path, stage: str) -> None:
     trainer = prepared(recipe, stage)
     trees = trainer.task.begin_step(1)
     with torch.no_grad():
-        next(iter(trainer.parameters.values()))[:] = float("nan")
+        next(iter(trainer.task.module.parameters()))[:] = float("nan")
     with pytest.raises(PlauditError, match=f"{stage}: the loss is not finite; the batch is in (.*jsonl)") as stopped:
         trainer.accumulate(trees)
     assert "\n" not in str(stopped.value)
@@ -80,7 +80,7 @@ def test_a_loss_that_is_no_number(recipe: Path, stage: str) -> None:
 
 def test_a_gradient_that_is_no_number(recipe: Path) -> None:
     trainer = prepared(recipe, "sft")
-    parameter = next(iter(trainer.parameters.values()))
+    parameter = next(iter(trainer.task.module.parameters()))
     before = parameter.clone()
     parameter.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(PlauditError, match=r"sft: the gradient is not finite at step 1; the batch is in .*jsonl"):

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.parallel.gradients import sum_gradients
+from plaudit.parallel.state import trained_parameters
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
@@ -58,14 +60,15 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
     if stage == "dpo":
         # Away from the reference, where every implicit reward is zero but for rounding.
         with torch.no_grad():
-            for parameter in trainer.parameters.values():
+            for parameter in trained_parameters(trainer.task.module).values():
                 parameter.mul_(1.05)
     sums = trainer.accumulate(trainer.task.begin_step(1))
-    session.sum_gradients(list(trainer.parameters.values()))
+    parameters = trained_parameters(trainer.task.module)
+    sum_gradients(list(parameters.values()), session.processes)
     everyone = MetricSums()
     for share in session.gather(sums):
         everyone.merge(share)
-    return {name: p.grad for name, p in trainer.parameters.items() if p.grad is not None}, everyone
+    return {name: p.grad for name, p in parameters.items() if p.grad is not None}, everyone
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +121,7 @@ def test_two_processes(recipe: Path, stage: str, tmp_path: Path) -> None:
 
 
 def _worker(stage: str, recipe: str, folder: str) -> None:
-    gradients, sums = first_step(stage, Path(recipe), ["processes=2", "distributed=ddp"])
+    gradients, sums = first_step(stage, Path(recipe), ["processes=2", "distributed=replicated"])
     if os.environ["RANK"] == "0":
         save_file(gradients, Path(folder) / "gradients.safetensors")
         (Path(folder) / "sums.json").write_text(json.dumps(sums.state_dict()))

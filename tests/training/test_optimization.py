@@ -10,21 +10,9 @@ from plaudit.config.schema import OptimizerConfig
 from plaudit.training.optimization import (
     ParameterGroup,
     build_optimizer,
-    clip_gradients,
-    gradient_norm,
     learning_rate_factor,
     set_learning_rate,
 )
-
-
-def with_gradients(*gradients: list[float] | None) -> list[torch.nn.Parameter]:
-    parameters = []
-    for gradient in gradients:
-        parameter = torch.nn.Parameter(torch.zeros(len(gradient) if gradient else 3))
-        parameter.grad = torch.tensor(gradient) if gradient else None
-        parameters.append(parameter)
-    return parameters
-
 
 # Schedule -------------------------------------------------------------------------------------------------------------
 
@@ -112,43 +100,3 @@ def test_first_step_by_hand() -> None:
     # Adam's first step is the learning rate times the gradient's sign; decay takes 0.1 · 0.5 of the weight before it.
     assert weight.item() == pytest.approx(2 * 0.95 + 0.1)
     assert bias.item() == pytest.approx(2 - 0.1)
-
-
-# Gradients ------------------------------------------------------------------------------------------------------------
-
-
-def test_norm_of_all_gradients_together() -> None:
-    norm = gradient_norm(with_gradients([3.0], None, [0.0, 4.0, 12.0]))
-    assert (norm.dtype, norm.shape, norm.item()) == (torch.float32, (), 13.0)
-    assert gradient_norm(with_gradients(None)).item() == 0.0
-    assert gradient_norm([]).item() == 0.0
-
-
-def test_norm_of_half_precision_gradients_is_computed_in_float32() -> None:
-    parameter = torch.nn.Parameter(torch.zeros(100_000, dtype=torch.float16))
-    parameter.grad = torch.full_like(parameter, 300.0)
-    # In float16 the sum of squares would overflow.
-    assert gradient_norm([parameter]).item() == pytest.approx(300 * math.sqrt(100_000), rel=1e-3)
-
-
-def test_clipping_returns_the_former_norm_and_keeps_the_direction() -> None:
-    parameters = with_gradients([3.0], None, [0.0, 4.0])
-    assert clip_gradients(iter(parameters), 1.0).item() == 5.0
-    assert gradient_norm(parameters).item() == pytest.approx(1.0, abs=1e-6)
-    assert parameters[0].grad is not None
-    assert parameters[0].grad.item() == pytest.approx(0.6, abs=1e-6)
-    assert parameters[1].grad is None
-
-
-@pytest.mark.parametrize("max_norm", [None, 5.1])
-def test_gradients_below_the_limit_keep_every_bit(max_norm: float | None) -> None:
-    parameters = with_gradients([3.0], [0.1, 4.0])
-    before = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
-    clip_gradients(parameters, max_norm)
-    after = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    assert all(torch.equal(new, old) for new, old in zip(after, before, strict=True))
-
-
-def test_a_norm_that_is_not_finite_is_returned_as_it_is() -> None:
-    assert clip_gradients(with_gradients([math.inf]), None).item() == math.inf
-    assert math.isnan(clip_gradients(with_gradients([math.nan]), 1.0).item())

@@ -25,6 +25,7 @@ from trap_world import (
 from plaudit.batching import batches
 from plaudit.models.heads.modules import scalar_head
 from plaudit.models.loading import models as loading
+from plaudit.parallel.state import trained_parameters
 from plaudit.rollouts.engines.running_batch import RunningBatch
 from plaudit.runs.checkpoints import load_checkpoint
 from plaudit.training.metric_sums import MetricSums
@@ -141,7 +142,7 @@ def _resumable(folder: Path) -> Any:
 
 
 def _weights(made: Any) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in made.parameters.items()}
+    return {name: parameter.detach().clone() for name, parameter in trained_parameters(made.task.module).items()}
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,8 @@ import multiprocessing
 import os
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +14,8 @@ from torch import Tensor
 
 from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.config.schema import Recipe
+from plaudit.parallel.processes import ProcessGroup
+from plaudit.parallel.state import trained_parameters
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import load_dpo_task
@@ -86,7 +85,7 @@ def perturb(model: Any, scale: float = 0.1, seed: int = 5) -> None:
 def step_gradients(made: Any, trees: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return the gradients and the numbers of an optimizer step on ``trees``, which is not taken."""
     sums = made.accumulate(trees)
-    gradients = {name: p.grad.clone() for name, p in made.parameters.items() if p.grad is not None}
+    gradients = {name: p.grad.clone() for name, p in trained_parameters(made.task.module).items() if p.grad is not None}
     made.strategy.discard()
     return gradients, sums.means()
 
@@ -173,13 +172,4 @@ def _work(rank: int, work: Callable[[], Any], rendezvous: Path, sending: Any) ->
 def _session(recipe: Recipe, run: RunDirectory) -> Session:
     if not torch.distributed.is_initialized():
         return start_session(recipe, run)
-    rank = torch.distributed.get_rank()
-    stand_in = SimpleNamespace(
-        process_index=rank,
-        num_processes=2,
-        is_main_process=rank == 0,
-        device=torch.device("cpu"),
-        autocast=partial(nullcontext),
-        wait_for_everyone=torch.distributed.barrier,
-    )
-    return Session(recipe, run, stand_in)
+    return Session(recipe, run, ProcessGroup(torch.device("cpu")))

@@ -1,1 +1,1 @@
-"""How several processes train one model."""
+"""Distribution: the processes of a run, and how they train one model together."""

@@ -1,6 +1,6 @@
 """Experiment trackers by name, as Accelerate provides them. Their keys come from the environment alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,24 +13,33 @@ PROJECT = "plaudit"
 EXTRAS = ("tensorboard", "wandb")
 
 
-@contextmanager
-def stage_trackers(accelerator: Any, recipe: Recipe, stage: str, folder: Path) -> Iterator[None]:
-    """Let ``accelerator.log(values, step)`` reach the recipe's trackers while one stage runs.
+class StageTrackers:
+    """The trackers of one stage."""
 
-    Each stage is a run of its own there, called NAME-STAGE, so that its steps count from 1. What a tracker writes
-    locally lies in ``folder``. Raises ``PlauditError`` like ``check_trackers``.
+    def __init__(self, trackers: Sequence[Any]) -> None:
+        self._trackers = trackers
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Give ``values`` to every tracker, as those of a step."""
+        for tracker in self._trackers:
+            tracker.log(dict(values), step=step)
+
+
+@contextmanager
+def stage_trackers(recipe: Recipe, stage: str, folder: Path) -> Iterator[StageTrackers]:
+    """Return the recipe's trackers, for as long as a stage runs. Only the main process calls this.
+
+    Each stage is a separate run there, called NAME-STAGE, so that its steps count from 1. What a tracker writes locally
+    is in ``folder``. Raises ``PlauditError`` like ``check_trackers``.
     """
     check_trackers(recipe.trackers)
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator.trackers = []
-    accelerator.log_with = [_tracker(name, f"{recipe.name}-{stage}", folder) for name in recipe.trackers]
-    accelerator.init_trackers(PROJECT, config=scalars(recipe, stage) if recipe.trackers else None)
+    trackers = [_started(name, f"{recipe.name}-{stage}", folder, scalars(recipe, stage)) for name in recipe.trackers]
     try:
-        yield
+        yield StageTrackers(trackers)
     finally:
-        for tracker in accelerator.trackers:
+        for tracker in trackers:
             tracker.finish()
-        accelerator.trackers = []
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -71,6 +80,16 @@ def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str | int | flo
         yield key, ", ".join(str(inner) for inner in value)
     elif value is not None:
         yield key, value
+
+
+def _started(name: str, run_name: str, folder: Path, configuration: Mapping[str, Any]) -> Any:
+    from accelerate import PartialState
+
+    PartialState(cpu=True)  # Accelerate's logger, which its trackers write to, refuses to work without it
+    tracker = _tracker(name, run_name, folder)
+    tracker.start()
+    tracker.store_init_configuration(dict(configuration))
+    return tracker
 
 
 def _tracker(name: str, run_name: str, folder: Path) -> Any:

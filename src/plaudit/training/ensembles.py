@@ -21,10 +21,10 @@ def train_members(
     for number, folder in enumerate(folders, start=1):
         if not folder.finished:
             result = train(folder, number)
-            session.accelerator.wait_for_everyone()
+            session.wait_for_everyone()
             if session.is_main:
                 folder.finish(result)
-            session.accelerator.wait_for_everyone()
+            session.wait_for_everyone()
     first = folders[0]
     if session.is_main:
         shutil.copytree(first.model, stage.model, dirs_exist_ok=True)

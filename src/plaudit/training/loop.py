@@ -8,9 +8,8 @@ a checkpoint has nothing to repeat.
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import StageConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
+from plaudit.parallel.state import trained_parameters
 from plaudit.parallel.strategy import OutOfMemoryElsewhereError, build_strategy
 from plaudit.runs.checkpoints import (
     Checkpoint,
@@ -32,11 +32,11 @@ from plaudit.runs.interruption import Interrupted, Interruption
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.runs.progress import StageProgress
 from plaudit.runs.session import Session
-from plaudit.runs.trackers import stage_trackers
+from plaudit.runs.trackers import StageTrackers, stage_trackers
 from plaudit.seeding import derived_seed
 from plaudit.training.faulty_batch import save_faulty_batch
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.optimization import ParameterGroup, learning_rate_factor
+from plaudit.training.optimization import ParameterGroup, build_optimizer, learning_rate_factor, set_learning_rate
 from plaudit.training.task import Task
 from plaudit.training.token_budget import TokenBudget
 
@@ -51,9 +51,15 @@ class Trainer:
         self.stage = stage
         task.module.eval()
         self.budget = TokenBudget(config.token_budget)
-        self.parameters = {name: p for name, p in task.module.named_parameters() if p.requires_grad}
-        self.strategy = build_strategy(task.module, self._parameter_groups(), config.optimizer, session)
+        self.strategy = build_strategy(
+            session.recipe.distributed,
+            task.module,
+            self._make_optimizer,
+            config.optimizer.max_gradient_norm,
+            session.processes,
+        )
         self.log: JsonLinesWriter | None = None
+        self.trackers: StageTrackers
         self.progress: StageProgress
         self.number = math.nan
         self.seconds_before = 0.0
@@ -65,18 +71,18 @@ class Trainer:
         name, recipe = self.stage.folder.name, self.session.recipe
         with ExitStack() as stack:
             interruption = stack.enter_context(Interruption())
-            stack.enter_context(stage_trackers(self.session.accelerator, recipe, name, self.stage.folder / "trackers"))
             if self.session.is_main:
+                self.trackers = stack.enter_context(stage_trackers(recipe, name, self.stage.folder / "trackers"))
                 self.log = stack.enter_context(JsonLinesWriter(self.stage.metrics))
             self.progress = stack.enter_context(StageProgress(name, self.task.steps, done, self.session.is_main))
             if done == 0:
-                self._record(0, self.task.measure(0))
+                self._record(0, self._measure(0))
             for step in range(done + 1, self.task.steps + 1):
                 if self.task.is_finished():
                     break
                 metrics = self._step(step)
                 if metrics is not None and self.task.measures_at(step):
-                    metrics |= self.task.measure(step)
+                    metrics |= self._measure(step)
                 self._record(step, metrics)
                 stopped = self.session.any(interruption.requested)
                 if stopped or step % self.config.checkpoint_every == 0:
@@ -85,10 +91,13 @@ class Trainer:
                     raise Interrupted(interruption.signal_number or signal.SIGTERM)
         return self._finish()
 
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        return build_optimizer(self._parameter_groups(), self.config.optimizer)
+
     def _parameter_groups(self) -> list[ParameterGroup]:
         rates, default = self.task.learning_rates(), self.config.optimizer.learning_rate
         named: dict[float, list[tuple[str, torch.nn.Parameter]]] = {}
-        for name, parameter in self.parameters.items():
+        for name, parameter in trained_parameters(self.task.module).items():
             named.setdefault(rates.get(name, default), []).append((name, parameter))
         return [ParameterGroup(parameters, rate) for rate, parameters in named.items()]
 
@@ -96,9 +105,12 @@ class Trainer:
 
     def _step(self, step: int) -> dict[str, float] | None:
         torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
-        trees = self.task.begin_step(step)
+        with self.strategy.gathered():
+            trees = self.task.begin_step(step)
         sums = self.accumulate(trees)
-        norm = self.strategy.step(learning_rate_factor(step - 1, self.task.steps, self.config.optimizer))
+        rate = learning_rate_factor(step - 1, self.task.steps, self.config.optimizer)
+        set_learning_rate(self.strategy.optimizer, rate)
+        norm = self.strategy.step()
         if not torch.isfinite(norm):
             self._stop_at_fault(step, trees, "the gradient is not finite")
         sums.add("gradient_norm", norm, 1)
@@ -109,7 +121,7 @@ class Trainer:
         return self.task.end_step(step, everyone)
 
     def accumulate(self, trees: Sequence[PromptTree]) -> MetricSums:
-        """Add up this process's gradients of all micro-batches, in ``parameters``; return what was measured on the way.
+        """Add up this process's gradients of all micro-batches; return what was measured on the way.
 
         It is repeated with half the budget when any process runs out of memory.
         """
@@ -148,16 +160,20 @@ class Trainer:
 
     def _learn(self, build: Callable[[], Batch], sums: MetricSums, weight: float | None = None) -> None:
         batch = build().to(self.session.device)
-        with self.session.autocast():
-            losses = self.task.losses(batch, sums)
+        losses = self.task.losses(batch, sums)
         while (loss := self._next_loss(losses)) is not None:
             if not torch.isfinite(loss):
                 self._stop_at_fault(None, batch.trees, "the loss is not finite")
             self.strategy.backward(loss if weight is None else weight * loss)
 
-    def _next_loss(self, losses: Any) -> Tensor | None:
+    def _next_loss(self, losses: Iterator[Tensor]) -> Tensor | None:
+        # Autocast is left before the backward pass, and a generator would keep it on in between.
         with self.session.autocast():
             return next(losses, None)
+
+    def _measure(self, step: int) -> dict[str, float]:
+        with self.strategy.gathered():
+            return self.task.measure(step)
 
     def _stop_at_fault(self, step: int | None, trees: Sequence[PromptTree], what: str) -> None:
         place = save_faulty_batch(self.stage.folder, trees, self.session.rank)
@@ -182,7 +198,7 @@ class Trainer:
             line = self.task.line_number(step)
             self.log.append({"step": line, "seconds": self._seconds(), **metrics})
             name = self.stage.folder.name
-            self.session.accelerator.log({f"{name}/{key}": value for key, value in metrics.items()}, step=line)
+            self.trackers.log({f"{name}/{key}": value for key, value in metrics.items()}, line)
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
@@ -192,9 +208,9 @@ class Trainer:
     def _checkpoint(self, step: int) -> None:
         tensors, task_state = self.task.checkpoint()
         state = {"task": task_state, "seconds": self._seconds(), "line": self.task.line_number(step)}
-        files = self.strategy.files()
+        files = self.strategy.state()
         if self.session.is_main:
-            files |= {"model": {name: p.detach() for name, p in self.parameters.items()}, "task": tensors}
+            files["task"] = tensors
         save_checkpoint(
             self.stage.checkpoints,
             step,
@@ -202,7 +218,7 @@ class Trainer:
             state,
             self.config.keep_checkpoints,
             is_main=self.session.is_main,
-            wait_for_everyone=self.session.accelerator.wait_for_everyone,
+            wait_for_everyone=self.session.wait_for_everyone,
         )
 
     def _resume(self) -> int:
@@ -211,27 +227,25 @@ class Trainer:
             if self.session.is_main:
                 self.stage.create().rewind(None)
             return 0
-        self._restore(checkpoint := load_checkpoint(path, files=("model", "task", self.strategy.file)))
+        self._restore(checkpoint := load_checkpoint(path, files=("task", *self.strategy.files)))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
             print(f"{self.stage.folder.name}: continuing after step {checkpoint.step} of {self.task.steps}")
         return checkpoint.step
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if self.strategy.file not in checkpoint.tensors:
+        if not checkpoint.tensors.keys() >= set(self.strategy.files):
             raise PlauditError(
                 f"{self.stage.checkpoints}: written by another number of processes or another `distributed`, with "
                 "which alone it can be continued; start as many as then, or delete this folder to begin anew"
             )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(checkpoint.tensors["model"][name])
-        self.strategy.restore(checkpoint.tensors[self.strategy.file])
+        self.strategy.load_state(checkpoint.tensors)
         self.task.restore(checkpoint.tensors["task"], checkpoint.state["task"])
         self.seconds_before = checkpoint.state["seconds"]
 
     def _finish(self) -> dict[str, float]:
+        with self.strategy.gathered():
+            numbers = self.task.save(self.stage.model)
         self.strategy.close()
-        numbers = self.task.save(self.stage.model)
         numbers["seconds"] = self._seconds()
         return numbers

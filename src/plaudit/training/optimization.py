@@ -1,11 +1,10 @@
-"""The optimizer, its learning-rate schedule, and the norm of the gradients."""
+"""The optimizer and its learning-rate schedule."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from plaudit.config.schema import OptimizerConfig
 
@@ -57,24 +56,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set the learning rate of each group to ``factor`` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = factor * group["initial_lr"]
-
-
-def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """Return the 2-norm of all gradients together, a float32 tensor of no dimensions; 0 if there are none."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return torch.zeros(())
-    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
-    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
-
-
-def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
-    """Scale the gradients so that their norm is at most ``max_norm``, and return the norm they had.
-
-    With None nothing is changed. Where the norm is not finite, the gradients become so too: look at it before stepping.
-    """
-    parameters = list(parameters)
-    norm = gradient_norm(parameters)
-    if max_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return norm

@@ -1,10 +1,18 @@
 """What all sections of the schema share."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -51,3 +59,22 @@ def problems_at(section: Section, problems: Mapping[tuple[str | int, ...], str])
 def named_by(key: str) -> Any:
     """Let a plain string stand for a section of which only ``key`` is given."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class Registered:
+    """The validator of a text that is a name in a registry, which may grow.
+
+    Use it as ``Annotated[str, Registered(REGISTRY)]``.
+    """
+
+    def __init__(self, registry: Collection[str]) -> None:
+        self.registry = registry
+
+    def validate(self, name: str) -> str:
+        """Return the name, or raise what pydantic raises for a ``Literal``."""
+        if name not in self.registry:
+            raise PydanticCustomError("literal_error", "unknown")
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.validate, handler(source))

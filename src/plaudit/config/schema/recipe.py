@@ -1,13 +1,14 @@
 """The whole run."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from plaudit.config.schema.base import Positive, Section
+from plaudit.config.schema.base import Positive, Registered, Section
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
 from plaudit.config.schema.reinforcement import RlConfig
 from plaudit.config.schema.training import DpoConfig, RewardConfig, SftConfig
+from plaudit.parallel.registry import STRATEGIES
 
 
 class WorldConfig(Section):
@@ -30,10 +31,10 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="type in which matrix products are computed")
     processes: Positive = Field(1, description="processes that must take part; started by torchrun or accelerate")
-    distributed: Literal["none", "ddp", "zero2"] = Field(
+    distributed: Annotated[str, Registered(STRATEGIES)] = Field(
         "none",
-        description="how several processes share the work: ddp, all weights, gradients and optimizer state in each; "
-        "zero2, gradients and optimizer state in shares (DeepSpeed)",
+        description="how processes train one model: "
+        + "; ".join(f"{name}, {STRATEGIES[name].summary}" for name in STRATEGIES),
     )
     threads: Positive | None = Field(None, description="CPU threads per process; default: torch's choice")
     trackers: list[str] = Field(

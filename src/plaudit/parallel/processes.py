@@ -1,0 +1,178 @@
+"""The processes of a run: which one this is, where it computes, and the collectives over all of them."""
+
+import atexit
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plaudit.errors import PlauditError
+
+WAIT_LIMIT = timedelta(hours=6)
+"""How long a process waits for the others in a collective.
+
+Now and then one process works while the others wait: it saves a model, fits the baselines of a reward model, or calls a
+user's slow reward function. torch's own limits (NCCL: 10 minutes) would end the run then. When a process fails, the
+launcher ends the others at once, whatever the limit.
+"""
+
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+
+
+class Processes(ABC):
+    """The processes that train together. Every method but ``shard`` must be called by all of them, in one order."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    @abstractmethod
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in the order of the ranks."""
+
+    @abstractmethod
+    def sum_in_place(self, tensor: Tensor) -> None:
+        """Replace a tensor, of one shape and type everywhere, by its sum over the processes."""
+
+    @abstractmethod
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """Return for each flag whether it is up in any process."""
+
+    @abstractmethod
+    def wait_for_everyone(self) -> None:
+        """Return when every process has called this."""
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is up in any process."""
+        return self.any_of([flag])[0]
+
+    def shard(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Return this process's shard of items that all processes know: every ``count``-th, starting at its rank."""
+        return items[self.rank :: self.count]
+
+    def merge_shards(self, own: Sequence[Any]) -> list[Any]:
+        """Undo ``shard``: gather the processes' results and return them in the original order."""
+        shards = self.gather(list(own))
+        merged: list[Any] = [None] * sum(len(shard) for shard in shards)
+        for rank, shard in enumerate(shards):
+            merged[rank :: self.count] = shard
+        return merged
+
+
+class OneProcess(Processes):
+    """A run of one process: nothing to exchange, and no process group."""
+
+    rank = 0
+    count = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def sum_in_place(self, tensor: Tensor) -> None:
+        return
+
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        return list(flags)
+
+    def wait_for_everyone(self) -> None:
+        return
+
+
+class ProcessGroup(Processes):
+    """The processes of torch's default process group, which must have been started."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.rank = torch.distributed.get_rank()
+        self.count = torch.distributed.get_world_size()
+        self.device = device
+
+    def gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def sum_in_place(self, tensor: Tensor) -> None:
+        torch.distributed.all_reduce(tensor)
+
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        raised = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
+        return [bool(flag) for flag in raised.tolist()]
+
+    def wait_for_everyone(self) -> None:
+        torch.distributed.barrier()
+
+
+def check_launch(count: int) -> None:
+    """Raise PlauditError where a launcher such as torchrun has not started ``count`` processes."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != count:
+        remedy = (
+            f"start it with: torchrun --nproc_per_node {count} -m plaudit …"
+            if count > 1
+            else f"set processes={launched} distributed=replicated"
+        )
+        raise PlauditError(f"processes: {count} asked for, {launched} started; {remedy}")
+
+
+def start_processes(count: int, device: str) -> Processes:
+    """Join the ``count`` processes that a launcher has started, each on a device of its own if it is not the CPU.
+
+    ``device`` is the type of a torch device, or ``auto``: the accelerator if there is one, otherwise the CPU. Raises
+    PlauditError where that device does not exist.
+    """
+    chosen = _device(device, count)
+    if count == 1:
+        return OneProcess(chosen)
+    if not torch.distributed.is_initialized():
+        _join(chosen)
+    return ProcessGroup(chosen)
+
+
+def _device(wanted: str, count: int) -> torch.device:
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if wanted == "cpu" or (wanted == "auto" and found is None):
+        return torch.device("cpu")
+    if found is None or wanted not in ("auto", found.type):
+        raise PlauditError(f"device: {wanted} asked for, this machine has {found or 'cpu'}; choose device=auto")
+    if count == 1:
+        return torch.device(found.type)
+    if found.type not in BACKENDS:
+        raise PlauditError(f"processes: several cannot exchange tensors on {found.type}; set device=cpu or processes=1")
+    local, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.accelerator.device_count()
+    if local >= devices:
+        raise PlauditError(
+            f"processes: {local + 1} or more on this machine, which has {devices} of {found.type}; "
+            "start one process per device, or set device=cpu"
+        )
+    return torch.device(found.type, local)
+
+
+def _join(device: torch.device) -> None:
+    """Start torch's process group, and leave it at exit."""
+    # This module takes the process group that exists when it is imported as a default argument. Imported later, by an
+    # optimizer, it would keep ours, and gloo's threads, alive after the group is destroyed.
+    import_module("torch.distributed.nn.functional")
+    if device.type != "cpu":
+        torch.accelerator.set_device_index(device.index)
+    torch.distributed.init_process_group(BACKENDS[device.type], timeout=WAIT_LIMIT)
+    # A process that ends while gloo's threads still run is aborted, and its exit code says that it failed.
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,41 @@
+"""The distribution strategies by name. It imports no torch, so that the configuration's schema can read the names."""
+
+from dataclasses import dataclass
+
+from plaudit.registry import Registry
+
+
+@dataclass(frozen=True)
+class StrategyEntry:
+    """A value of ``distributed``.
+
+    ``factory`` is ``module:name`` of a ``StrategyFactory``. ``several`` says whether it needs several processes or
+    takes exactly one. ``requirement`` is a package that must be installed, as in ``pip install``; ``remedy`` is the
+    command that installs it.
+    """
+
+    factory: str
+    summary: str
+    several: bool = True
+    requirement: str | None = None
+    remedy: str = ""
+
+
+STRATEGIES: Registry[StrategyEntry] = Registry(
+    "distribution strategy",
+    {
+        "none": StrategyEntry("plaudit.parallel.single:SingleStrategy", "one process", several=False),
+        "replicated": StrategyEntry(
+            "plaudit.parallel.replicated:ReplicatedStrategy",
+            "weights, gradients and optimizer state whole in each process",
+        ),
+        "zero2": StrategyEntry(
+            "plaudit.parallel.zero2:Zero2Strategy",
+            "weights whole in each process, gradients and optimizer state in shards (DeepSpeed)",
+            # Older versions ignore settings that the training needs; its internals may change in a later one.
+            requirement="deepspeed>=0.19.6,<0.20",
+            remedy="pip install -U 'plaudit[deepspeed]'",
+        ),
+    },
+)
+"""The values of ``distributed``."""
