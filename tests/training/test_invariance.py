@@ -112,7 +112,8 @@ def test_preference_losses(recipe: Path, loss: str) -> None:
 def test_two_processes(recipe: Path, stage: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     script = [__file__, stage, str(recipe), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     sums = MetricSums()
