@@ -7,6 +7,7 @@ import torch
 from test_rl_collection import folder, trainer
 
 from plaudit.errors import PlauditError
+from plaudit.parallel.state import trained_parameters
 from plaudit.training.loop import Trainer
 
 __all__ = ["folder"]
@@ -27,21 +28,22 @@ def is_value(name: str) -> bool:
 def moved_by_a_step(made: Trainer) -> dict[str, bool]:
     """Take the first optimizer step; return whether it has changed each parameter."""
     generator = torch.Generator().manual_seed(0)
-    for parameter in made.parameters.values():
+    parameters = trained_parameters(made.task.module)
+    for parameter in parameters.values():
         if not parameter.any():  # an adapter's second matrix and the value head start at zero and pass no gradient on
             torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-    before = {name: parameter.detach().clone() for name, parameter in made.parameters.items()}
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     made.accumulate(made.task.begin_step(1))
-    made.strategy.step(1.0)
-    return {name: not torch.equal(parameter, before[name]) for name, parameter in made.parameters.items()}
+    made.strategy.step()
+    return {name: not torch.equal(parameter, before[name]) for name, parameter in parameters.items()}
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_the_optimizers_groups(folder: Path, arrangement: str) -> None:
     made = trainer(folder, *ARRANGEMENTS[arrangement], f"rl.value_learning_rate={VALUE_RATE}")
     rates = {id(p): group["lr"] for group in made.strategy.optimizer.param_groups for p in group["params"]}
-    found = {name: rates[id(parameter)] for name, parameter in made.parameters.items()}
-    assert found == {name: VALUE_RATE if is_value(name) else POLICY_RATE for name in made.parameters}
+    found = {name: rates[id(parameter)] for name, parameter in trained_parameters(made.task.module).items()}
+    assert found == {name: VALUE_RATE if is_value(name) else POLICY_RATE for name in found}
     assert {VALUE_RATE, POLICY_RATE} == set(found.values())
 
 
