@@ -30,9 +30,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the stages' work; return the list of those that run."""
     names: list[str] = []
 
-    def work(section: Any, session: Any, stage: Any) -> dict[str, Any]:
-        names.append(stage.name)
-        (stage.create().folder / "model").mkdir()
+    def work(context: Any) -> dict[str, Any]:
+        names.append(context.name)
+        (context.directory.create().folder / "model").mkdir()
         return {"seconds": float(len(names))}
 
     monkeypatch.setattr(runner, "STAGE_FUNCTIONS", dict.fromkeys(("sft", "rl", "evaluate"), work))

@@ -13,6 +13,7 @@ from plaudit.models.heads.modules import ScalarModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.rewards.sources import build_reward
+from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import DpoTask
@@ -49,22 +50,22 @@ class Steps:
         """Return an optimizer step of a reward model; the ranks are the order of the responses."""
         config = RewardConfig(**self._section(model), data=_unread(), batch_size=len(trees))
         loaded, _ = load_scorer(model, self.session.device, SEED)
-        task = RewardTask(config, loaded, _examples(_ranked(trees)), self.session, self.stage)
-        return self._training(task, config, trees, _scores(loaded.model, trees))
+        task = RewardTask(self._context(config), loaded, _examples(_ranked(trees)))
+        return self._training(task, trees, _scores(loaded.model, trees))
 
     def sft(self, model: ModelConfig, trees: Trees) -> Step:
         """Return an optimizer step of supervised fine-tuning."""
         config = SftConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
         loaded = load_policy(model, self.session.device, SEED)
-        task = SftTask(config, loaded, _examples(trees), self.session, self.stage)
-        return self._training(task, config, trees, _log_probabilities(loaded.model, trees))
+        task = SftTask(self._context(config), loaded, _examples(trees))
+        return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def dpo(self, model: ModelConfig, trees: Trees) -> Step:
         """Return an optimizer step of DPO, whose reference has been asked before."""
         config = DpoConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
         loaded = load_policy(model, self.session.device, SEED)
-        task = DpoTask(config, loaded, _examples(_ranked(trees)), self.session, self.stage)
-        return self._training(task, config, trees, _log_probabilities(loaded.model, trees))
+        task = DpoTask(self._context(config), loaded, _examples(_ranked(trees)))
+        return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def scoring(self, model: ModelConfig, trees: Trees) -> Step:
         """Return a pass of a reward model over the trees."""
@@ -118,9 +119,9 @@ class Steps:
         roles = build_roles(config, self.session.device, SEED)
         prompts = [PromptTree(tree.prompt, (), {"prompt_text": ""}) for tree in trees]
         reward = build_reward(config.rewards, self.session.device, {})
-        task = RlTask(config, roles, reward, _examples(prompts), self.session, self.stage)
+        task = RlTask(self._context(config), roles, reward, _examples(prompts))
         task.warned.add("truncated")  # that every response is cut at the limit is meant
-        trainer = Trainer(task, config, self.session, self.stage)
+        trainer = Trainer(task)
 
         def iteration() -> None:
             for step in range(1, task.steps_per_iteration + 1):
@@ -130,11 +131,14 @@ class Steps:
         operations = policy_passes * _log_probabilities(policy, trees) + value_passes * _values(policy, trees)
         return _step(iteration, trees, operations)
 
+    def _context(self, config: Any) -> StageContext[Any]:
+        return StageContext(config, self.session, self.stage)
+
     def _section(self, model: ModelConfig) -> dict[str, Any]:
         return {"model": model, "token_budget": self.token_budget}
 
-    def _training(self, task: Any, config: Any, trees: Trees, forward: float) -> Step:
-        trainer = Trainer(task, config, self.session, self.stage)
+    def _training(self, task: Any, trees: Trees, forward: float) -> Step:
+        trainer = Trainer(task)
         return _step(lambda: trainer._step(1), trees, TRAINING * forward)
 
 

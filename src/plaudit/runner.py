@@ -11,7 +11,8 @@ from plaudit.config.load import referenced_stages, resolve_stages
 from plaudit.config.schema import STAGES, Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
-from plaudit.runs.directory import RunDirectory, StageDirectory
+from plaudit.runs.context import StageContext
+from plaudit.runs.directory import RunDirectory
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata
 from plaudit.runs.session import Session, start_session
 from plaudit.runs.trackers import check_trackers
@@ -59,21 +60,20 @@ def _run_stage(name: str, session: Session) -> None:
     _require_earlier_stages(name, section, session.run)
     if session.is_main and not stage.begun:
         session.run.record_inputs(name, referenced_stages(section))
+    context = StageContext(resolve_stages(section, session.run.folder), session, stage)
     started = time.monotonic()
     try:
-        result = STAGE_FUNCTIONS[name](resolve_stages(section, session.run.folder), session, stage)
+        result = STAGE_FUNCTIONS[name](context)
     except (RuntimeError, MemoryError) as fault:
         # Token budgets and batch sizes are halved where they are used; weights have nothing to halve.
         if is_out_of_memory(fault):
             remedy = "use a smaller model, adapters (model.lora), quantization or model.dtype=bfloat16"
             raise PlauditError(f"{name}: out of memory; {remedy}") from fault
         raise
-    session.wait_for_everyone()
+    result.setdefault("seconds", time.monotonic() - started)
+    context.finish(result)
     if session.is_main:
-        result.setdefault("seconds", time.monotonic() - started)
-        stage.finish(result)
         update_metadata(session.run.metadata, {"stages": {name: {"seconds": result["seconds"]}}})
-    session.wait_for_everyone()
 
 
 def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) -> None:
@@ -121,75 +121,77 @@ def _show_result(folder: RunDirectory, stages: Sequence[str]) -> None:
 # Stages ---------------------------------------------------------------------------------------------------------------
 
 
-def _world(section: Any, session: Session, stage: StageDirectory) -> Result:
+def _world(context: StageContext[Any]) -> Result:
     from plaudit.quickstart.world import make_world
 
-    return dict(make_world(section, session.recipe.seed, stage.create().folder)) if session.is_main else {}
+    folder = context.directory.create().folder
+    return dict(make_world(context.config, context.seed, folder)) if context.session.is_main else {}
 
 
-def _pretrain(section: Any, session: Session, stage: StageDirectory) -> Result:
+def _pretrain(context: StageContext[Any]) -> Result:
     from plaudit.training.loop import Trainer
     from plaudit.training.sft import load_sft_task
 
-    return dict(Trainer(load_sft_task(section, "text", session, stage), section, session, stage).train())
+    return dict(Trainer(load_sft_task(context, "text")).train())
 
 
-def _sft(section: Any, session: Session, stage: StageDirectory) -> Result:
+def _sft(context: StageContext[Any]) -> Result:
     from plaudit.training.loop import Trainer
     from plaudit.training.sft import load_sft_task
 
-    return dict(Trainer(load_sft_task(section, "response", session, stage), section, session, stage).train())
+    return dict(Trainer(load_sft_task(context, "response")).train())
 
 
-def _reward(section: Any, session: Session, stage: StageDirectory) -> Result:
-    from plaudit.training.ensembles import train_members
+def _reward(context: StageContext[Any]) -> Result:
+    from plaudit.training.ensembles import combined, members
 
-    if section.members == 1:
-        return _reward_model(section, session, stage, 1)
-    return train_members(
-        section.members, session, stage, lambda folder, member: _reward_model(section, session, folder, member)
-    )
+    if context.config.members == 1:
+        return _reward_model(context, 1)
+    for number, member in enumerate(members(context, context.config.members), start=1):
+        if not member.directory.finished:
+            member.finish(_reward_model(member, number))
+    return combined(context, context.config.members)
 
 
-def _reward_model(section: Any, session: Session, stage: StageDirectory, member: int) -> Result:
+def _reward_model(context: StageContext[Any], member: int) -> Result:
     from plaudit.evaluation.stage import judge_reward_model
     from plaudit.training.loop import Trainer
     from plaudit.training.reward import load_reward_task
 
-    task, examples = load_reward_task(section, session, stage, member)
-    result: Result = dict(Trainer(task, section, session, stage).train())
-    if session.is_main and task.held_out:
+    task, examples = load_reward_task(context, member)
+    result: Result = dict(Trainer(task).train())
+    if context.session.is_main and task.held_out:
         result |= judge_reward_model(task.held_out_scores, task.held_out, examples.train_rows, examples.held_out_rows)
     return result
 
 
-def _dpo(section: Any, session: Session, stage: StageDirectory) -> Result:
+def _dpo(context: StageContext[Any]) -> Result:
     from plaudit.training.dpo import load_dpo_task
     from plaudit.training.loop import Trainer
 
-    return dict(Trainer(load_dpo_task(section, session, stage), section, session, stage).train())
+    return dict(Trainer(load_dpo_task(context)).train())
 
 
-def _rl(section: Any, session: Session, stage: StageDirectory) -> Result:
+def _rl(context: StageContext[Any]) -> Result:
     from plaudit.training.loop import Trainer
     from plaudit.training.rl.stage import load_rl_task
 
-    return dict(Trainer(load_rl_task(section, session, stage), section, session, stage).train())
+    return dict(Trainer(load_rl_task(context)).train())
 
 
-def _evaluate(section: Any, session: Session, stage: StageDirectory) -> Result:
+def _evaluate(context: StageContext[Any]) -> Result:
     from plaudit.evaluation.stage import run_evaluation
 
-    return run_evaluation(section, session, stage) if session.is_main else {}
+    return run_evaluation(context) if context.session.is_main else {}
 
 
-def _report(section: Any, session: Session, stage: StageDirectory) -> Result:
+def _report(context: StageContext[Any]) -> Result:
     from plaudit.reporting.page import write_report
 
-    return {"page": str(write_report(session.run.folder, section))} if session.is_main else {}
+    return {"page": str(write_report(context.session.run.folder, context.config))} if context.session.is_main else {}
 
 
-STAGE_FUNCTIONS: dict[str, Callable[[Any, Session, StageDirectory], Result]] = {
+STAGE_FUNCTIONS: dict[str, Callable[[StageContext[Any]], Result]] = {
     "world": _world,
     "pretrain": _pretrain,
     "sft": _sft,

@@ -18,6 +18,7 @@ from plaudit.models.reward_model import load_reward_model
 from plaudit.models.trunk import hidden_states, trunk_of
 from plaudit.rewards.sources import build_reward
 from plaudit.runner import run
+from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
@@ -181,7 +182,7 @@ def test_adapters_of_another_base_are_models_of_their_own(folder: Path, tmp_path
     other = rl_config(folder, "rl.model.path=stage:pretrain")
     recipe = load_recipe(str(folder / "recipe.yaml"), ["rl.model.path=stage:pretrain"])
     session = start_session(recipe, RunDirectory(Path(recipe.output) / recipe.name))
-    task = load_rl_task(other, session, RunDirectory(tmp_path).stage("rl"))
+    task = load_rl_task(StageContext(other, session, RunDirectory(tmp_path).stage("rl")))
     assert not any(".reward0." in name for name, _ in task.module.named_parameters())
     torch.testing.assert_close(
         task.reward.sources[0].model.scores(TREES, 1000),  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from plaudit.errors import PlauditError
 from plaudit.parallel.strategy import OutOfMemoryElsewhereError, Strategy, build_strategy
 from plaudit.runner import run
 from plaudit.runs.checkpoints import save_checkpoint
+from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
@@ -162,18 +164,21 @@ def test_a_checkpoint_of_two_processes_is_nothing_for_one(tmp_path: Path) -> Non
     recipe = load_recipe(str(tiny_recipe(tmp_path)))
     session = start_session(recipe, RunDirectory(tmp_path / "run"))
     stage = session.run.stage("toy").create()
+    assert recipe.sft is not None
     tensors: dict[str, dict[str, Tensor]] = {"model": {}, "task": {}, "optimizer-1-of-2": {}}
     save_checkpoint(stage.checkpoints, 1, tensors, {}, keep=1)
     with pytest.raises(PlauditError, match=r"checkpoints: written by another number of processes or another `distrib"):
-        Trainer(ToyTask(), recipe.sft, session, stage).train()  # type: ignore[arg-type]
+        Trainer(ToyTask(StageContext(recipe.sft, session, stage))).train()  # type: ignore[arg-type]
 
 
 # A model of a few numbers ---------------------------------------------------------------------------------------------
 
 
+@dataclass
 class ToyTask:
     """Of the task, only what a trainer looks at before its first step."""
 
+    context: StageContext[Any]
     module = nn.Linear(2, 1)
 
     def learning_rates(self) -> dict[str, float]:

@@ -16,6 +16,7 @@ from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.parallel.gradients import sum_gradients
 from plaudit.parallel.state import trained_parameters
 from plaudit.runner import run
+from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import load_dpo_task
@@ -39,17 +40,17 @@ SPLITS = {
 
 def trainer_of(stage: str, session: Session) -> Trainer:
     section: Any = resolve_stages(getattr(session.recipe, stage), session.run.folder)
-    directory = session.run.stage(stage)
+    context = StageContext(section, session, session.run.stage(stage))
     task: Task
     if stage in ("pretrain", "sft"):
-        task = load_sft_task(section, "text" if stage == "pretrain" else "response", session, directory)
+        task = load_sft_task(context, "text" if stage == "pretrain" else "response")
     elif stage == "reward":
-        task = load_reward_task(section, session, directory)[0]
+        task = load_reward_task(context)[0]
     elif stage == "dpo":
-        task = load_dpo_task(section, session, directory)
+        task = load_dpo_task(context)
     else:
-        task = load_rl_task(section, session, directory)
-    return Trainer(task, section, session, directory)
+        task = load_rl_task(context)
+    return Trainer(task)
 
 
 def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str, Tensor], MetricSums]:

@@ -16,6 +16,7 @@ from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.config.schema import Recipe
 from plaudit.parallel.processes import ProcessGroup
 from plaudit.parallel.state import trained_parameters
+from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import load_dpo_task
@@ -29,8 +30,8 @@ from tiny_runs import tiny_recipe, write_tokenizer
 EOS = 1  # of the tokenizer that ``tiny_recipe`` writes
 
 LOADERS: dict[str, Callable[..., Any]] = {
-    "sft": lambda section, session, stage: load_sft_task(section, "response", session, stage),
-    "reward": lambda section, session, stage: load_reward_task(section, session, stage)[0],
+    "sft": lambda context: load_sft_task(context, "response"),
+    "reward": lambda context: load_reward_task(context)[0],
     "dpo": load_dpo_task,
     "rl": load_rl_task,
 }
@@ -62,8 +63,7 @@ def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
     recipe = load_recipe(str(folder / "recipe.yaml"), [*starts, *rl, *overrides])
     session = _session(recipe, RunDirectory(folder / "runs/tiny"))
     section: Any = resolve_stages(getattr(recipe, stage), session.run.folder)
-    directory = session.run.stage(stage)
-    return Trainer(LOADERS[stage](section, session, directory), section, session, directory)
+    return Trainer(LOADERS[stage](StageContext(section, session, session.run.stage(stage))))
 
 
 def collected(folder: Path, *overrides: str) -> Any:

@@ -12,16 +12,19 @@ from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.preference_baselines import preference_baselines
 from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps, reliability
 from plaudit.evaluation.summary import flattened
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 
 
-def run_evaluation(config: EvaluateConfig, session: Session, stage: StageDirectory) -> dict[str, Any]:
+def run_evaluation(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
     """Measure the models, print the comparison and some samples, and return the stage's closing numbers."""
-    recipe = session.recipe
+    session = context.session
     with session.autocast():
         summary = evaluate(
-            config, stage.create().folder, recipe.seed, session.device, simulated=recipe.world is not None
+            context.config,
+            context.directory.create().folder,
+            context.seed,
+            session.device,
+            simulated=session.recipe.world is not None,
         )
     return {name: flattened(measured) for name, measured in summary["models"].items()}
 

@@ -12,8 +12,7 @@ from plaudit.config.schema import DpoConfig
 from plaudit.lab.entries import Entry
 from plaudit.lab.problem import PROMPTS, Problem, prompt_ids, responses
 from plaudit.models.loading.models import LoadedModel
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.seeding import torch_generator
 from plaudit.training.examples import Examples
 from plaudit.training.preference_examples import prepared
@@ -21,26 +20,21 @@ from plaudit.training.token_budget import TokenBudget
 
 
 def preference_examples(
-    entry: Entry,
-    problem: Problem,
-    seed: int,
-    count: int,
-    loaded: LoadedModel,
-    session: Session,
-    stage: StageDirectory,
-    config: DpoConfig,
+    context: StageContext[DpoConfig], entry: Entry, problem: Problem, count: int, loaded: LoadedModel
 ) -> Examples:
     """Return ``count`` prompts with choices: enough for one pass, so that no choice is seen twice.
 
     They enter where a data file would, after it has been read and tokenised: files know no empty response.
     """
-    objective, generator = PREFERENCE_LOSSES[config.loss], torch_generator(seed, problem.number, "choices")
+    objective = PREFERENCE_LOSSES[context.config.loss]
+    generator = torch_generator(context.seed, problem.number, "choices")
     if objective.reads == "labels":
         trees = sampled_labels(problem, count, generator)
     else:
         trees = sampled_rankings(problem, count, entry.flips, generator)
-    budget = TokenBudget(config.token_budget)
-    return Examples(prepared(objective, {"training": trees}, loaded, session, stage, budget)["training"], [], [], [])
+    budget = TokenBudget(context.config.token_budget)
+    ready = prepared(context, objective, {"training": trees}, loaded, budget)
+    return Examples(ready["training"], [], [], [])
 
 
 def sampled_rankings(problem: Problem, count: int, flips: float, generator: torch.Generator) -> list[PromptTree]:

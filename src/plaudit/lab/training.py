@@ -20,7 +20,7 @@ from plaudit.rewards.sources import build_reward
 from plaudit.seeding import derived_seed
 
 if TYPE_CHECKING:
-    from plaudit.runs.session import Session
+    from plaudit.runs.context import StageContext
 
 NEVER = 10**6
 OPTIMIZER = {
@@ -80,11 +80,9 @@ def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor
         "kl": {"coefficient": problem.beta},
         "optimizer": OPTIMIZER,
     }
-    session = _session("rl", _merged(given, entry.overrides), seed, folder)
-    config, stage = session.recipe.rl, session.run.stage("rl")
-    assert config is not None
-    Trainer(load_rl_task(config, session, stage), config, session, stage).train()
-    return saved_policy(stage.model)
+    context = _context("rl", _merged(given, entry.overrides), seed, folder)
+    Trainer(load_rl_task(context)).train()
+    return saved_policy(context.directory.model)
 
 
 def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
@@ -99,24 +97,23 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
         "beta": entry.beta_factor * problem.beta,
         "optimizer": OPTIMIZER | {"learning_rate": DPO_LEARNING_RATE},
     }
-    session = _session("dpo", _merged(given, entry.overrides), seed, folder)
-    config, stage = session.recipe.dpo, session.run.stage("dpo")
-    assert config is not None
-    loaded = load_policy(config.model, session.device, seed)
-    examples = preference_examples(
-        entry, problem, seed, config.batch_size * DPO_STEPS, loaded, session, stage.create(), config
-    )
-    Trainer(DpoTask(config, loaded, examples, session, stage), config, session, stage).train()
-    return saved_policy(stage.model)
+    context = _context("dpo", _merged(given, entry.overrides), seed, folder)
+    context.directory.create()
+    loaded = load_policy(context.config.model, context.session.device, seed)
+    examples = preference_examples(context, entry, problem, context.config.batch_size * DPO_STEPS, loaded)
+    Trainer(DpoTask(context, loaded, examples)).train()
+    return saved_policy(context.directory.model)
 
 
-def _session(stage: str, section: Mapping[str, Any], seed: int, folder: Path) -> "Session":
+def _context(stage: str, section: Mapping[str, Any], seed: int, folder: Path) -> "StageContext[Any]":
+    from plaudit.runs.context import StageContext
     from plaudit.runs.directory import RunDirectory
     from plaudit.runs.session import start_session
 
     shared = {"name": "run", "output": str(folder), "seed": seed, "device": "cpu", "threads": 1}
     recipe = Recipe.model_validate({**shared, stage: section}, strict=True)
-    return start_session(recipe, RunDirectory(folder / recipe.name))
+    session = start_session(recipe, RunDirectory(folder / recipe.name))
+    return StageContext(getattr(recipe, stage), session, session.run.stage(stage))
 
 
 def _merged(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

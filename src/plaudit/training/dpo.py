@@ -16,8 +16,7 @@ from plaudit.config.schema import DpoConfig
 from plaudit.data.rows import LabelledRow, RankingRow, Row
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, load_examples
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.preference_examples import prepared
@@ -40,13 +39,12 @@ class DpoTask(SupervisedTask):
     module: SequenceReader
     headline_metric = "held_out/accuracy"
 
-    def __init__(
-        self, config: DpoConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
-    ) -> None:
-        super().__init__(config, loaded, examples.train, examples.held_out, session, stage)
+    def __init__(self, context: StageContext[DpoConfig], loaded: LoadedModel, examples: Examples) -> None:
+        super().__init__(context, loaded, examples.train, examples.held_out)
+        config = context.config
         self.objective, self.settings = PREFERENCE_LOSSES[config.loss], settings_of(config)
         self.module = SequenceReader(loaded.model)
-        self.samples = SampleCompletions(config, loaded, examples, session, stage)
+        self.samples = SampleCompletions(context, loaded, examples)
         self.reference_kl = 0.0
         self.last_measurement: dict[str, float] = {}
 
@@ -147,13 +145,14 @@ def _with_margin(means: dict[str, float]) -> dict[str, float]:
     return means
 
 
-def load_dpo_task(config: DpoConfig, session: Session, stage: StageDirectory) -> DpoTask:
+def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     """Return the stage's task; what its loss compares with is computed, or read where it has been before."""
+    config = context.config
     objective = PREFERENCE_LOSSES[config.loss]
-    loaded = load_policy(config.model, session.device, session.recipe.seed)
+    loaded = load_policy(config.model, context.session.device, context.seed)
     kind: type[Row] = LabelledRow if objective.reads == "labels" else RankingRow
-    examples = load_examples(config.data, kind, loaded, session, stage)
+    examples = load_examples(context, config.data, kind, loaded)
     parts = {"training": examples.train, "held-out": examples.held_out}
-    ready = prepared(objective, parts, loaded, session, stage, TokenBudget(config.token_budget))
+    ready = prepared(context, objective, parts, loaded, TokenBudget(config.token_budget))
     examples = replace(examples, train=ready["training"], held_out=ready["held-out"])
-    return DpoTask(config, loaded, examples, session, stage)
+    return DpoTask(context, loaded, examples)

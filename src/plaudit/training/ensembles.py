@@ -1,34 +1,31 @@
-"""An ensemble: the same stage several times, each member in a folder of its own, finished ones never repeated."""
+"""An ensemble: the same stage several times, each member in its own folder, finished ones never repeated."""
 
 import shutil
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from plaudit.config.schema import Section
+from plaudit.runs.context import StageContext
 from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
 
-Result = dict[str, Any]
+ConfigT = TypeVar("ConfigT", bound=Section)
 
 
-def train_members(
-    count: int, session: Session, stage: StageDirectory, train: Callable[[StageDirectory, int], Result]
-) -> Result:
-    """Train ``count`` members with ``train(folder, number)``, numbers from 1, and return the first one's result.
+def members(context: StageContext[ConfigT], count: int) -> list[StageContext[ConfigT]]:
+    """Return a context for each member of a stage; member n, from 1, is in ``member-n`` of the stage's folder."""
+    folders = [context.directory.folder / f"member-{number}" for number in range(1, count + 1)]
+    return [replace(context, directory=StageDirectory(folder)) for folder in folders]
 
-    Member n is in ``member-n`` of the stage's folder; the first is also the stage's own model, with its metrics.
+
+def combined(context: StageContext[Section], count: int) -> dict[str, Any]:
+    """Return the result of a stage whose members are all finished: that of the first one, and all accuracies.
+
+    The first member becomes the stage's own model, with its metrics.
     """
-    folders = [StageDirectory(stage.folder / f"member-{number}") for number in range(1, count + 1)]
-    for number, folder in enumerate(folders, start=1):
-        if not folder.finished:
-            result = train(folder, number)
-            session.wait_for_everyone()
-            if session.is_main:
-                folder.finish(result)
-            session.wait_for_everyone()
-    first = folders[0]
-    if session.is_main:
-        shutil.copytree(first.model, stage.model, dirs_exist_ok=True)
-        shutil.copyfile(first.metrics, stage.metrics)
+    folders = [member.directory for member in members(context, count)]
+    if context.session.is_main:
+        shutil.copytree(folders[0].model, context.directory.model, dirs_exist_ok=True)
+        shutil.copyfile(folders[0].metrics, context.directory.metrics)
     results = [folder.result() for folder in folders]
     return results[0] | {
         "seconds": sum(result["seconds"] for result in results),

@@ -6,14 +6,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from plaudit.batching.trees import PromptTree
-from plaudit.config.schema import DataConfig
+from plaudit.config.schema import DataConfig, Section
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import Row
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
 from plaudit.data.tokenization import Tokenized, to_trees
 from plaudit.models.loading.models import LoadedModel
-from plaudit.runs.directory import REJECTS, StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
+from plaudit.runs.directory import REJECTS
 from plaudit.seeding import python_generator
 
 
@@ -28,29 +28,29 @@ class Examples:
 
 
 def load_examples(
+    context: StageContext[Section],
     config: DataConfig,
     kind: type[Row],
     loaded: LoadedModel,
-    session: Session,
-    stage: StageDirectory,
     room_for_answer: int = 0,
 ) -> Examples:
     """Read a stage's data; bad rows go to a file of their own, and what was dropped or cut is printed.
 
     ``room_for_answer``: tokens of the context that prompts must leave free.
     """
-    rejects = stage.create().folder / REJECTS if session.is_main else None
-    rows = load_rows(config, kind, rejects, session.recipe.seed)
+    session = context.session
+    rejects = context.directory.create().folder / REJECTS if session.is_main else None
+    rows = load_rows(config, kind, rejects, context.seed)
     length = loaded.context_length - room_for_answer
     tokenizer = CachingTokenizer(loaded.tokenizer, Path(session.recipe.output) / FOLDER)
     train = to_trees(rows.train, tokenizer, config, length)
     held_out = to_trees(rows.held_out, tokenizer, config, length) if rows.held_out else Tokenized([], [], 0, 0)
     if session.is_main:
         for line in rows.summary():
-            print(f"{stage.folder.name}: {line}")
+            print(f"{context.name}: {line}")
         for name, part in (("training", train), ("held-out", held_out)):
             if part.dropped or part.truncated:
-                print(f"{stage.folder.name}: {name} rows too long: {part.dropped} dropped, {part.truncated} truncated")
+                print(f"{context.name}: {name} rows too long: {part.dropped} dropped, {part.truncated} truncated")
     return Examples(train.trees, held_out.trees, train.rows, held_out.rows)
 
 

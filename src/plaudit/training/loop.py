@@ -16,7 +16,6 @@ from torch import Tensor
 
 from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
-from plaudit.config.schema import StageConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
 from plaudit.parallel.state import trained_parameters
@@ -27,11 +26,9 @@ from plaudit.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from plaudit.runs.directory import StageDirectory
 from plaudit.runs.interruption import Interrupted, Interruption
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.runs.progress import StageProgress
-from plaudit.runs.session import Session
 from plaudit.runs.trackers import StageTrackers, stage_trackers
 from plaudit.seeding import derived_seed
 from plaudit.training.faulty_batch import save_faulty_batch
@@ -44,19 +41,17 @@ from plaudit.training.token_budget import TokenBudget
 class Trainer:
     """Runs one task to its end, from the newest checkpoint if there is one."""
 
-    def __init__(self, task: Task, config: StageConfig, session: Session, stage: StageDirectory) -> None:
-        self.task = task
-        self.config = config
-        self.session = session
-        self.stage = stage
+    def __init__(self, task: Task) -> None:
+        context = task.context
+        self.task, self.config, self.session, self.stage = task, context.config, context.session, context.directory
         task.module.eval()
-        self.budget = TokenBudget(config.token_budget)
+        self.budget = TokenBudget(self.config.token_budget)
         self.strategy = build_strategy(
-            session.recipe.distributed,
+            self.session.recipe.distributed,
             task.module,
             self._make_optimizer,
-            config.optimizer.max_gradient_norm,
-            session.processes,
+            self.config.optimizer.max_gradient_norm,
+            self.session.processes,
         )
         self.log: JsonLinesWriter | None = None
         self.trackers: StageTrackers

@@ -13,41 +13,39 @@ from torch import Tensor
 
 from plaudit.algorithms.preference_registry import PreferenceObjective
 from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import Section
 from plaudit.models.loading.models import LoadedModel
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.seeding import python_generator
 from plaudit.training.reference_log_probabilities import reference_log_probabilities
 from plaudit.training.token_budget import TokenBudget
 
 
 def prepared(
+    context: StageContext[Section],
     objective: PreferenceObjective,
     parts: Mapping[str, Sequence[PromptTree]],
     loaded: LoadedModel,
-    session: Session,
-    stage: StageDirectory,
     budget: TokenBudget,
 ) -> dict[str, list[PromptTree]]:
     """Return the trees of every part with all that the objective's loss reads of them; a part's name is for messages.
 
     What the reference says is computed, or read where it has been computed before.
     """
-    kept = {name: _decided(trees, name, session, stage) for name, trees in parts.items()}
+    kept = {name: _decided(context, trees, name) for name, trees in parts.items()}
     if objective.reads == "labels":
-        seed = session.recipe.seed
-        kept = {name: with_mismatched(trees, loaded.context_length, seed) for name, trees in kept.items()}
-    return _with_reference(kept, loaded, session, stage, budget) if objective.needs_reference else kept
+        kept = {name: with_mismatched(trees, loaded.context_length, context.seed) for name, trees in kept.items()}
+    return _with_reference(context, kept, loaded, budget) if objective.needs_reference else kept
 
 
-def _decided(trees: Sequence[PromptTree], name: str, session: Session, stage: StageDirectory) -> list[PromptTree]:
+def _decided(context: StageContext[Section], trees: Sequence[PromptTree], name: str) -> list[PromptTree]:
     """Return the trees that say something, with labels turned into ranks; how many do not is printed.
 
     Sides may have become identical by being cut, and all ranks may be tied.
     """
     kept = [_with_ranks(tree) for tree in trees if not _is_identical_or_tied(tree)]
-    if session.is_main and len(kept) < len(trees):
-        print(f"{stage.name}: {len(trees) - len(kept)} {name} prompts dropped: all responses identical or tied")
+    if context.session.is_main and len(kept) < len(trees):
+        print(f"{context.name}: {len(trees) - len(kept)} {name} prompts dropped: all responses identical or tied")
     return kept
 
 
@@ -80,17 +78,16 @@ def with_mismatched(trees: Sequence[PromptTree], context_length: int, seed: int)
 
 
 def _with_reference(
+    context: StageContext[Section],
     parts: dict[str, list[PromptTree]],
     loaded: LoadedModel,
-    session: Session,
-    stage: StageDirectory,
     budget: TokenBudget,
 ) -> dict[str, list[PromptTree]]:
     """Return the trees of every part with what the reference says of them and of their mismatched trees."""
     groups = dict(parts)
     for name, trees in parts.items():
         groups[f"{name} mismatched"] = [tree.fields["mismatched"] for tree in trees if "mismatched" in tree.fields]
-    found = reference_log_probabilities(groups, loaded, session, stage, budget)
+    found = reference_log_probabilities(context, groups, loaded, budget)
     filled = {name: _filled(trees, found[name]) for name, trees in groups.items()}
     for name in parts:
         partners = filled[f"{name} mismatched"]

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import Section
 from plaudit.models.heads.modules import PolicyModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel
-from plaudit.runs.directory import StageDirectory
+from plaudit.runs.context import StageContext
 from plaudit.runs.files import synchronise
 from plaudit.runs.session import Session
 from plaudit.training.rl.roles import adapters_off
@@ -53,17 +54,17 @@ class SequenceReader(nn.Module):
 
 
 def reference_log_probabilities(
+    context: StageContext[Section],
     groups: Mapping[str, Sequence[PromptTree]],
     loaded: LoadedModel,
-    session: Session,
-    stage: StageDirectory,
     budget: TokenBudget,
 ) -> dict[str, Tensor]:
     """Return ``log pi_ref(y | x)`` of every response of every group, [R] each, float32 on the CPU.
 
     The reference is the model as it was loaded, or where it has adapters the model without them.
     """
-    path, kept, key = stage.folder / FILE, None, ""
+    session = context.session
+    path, kept, key = context.directory.folder / FILE, None, ""
     if session.is_main:
         key = _key(groups, loaded.model, session.recipe.precision)
         kept = _read(path, key)
@@ -72,7 +73,7 @@ def reference_log_probabilities(
         return kept
     if session.is_main:
         responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
-        print(f"{stage.name}: the reference's log-probabilities of {responses} responses are computed, once")
+        print(f"{context.name}: the reference's log-probabilities of {responses} responses are computed, once")
     reader = SequenceReader(loaded.model)
     with adapters_off(loaded.model) if hasattr(loaded.model, "disable_adapter") else nullcontext():
         computed = {name: reader.measured(trees, loaded, session, budget) for name, trees in groups.items()}

@@ -29,8 +29,7 @@ from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.trunk import unwrapped
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, load_examples
 from plaudit.training.health_checks import warn_if_no_better_than_chance
 from plaudit.training.metric_sums import MetricSums
@@ -59,13 +58,11 @@ class RewardTask(SupervisedTask):
 
     headline_metric = "held_out/accuracy"
 
-    def __init__(
-        self, config: RewardConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
-    ) -> None:
+    def __init__(self, context: StageContext[RewardConfig], loaded: LoadedModel, examples: Examples) -> None:
         # A prompt whose responses all tie says nothing about their order.
         train, held_out = ([t for t in trees if _has_order(t)] for trees in (examples.train, examples.held_out))
-        super().__init__(config, loaded, train, held_out, session, stage)
-        self.config = config
+        super().__init__(context, loaded, train, held_out)
+        self.config = context.config
         self.module = ScalarReader(loaded.model)
         self.last_measurement: dict[str, float] = {}
         self.held_out_scores = torch.zeros(0)
@@ -157,19 +154,17 @@ def _has_order(tree: PromptTree) -> bool:
     return len(set(tree.fields["ranks"])) > 1
 
 
-def load_reward_task(
-    config: RewardConfig, session: Session, stage: StageDirectory, member: int = 1
-) -> tuple[RewardTask, Examples]:
+def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tuple[RewardTask, Examples]:
     """Return the stage's task and its examples; a model without a trained head gets a new one.
 
     ``member`` numbers the models of an ensemble from 1: each starts from random weights of its own where there are any.
     """
-    seed = session.recipe.seed + member - 1
-    loaded, has_head = load_scorer(config.model, session.device, seed)
+    config, seed = context.config, context.seed + member - 1
+    loaded, has_head = load_scorer(config.model, context.session.device, seed)
     if not has_head:
         _start_head(loaded, seed)
-    examples = load_examples(config.data, RankingRow, loaded, session, stage)
-    return RewardTask(config, loaded, examples, session, stage), examples
+    examples = load_examples(context, config.data, RankingRow, loaded)
+    return RewardTask(context, loaded, examples), examples
 
 
 def _start_head(loaded: LoadedModel, seed: int) -> None:

@@ -6,9 +6,8 @@ from plaudit.data.tokenization import to_trees
 from plaudit.models.loading.models import LoadedModel
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
-from plaudit.runs.directory import StageDirectory
+from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
-from plaudit.runs.session import Session
 from plaudit.seeding import derived_seed
 from plaudit.training.examples import Examples
 
@@ -18,13 +17,11 @@ class SampleCompletions:
 
     def __init__(
         self,
-        config: LanguageModelStageConfig,
+        context: StageContext[LanguageModelStageConfig],
         loaded: LoadedModel,
         examples: Examples,
-        session: Session,
-        stage: StageDirectory,
     ) -> None:
-        self.config, self.loaded, self.session, self.stage = config, loaded, session, stage
+        self.context, self.config, self.session, self.loaded = context, context.config, context.session, loaded
         self.requests = self._requests(examples)
 
     def write(self, step: int) -> None:
@@ -32,7 +29,7 @@ class SampleCompletions:
         if not self.requests or not self.session.is_main:
             return
         settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
-        with JsonLinesWriter(self.stage.samples) as log, self.session.autocast():
+        with JsonLinesWriter(self.context.directory.samples) as log, self.session.autocast():
             for sample in TransformersEngine(self.loaded).generate(self.requests, settings):
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
 
@@ -47,6 +44,6 @@ class SampleCompletions:
             fitting = [tree for tree in (examples.held_out or examples.train) if len(tree.prompt) <= room]
             trees = fitting[: self.config.samples]
         return [
-            Request(tree.prompt, tree.fields["prompt_text"], derived_seed(self.session.recipe.seed, "sample", number))
+            Request(tree.prompt, tree.fields["prompt_text"], derived_seed(self.context.seed, "sample", number))
             for number, tree in enumerate(trees)
         ]

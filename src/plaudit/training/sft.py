@@ -17,8 +17,7 @@ from plaudit.models.heads.modules import PolicyModule
 from plaudit.models.inference import per_token
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, load_examples
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.sample_completions import SampleCompletions
@@ -30,16 +29,14 @@ class SftTask(SupervisedTask):
 
     headline_metric = "held_out/loss"
 
-    def __init__(
-        self, config: SftConfig, loaded: LoadedModel, examples: Examples, session: Session, stage: StageDirectory
-    ) -> None:
+    def __init__(self, context: StageContext[SftConfig], loaded: LoadedModel, examples: Examples) -> None:
         train, held_out = examples.train, examples.held_out
-        if config.loss_on == "all":
+        if context.config.loss_on == "all":
             train, held_out = ([with_loss_on_all(tree) for tree in trees] for trees in (train, held_out))
-        super().__init__(config, loaded, train, held_out, session, stage)
-        self.config = config
+        super().__init__(context, loaded, train, held_out)
+        self.config = context.config
         self.module = PolicyModule(loaded.model)
-        self.samples = SampleCompletions(config, loaded, examples, session, stage)
+        self.samples = SampleCompletions(context, loaded, examples)
 
     def units_of(self, tree: PromptTree) -> int:
         """Return the number of response tokens."""
@@ -88,11 +85,10 @@ class SftTask(SupervisedTask):
         return {"steps": float(self.steps), "training_rows": float(len(self.train))}
 
 
-def load_sft_task(
-    config: SftConfig, usual_rows: Literal["text", "response"], session: Session, stage: StageDirectory
-) -> SftTask:
+def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", "response"]) -> SftTask:
     """Return the stage's task; ``usual_rows`` is what ``rows: auto`` means in this stage."""
-    loaded = load_policy(config.model, session.device, session.recipe.seed)
+    config = context.config
+    loaded = load_policy(config.model, context.session.device, context.seed)
     rows = usual_rows if config.rows == "auto" else config.rows
-    examples = load_examples(config.data, ROW_KINDS[rows], loaded, session, stage)
-    return SftTask(config, loaded, examples, session, stage)
+    examples = load_examples(context, config.data, ROW_KINDS[rows], loaded)
+    return SftTask(context, loaded, examples)

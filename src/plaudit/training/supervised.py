@@ -11,8 +11,7 @@ from plaudit.config.schema import SupervisedStageConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import LoadedModel
 from plaudit.models.trunk import recompute_activations
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.training.examples import Order
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.token_budget import TokenBudget
@@ -25,23 +24,20 @@ class SupervisedTask:
 
     def __init__(
         self,
-        config: SupervisedStageConfig,
+        context: StageContext[SupervisedStageConfig],
         loaded: LoadedModel,
         train: list[PromptTree],
         held_out: list[PromptTree],
-        session: Session,
-        stage: StageDirectory,
     ) -> None:
         if not train:
-            raise PlauditError(
-                f"{stage.folder.name}: no row to learn from; look at the sources with `plaudit data inspect`"
-            )
+            raise PlauditError(f"{context.name}: no row to learn from; look at the sources with `plaudit data inspect`")
+        config = context.config
+        self.context, self.session = context, context.session
         self.loaded, self.layout = loaded, loaded.layout
         self.train, self.held_out = train, held_out
-        self.session, self.stage = session, stage
         self.evaluate_every = config.evaluate_every
         self.budget = TokenBudget(config.token_budget)
-        self.order = Order(len(train), config.batch_size, (session.recipe.seed, stage.folder.name))
+        self.order = Order(len(train), config.batch_size, (context.seed, context.name))
         epochs = math.ceil(config.epochs * self.order.steps_per_epoch)
         self.steps = epochs if config.max_steps is None else min(epochs, config.max_steps)
         self.units = 0

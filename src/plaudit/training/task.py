@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, Layout
 from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import StageConfig
+from plaudit.runs.context import StageContext
 from plaudit.training.metric_sums import MetricSums
 
 
@@ -17,6 +19,11 @@ class Task(Protocol):
     layout: Layout
     steps: int
     headline_metric: str
+
+    @property
+    def context(self) -> StageContext[StageConfig]:
+        """The stage's configuration, processes and folder."""
+        ...
 
     @property
     def module(self) -> nn.Module:

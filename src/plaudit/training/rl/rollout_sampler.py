@@ -12,8 +12,7 @@ from plaudit.config.schema import GenerationConfig, RlConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, ComposedScores, NonFiniteScoreError
 from plaudit.rollouts.samples import Engine, Request, Sample
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.training.faulty_batch import save_faulty_batch
 from plaudit.training.rl.experience import trees_of
 from plaudit.training.rl.roles import Roles
@@ -70,16 +69,14 @@ class RolloutSampler:
 
     def __init__(
         self,
-        config: RlConfig,
+        context: StageContext[RlConfig],
         roles: Roles,
         engine: Engine,
         reward: ComposedReward,
-        session: Session,
-        stage: StageDirectory,
         uses_greedy: bool,
     ) -> None:
-        self.config, self.roles, self.engine, self.reward = config, roles, engine, reward
-        self.session, self.stage, self.uses_greedy = session, stage, uses_greedy
+        self.context, self.config, self.session = context, context.config, context.session
+        self.roles, self.engine, self.reward, self.uses_greedy = roles, engine, reward, uses_greedy
 
     def collect(self, draw: Callable[[int], Sequence[Requests]]) -> tuple[ScoredGroups, dict[str, float]]:
         """Return scored responses to as many prompts as an iteration has, and what dynamic sampling did.
@@ -106,7 +103,7 @@ class RolloutSampler:
             with self.session.autocast():
                 return self.reward.score(list(chain.from_iterable(groups)))
         except NonFiniteScoreError as fault:
-            place = save_faulty_batch(self.stage.folder, trees_of(groups), self.session.rank)
+            place = save_faulty_batch(self.context.directory.folder, trees_of(groups), self.session.rank)
             raise PlauditError(f"{fault}; the batch is in {place}: look at what this source does with it") from fault
 
     def _scored(self, prompts: Sequence[Requests]) -> ScoredGroups:

@@ -5,19 +5,19 @@ from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import build_reward
 from plaudit.rewards.trained_model import RewardModelSource
-from plaudit.runs.directory import StageDirectory
-from plaudit.runs.session import Session
+from plaudit.runs.context import StageContext
 from plaudit.training.examples import load_examples
 from plaudit.training.rl.adapter_reward import AdapterReward, is_adapter_on
 from plaudit.training.rl.roles import AdapterRoles, Roles, build_roles
 from plaudit.training.rl.task import RlTask
 
 
-def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> RlTask:
+def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
     """Return the stage's task."""
+    config, session = context.config, context.session
     if config.generation.temperature == 0:
         raise PlauditError("rl.generation.temperature: learning needs sampled responses; choose a temperature above 0")
-    roles = build_roles(config, session.device, session.recipe.seed)
+    roles = build_roles(config, session.device, context.seed)
     if config.value_learning_rate is not None and not roles.value_parameters():
         raise PlauditError(
             f"rl.value_learning_rate: with weights={config.weights}, objective={config.objective} and "
@@ -26,14 +26,14 @@ def load_rl_task(config: RlConfig, session: Session, stage: StageDirectory) -> R
         )
     reward = build_reward(config.rewards, session.device, _rewards_on_the_base(config, roles))
     reward.check_tokenizer(roles.loaded.tokenizer)
-    room, context = config.generation.max_new_tokens, roles.loaded.context_length
-    if room >= context:
+    room, length = config.generation.max_new_tokens, roles.loaded.context_length
+    if room >= length:
         raise PlauditError(
-            f"rl.generation.max_new_tokens: {room} leaves no room for a prompt in the context of {context} tokens; "
+            f"rl.generation.max_new_tokens: {room} leaves no room for a prompt in the context of {length} tokens; "
             "lower it"
         )
-    examples = load_examples(config.prompts, PromptRow, roles.loaded, session, stage, room)
-    return RlTask(config, roles, reward, examples, session, stage)
+    examples = load_examples(context, config.prompts, PromptRow, roles.loaded, room)
+    return RlTask(context, roles, reward, examples)
 
 
 def _rewards_on_the_base(config: RlConfig, roles: Roles) -> dict[str, RewardModelSource]:

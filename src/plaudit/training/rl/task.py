@@ -21,9 +21,8 @@ from plaudit.models.saving import save_model
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
-from plaudit.runs.directory import StageDirectory
+from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
-from plaudit.runs.session import Session
 from plaudit.seeding import derived_seed, python_generator
 from plaudit.training.examples import Examples, Order
 from plaudit.training.health_checks import warn, warn_about_rollouts
@@ -46,26 +45,25 @@ class RlTask:
 
     def __init__(
         self,
-        config: RlConfig,
+        context: StageContext[RlConfig],
         roles: Roles,
         reward: ComposedReward,
         examples: Examples,
-        session: Session,
-        stage: StageDirectory,
     ) -> None:
         if not examples.train:
-            raise PlauditError(
-                f"{stage.folder.name}: no prompt to answer; look at the sources with `plaudit data inspect`"
-            )
+            raise PlauditError(f"{context.name}: no prompt to answer; look at the sources with `plaudit data inspect`")
+        config = context.config
+        self.context, self.session = context, context.session
         self.config, self.roles, self.reward = config, roles, reward
         self.module, self.layout = roles.module, roles.loaded.layout
-        self.session, self.stage = session, stage
         self.prompts, self.held_out = examples.train, examples.held_out[: config.held_out_prompts]
         self.engine = TransformersEngine(roles.loaded)
         uses_greedy = config.objective == "policy_gradient" and ADVANTAGES[config.advantages].uses_greedy
-        self.generation = RolloutSampler(config, roles, self.engine, reward, session, stage, uses_greedy)
-        self.collector = ExperienceBuilder(config, roles, self.generation, session, TokenBudget(config.token_budget))
-        self.order = Order(len(self.prompts), config.prompts_per_iteration, (session.recipe.seed, stage.folder.name))
+        self.generation = RolloutSampler(context, roles, self.engine, reward, uses_greedy)
+        self.collector = ExperienceBuilder(
+            config, roles, self.generation, self.session, TokenBudget(config.token_budget)
+        )
+        self.order = Order(len(self.prompts), config.prompts_per_iteration, (context.seed, context.name))
         self.steps_per_iteration = config.epochs * config.minibatches
         self.steps = config.iterations * self.steps_per_iteration
         target = config.kl.target
@@ -129,7 +127,7 @@ class RlTask:
             Request(
                 tree.prompt,
                 tree.fields["prompt_text"],
-                derived_seed(self.session.recipe.seed, self.stage.folder.name, *key, sample),
+                derived_seed(self.context.seed, self.context.name, *key, sample),
                 tree.fields,
             )
             for sample in range(self.config.responses_per_prompt)
@@ -138,7 +136,7 @@ class RlTask:
     def _minibatch(self, iteration: int, epoch: int, minibatch: int) -> list[PromptTree]:
         assert self.experience is not None
         order = list(range(len(self.experience.trees)))
-        python_generator(self.session.recipe.seed, "minibatches", iteration, epoch).shuffle(order)
+        python_generator(self.context.seed, "minibatches", iteration, epoch).shuffle(order)
         return [self.experience.trees[index] for index in order[minibatch :: self.config.minibatches]]
 
     def _iteration(self, step: int) -> int:
@@ -209,7 +207,7 @@ class RlTask:
         several = sum(source.weight != 0 for source in self.config.rewards) > 1
         columns = {"composed": scored.total, **scored.each} if several else scored.each
         if self.session.is_main:
-            with JsonLinesWriter(self.stage.samples) as log:
+            with JsonLinesWriter(self.context.directory.samples) as log:
                 for number, sample in enumerate(samples[:SHOWN_SAMPLES]):
                     scores = {name: float(column[number]) for name, column in columns.items()}
                     texts = {"prompt": sample.prompt_text, "response": sample.response_text}

@@ -1,0 +1,37 @@
+"""What a stage works with: its configuration, the processes of its run, and its folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from plaudit.config.schema import Section
+from plaudit.runs.directory import StageDirectory
+from plaudit.runs.session import Session
+
+ConfigT_co = TypeVar("ConfigT_co", bound=Section, covariant=True)
+
+
+@dataclass(frozen=True)
+class StageContext(Generic[ConfigT_co]):
+    """One stage of a run in progress. References in ``config`` to earlier stages are already resolved to paths."""
+
+    config: ConfigT_co
+    session: Session
+    directory: StageDirectory
+
+    @property
+    def name(self) -> str:
+        """Name of the stage's folder: the stage, or a member of its ensemble."""
+        return self.directory.name
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, from which all randomness derives."""
+        return self.session.recipe.seed
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the stage's result in the main process, when all processes have arrived here."""
+        self.session.wait_for_everyone()
+        if self.session.is_main:
+            self.directory.finish(result)
+        self.session.wait_for_everyone()
