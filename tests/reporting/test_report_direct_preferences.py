@@ -4,7 +4,8 @@ from pathlib import Path
 
 from report_runs import write_lines
 
-from plaudit.reporting.curves import training
+from plaudit.config.schema import ReportConfig
+from plaudit.reporting.page import page
 from plaudit.reporting.panels import panels
 from plaudit.reporting.reading import read_run
 from plaudit.reporting.tables import headline
@@ -37,9 +38,9 @@ def test_its_curves_and_samples_are_shown(tmp_path: Path) -> None:
     ]
     assert [line.label for line in shown["Margin"].lines] == ["training", "held out"]
     assert [line.label for line in shown["Implicit rewards"].lines] == ["better", "worse"]
-    page = str(training(run))
-    assert "Direct preference optimisation" in page
-    assert "Until six." in page
+    text = page(run, ReportConfig())
+    assert "Direct preference optimisation" in text
+    assert "Until six." in text
 
 
 def test_its_accuracy_makes_the_headline(tmp_path: Path) -> None:

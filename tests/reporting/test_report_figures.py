@@ -56,8 +56,8 @@ def test_the_trajectory_is_at_the_root_of_its_kl(tmp_path: Path) -> None:
 def test_the_drawn_dots_are_the_points(tmp_path: Path) -> None:
     picture = pictures(write_run(tmp_path / "run"))["reward_model"]
     axes = reward_kl_figure(picture).axes[0]
-    rounds = next(drawn for drawn in axes.collections if drawn.get_gid() == "rounds")
-    numpy.testing.assert_allclose(rounds.get_offsets(), picture.trajectory)
+    iterations = next(drawn for drawn in axes.collections if drawn.get_gid() == "iterations")
+    numpy.testing.assert_allclose(iterations.get_offsets(), picture.trajectory)
     best_of_n = next(line for line in axes.lines if line.get_gid() == "best-of-n")
     numpy.testing.assert_allclose(best_of_n.get_xdata(), [point.x for point in picture.best_of_n])
 
@@ -74,8 +74,9 @@ def test_an_over_optimised_score_has_its_curve_and_its_peak(tmp_path: Path) -> N
     (peak,) = (line for line in axes.lines if line.get_gid() == "peak-rl")
     assert fit.get_xdata()[-1] == 6.0
     assert (peak.get_xdata()[0], peak.get_ydata()[0]) == pytest.approx((math.e, 0.5 + math.e / 2))
-    words = str(reward_against_kl(read_run(tmp_path)))
-    assert "gold peaks at √KL 2.72 under reinforcement learning (triangle)." in words
+    view = reward_against_kl(read_run(tmp_path))
+    assert view is not None
+    assert "With reinforcement learning, gold peaks at √KL 2.72 (triangle)." in view["how_to_read"]
 
 
 def test_the_reliability_diagram_draws_the_bins_with_areas_like_their_pairs() -> None:

@@ -8,14 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 from report_runs import make_summary, write_lines, write_object, write_run, write_small_run
 
 from plaudit.config.schema import ReportConfig
 from plaudit.reporting.configuration import stage_seconds
-from plaudit.reporting.markup import Html, tag
 from plaudit.reporting.numbers import ABSENT, THIN_SPACE
 from plaudit.reporting.page import write_report
 from plaudit.reporting.reading import read_run
+from plaudit.reporting.rendering import render
 
 VOID = {"meta", "br"}
 
@@ -69,6 +70,11 @@ def written(folder: Path, config: ReportConfig | None = None) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def rows_of(text: str) -> list[str]:
+    """Return the table rows of a page, without the line breaks between tags."""
+    return re.findall(r"<tr.*?</tr>", re.sub(r">\s+<", "><", text))
+
+
 def test_a_whole_run(tmp_path: Path) -> None:
     text = written(write_run(tmp_path / "run"))
     checker = check(text)
@@ -100,7 +106,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_best_mark_is_in_the_right_cell(tmp_path: Path) -> None:
     text = written(write_small_run(tmp_path / "run"))
-    row = next(row for row in re.findall(r"<tr>.*?</tr>", text) if '<th scope="row">gold<' in row)
+    row = next(row for row in rows_of(text) if '<th scope="row">gold<' in row)
     cells = re.findall(r"<td.*?</td>", row)
     assert ["●" in cell for cell in cells] == [False, False, True]
     assert "0.914" in cells[2]
@@ -116,15 +122,14 @@ def with_measured_accuracy(folder: Path) -> Path:
 def test_the_reward_models_accuracy_stands_beside_the_baselines(tmp_path: Path) -> None:
     text = written(with_measured_accuracy(tmp_path / "run"))
     section = text[text.index('<section id="reward-model"') : text.index('<section id="configuration"')]
-    rows = re.findall(r"<tr>.*?</tr>", section)[1:]
-    cells = [re.findall(r">([^<>]+)<", row.replace(THIN_SPACE, "")) for row in rows]
+    cells = [re.findall(r">([^<>]+)<", row.replace(THIN_SPACE, "")) for row in rows_of(section)[1:]]
     assert cells == [
         ["reward model", "82.3%", "[78.3, 85.8]"],
         ["the shorter response", "51.4%", "[47.4, 54.9]"],
         ["bag of words", "66.8%", "[62.8, 70.3]"],
     ]
     assert 'style="left:78.3%;width:7.5%"' in section
-    assert "held-out accuracy" not in section, "the same number twice"
+    assert "held-out accuracy" not in section, "the number is already in the table"
 
 
 def test_a_run_of_the_reward_model_alone_opens_with_its_interval(tmp_path: Path) -> None:
@@ -230,8 +235,11 @@ def test_a_toxicity_meter_is_shown(tmp_path: Path) -> None:
     write_object(folder / "evaluate" / "summary.json", summary)
     text = written(folder)
     check(text)
-    assert "<td>0.0871</td>" in text
-    assert f"<td>0.0123</td><td>{ABSENT}</td>" in text
+    sft, ppo = (
+        re.findall(r"<td>(.*?)</td>", row) for row in rows_of(text.split('id="toxicity"')[1].split("</section>")[0])[1:]
+    )
+    assert sft == ["0.0871", "0.100"]
+    assert ppo == ["0.0123", ABSENT]
 
 
 def test_a_long_run_stays_small(tmp_path: Path) -> None:
@@ -246,7 +254,8 @@ def test_seconds_come_from_the_metadata_or_the_stage(tmp_path: Path) -> None:
     assert stage_seconds(read_run(tmp_path)) == {"sft": 20.0, "rl": 30.0}
 
 
-def test_tags_escape_text_and_attributes_but_not_html() -> None:
-    made = tag("a", "1 < 2", tag("b", Html("&amp;")), None, class_='x"y', aria_label="<>", title=None)
-    assert made == '<a class="x&quot;y" aria-label="&lt;&gt;">1 &lt; 2<b>&amp;</b></a>'
-    assert tag("br") == "<br>"
+def test_templates_escape_text_and_refuse_missing_values() -> None:
+    rows = [("<b>", {"a": 0.5})]
+    assert '<th scope="row">&lt;b&gt;</th>' in render("toxicity.html", columns=["a"], rows=rows)
+    with pytest.raises(UndefinedError, match="columns"):
+        render("toxicity.html", rows=rows)

@@ -1,1 +1,1 @@
-"""The report of a run: one self-contained HTML page, and the same comparison for the terminal."""
+"""The report of a run: one self-contained HTML page, and the same comparison in the terminal."""

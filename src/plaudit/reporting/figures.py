@@ -1,6 +1,6 @@
 """Figures as inline SVG: small multiples of curves, the reward-against-KL picture, the reliability diagram.
 
-Text stays text, and colours become CSS variables, so that a figure follows the page's fonts and its light or dark
+Text stays text and colours become CSS variables, so that a figure follows the page's font and its light or dark
 colours. The same data give the same bytes.
 """
 
@@ -12,8 +12,9 @@ from html import escape
 from statistics import fmean
 from typing import Any, TypeVar
 
+from markupsafe import Markup
+
 from plaudit.evaluation.overoptimization import FittedCurve
-from plaudit.reporting.markup import Html
 from plaudit.reporting.numbers import MINUS, significant
 from plaudit.reporting.panels import Level, Panel, step_name
 from plaudit.reporting.reading import Series, Stage
@@ -48,12 +49,12 @@ def moving_average(values: Sequence[float], window: int) -> list[float]:
 
 
 def smoothing_window(count: int) -> int:
-    """The window of the thick line: a tenth of the points, odd; 1 where there are too few to smooth."""
+    """The window of the thick line: a tenth of the points, odd; 1 if there are too few to smooth."""
     return 2 * (count // 20) + 1 if count >= FEWEST_TO_SMOOTH else 1
 
 
 def thinned(series: Series) -> Series:
-    """At most ``MOST_POINTS`` points: neighbours are averaged, which a figure of this width would merge anyway."""
+    """At most ``MOST_POINTS`` points: neighbours that a figure of this width could not separate are averaged."""
     steps = tuple(part[len(part) // 2] for part in _groups(series.steps))
     return Series(steps, tuple(map(fmean, _groups(series.values))))
 
@@ -65,7 +66,7 @@ def _groups(values: Sequence[T]) -> list[Sequence[T]]:
 
 
 def curve_figure(stage: Stage, panel: Panel) -> Any:
-    """A panel as a matplotlib figure: the raw values thin, their moving average thick, the last average written."""
+    """A panel as a matplotlib figure: raw values thin, their moving average thick, its last value written out."""
     figure, axes = _figure(PANEL_SIZE, left=46, right=50, bottom=30, top=10)
     ends, shown = [], []
     for line, colour in zip(panel.lines, SERIES_COLOURS, strict=False):
@@ -88,10 +89,10 @@ def reward_kl_figure(picture: RewardKl) -> Any:
     """The reward-against-KL picture as a matplotlib figure."""
     figure, axes = _figure(PICTURE_SIZE, left=52, right=30, bottom=44, top=16)
     if picture.trajectory:
-        rounds = [[fmean(part) for part in _groups(values)] for values in zip(*picture.trajectory, strict=True)]
-        window = smoothing_window(len(rounds[0]))
-        axes.scatter(*rounds, s=5, color=FIRST, alpha=0.25, linewidths=0, gid="rounds")
-        axes.plot(*(moving_average(values, window) for values in rounds), color=FIRST, linewidth=2)
+        points = [[fmean(part) for part in _groups(values)] for values in zip(*picture.trajectory, strict=True)]
+        window = smoothing_window(len(points[0]))
+        axes.scatter(*points, s=5, color=FIRST, alpha=0.25, linewidths=0, gid="iterations")
+        axes.plot(*(moving_average(values, window) for values in points), color=FIRST, linewidth=2)
     if picture.best_of_n:
         _draw_best_of_n(axes, picture.best_of_n)
     for fit, colour in ((picture.trajectory_fit, FIRST), (picture.best_of_n_fit, SECOND)):
@@ -129,15 +130,15 @@ def reliability_figure(bins: Sequence[Mapping[str, float]]) -> Any:
 def reliability_label(bins: Sequence[Mapping[str, float]]) -> str:
     """The reliability diagram in words."""
     dots = [f"{significant(row['right'])} right where {significant(row['predicted'])} was predicted" for row in bins]
-    return f"Share of pairs ordered rightly, by predicted probability: {'; '.join(dots)}."
+    return f"Fraction of pairs ordered correctly, by predicted probability: {'; '.join(dots)}."
 
 
-def svg(figure: Any, identifier: str, label: str) -> Html:
+def svg(figure: Any, identifier: str, label: str) -> Markup:
     """A figure as an inline SVG element.
 
     Args:
         identifier: prefix that makes the element's ids unique in the page.
-        label: what the figure shows, for those who do not see it.
+        label: what the figure shows, for screen readers.
     """
     import matplotlib
 
@@ -153,7 +154,7 @@ def svg(figure: Any, identifier: str, label: str) -> Html:
         text = text.replace(colour, f"var(--{name})")
     view_box = re.search(r'viewBox="[^"]*"', text)
     opening = f'<svg {view_box.group() if view_box else ""} role="img" aria-label="{escape(label)}">'
-    return Html(re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip())
+    return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip())
 
 
 def curve_label(stage: Stage, panel: Panel) -> str:
@@ -217,7 +218,7 @@ def _draw_band(axes: Any, mean: Series, spread: Series) -> list[float]:
 
 
 def _draw_level(axes: Any, level: Level, curves: Sequence[Sequence[float]]) -> None:
-    """A dashed line, its name above it at the end where the curves leave more room."""
+    """A dashed line, with its name above it at the end where the curves leave more room."""
     axes.axhline(level.value, color=MUTED, linewidth=1, dashes=(3, 3))
 
     def room(end: int) -> float:
@@ -240,8 +241,15 @@ def _draw_best_of_n(axes: Any, points: Sequence[Point]) -> None:
 
 def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
     """The fitted curve, thin, with a triangle at its peak if it has one within the data."""
-    places = [fit.furthest * step / 100 for step in range(101)]
-    axes.plot(places, [fit(place) for place in places], color=colour, linewidth=0.9, alpha=0.8, gid=f"fit-{fit.form}")
+    distances = [fit.furthest * step / 100 for step in range(101)]
+    axes.plot(
+        distances,
+        [fit(distance) for distance in distances],
+        color=colour,
+        linewidth=0.9,
+        alpha=0.8,
+        gid=f"fit-{fit.form}",
+    )
     if fit.peak is not None:
         axes.plot(
             [fit.peak],
@@ -256,12 +264,12 @@ def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
 
 def _write_point(axes: Any, point: Point, colour: str, offset: tuple[int, int], weight: str = "normal") -> None:
     style = {"color": colour, "fontsize": 10.5, "fontweight": weight, "ha": "left" if offset[0] > 0 else "right"}
-    # Names are shown as they are: a dollar sign starts no formula.
+    # Names are shown literally: a dollar sign does not start a formula.
     axes.annotate(point.label, (point.x, point.y), offset, textcoords="offset points", parse_math=False, **style)
 
 
 def _write_ends(axes: Any, ends: Sequence[tuple[int, float, str]]) -> None:
-    """The last values, right of their lines and far enough apart to be read."""
+    """The last values, to the right of their lines and far enough apart to be read."""
     low, high = axes.get_ylim()
     gap, previous = 0.1 * (high - low), float("-inf")
     for step, value, colour in sorted(ends, key=lambda end: end[1]):
@@ -272,7 +280,7 @@ def _write_ends(axes: Any, ends: Sequence[tuple[int, float, str]]) -> None:
 
 
 def _middle(values: Sequence[float]) -> list[float]:
-    """Values without the outermost percent on either side, so that one spike does not flatten a curve."""
+    """Values without the most extreme percent on either side, so that one spike does not flatten a curve."""
     cut = len(values) // 100
     ordered = sorted(values)
     return ordered[cut : len(ordered) - cut]

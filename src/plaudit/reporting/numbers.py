@@ -1,4 +1,4 @@
-"""How numbers are written, on the page and in the terminal alike."""
+"""How numbers are written, on the page and in the terminal."""
 
 import math
 
@@ -8,7 +8,7 @@ ABSENT = "\N{EN DASH}"
 
 
 def fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals and a true minus sign; never minus zero."""
+    """A number with ``decimals`` decimals and a true minus sign; never minus zero."""
     text = f"{value:.{decimals}f}"
     if float(text) == 0:
         text = text.lstrip("-")
@@ -26,19 +26,19 @@ def significant(value: float) -> str:
 
 
 def decimals_for(standard_error: float) -> int:
-    """Decimals that show two digits of a standard error, between 1 and 4; 3 where there is none."""
+    """Decimals that show two digits of a standard error, between 1 and 4; 3 if there is none."""
     if not math.isfinite(standard_error) or standard_error <= 0:
         return 3
     return min(4, max(1, 1 - math.floor(math.log10(standard_error))))
 
 
-def percent(share: float, decimals: int = 0) -> str:
-    """A share as a percentage: 0.94 is "94 %"."""
-    return f"{fixed(100 * share, decimals)}{THIN_SPACE}%"
+def percent(fraction: float, decimals: int = 0) -> str:
+    """A fraction as a percentage: 0.94 is "94 %"."""
+    return f"{fixed(100 * fraction, decimals)}{THIN_SPACE}%"
 
 
 def interval(low: float, high: float, decimals: int = 0) -> str:
-    """Bounds of a share in percent: "[91, 97]"."""
+    """Bounds of a fraction in percent: "[91, 97]"."""
     return f"[{fixed(100 * low, decimals)}, {fixed(100 * high, decimals)}]"
 
 

@@ -1,19 +1,24 @@
-"""One self-contained HTML page about a run: the result first, then how it came about, then what it was made from."""
+"""One self-contained HTML page about a run: the result first, then how it was reached, then data and configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
 
 from plaudit.config.schema import ReportConfig
 from plaudit.reporting.configuration import configuration
 from plaudit.reporting.curves import reward_against_kl, training
 from plaudit.reporting.examples import samples
-from plaudit.reporting.markup import Html, join, tag
 from plaudit.reporting.reading import Run, read_run
+from plaudit.reporting.rendering import render
 from plaudit.reporting.result import result, toxicity
 from plaudit.reporting.reward_model import reward_model
 
-SECTIONS: tuple[tuple[str, str, Callable[[Run], Html | None]], ...] = (
+View = Mapping[str, Any]
+
+SECTIONS: tuple[tuple[str, str, Callable[[Run], View | None]], ...] = (
     ("result", "Result", result),
     ("samples", "Samples", samples),
     ("toxicity", "Toxicity", toxicity),
@@ -22,6 +27,10 @@ SECTIONS: tuple[tuple[str, str, Callable[[Run], Html | None]], ...] = (
     ("reward-model", "Reward model", reward_model),
     ("configuration", "Data and configuration", configuration),
 )
+"""Anchor, title and view of each section, in order.
+
+A view returns the values of the template ``templates/ANCHOR.html``, or None if the run has nothing to show there.
+"""
 
 
 def write_report(run_folder: Path, config: ReportConfig) -> Path:
@@ -38,41 +47,18 @@ def write_report(run_folder: Path, config: ReportConfig) -> Path:
 
 
 def page(run: Run, config: ReportConfig) -> str:
-    """The whole page. The same run gives the same bytes."""
-    made = [(anchor, name, content) for anchor, name, make in SECTIONS if (content := make(run)) is not None]
-    title = config.title or run.name
-    sections = (_section(anchor, name, content) for anchor, name, content in made)
-    links = (tag("a", name, href=f"#{anchor}") for anchor, name, _ in made)
-    body = tag(
-        "body",
-        tag("header", tag("h1", title), tag("p", config.note, class_="note") if config.note else None, _simulated(run)),
-        tag("nav", *links, aria_label="Contents") if made else None,
-        tag("main", *sections) if made else tag("main", tag("p", "This run has left nothing to report yet.")),
-        tag("footer", tag("p", f"Run {run.name}, reported by Plaudit.")),
-    )
-    return "<!doctype html>\n" + tag("html", _head(title), body, lang="en") + "\n"
-
-
-def _head(title: str) -> Html:
+    """Return the whole page. The same run gives the same bytes."""
+    views = [(anchor, title, make(run)) for anchor, title, make in SECTIONS]
+    sections = [
+        {"anchor": anchor, "title": title, "content": section(anchor, view)}
+        for anchor, title, view in views
+        if view is not None
+    ]
     style = resources.files("plaudit.reporting").joinpath("report.css").read_text(encoding="utf-8")
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{title} · Plaudit"),
-        tag("style", Html(style)),
-    )
+    title = config.title or run.name
+    return render("page.html", run=run, title=title, note=config.note, style=Markup(style), sections=sections)
 
 
-def _simulated(run: Run) -> Html | None:
-    if not run.simulated:
-        return None
-    words = "The texts of this run are made by code, and its annotators are simulated: no person wrote or judged them."
-    return tag("p", tag("strong", "Simulated. "), words, class_="notice", role="note")
-
-
-def _section(anchor: str, name: str, content: Html) -> Html:
-    # The headline speaks for itself; its heading is for those who listen to the page.
-    heading = tag("h2", name, id=f"{anchor}-heading", class_="hidden" if anchor == "result" else None)
-    return tag("section", join([heading, content]), id=anchor, aria_labelledby=f"{anchor}-heading")
+def section(anchor: str, view: View) -> Markup:
+    """Render one section's template with the values of its view."""
+    return render(f"{anchor}.html", **view)

@@ -1,4 +1,4 @@
-"""Which curves a stage shows, in which order and in which units. A panel without data is left out."""
+"""Which curves a stage shows, in which order and in which units. Panels without data are left out."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from plaudit.reporting.reading import Stage, is_number
 
 @dataclass(frozen=True)
 class Line:
-    """One metric in a panel. ``label`` tells it from the others; empty where it is alone."""
+    """One metric in a panel. ``label`` distinguishes it from the others; empty if it is the only one."""
 
     metric: str
     label: str = ""
@@ -27,8 +27,8 @@ class Level:
 class Panel:
     """One small figure: metrics of the same unit over the steps.
 
-    ``spread`` is a metric drawn as a band around the first line. ``exact`` values were set, not measured: they are not
-    smoothed. The axis does not go below ``lowest``.
+    ``spread`` names a metric that is drawn as a band around the first line. ``exact`` values were set, not measured, so
+    they are not smoothed. The axis does not go below ``lowest``.
     """
 
     title: str
@@ -57,7 +57,7 @@ def panels(stage: Stage, config: Mapping[str, Any]) -> list[Panel]:
 
 
 def step_name(stage: str) -> str:
-    """What a stage counts."""
+    """The unit in which a stage counts."""
     return "iteration" if stage == "rl" else "step"
 
 
@@ -73,7 +73,7 @@ def _reinforcement(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
     for source in [*sources, *(name for name in held_out if name not in sources)]:
         lines = (Line(f"reward/{source}", "training prompts"), Line(f"held_out/{source}", "held out"))
         yield Panel(f"Reward: {source}", "score", lines)
-    yield Panel("Composed reward", "mean, ± one standard deviation", (Line("reward/mean"),), spread="reward/std")
+    yield Panel("Total reward", "mean ± one standard deviation", (Line("reward/mean"),), spread="reward/std")
     yield Panel("KL to the reference", "nats per response", (Line("kl"),), _kl_level(config.get("kl") or {}))
     yield Panel("KL coefficient", "reward per nat", (Line("kl_coefficient"),), exact=True)
     yield Panel("Entropy", "nats per token", (Line("entropy"),))
@@ -81,9 +81,9 @@ def _reinforcement(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
     yield Panel("Value loss", "", (Line("value_loss"),))
     yield Panel("Explained variance", "of the returns, by the value model", (Line("explained_variance"),), lowest=-1)
     yield Panel("Response length", "tokens", (Line("response_length"),))
-    yield Panel("Ended responses", "share", (Line("ended_fraction"),))
-    yield Panel("Clipped", "share of tokens", (Line("clip_fraction", "policy"), Line("value_clip_share", "value")))
-    yield Panel("Policy change per round", "approximate KL, nats per token", (Line("approximate_kl"),))
+    yield Panel("Ended responses", "fraction that ended by themselves", (Line("ended_fraction"),))
+    yield Panel("Clipped", "fraction of tokens", (Line("clip_fraction", "policy"), Line("value_clip_share", "value")))
+    yield Panel("Policy change per iteration", "approximate KL, nats per token", (Line("approximate_kl"),))
     yield Panel("Largest policy ratio", "", (Line("ratio/max"),))
     yield from _optimizer()
 
@@ -94,23 +94,23 @@ def _kl_level(config: Mapping[str, Any]) -> Level | None:
 
 
 def _reward_model(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
-    yield Panel("Accuracy", "share of pairs ordered as the annotators did", _both("accuracy"), CHANCE)
+    yield Panel("Accuracy", "fraction of pairs ordered as by the annotators", _both("accuracy"), CHANCE)
     yield Panel("Loss", "nats per comparison", _both("loss"))
-    yield Panel("Margin", "score of the better minus the worse", _both("margin"))
+    yield Panel("Margin", "score of the better response minus the worse", _both("margin"))
     calibration = (Line("held_out/calibration_error"),)
-    yield Panel("Calibration error", "stated minus true probability, held out", calibration)
+    yield Panel("Calibration error", "predicted against observed probability, held out", calibration)
     yield from _optimizer()
 
 
 def _direct_preferences(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
-    yield Panel("Accuracy", "share of the implicit rewards that agree with the data", _both("accuracy"), CHANCE)
+    yield Panel("Accuracy", "fraction of pairs ordered correctly by the implicit reward", _both("accuracy"), CHANCE)
     yield Panel("Loss", "per prompt", _both("loss"))
-    yield Panel("Margin", "implicit reward of the better minus the worse", _both("margin"))
+    yield Panel("Margin", "implicit reward of the better response minus the worse", _both("margin"))
     rewards = (Line("held_out/chosen_reward", "better"), Line("held_out/rejected_reward", "worse"))
     yield Panel("Implicit rewards", "held out", rewards)
     chosen = _both("chosen_log_probability")
     yield Panel("Log-probability of the best responses", "nats per token", chosen)
-    yield Panel("Drift", "nats per token that the data's responses have lost", _both("drift"))
+    yield Panel("Drift", "loss of log-probability on the data, nats per token", _both("drift"))
     yield Panel("KL estimate of KTO", "nats per response", _both("reference_kl"))
     yield from _optimizer()
 
@@ -118,7 +118,7 @@ def _direct_preferences(stage: Stage, config: Mapping[str, Any]) -> Iterator[Pan
 def _supervised(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
     yield Panel("Loss", "nats per token", _both("loss"))
     yield Panel("Perplexity", "held out, per token", (Line("held_out/perplexity"),))
-    yield Panel("Token accuracy", "held out, share", (Line("held_out/accuracy"),))
+    yield Panel("Token accuracy", "held out, fraction", (Line("held_out/accuracy"),))
     yield from _optimizer()
 
 

@@ -1,4 +1,4 @@
-"""Read a run folder into plain data. Every file may be absent: a report shows what is there."""
+"""Reads a run folder into plain data. Any file may be missing: the report shows what exists."""
 
 import json
 import math
@@ -26,7 +26,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage has left behind."""
+    """The files that one stage wrote."""
 
     name: str
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Stage:
     result: dict[str, Any] = field(default_factory=dict)
 
     def series(self, metric: str) -> Series:
-        """The values of a metric, without the steps that do not carry it."""
+        """The values of a metric, without the steps that do not have it."""
         points = [(row["step"], row[metric]) for row in self.metrics if is_number(row.get(metric))]
         return Series(tuple(step for step, _ in points), tuple(float(value) for _, value in points))
 
@@ -56,22 +56,22 @@ class Run:
     summary: Mapping[str, Any]
 
     def stage(self, name: str) -> Stage:
-        """The stage of this name; an empty one if the run does not have it."""
+        """The stage with this name; an empty one if the run does not have it."""
         return self.stages.get(name, Stage(name))
 
     @property
     def simulated(self) -> bool:
-        """Whether text and annotators were made by code."""
+        """Whether texts and annotators were simulated by code."""
         return bool(self.summary.get("simulated", "world" in self.stages))
 
     @property
     def trained_on(self) -> list[str]:
-        """The reward sources that reinforcement learning maximised; the others are independent judges."""
+        """The reward sources that reinforcement learning maximised. All others are independent judges."""
         return [name for name in self._scored_in_rl if name not in self.watched]
 
     @property
     def watched(self) -> list[str]:
-        """The reward sources of weight 0: measured in reinforcement learning, but not learned from."""
+        """The reward sources with weight 0: measured during reinforcement learning but not trained on."""
         sources = (self.config.get("rl") or {}).get("rewards") or []
         unweighted = {source.get("name") for source in sources if source.get("weight") == 0}
         return [name for name in self._scored_in_rl if name in unweighted]
@@ -90,10 +90,10 @@ def read_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        PlauditError: the folder is missing, or one of its files is not what it should be.
+        PlauditError: the folder is missing, or one of its files is damaged.
     """
     if not folder.is_dir():
-        raise PlauditError(f"{folder}: no such run folder; give the folder that `plaudit run` has written")
+        raise PlauditError(f"{folder}: no such run folder; name a folder that `plaudit run` wrote")
     metadata = _read_object(folder / "metadata.json")
     config_path = folder / "config.yaml"
     config_text = config_path.read_text(encoding="utf-8") if config_path.exists() else ""
@@ -107,7 +107,7 @@ def read_run(folder: Path) -> Run:
 def _read_stage(folder: Path) -> Stage:
     metrics: dict[int, dict[str, Any]] = {}
     for row in _read_lines(folder / "metrics.jsonl"):
-        # A step may have several lines: measurements of their own, or a repetition after an interruption.
+        # A step may have several lines: separate measurements, or a repetition after an interruption.
         metrics[row["step"]] = metrics.get(row["step"], {}) | row
     ordered = [metrics[step] for step in sorted(metrics)]
     return Stage(folder.name, ordered, _read_lines(folder / "samples.jsonl"), _read_object(folder / "result.json"))
@@ -121,12 +121,12 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    # What follows the last line end is empty, or the half line of a run that was killed while writing it.
+    # Text after the last line break is empty, or a partial line from a run that was killed while writing it.
     rows = [(f"{path}, line {number}", line) for number, line in enumerate(lines[:-1], start=1) if line.strip()]
     parsed = [(place, _parse_object(line, place)) for place, line in rows]
     for place, row in parsed:
         if not isinstance(row.get("step"), int):
-            raise PlauditError(f"{place}: a line needs a whole number `step`; remove the line")
+            raise PlauditError(f"{place}: this line has no integer `step`; delete the line")
     return [row for _, row in parsed]
 
 
@@ -134,9 +134,9 @@ def _parse_object(text: str, place: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise PlauditError(f"{place}: not valid JSON ({error.msg}); restore or remove it") from error
+        raise PlauditError(f"{place}: not valid JSON ({error.msg}); restore or delete it") from error
     if not isinstance(value, dict):
-        raise PlauditError(f"{place}: expected a JSON object; restore or remove it")
+        raise PlauditError(f"{place}: expected a JSON object; restore or delete it")
     return value
 
 
@@ -146,5 +146,5 @@ def _parse_config(path: Path, text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise PlauditError(f"{path}: not valid YAML; restore it from the recipe") from error
     if not isinstance(value, dict):
-        raise PlauditError(f"{path}: expected keys and values; restore it from the recipe")
+        raise PlauditError(f"{path}: expected a mapping of keys to values; restore it from the recipe")
     return value

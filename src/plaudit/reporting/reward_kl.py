@@ -1,7 +1,7 @@
-"""The reward-against-KL picture as points: what a policy has gained for the distance it has gone.
+"""The points of the reward-against-KL figure: the reward gained for the distance from the reference.
 
-Gains grow about linearly in the square root of the KL divergence (Bai et al. 2022; Gao et al. 2023), so that root is
-the x-coordinate. Best-of-N is at the bound of its KL, log N - (N - 1) / N (Stiennon et al. 2020, appendix G).
+The gain is roughly linear in the square root of the KL divergence (Bai et al. 2022; Gao et al. 2023), so that root is
+the x-coordinate. Best-of-N is placed at its KL bound, log N - (N - 1) / N (Stiennon et al. 2020, appendix G).
 """
 
 import math
@@ -13,7 +13,7 @@ from plaudit.reporting.reading import Run, is_number
 
 @dataclass(frozen=True)
 class Point:
-    """``x``: root of the KL per response, in nats; ``y``: mean score; ``error``: standard error of ``y``."""
+    """``x``: square root of the KL per response (in nats); ``y``: mean score; ``error``: standard error of ``y``."""
 
     label: str
     x: float
@@ -23,7 +23,7 @@ class Point:
 
 @dataclass(frozen=True)
 class RewardKl:
-    """The picture for one reward source."""
+    """The figure for one reward source."""
 
     source: str
     trajectory: tuple[tuple[float, float], ...]
@@ -32,24 +32,24 @@ class RewardKl:
 
     @property
     def trajectory_fit(self) -> FittedCurve | None:
-        """The curve of Gao et al. 2022 through the rounds of reinforcement learning."""
+        """The curve of Gao et al. 2022, fitted to the iterations of reinforcement learning."""
         return fit_curve(self.trajectory, "rl")
 
     @property
     def best_of_n_fit(self) -> FittedCurve | None:
-        """Their curve through best-of-N."""
+        """Their curve, fitted to best-of-N."""
         return fit_curve([(point.x, point.y) for point in self.best_of_n], "best_of_n")
 
 
 def reward_kl(run: Run) -> list[RewardKl]:
-    """One picture for each reward source that has a KL to be seen against."""
+    """One figure for each reward source that was measured together with a KL."""
     sources = dict.fromkeys([*run.summary.get("reward_sources", []), *run.trained_on, *run.watched])
     pictures = [RewardKl(name, _trajectory(run, name), _models(run, name), _best_of_n(run, name)) for name in sources]
     return [picture for picture in pictures if picture.trajectory or len(picture.models) > 1]
 
 
 def _root(kl: float) -> float:
-    # The sampled estimate of a KL near zero may fall below it.
+    # The sampled estimate of a KL near zero may be negative.
     return math.sqrt(max(kl, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""The comparison of models and the headline, as plain data that the page and the terminal both show."""
+"""The comparison of models and the headline, as plain data for the page and the terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Summary = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: ``text`` is the value itself, ``detail`` its uncertainty; ``best`` marks the best of a row."""
+    """One value: ``text`` is the value, ``detail`` its uncertainty; ``best`` marks the best value of a row."""
 
     text: str
     detail: str = ""
@@ -30,7 +30,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Headline:
-    """The result in a sentence: a quantity before and after, and what supports it."""
+    """The result in one sentence: a quantity before and after, and the evidence for it."""
 
     quantity: str
     before: str
@@ -50,8 +50,8 @@ def model_names(summary: Summary) -> list[str]:
 def comparison(summary: Summary) -> list[Measure]:
     """Every measure of every model.
 
-    The best value is marked where more is plainly better: scores, win rates, distinct-n, ended responses. KL,
-    perplexity and length describe how a model differs from the reference; none of their values is the best.
+    The best value is marked where higher is better: scores, win rates, distinct-n, ended responses. KL, perplexity
+    and length describe how a model differs from the reference, so none of their values is marked.
     """
     measures = [_score(summary, source) for source in summary.get("reward_sources", [])]
     measures += [_win_rate(summary, source) for source in summary.get("reward_sources", [])]
@@ -82,7 +82,7 @@ def _kl(summary: Summary, reference: str) -> Measure:
 
 
 def _with_errors(entries: Sequence[Mapping[str, float] | None], more_is_better: bool) -> tuple[Cell, ...]:
-    """Mean ± standard error with the same decimals in the whole row, so that values compare at a glance."""
+    """Mean ± standard error, with the same number of decimals in the whole row."""
     errors = [entry.get("standard_error", 0.0) for entry in entries if entry and is_number(entry.get("mean"))]
     decimals = max((decimals_for(error) for error in errors if error), default=3)
     means = [entry["mean"] if entry and is_number(entry.get("mean")) else None for entry in entries]
@@ -116,7 +116,7 @@ def _plain(
 def _cells(
     values: Sequence[float | None], texts: Sequence[str], details: Sequence[str], more_is_better: bool
 ) -> tuple[Cell, ...]:
-    """Mark the best. Values that are written alike are equally good; where all are, none is marked."""
+    """Mark the best value. Values with the same text are equally good; if all are, none is marked."""
     known = [(value, text) for value, text in zip(values, texts, strict=True) if value is not None]
     best = max(known)[1] if more_is_better and len({text for _, text in known}) > 1 else None
     return tuple(Cell(text, detail, bool(text) and text == best) for text, detail in zip(texts, details, strict=True))
@@ -129,14 +129,14 @@ def compared_model(summary: Summary) -> str | None:
 
 
 def judging_source(summary: Summary, trained_on: Sequence[str]) -> str | None:
-    """The source the headline quotes: the first that was not trained on, else the first of all."""
+    """The source for the headline: the first that was not trained on, or else the first."""
     sources = list(summary.get("reward_sources", []))
     independent = [source for source in sources if source not in trained_on]
     return next(iter(independent + sources), None)
 
 
 def headline(run: Run) -> Headline | None:
-    """The evaluation's result; without one, what the last training stage has changed."""
+    """The evaluation's result; without an evaluation, the change over the last training stage."""
     return _evaluated(run.summary, run.trained_on) or _trained(run)
 
 
@@ -149,8 +149,8 @@ def _evaluated(summary: Summary, trained_on: Sequence[str]) -> Headline | None:
     detail = ""
     if win:
         prompts = f"{summary['prompts']} held-out prompts" if "prompts" in summary else "held-out prompts"
-        share = f"{percent(win['rate'])} {interval(win['low'], win['high'])}"
-        detail = f"{model} wins {share} of {prompts} against {baseline}"
+        rate = f"{percent(win['rate'])} {interval(win['low'], win['high'])}"
+        detail = f"{model} wins {rate} of {prompts} against {baseline}"
     return Headline(source, *_change(before, after), detail)
 
 
@@ -169,23 +169,25 @@ def _trained(run: Run) -> Headline | None:
         if len(series) >= 2:
             change = _change(series.values[0], series.values[-1])
             detail = f"from step {series.steps[0]} to step {series.steps[-1]}"
-            return Headline(quantity, *change, f"{detail}{_beside(run) if stage == 'reward' else ''}")
+            return Headline(quantity, *change, f"{detail}{_baselines(run) if stage == 'reward' else ''}")
     return None
 
 
-def _beside(run: Run) -> str:
-    """The interval of the reward model's accuracy, and the accuracy of the models that it must beat."""
+def _baselines(run: Run) -> str:
+    """The interval of the reward model's accuracy, and the accuracies of the baselines."""
     judges = judged(run.stage("reward").result)
     if not judges:
         return ""
     (_, _, low, high), *others = judges
-    return "; ".join([f", 95 % {interval(low, high)}", *(f"{name} {percent(share)}" for name, share, *_ in others)])
+    return "; ".join(
+        [f", 95 % {interval(low, high)}", *(f"{name} {percent(accuracy)}" for name, accuracy, *_ in others)]
+    )
 
 
 def judged(result: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
-    """Name, accuracy, and its 95 % interval of the reward model and of the models that it must beat.
+    """Name, accuracy and bounds of its 95 % interval, for the reward model and the baselines.
 
-    ``result`` is the reward stage's; empty where it has no such numbers.
+    ``result`` is the reward stage's result. Empty if it does not contain these numbers.
     """
     longer = result.get("baseline/length/sign", 1) > 0
     named = (

@@ -1,4 +1,4 @@
-"""The comparison and the samples for the terminal, at the end of a run."""
+"""The comparison of models and the samples, as printed at the end of a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from plaudit.reporting.numbers import ABSENT, fixed
 from plaudit.reporting.reading import is_number
 from plaudit.reporting.tables import Cell, comparison, model_names
 
-SIMULATED = "Text and annotators of this run are simulated."
+SIMULATED = "Texts and annotators in this run are simulated."
 
 
 def comparison_table(summary: Mapping[str, Any]) -> Table:
-    """Every measure of every model, one column per model, the best value of a row in bold green with a mark.
+    """Every measure of every model, one column per model. The best value of a row is marked and in bold green.
 
     Args:
         summary: the content of ``evaluate/summary.json``.
@@ -34,8 +34,8 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
 def _caption(summary: Mapping[str, Any]) -> Text:
     baseline, reference = summary.get("baseline", "the baseline"), summary.get("reference", "the reference")
     words = (
-        f"Mean ± standard error; wins against {baseline} with 95 % intervals; KL to {reference} in nats per response; "
-        f"length in tokens. ● best of a row, where more is better."
+        f"Mean ± standard error. Win rates are against {baseline}, with 95 % intervals. KL is to {reference}, in nats "
+        f"per response. Length is in tokens. ● marks the best value of a row where higher is better."
     )
     return Text(f"{words} {SIMULATED}" if summary.get("simulated") else words)
 
@@ -52,8 +52,8 @@ def print_samples(summary: Mapping[str, Any], count: int, console: Console | Non
 
     Args:
         summary: the content of ``evaluate/summary.json``.
-        count: how many prompts.
-        console: where to print; default: standard output.
+        count: number of prompts.
+        console: where to print; standard output by default.
     """
     console = console or Console()
     if summary.get("simulated"):
