@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from padded_batches import Padded, left_aligned, padded_batches, property_test
 from torch.testing import assert_close
 
+from padded_batches import Padded, left_aligned, padded_batches, property_test
 from plaudit.algorithms.advantages import (
     gae,
     group_centred,

@@ -13,10 +13,10 @@ from typing import Any, get_args
 import pytest
 import torch
 import yaml
-from pages import ALGORITHMS, DOCS, FENCED, PAGES, ROOT, anchors, defined, examples, links, table_rows
 from pydantic import BaseModel, TypeAdapter
 
 import plaudit.algorithms
+from pages import ALGORITHMS, DOCS, FENCED, PAGES, ROOT, anchors, defined, examples, links, table_rows
 from plaudit.algorithms.kl import ESTIMATORS
 from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
 from plaudit.algorithms.registry import ADVANTAGES, POLICY_LOSSES

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from padded_batches import Ranked, property_test, ranked_responses
 from torch.testing import assert_close
 
+from padded_batches import Ranked, property_test, ranked_responses
 from plaudit.algorithms.comparisons import (
     calibration_table,
     comparison_statistics,

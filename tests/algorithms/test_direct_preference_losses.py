@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from padded_batches import Ranked, property_test, ranked_responses
 from torch import Tensor
 from torch.testing import assert_close
 
+from padded_batches import Ranked, property_test, ranked_responses
 from plaudit.algorithms.direct_preference_losses import (
     conservative_dpo_loss,
     dpo_loss,

@@ -6,8 +6,8 @@ from itertools import combinations
 import pytest
 import torch
 from hypothesis import given
-from padded_batches import Ranked, property_test, ranked_responses
 
+from padded_batches import Ranked, property_test, ranked_responses
 from plaudit.algorithms.direct_preference_losses import judged_dpo_loss
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from padded_batches import property_test
 
+from padded_batches import property_test
 from plaudit.algorithms.kl_controllers import AdaptiveKl, FixedKl
 
 

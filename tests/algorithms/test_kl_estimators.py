@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from hypothesis import given
-from padded_batches import Padded, padded_batches, property_test
 from torch.testing import assert_close
 
+from padded_batches import Padded, padded_batches, property_test
 from plaudit.algorithms.kl import k1, k2, k3, sequence_kl
 from plaudit.seeding import torch_generator
 

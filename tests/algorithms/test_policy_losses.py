@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from padded_batches import Padded, left_aligned, padded_batches, property_test
 from torch import Tensor
 from torch.testing import assert_close
 
+from padded_batches import Padded, left_aligned, padded_batches, property_test
 from plaudit.algorithms.policy_losses import Clip, PolicyLoss, gspo_loss, policy_gradient_loss, ppo_loss
 from plaudit.algorithms.value_losses import clipped_value_loss
 

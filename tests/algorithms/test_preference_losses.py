@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from padded_batches import Ranked, property_test, ranked_responses
 from torch import Tensor
 from torch.testing import assert_close
 
+from padded_batches import Ranked, property_test, ranked_responses
 from plaudit.algorithms.preference_losses import best_of_k_loss, centering_penalty, pairwise_ranking_loss
 
 

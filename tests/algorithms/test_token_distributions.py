@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from padded_batches import Padded, padded_batches, property_test
 from torch.testing import assert_close
 
+from padded_batches import Padded, padded_batches, property_test
 from plaudit.algorithms.entropy import entropy
 from plaudit.algorithms.language_modelling import language_modelling_loss, likeliest_is_target
 from plaudit.algorithms.log_probabilities import token_log_probabilities

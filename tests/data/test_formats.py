@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from format_examples import EXAMPLES, MESSAGE_TABLE, MESSAGES, TREE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from format_examples import EXAMPLES, MESSAGE_TABLE, MESSAGES, TREE
 from plaudit.config.schema import SourceConfig
 from plaudit.data.formats import openai
 from plaudit.data.formats.base import BadRowError, Kind, Unused

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from format_examples import EXAMPLES
-from tiny_tokenizers import byte_level
 from typer.testing import CliRunner
 
+from format_examples import EXAMPLES
 from plaudit.cli.data import app
 from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.inspect import Lengths, inspect
 from plaudit.data.rows import PromptRow
+from tiny_tokenizers import byte_level
 
 RECORDS: list[Any] = [
     {"prompt": "one two", "chosen": " a b c", "rejected": " a"},

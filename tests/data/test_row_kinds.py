@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tiny_tokenizers import byte_level
 from typer.testing import CliRunner
 
 from plaudit.cli.main import app
@@ -20,6 +19,7 @@ from plaudit.data.rows import Origin, Prompt, RankingRow, Row
 from plaudit.data.rows.registry import ROW_KINDS
 from plaudit.data.tokenization import to_trees
 from plaudit.errors import PlauditError
+from tiny_tokenizers import byte_level
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Prompts as text."""
 
 import pytest
-from tiny_tokenizers import CHAT_TEMPLATE, byte_level
 
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import Message, Origin
 from plaudit.data.templates import RenderedPrompt, render_prompt
 from plaudit.errors import PlauditError
+from tiny_tokenizers import CHAT_TEMPLATE, byte_level
 
 TURNS = (Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Bye"))
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_tokenizers import byte_level, space_in_front
 
 from plaudit.config.schema import DataConfig
 from plaudit.data import token_cache
 from plaudit.data.rows import Origin, RankingRow, Row, TextRow
 from plaudit.data.token_cache import CachingTokenizer
 from plaudit.data.tokenization import to_trees
+from tiny_tokenizers import byte_level, space_in_front
 
 AT = Origin("rows.jsonl", 1)
 TOKENIZERS = {"byte level": byte_level(), "space in front": space_in_front(), "adds EOS": space_in_front(add_eos=True)}

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_tokenizers import CHAT_TEMPLATE, byte_level, space_in_front
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.tokenization import Tokenized, to_trees, with_loss_on_all
 from plaudit.errors import PlauditError
+from tiny_tokenizers import CHAT_TEMPLATE, byte_level, space_in_front
 
 AT = Origin("rows.jsonl", 3)
 BYTES, SPACED = byte_level(), space_in_front()

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-import notebooks
 import pytest
+
+import notebooks
 
 FOLDER = Path(__file__).parents[2] / "docs/notebooks"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")

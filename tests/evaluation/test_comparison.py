@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from evaluation_world import (
     CPU,
     PROMPTS,
@@ -20,7 +21,6 @@ from evaluation_world import (
     save_policy,
     save_prompts,
 )
-
 from plaudit.config.schema import EvaluateConfig, GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.evaluation.compare import evaluate

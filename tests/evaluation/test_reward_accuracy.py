@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_world import make_tokenizer
 
+from evaluation_world import make_tokenizer
 from plaudit.batching.trees import PromptTree
 from plaudit.data.rows import Origin, RankingRow
 from plaudit.evaluation.preference_baselines import preference_baselines, word_weights

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pandas
 import pytest
 import torch
-from evaluation_world import CPU, ScriptedEngine, make_tokenizer, save_classifier
 
+from evaluation_world import CPU, ScriptedEngine, make_tokenizer, save_classifier
 from plaudit.config.schema import GenerationConfig, ToxicityConfig, TrainedModelConfig
 from plaudit.errors import PlauditError
 from plaudit.evaluation.toxicity import ToxicityMeter, measure_toxicity, summarize_toxicity

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_layouts import forest
 
+from forests import forest
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import FreshModel, LoraConfig, ModelConfig, ModelReward
 from plaudit.errors import PlauditError

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_layouts import forest
 from torch import Tensor, nn
 
+from forests import forest
 from plaudit.batching.batches import Batch, make_batches, padded_batch
 from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
 from plaudit.models.acceleration.layout_trial import try_few_positions

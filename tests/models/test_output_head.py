@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_layouts import PACKED, forest, in_tree_order, layouts, plain_log_probabilities
 
+from forests import PACKED, forest, in_tree_order, layouts, plain_log_probabilities
 from plaudit.config.schema import GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.acceleration.layout_trial import choose_layout

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_layouts import PACKED, forest
 from torch import Tensor
 
+from forests import PACKED, forest
 from plaudit.batching.batches import Batch, make_batches, padded_batch
 from plaudit.models.acceleration import tree_attention as attention
 from plaudit.models.acceleration.layout_trial import choose_layout

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from child_processes import child_environment
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import OptimizerConfig, Recipe
 from plaudit.errors import PlauditError
@@ -55,10 +56,7 @@ class TwoProcesses:
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             port = probe.getsockname()[1]
-        # Where code and helpers are the parent's, pytest's path does not say so to a child.
         common = {
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-            "OMP_NUM_THREADS": "1",
             "WORLD_SIZE": "2",
             "MASTER_ADDR": "localhost",
             "MASTER_PORT": str(port),
@@ -66,7 +64,7 @@ class TwoProcesses:
         self.processes = [
             subprocess.Popen(
                 [sys.executable, *arguments],
-                env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                env=child_environment() | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from report_runs import write_lines
-
 from plaudit.config.schema import ReportConfig
 from plaudit.reporting.page import page
 from plaudit.reporting.panels import panels
 from plaudit.reporting.reading import read_run
 from plaudit.reporting.tables import headline
+from report_runs import write_lines
 
 METRICS = ("loss", "accuracy", "margin", "chosen_reward", "rejected_reward", "chosen_log_probability", "drift")
 

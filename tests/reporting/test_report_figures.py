@@ -7,7 +7,6 @@ import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import reward_judgement, rl_metrics, write_lines, write_run
 
 from plaudit.reporting.curves import reward_against_kl
 from plaudit.reporting.figures import (
@@ -23,6 +22,7 @@ from plaudit.reporting.figures import (
 from plaudit.reporting.panels import Line, Panel, panels
 from plaudit.reporting.reading import Series, Stage, read_run
 from plaudit.reporting.reward_kl import RewardKl, reward_kl
+from report_runs import reward_judgement, rl_metrics, write_lines, write_run
 
 
 def pictures(folder: Path) -> dict[str, RewardKl]:

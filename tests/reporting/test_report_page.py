@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
-from report_runs import make_summary, write_lines, write_object, write_run, write_small_run
 
 from plaudit.config.schema import ReportConfig
 from plaudit.reporting.configuration import stage_seconds
@@ -17,6 +16,7 @@ from plaudit.reporting.numbers import ABSENT, THIN_SPACE
 from plaudit.reporting.page import write_report
 from plaudit.reporting.reading import read_run
 from plaudit.reporting.rendering import render
+from report_runs import make_summary, write_lines, write_object, write_run, write_small_run
 
 VOID = {"meta", "br"}
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import write_lines, write_object, write_run
 
 from plaudit.errors import PlauditError
 from plaudit.reporting.reading import read_run
+from report_runs import write_lines, write_object, write_run
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import make_summary, rl_metrics, supervised_metrics, write_lines, write_object, write_run
 from rich.console import Console
 
 from plaudit.reporting import numbers
 from plaudit.reporting.reading import read_run
 from plaudit.reporting.tables import Cell, comparison, headline, judging_source
 from plaudit.reporting.terminal import comparison_table, print_samples
+from report_runs import make_summary, rl_metrics, supervised_metrics, write_lines, write_object, write_run
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from reward_samples import WORDS, make_tokenizer, sample_of, save_classifier
 
 from plaudit.config.schema import ClassifierReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.classifier import ClassifierSource
 from plaudit.rewards.sources import RewardSource, build_reward
+from reward_samples import WORDS, make_tokenizer, sample_of, save_classifier
 from small_memory import small_memory
 
 CPU = torch.device("cpu")

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from reward_samples import sample_of
 
 from plaudit.config.schema import FunctionReward, ModelReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError, build_reward
 from plaudit.rollouts.samples import Sample
+from reward_samples import sample_of
 
 
 class FixedSource:
@@ -21,10 +21,6 @@ class FixedSource:
         return torch.tensor(self.scores)
 
 
-def lengths(prompts: list[str], responses: list[str]) -> list[int]:
-    return [len(response.split()) for response in responses]
-
-
 def test_total_is_the_weighted_sum_and_each_source_stays_visible() -> None:
     reward = ComposedReward([FixedSource("taste", [1.0, 2.0]), FixedSource("length", [10.0, 4.0])], [0.5, -0.25])
     scores = reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])
@@ -34,7 +30,7 @@ def test_total_is_the_weighted_sum_and_each_source_stays_visible() -> None:
 
 
 def test_built_from_a_configuration() -> None:
-    config = FunctionReward(name="length", function="test_reward_composition:lengths", weight=-2.0, batch_size=2)
+    config = FunctionReward(name="length", function="reward_samples:lengths", weight=-2.0, batch_size=2)
     samples = [sample_of("the day", response) for response in ("was good", "was very good", "kind")]
     scores = build_reward([config], torch.device("cpu")).score(samples)
     assert scores.total.tolist() == [-4.0, -6.0, -2.0]
@@ -42,7 +38,7 @@ def test_built_from_a_configuration() -> None:
 
 
 def test_nothing_to_score() -> None:
-    config = FunctionReward(name="length", function="test_reward_composition:lengths")
+    config = FunctionReward(name="length", function="reward_samples:lengths")
     assert build_reward([config], torch.device("cpu")).score([]).total.shape == (0,)
 
 

@@ -8,11 +8,11 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from reward_samples import sample_of
 
 from plaudit.config.schema import HttpReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.endpoint import ATTEMPTS, LONGEST_PAUSE, EndpointSource
+from reward_samples import sample_of
 
 
 class Service:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reward_samples import sample_of
 
 from plaudit.config.schema import FunctionReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.function import FunctionSource
 from plaudit.rewards.sentiment import vader_compound
+from reward_samples import sample_of
 
 
 def source_of(function: Callable[..., Any], batch_size: int = 64) -> FunctionSource:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from reward_samples import make_tokenizer, sample_of, save_classifier
 
 from plaudit.config.schema import ModelReward
 from plaudit.errors import PlauditError
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import build_reward
+from reward_samples import make_tokenizer, sample_of, save_classifier
 from small_memory import small_memory
 
 TEXTS = [

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from generating_models import ARCHITECTURES, END, WORDS, engine_of, requests_of, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from generating_models import ARCHITECTURES, END, WORDS, engine_of, requests_of, tiny_model
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.rollouts.engines.transformers import TransformersEngine

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
 
+from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
 from plaudit.config.schema import GenerationConfig
 from plaudit.models.acceleration import tree_attention as attention
 from plaudit.models.acceleration.last_mlp import last_mlp

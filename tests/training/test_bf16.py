@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_invariance import first_step, trainer_of
 from torch import Tensor
 
 from plaudit.config.load import load_recipe
@@ -14,6 +13,7 @@ from plaudit.models.inference import token_log_probabilities
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
+from stage_trainers import first_step, trainer_of
 from tiny_runs import tiny_recipe
 
 STAGES = ("pretrain", "sft", "reward", "rl")

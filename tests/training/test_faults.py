@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_invariance import trainer_of
 from torch import Tensor
 
 from plaudit.config.load import load_recipe
@@ -21,6 +20,7 @@ from plaudit.training.health_checks import warn_about_rollouts, warn_if_no_bette
 from plaudit.training.reward import RewardTask
 from plaudit.training.token_budget import TokenBudget
 from small_memory import small_memory
+from stage_trainers import trainer_of
 from tiny_runs import tiny_recipe
 
 FUNCTION = "rl.rewards=[{{name: mine, kind: function, function: 'test_faults:{}'}}]"

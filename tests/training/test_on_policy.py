@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_rl_collection import folder, rl_metrics
 
 from plaudit.config.load import load_recipe
 from plaudit.models.heads.log_probabilities import TokenStatistics
 from plaudit.training.rl import experience_builder as collection
 from plaudit.training.rl.on_policy import StepReadings, is_read_off_the_step
+from rl_runs import rl_metrics
 
-__all__ = ["folder"]
 SINGLE = ["rl.epochs=1", "rl.minibatches=1", "rl.responses_per_prompt=3", "rl.optimizer.learning_rate=0.01"]
 GRPO = [*SINGLE, "rl.advantages=grpo", "rl.kl={placement: loss, estimator: k3, coefficient: 0.2}"]
 KINDS = {

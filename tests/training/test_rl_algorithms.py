@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from test_rl_collection import folder, perturb, rl_metrics, trainer
 from torch import Tensor
 
 from plaudit.algorithms.registry import ADVANTAGES, POLICY_LOSSES, AdvantageEstimator, PolicyLossEntry
@@ -16,8 +15,8 @@ from plaudit.config.schema import GROUP_ADVANTAGES, RlConfig
 from plaudit.errors import PlauditError
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.objectives import aggregation_of, clip_of
+from rl_runs import perturb, rl_metrics, trainer
 
-__all__ = ["folder"]
 GROUPS = ["rl.responses_per_prompt=3", "rl.scale_rewards=false", "rl.minibatches=1", "rl.epochs=2"]
 
 

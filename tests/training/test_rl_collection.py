@@ -6,21 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from test_invariance import trainer_of
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from plaudit.batching.batches import packed_batch
-from plaudit.config.load import load_recipe
 from plaudit.config.schema import ModelConfig
 from plaudit.models.reward_model import load_reward_model, read_scale
-from plaudit.runner import run
-from plaudit.runs.directory import RunDirectory
-from plaudit.runs.jsonl import read_json_lines
-from plaudit.runs.session import start_session
-from plaudit.training.loop import Trainer
 from plaudit.training.rl.experience import Experience
-from tiny_runs import tiny_recipe
+from rl_runs import perturb, rl_metrics, trainer
 
 COEFFICIENT, TEMPERATURE, GAMMA, LAMBDA = 0.3, 0.8, 0.95, 0.9
 SETTINGS = [
@@ -33,37 +26,6 @@ SETTINGS = [
     "rl.prompts_per_iteration=4",
     "rl.value_coefficient=1.0",
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with ``recipe.yaml``, of which everything before RL is done."""
-    folder = tmp_path_factory.mktemp("collection")
-    run(load_recipe(str(tiny_recipe(folder))), ["pretrain", "sft", "reward"])
-    return folder
-
-
-def trainer(folder: Path, *overrides: str) -> Trainer:
-    recipe = load_recipe(str(folder / "recipe.yaml"), overrides)
-    return trainer_of("rl", start_session(recipe, RunDirectory(folder / "runs/tiny")))
-
-
-def rl_metrics(folder: Path, name: str, *overrides: str) -> list[dict[str, Any]]:
-    """Run RL in a run of its own on the earlier stages' models and return the lines of its iterations."""
-    base = folder / "runs/tiny"
-    places = [f"rl.model={base}/sft/model", f"rl.rewards.0.path={base}/reward/model"]
-    without = [f"{stage}=null" for stage in ("pretrain", "sft", "reward", "dpo")]
-    options = [*places, "rl.value_model=null", *overrides, *without, f"name={name}"]
-    path = run(load_recipe(str(folder / "recipe.yaml"), options))
-    return [line for line in read_json_lines(path / "rl/metrics.jsonl") if "kl" in line]
-
-
-def perturb(model: Any) -> None:
-    """Move the policy away from its reference."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
 def log_probabilities(model: Any, prompt: tuple[int, ...], response: tuple[int, ...]) -> Tensor:

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_rl_collection import folder, trainer
 
 from plaudit.errors import PlauditError
 from plaudit.parallel.state import trained_parameters
 from plaudit.training.loop import Trainer
+from rl_runs import trainer
 
-__all__ = ["folder"]
 POLICY_RATE, VALUE_RATE = 0.003, 0.02
 SEPARATE_LORA = "rl.model={path: 'stage:sft', lora: {rank: 2}}"
 ARRANGEMENTS = {

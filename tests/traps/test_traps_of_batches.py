@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
-from trap_world import close, folder, in_the_middle, in_two_processes, same_step, step_gradients, trainer
 
 from plaudit.algorithms.advantages import gae
 from plaudit.algorithms.kl import kl_loss, own_token_correction
@@ -27,8 +26,8 @@ from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import task as task_module
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
 from plaudit.training.rl.task import RlTask
+from trap_world import close, in_the_middle, in_two_processes, same_step, step_gradients, trainer
 
-__all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, temperature: 1.4}"]
 ONE_STEP = [*ROLLOUTS, "rl.minibatches=1"]
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from trap_world import close, collected, folder, in_two_processes, step_gradients, trainer
 
 from plaudit.algorithms import registry
 from plaudit.algorithms.advantages import group_centred, group_deviation, grpo, rloo
@@ -30,8 +29,8 @@ from plaudit.training.rl import objectives
 from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
 from tiny_models import tiny_causal_model
+from trap_world import close, collected, in_two_processes, step_gradients, trainer
 
-__all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.minibatches=1", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
 GROUPS = [*ROLLOUTS, "rl.responses_per_prompt=3", "rl.kl={coefficient: 0}"]
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from trap_world import close, collected, folder, plain_log_probabilities, plain_logits, responses_of, trainer
 
 from plaudit.batching import batches
 from plaudit.batching.trees import PromptTree
@@ -28,8 +27,8 @@ from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import choose_tokens
 from tiny_models import tiny_causal_model
 from tiny_runs import write_tokenizer
+from trap_world import close, collected, plain_log_probabilities, plain_logits, responses_of, trainer
 
-__all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=8", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
 
 

@@ -11,16 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from trap_world import (
-    close,
-    collected,
-    folder,
-    in_the_middle,
-    plain_logits,
-    responses_of,
-    same_step,
-    step_gradients,
-)
 
 from plaudit.algorithms import value_losses
 from plaudit.algorithms.advantages import gae
@@ -38,8 +28,16 @@ from plaudit.training.rl import experience_builder as collection
 from plaudit.training.rl import objectives
 from plaudit.training.rl import task as task_module
 from plaudit.training.rl.objectives import StepUnits
+from trap_world import (
+    close,
+    collected,
+    in_the_middle,
+    plain_logits,
+    responses_of,
+    same_step,
+    step_gradients,
+)
 
-__all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=8", "rl.minibatches=1", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
-from trap_world import EOS, close, collected, folder, responses_of, step_gradients, trainer
 
 from plaudit.algorithms.rewards import token_rewards
 from plaudit.batching.batches import Batch, make_batches
@@ -25,8 +24,8 @@ from plaudit.rollouts.samples import Request
 from plaudit.rollouts.texts import cut_at_stop
 from plaudit.training import loop
 from plaudit.training.rl import experience_builder as collection
+from trap_world import EOS, close, collected, responses_of, step_gradients, trainer
 
-__all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=8", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
 
 

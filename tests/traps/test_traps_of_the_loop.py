@@ -12,15 +12,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from trap_world import (
-    close,
-    folder,
-    perturb,
-    plain_log_probabilities,
-    prepared,
-    responses_of,
-    trainer,
-)
 
 from plaudit.batching import batches
 from plaudit.models.heads.modules import scalar_head
@@ -30,8 +21,15 @@ from plaudit.rollouts.engines.running_batch import RunningBatch
 from plaudit.runs.checkpoints import load_checkpoint
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import roles
+from trap_world import (
+    close,
+    perturb,
+    plain_log_probabilities,
+    prepared,
+    responses_of,
+    trainer,
+)
 
-__all__ = ["folder"]
 ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, temperature: 1.4}"]
 
 

@@ -12,29 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.config.load import load_recipe
 from plaudit.config.schema import Recipe
 from plaudit.parallel.processes import ProcessGroup
 from plaudit.parallel.state import trained_parameters
-from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
-from plaudit.training.dpo import load_dpo_task
-from plaudit.training.loop import Trainer
-from plaudit.training.reward import load_reward_task
-from plaudit.training.rl.stage import load_rl_task
-from plaudit.training.sft import load_sft_task
+from stage_trainers import trainer_of
 from tiny_models import tiny_causal_model, tiny_classifier
 from tiny_runs import tiny_recipe, write_tokenizer
 
 EOS = 1  # of the tokenizer that ``tiny_recipe`` writes
-
-LOADERS: dict[str, Callable[..., Any]] = {
-    "sft": lambda context: load_sft_task(context, "response"),
-    "reward": lambda context: load_reward_task(context)[0],
-    "dpo": load_dpo_task,
-    "rl": load_rl_task,
-}
 
 
 def prepared(folder: Path, architecture: str = "llama") -> Path:
@@ -49,12 +37,6 @@ def prepared(folder: Path, architecture: str = "llama") -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with everything that a stage starts from."""
-    return prepared(tmp_path_factory.mktemp("traps"))
-
-
 def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
     """Return the trainer of a stage, before its first step; its ``task`` is the real one."""
     policy, judge = folder / "policy", folder / "judge"
@@ -62,8 +44,7 @@ def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
     rl = [f"rl.rewards.0.path={judge}", f"rl.value_model={judge}", "rl.scale_rewards=false"]
     recipe = load_recipe(str(folder / "recipe.yaml"), [*starts, *rl, *overrides])
     session = _session(recipe, RunDirectory(folder / "runs/tiny"))
-    section: Any = resolve_stages(getattr(recipe, stage), session.run.folder)
-    return Trainer(LOADERS[stage](StageContext(section, session, session.run.stage(stage))))
+    return trainer_of(stage, session)
 
 
 def collected(folder: Path, *overrides: str) -> Any:

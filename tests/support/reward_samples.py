@@ -51,3 +51,8 @@ def sample_of(prompt: str, response: str, **fields: Any) -> Sample:
     tokenizer = make_tokenizer()
     response_ids = (*tokenizer(response)["input_ids"], tokenizer.eos_token_id)
     return Sample(tuple(tokenizer(prompt)["input_ids"]), response_ids, prompt, response, ended=True, fields=fields)
+
+
+def lengths(prompts: list[str], responses: list[str]) -> list[int]:
+    """Return the number of words of each response: a reward function for recipes, ``reward_samples:lengths``."""
+    return [len(response.split()) for response in responses]

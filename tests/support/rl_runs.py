@@ -1,0 +1,38 @@
+"""Trainers and whole runs of reinforcement learning on the models of a tiny recipe's earlier stages."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plaudit.config.load import load_recipe
+from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.jsonl import read_json_lines
+from plaudit.runs.session import start_session
+from plaudit.training.loop import Trainer
+from stage_trainers import trainer_of
+
+
+def trainer(folder: Path, *overrides: str) -> Trainer:
+    """Return the trainer of reinforcement learning before its first step."""
+    recipe = load_recipe(str(folder / "recipe.yaml"), overrides)
+    return trainer_of("rl", start_session(recipe, RunDirectory(folder / "runs/tiny")))
+
+
+def rl_metrics(folder: Path, name: str, *overrides: str) -> list[dict[str, Any]]:
+    """Run RL in a run of its own on the earlier stages' models and return the lines of its iterations."""
+    base = folder / "runs/tiny"
+    places = [f"rl.model={base}/sft/model", f"rl.rewards.0.path={base}/reward/model"]
+    without = [f"{stage}=null" for stage in ("pretrain", "sft", "reward", "dpo")]
+    options = [*places, "rl.value_model=null", *overrides, *without, f"name={name}"]
+    path = run(load_recipe(str(folder / "recipe.yaml"), options))
+    return [line for line in read_json_lines(path / "rl/metrics.jsonl") if "kl" in line]
+
+
+def perturb(model: Any) -> None:
+    """Move the policy away from its reference."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)

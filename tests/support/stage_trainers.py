@@ -1,0 +1,74 @@
+"""Trainers of a recipe's stages before their first step, and that step's gradients in one process or in two."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.parallel.gradients import sum_gradients
+from plaudit.parallel.state import trained_parameters
+from plaudit.runs.context import StageContext
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import Session, start_session
+from plaudit.training.dpo import load_dpo_task
+from plaudit.training.loop import Trainer
+from plaudit.training.metric_sums import MetricSums
+from plaudit.training.reward import load_reward_task
+from plaudit.training.rl.stage import load_rl_task
+from plaudit.training.sft import load_sft_task
+from plaudit.training.task import Task
+
+
+def trainer_of(stage: str, session: Session) -> Trainer:
+    """Return the trainer of a stage, before its first step."""
+    section: Any = resolve_stages(getattr(session.recipe, stage), session.run.folder)
+    context = StageContext(section, session, session.run.stage(stage))
+    task: Task
+    if stage in ("pretrain", "sft"):
+        task = load_sft_task(context, "text" if stage == "pretrain" else "response")
+    elif stage == "reward":
+        task = load_reward_task(context)[0]
+    elif stage == "dpo":
+        task = load_dpo_task(context)
+    else:
+        task = load_rl_task(context)
+    return Trainer(task)
+
+
+def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str, Tensor], MetricSums]:
+    """Return the gradients and the sums of a stage's first optimizer step, over all processes."""
+    loaded = load_recipe(str(recipe), overrides)
+    session = start_session(loaded, RunDirectory(Path(loaded.output) / loaded.name))
+    trainer = trainer_of(stage, session)
+    if stage == "dpo":
+        # Away from the reference, where every implicit reward is zero but for rounding.
+        with torch.no_grad():
+            for parameter in trained_parameters(trainer.task.module).values():
+                parameter.mul_(1.05)
+    sums = trainer.accumulate(trainer.task.begin_step(1))
+    parameters = trained_parameters(trainer.task.module)
+    sum_gradients(list(parameters.values()), session.processes)
+    everyone = MetricSums()
+    for share in session.gather(sums):
+        everyone.merge(share)
+    return {name: p.grad for name, p in parameters.items() if p.grad is not None}, everyone
+
+
+def _worker(stage: str, recipe: str, folder: str) -> None:
+    gradients, sums = first_step(stage, Path(recipe), ["processes=2", "distributed=replicated"])
+    if os.environ["RANK"] == "0":
+        save_file(gradients, Path(folder) / "gradients.safetensors")
+        (Path(folder) / "sums.json").write_text(json.dumps(sums.state_dict()))
+    # Both have all they need; gloo's threads may abort a process that Python takes apart around them.
+    torch.distributed.barrier()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _worker(*sys.argv[1:])
