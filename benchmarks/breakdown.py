@@ -1,6 +1,6 @@
 """Where the time of a stage goes: its phases by the clock, its operators by torch's profiler.
 
-Steps over real pairs or prompts of hh-rlhf (reinforcement learning: iterations with sampling), after a first one that
+Steps over pairs or prompts (reinforcement learning: iterations with sampling), after a first one that
 does not count, with a model of random weights. A phase that runs inside another counts for itself alone.
 
     python benchmarks/breakdown.py reward

@@ -1,4 +1,4 @@
-"""Time and memory of training beside TRL: both sides in child processes by turns, on the same weights and tokens.
+"""Time and memory of training, compared with TRL: both sides in child processes by turns, same weights and tokens.
 
 reward, sft, dpo: steps over pairs. grpo: iterations of sampling and one update. ppo: whole iterations of sampling,
 scoring by a reward model, and four epochs of four minibatches, with a value model of its own; beside TRL's last

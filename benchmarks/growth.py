@@ -8,7 +8,7 @@ Sweeps, each over trees of random tokens, unless it says otherwise, with a model
 - ranking: a step of the reward model, 2 to 16 ranked responses of 48 tokens to prompts of 120
 - scoring: a pass of the reward model over 1 to 16 responses of 48 tokens to prompts of 120
 - grpo: an iteration of GRPO with sampling, 2 to 16 responses of 48 tokens to prompts of 120
-- stages: whole steps of reward model, SFT and DPO over pairs of hh-rlhf, and an iteration of PPO, 8 responses to each
+- stages: whole steps of reward model, SFT and DPO over pairs, and an iteration of PPO, 8 responses to each
   prompt as in grpo
 
 Arithmetic counts 2 operations for each parameter of a linear layer at each position of the forward pass, the last

@@ -1,6 +1,6 @@
 """Tokens per second of Plaudit's engine, beside ``transformers.generate`` or vLLM, by turns.
 
-A batch of 64 responses of 64 tokens to prompts of hh-rlhf of 105 to 128 tokens; with fewer than 64 different prompts
+A batch of 64 responses of 64 tokens to prompts of 105 to 128 tokens; with fewer than 64 different prompts
 several responses answer one. Temperature 1, no filters; the prompts' own pass is part of the time. All sides must
 sample equally many tokens. Plaudit and transformers share a process, with float32 weights under bfloat16 autocast
 (``--precision bf16``) or with bfloat16 weights; vLLM's build for CPUs has an environment and a process of its own, and

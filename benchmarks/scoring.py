@@ -2,7 +2,7 @@
 
 The same reward model with random weights: once as ``plaudit.models.reward_model.RewardModel``, which computes a
 prompt once for all its responses, and once as transformers loads it, over rows of prompt and response, sorted by length
-and padded. Prompts and responses of hh-rlhf, by default of 105 to 128 and of 40 to 56 tokens. Both in bfloat16
+and padded. Prompts and responses, by default of 105 to 128 and of 40 to 56 tokens. Both in bfloat16
 autocast; their scores must agree to rounding.
 
     python benchmarks/scoring.py --prompts 16 --responses 8 --repeats 3

@@ -1,8 +1,9 @@
-"""What both sides work on: a tokenizer trained on the pairs, models with random weights, and real pairs."""
+"""What both sides work on: a tokenizer trained on the pairs, models with random weights, and the pairs."""
 
 import gzip
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ KINDS: dict[str, type[Row]] = {"sft": ResponseRow, "grpo": PromptRow, "ppo": Pro
 
 
 def make_models(pairs: Path, model: str) -> Path:
-    """Return the folder with ``policy`` and ``scorer``, their tokenizer beside each; made at the first call."""
+    """Return the folder with ``policy`` and ``scorer``, each with their tokenizer; made at the first call."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
-    folder = FOLDER / "models" / model
+    folder = FOLDER / "models" / f"{model}-{sha256(pairs.read_bytes()).hexdigest()[:8]}"
     if (folder / "scorer" / "config.json").exists():
         return folder
     tokenizer = _train_tokenizer(pairs)

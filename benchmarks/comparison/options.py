@@ -5,15 +5,19 @@ from pathlib import Path
 
 import torch
 
+from comparison.dialogues import write_dialogues
+from comparison.environment import FOLDER
 from comparison.materials import SHAPES
-
-DATA = Path("../shared/data/hh-rlhf/helpful-base/test.jsonl.gz")
 
 
 def common_options(description: str | None) -> argparse.ArgumentParser:
     """Return a parser that knows data, model, repeats, threads and device."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="pairs of hh-rlhf")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="pairs in the form of hh-rlhf, .jsonl.gz; default: dialogues of the embedded world",
+    )
     parser.add_argument("--model", choices=tuple(SHAPES), default="30m", help="its weights are random")
     parser.add_argument("--repeats", type=positive, default=3, help="how often every side runs")
     parser.add_argument("--threads", type=positive, default=1)
@@ -37,7 +41,10 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("device: cuda asked for, but torch finds no such device; choose --device cpu")
-    if not options.data.exists():
+    if options.data is None:
+        options.data = FOLDER / "dialogues.jsonl.gz"
+        write_dialogues(options.data)
+    elif not options.data.exists():
         raise SystemExit(f"data: there is no {options.data}; give a file of hh-rlhf's pairs with --data")
     torch.set_num_threads(options.threads)
     return options

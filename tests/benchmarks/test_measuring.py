@@ -1,12 +1,14 @@
 """What the measuring commands count, choose and print is right; how fast anything is, no test asks."""
 
 import math
+from pathlib import Path
 
 import growth
 import pytest
 import scoring
 import torch
 from comparison.arithmetic import Shape, states_before, visible_pairs
+from comparison.dialogues import write_dialogues
 from comparison.environment import needed
 from comparison.table import spread
 from comparison.turns import Result, Side, by_turns
@@ -14,6 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plaudit.batching.batches import packed_batch, padded_batch
 from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import SourceConfig
+from plaudit.data.rows import RankingRow
+from plaudit.data.sources import read_source
 from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
 from plaudit.models.trunk import hidden_states
 from tiny_models import tiny_causal_model
@@ -100,3 +105,18 @@ def test_scores_are_compared_in_standard_deviations() -> None:
 def test_trees_of_random_tokens_have_the_lengths_asked_for() -> None:
     trees = growth.random_trees([(4, (2, 3)), (1, (5,))])
     assert [(len(tree.prompt), tuple(map(len, tree.responses))) for tree in trees] == [(4, (2, 3)), (1, (5,))]
+
+
+def test_dialogues_of_the_embedded_world_are_pairs_of_every_length_that_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "dialogues.jsonl.gz"
+    write_dialogues(path, 600)
+    read = read_source(SourceConfig(path=str(path)))
+    assert (read.row_format.name, len(read.rows), read.rejects) == ("hh_rlhf", 600, [])
+    prompts = [row.prompt for row in read.rows if isinstance(row, RankingRow) and isinstance(row.prompt, tuple)]
+    words = [sum(len(message.content.split()) for message in prompt) for prompt in prompts]
+    # One word is about one token here: sampling and scoring ask for 64 different prompts of 105 to 128 tokens.
+    assert sum(length < 60 for length in words) > 100
+    assert sum(95 <= length <= 115 for length in words) > 20
+    assert max(words) > 200
+    write_dialogues(tmp_path / "again.jsonl.gz", 600)
+    assert (tmp_path / "again.jsonl.gz").read_bytes() == path.read_bytes()
