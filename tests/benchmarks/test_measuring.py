@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from plaudit.batching.batches import packed_batch, padded_batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SourceConfig
-from plaudit.data.rows import RankingRow
-from plaudit.data.sources import read_source
+from plaudit.data.rows import RankingRow, Row
+from plaudit.data.sources import SourceRows, read_source
 from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
 from plaudit.models.trunk import hidden_states
 from tiny_models import tiny_causal_model
@@ -110,7 +110,7 @@ def test_trees_of_random_tokens_have_the_lengths_asked_for() -> None:
 def test_dialogues_of_the_embedded_world_are_pairs_of_every_length_that_is_measured(tmp_path: Path) -> None:
     path = tmp_path / "dialogues.jsonl.gz"
     write_dialogues(path, 600)
-    read = read_source(SourceConfig(path=str(path)))
+    read: SourceRows[Row] = read_source(SourceConfig(path=str(path)))
     assert (read.row_format.name, len(read.rows), read.rejects) == ("hh_rlhf", 600, [])
     prompts = [row.prompt for row in read.rows if isinstance(row, RankingRow) and isinstance(row.prompt, tuple)]
     words = [sum(len(message.content.split()) for message in prompt) for prompt in prompts]
