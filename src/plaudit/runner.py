@@ -182,7 +182,7 @@ def _rl(context: StageContext[Any]) -> Result:
 def _evaluate(context: StageContext[Any]) -> Result:
     from plaudit.evaluation.stage import run_evaluation
 
-    return run_evaluation(context) if context.session.is_main else {}
+    return run_evaluation(context)
 
 
 def _report(context: StageContext[Any]) -> Result:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from evaluation_world import (
-    CPU,
+    ALONE,
     PROMPTS,
     WORDS,
     ScriptedEngine,
@@ -55,7 +55,7 @@ def _fresh_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(config: EvaluateConfig, folder: Path, engine: Any = SecondIsKind, **options: Any) -> dict[str, Any]:
-    return evaluate(config, folder, seed=3, device=CPU, simulated=False, make_engine=engine, **options)
+    return evaluate(config, folder, seed=3, processes=ALONE, simulated=False, make_engine=engine, **options)
 
 
 def test_out_of_memory_changes_no_number(
@@ -302,7 +302,7 @@ def test_with_the_engine_that_runs_use(tmp_path: Path) -> None:
         alive.append(weakref.ref(loaded.model))
         return loaded
 
-    summary = evaluate(config, tmp_path / "evaluate", seed=3, device=CPU, simulated=True, load=load)
+    summary = evaluate(config, tmp_path / "evaluate", seed=3, processes=ALONE, simulated=True, load=load)
     assert summary["simulated"] is True
     assert summary["models"]["copy"]["kl"]["mean"] == 0.0
     assert summary["models"]["copy"]["win_rate"]["words"]["rate"] == 0.5

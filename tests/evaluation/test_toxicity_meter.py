@@ -1,6 +1,5 @@
 """The toxicity meter, against plain transformers and numbers by hand."""
 
-import csv
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,10 +7,10 @@ import pandas
 import pytest
 import torch
 
-from evaluation_world import CPU, ScriptedEngine, make_tokenizer, save_classifier
+from evaluation_world import ALONE, ScriptedEngine, make_tokenizer, save_classifier
 from plaudit.config.schema import GenerationConfig, ToxicityConfig, TrainedModelConfig
 from plaudit.errors import PlauditError
-from plaudit.evaluation.toxicity import ToxicityMeter, measure_toxicity, summarize_toxicity
+from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
 from plaudit.rollouts.samples import Request
 
 TEXTS = ["the day was good", "rude", "a very bad night", "rude"]
@@ -20,7 +19,7 @@ TEXTS = ["the day was good", "rude", "a very bad night", "rude"]
 def meter_of(folder: Path, labels: list[str], activation: Literal["sigmoid", "softmax"] = "sigmoid") -> ToxicityMeter:
     path = save_classifier(folder, ["fine", "insult", "threat"])
     config = ToxicityConfig(classifier=TrainedModelConfig(path=path), labels=labels, activation=activation)
-    return ToxicityMeter(config, CPU, batch_size=2)
+    return ToxicityMeter(config, ALONE, batch_size=2)
 
 
 def plain_logits(path: Path, texts: list[str]) -> Any:
@@ -44,22 +43,17 @@ def test_unknown_labels_list_the_known(tmp_path: Path) -> None:
         meter_of(tmp_path, ["toxic"])
 
 
-def test_table_and_csv(tmp_path: Path) -> None:
+def test_table(tmp_path: Path) -> None:
     meter = meter_of(tmp_path, ["insult"])
     requests = [Request((3, 7), "the day", seed) for seed in (1, 2)] + [Request((14,), "rude", 3)]
-    engine = ScriptedEngine(None)
-    settings = GenerationConfig(max_new_tokens=5)
-    table = measure_toxicity(meter, engine, requests, settings, tmp_path / "out" / "toxicity.csv")
-    samples = engine.generate(requests, settings)
+    samples = ScriptedEngine(None).generate(requests, GenerationConfig(max_new_tokens=5))
+    table = toxicity_table(meter, samples)
     assert list(table.columns) == ["prompt", "response", "prompt_toxicity", "response_toxicity"]
     assert table["response"].tolist() == [sample.response_text for sample in samples]
     expected = plain_logits(tmp_path, table["response"].tolist()).sigmoid()[:, 1]
     assert table["response_toxicity"].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
     prompts = plain_logits(tmp_path, ["the day", "the day", "rude"]).sigmoid()[:, 1]
     assert table["prompt_toxicity"].tolist() == pytest.approx(prompts.tolist(), rel=1e-5)
-    with (tmp_path / "out" / "toxicity.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["response_toxicity"]) for row in rows] == table["response_toxicity"].tolist()
 
 
 def table_of(prompts: list[str], prompt_toxicity: list[float], response_toxicity: list[float]) -> pandas.DataFrame:

@@ -4,9 +4,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from child_processes import child_environment
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import OptimizerConfig, Recipe
 from plaudit.errors import PlauditError
@@ -31,6 +27,7 @@ from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
 from plaudit.training.optimization import ParameterGroup, build_optimizer, set_learning_rate
 from tiny_runs import tiny_recipe
+from two_processes import TwoProcesses
 
 STAGES = ("pretrain", "sft", "reward", "rl")
 needs_deepspeed = pytest.mark.skipif(
@@ -47,41 +44,6 @@ def uneven_recipe(folder: Path, **changes: Any) -> Path:
     for stage in STAGES[:3]:
         uneven[f"{stage}__batch_size"] = 3
     return tiny_recipe(folder, rl__prompts_per_iteration=7, **uneven | changes)
-
-
-class TwoProcesses:
-    """Two processes of one command over gloo."""
-
-    def __init__(self, *arguments: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            port = probe.getsockname()[1]
-        common = {
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "localhost",
-            "MASTER_PORT": str(port),
-        }
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, *arguments],
-                env=child_environment() | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(2)
-        ]
-
-    def finish(self) -> str:
-        outputs = [process.communicate(timeout=300)[0] for process in self.processes]
-        assert [process.returncode for process in self.processes] == [0, 0], "\n".join(outputs)
-        return "".join(outputs)
-
-    def stop(self, number: int) -> None:
-        for process in self.processes:
-            process.send_signal(number)
-        for process in self.processes:
-            process.communicate(timeout=300)
 
 
 def start(recipe: Path) -> TwoProcesses:

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from plaudit.config.schema import EvaluateConfig, GenerationConfig
+from plaudit.parallel.processes import OneProcess
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.seeding import python_generator
 
 SPECIAL = ["[PAD]", "[UNK]", "[EOS]"]
 WORDS = [*SPECIAL, "the", "a", "good", "bad", "day", "night", "was", "is", "very", "not", "kind", "rude"]
 CPU = torch.device("cpu")
+ALONE = OneProcess(CPU)
 
 
 def make_tokenizer(words: Sequence[str] = WORDS) -> Any:

@@ -1,7 +1,12 @@
-"""What one model does on the evaluation's prompts. Models come into memory one after the other."""
+"""What one model does on the evaluation's prompts. Models come into memory one after the other.
+
+Every process holds the model and works on its shard of the prompts; all of them know all results.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,13 +18,16 @@ from plaudit.evaluation.prompts import make_requests
 from plaudit.memory import responses_at_once
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel
+from plaudit.parallel.processes import Processes
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rewards.trained_model import same_vocabulary
-from plaudit.rollouts.samples import Engine, Sample
+from plaudit.rollouts.samples import Engine, Request, Sample
 
 LoadModel = Callable[[ModelConfig, torch.device], LoadedModel]
 MakeEngine = Callable[[LoadedModel], Engine]
+OfAPrompt = TypeVar("OfAPrompt", Request, Sample)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class EvaluationContext:
     rows: Sequence[PromptRow]
     toxicity_rows: Sequence[PromptRow]
     seed: int
-    device: torch.device
+    processes: Processes
     load: LoadModel
     make_engine: MakeEngine
 
@@ -63,15 +71,22 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     seeds, so two equal models give equal answers.
     """
     config, seed = context.config, context.seed
-    loaded = context.load(config.models[name], context.device)
+    loaded = context.load(config.models[name], context.processes.device)
     reward.check_tokenizer(loaded.tokenizer)
     engine = context.make_engine(loaded)
     asked = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
-    samples = engine.generate(asked.requests, config.generation)
+    if context.processes.is_main and (asked.dropped or asked.truncated):
+        print(f"evaluate: prompts too long: {asked.dropped} dropped, {asked.truncated} truncated")
+    if not asked.requests:
+        raise PlauditError(
+            f"evaluate.models.{name} has no room for any prompt; lower evaluate.generation.max_new_tokens or set "
+            "evaluate.prompts.overlong=truncate"
+        )
+    samples = _generated(engine, asked.requests, context)
     answers = Answers(
         samples,
-        _log_probabilities(loaded, samples, config.generation.batch_size),
-        reward.score(samples).each,
+        _log_probabilities(loaded, samples, context),
+        scores_by_source(reward, samples, context.processes),
         loaded.tokenizer,
         asked.truncated,
         _candidates(engine, loaded, context, candidates),
@@ -89,7 +104,7 @@ def reference_log_probabilities(
 
     Raises PlauditError for a model whose token ids the reference cannot read.
     """
-    loaded = context.load(context.config.models[reference], context.device)
+    loaded = context.load(context.config.models[reference], context.processes.device)
     found = {}
     for name, own in answers.items():
         if not same_vocabulary(own.tokenizer, loaded.tokenizer):
@@ -97,7 +112,7 @@ def reference_log_probabilities(
                 f"mismatched tokenizers: evaluate.models.{name} does not share the vocabulary of the reference "
                 f"{reference}, so KL and perplexity mean nothing; compare models with the same tokenizer"
             )
-        found[name] = _log_probabilities(loaded, own.samples, context.config.generation.batch_size)
+        found[name] = _log_probabilities(loaded, own.samples, context)
     del loaded
     _give_back_cached_memory()
     return found
@@ -109,21 +124,51 @@ def _give_back_cached_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], rows: int) -> list[Tensor]:
-    def compute(rows: int) -> list[Tensor]:
-        trees = samples_to_trees(samples, most_responses=rows)
-        return token_log_probabilities(loaded, trees, temperature=1.0, token_budget=padded_positions(samples, rows))
+def scores_by_source(reward: ComposedReward, samples: Sequence[Sample], processes: Processes) -> dict[str, Tensor]:
+    """Return the scores [samples] of every source, each process scoring its shard."""
 
-    return responses_at_once(rows, "log-probabilities", "use a smaller model, or shorter responses").run(
-        compute, len(samples)
+    def score(own: Sequence[Sample]) -> list[list[float]]:
+        return torch.stack(list(reward.score(own).each.values()), dim=1).tolist()
+
+    columns = torch.tensor(in_shards(samples, processes, score)).unbind(dim=1)
+    return dict(zip(reward.names, columns, strict=True))
+
+
+def in_shards(
+    items: Sequence[OfAPrompt], processes: Processes, work: Callable[[Sequence[OfAPrompt]], Sequence[Result]]
+) -> list[Result]:
+    """Return ``work(items)``, a result for each item, with the items sharded over the processes.
+
+    Consecutive items of one prompt stay together, so that a prompt is computed once. ``work`` is never called without
+    items.
+    """
+    groups = [list(group) for _, group in groupby(items, key=lambda item: item.prompt_ids)]
+    own = processes.shard(groups)
+    results = iter(work(list(chain.from_iterable(own))) if own else [])
+    return list(chain.from_iterable(processes.merge_shards([[next(results) for _ in group] for group in own])))
+
+
+def _generated(engine: Engine, requests: Sequence[Request], context: EvaluationContext) -> list[Sample]:
+    settings = context.config.generation
+    return in_shards(requests, context.processes, lambda own: engine.generate(own, settings))
+
+
+def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], context: EvaluationContext) -> list[Tensor]:
+    def compute(own: Sequence[Sample], rows: int) -> list[Tensor]:
+        trees = samples_to_trees(own, most_responses=rows)
+        return token_log_probabilities(loaded, trees, temperature=1.0, token_budget=padded_positions(own, rows))
+
+    size = responses_at_once(
+        context.config.generation.batch_size, "log-probabilities", "use a smaller model, or shorter responses"
     )
+    return in_shards(samples, context.processes, lambda own: size.run(lambda rows: compute(own, rows), len(own)))
 
 
 def _candidates(engine: Engine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:
     config = context.config
     key = (context.seed, "best of n")
     requests = make_requests(context.rows, loaded, config.prompts, config.generation, key, responses=number).requests
-    return engine.generate(requests, config.generation) if requests else []
+    return _generated(engine, requests, context)
 
 
 def _toxicity_samples(engine: Engine, loaded: LoadedModel, context: EvaluationContext) -> list[Sample]:
@@ -132,4 +177,4 @@ def _toxicity_samples(engine: Engine, loaded: LoadedModel, context: EvaluationCo
         return []
     key = (context.seed, "toxicity")
     asked = make_requests(context.toxicity_rows, loaded, config.toxicity.prompts, config.generation, key)
-    return engine.generate(asked.requests, config.generation)
+    return _generated(engine, asked.requests, context)

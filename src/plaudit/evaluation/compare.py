@@ -18,6 +18,7 @@ from plaudit.evaluation.answers import (
     MakeEngine,
     answer,
     reference_log_probabilities,
+    scores_by_source,
 )
 from plaudit.evaluation.best_of_n import best_of_n
 from plaudit.evaluation.prompts import held_out_prompts
@@ -25,6 +26,7 @@ from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
 from plaudit.evaluation.summary import write_summary
 from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
 from plaudit.models.loading.models import load_policy
+from plaudit.parallel.processes import Processes
 from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Sample
@@ -35,21 +37,24 @@ def evaluate(
     config: EvaluateConfig,
     folder: Path,
     seed: int,
-    device: torch.device,
+    processes: Processes,
     simulated: bool,
     load: LoadModel = load_policy,
     make_engine: MakeEngine = TransformersEngine,
 ) -> dict[str, Any]:
     """Measure the models of ``config``, write the tables into ``folder`` and return the summary.
 
+    All ``processes`` share the work; the summary is that of one process, up to the rounding of other batches.
     ``seed`` is the run's: it decides which prompts are held out and what is sampled. ``simulated`` says that texts and
     annotators were made by code. The summary is what ``write_summary`` documents. Raises PlauditError.
     """
     refuse_unknown_names(config)
-    reward = build_reward(config.rewards, device)
-    meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, device, config.generation.batch_size)
-    rows = held_out_prompts(config.prompts, config.max_prompts, seed, folder / "rejects.jsonl", "evaluate.prompts")
-    context = EvaluationContext(config, rows, _toxicity_rows(config, seed, folder), seed, device, load, make_engine)
+    written = folder if processes.is_main else None
+    reward = build_reward(config.rewards, processes.device)
+    meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
+    rejects = written and written / "rejects.jsonl"
+    rows = held_out_prompts(config.prompts, config.max_prompts, seed, rejects, "evaluate.prompts")
+    context = EvaluationContext(config, rows, _toxicity_rows(config, seed, written), seed, processes, load, make_engine)
     answers = _answers_of_all(context, reward)
     reference = config.reference or config.baseline
     under_reference = reference_log_probabilities(context, reference, answers)
@@ -66,12 +71,13 @@ def evaluate(
             name: measures(own, under_reference[name], None if name == config.baseline else answers[config.baseline])
             for name, own in answers.items()
         },
-        "best_of_n": _best_of_n(config, reward, answers),
+        "best_of_n": _best_of_n(config, reward, answers, processes),
         "samples": side_by_side(answers, config.samples),
     }
     if meter is not None:
-        summary["toxicity"] = _toxicity(meter, answers, folder)
-    write_summary(summary, folder)
+        summary["toxicity"] = _toxicity(meter, answers, written)
+    if written is not None:
+        write_summary(summary, written)
     return summary
 
 
@@ -127,7 +133,7 @@ def _response(own: Answers, index: int) -> dict[str, Any]:
 def _answers_of_all(context: EvaluationContext, reward: ComposedReward) -> dict[str, Answers]:
     config = context.config
     answers: dict[str, Answers] = {}
-    with StageProgress("evaluate", len(config.models)) as progress:
+    with StageProgress("evaluate", len(config.models), enabled=context.processes.is_main) as progress:
         for step, name in enumerate(config.models, start=1):
             wanted = max(config.best_of, default=0) if name == (config.best_of_model or config.baseline) else 0
             answers[name] = answer(name, context, reward, wanted)
@@ -145,26 +151,30 @@ def _refuse_other_prompts(name: str, samples: Sequence[Sample], answers: Mapping
         )
 
 
-def _best_of_n(config: EvaluateConfig, reward: ComposedReward, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
+def _best_of_n(
+    config: EvaluateConfig, reward: ComposedReward, answers: Mapping[str, Answers], processes: Processes
+) -> list[dict[str, Any]]:
     if not config.best_of:
         return []
     candidates = answers[config.best_of_model or config.baseline].candidates
-    scores = {name: each.reshape(-1, max(config.best_of)) for name, each in reward.score(candidates).each.items()}
+    each = scores_by_source(reward, candidates, processes)
+    scores = {name: column.reshape(-1, max(config.best_of)) for name, column in each.items()}
     return best_of_n(scores, config.best_of_reward or reward.names[0], sorted(set(config.best_of)))
 
 
-def _toxicity_rows(config: EvaluateConfig, seed: int, folder: Path) -> list[PromptRow]:
+def _toxicity_rows(config: EvaluateConfig, seed: int, folder: Path | None) -> list[PromptRow]:
     if config.toxicity is None or config.toxicity.prompts is None:
         return []
-    rejects = folder / "toxicity_rejects.jsonl"
+    rejects = folder and folder / "toxicity_rejects.jsonl"
     return held_out_prompts(config.toxicity.prompts, config.max_prompts, seed, rejects, "evaluate.toxicity.prompts")
 
 
-def _toxicity(meter: ToxicityMeter, answers: Mapping[str, Answers], folder: Path) -> dict[str, dict[str, float]]:
-    """Measure every model, write all rows to ``toxicity.csv`` and return each model's summary."""
+def _toxicity(meter: ToxicityMeter, answers: Mapping[str, Answers], folder: Path | None) -> dict[str, dict[str, float]]:
+    """Measure every model, write all rows to ``toxicity.csv`` in ``folder`` and return each model's summary."""
     import pandas
 
     tables = {name: toxicity_table(meter, own.toxicity_samples or own.samples) for name, own in answers.items()}
-    together = pandas.concat(tables, names=["model"]).reset_index(level="model")
-    together.to_csv(folder / "toxicity.csv", index=False)
+    if folder is not None:
+        together = pandas.concat(tables, names=["model"]).reset_index(level="model")
+        together.to_csv(folder / "toxicity.csv", index=False)
     return {name: summarize_toxicity(table) for name, table in tables.items()}

@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """Requests, and the number of prompts that were cut to leave room for the response."""
+    """Requests, and the numbers of prompts that were dropped or cut to leave room for the response."""
 
     requests: list[Request]
+    dropped: int
     truncated: int
 
 
-def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path, place: str) -> list[PromptRow]:
+def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | None, place: str) -> list[PromptRow]:
     """Return the held-out prompts, each once; where there are more than ``most``, a random choice in their order.
 
-    ``seed`` is the run's, so that the prompts are held out from its other stages too; ``place`` opens error messages.
+    Rows that cannot be read are written to ``rejects``, if given. ``seed`` is the run's, so that the prompts are held
+    out from its other stages too; ``place`` opens error messages.
     """
     rows = load_rows(data, PromptRow, rejects, seed).held_out
     unique = list({prompt_key(row): row for row in rows}.values())
@@ -58,11 +60,9 @@ def make_requests(
             f"{loaded.context_length} tokens; lower it"
         )
     tokenized = to_trees(rows, loaded.tokenizer, data, room)
-    if tokenized.dropped or tokenized.truncated:
-        print(f"{key[-1]}: prompts too long: {tokenized.dropped} dropped, {tokenized.truncated} truncated")
     requests = [
         Request(tree.prompt, tree.fields["prompt_text"], derived_seed(*key, index, response), tree.fields)
         for index, tree in enumerate(tokenized.trees)
         for response in range(responses)
     ]
-    return Asked(requests, tokenized.truncated)
+    return Asked(requests, tokenized.dropped, tokenized.truncated)

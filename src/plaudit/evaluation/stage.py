@@ -23,7 +23,7 @@ def run_evaluation(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
             context.config,
             context.directory.create().folder,
             context.seed,
-            session.device,
+            session.processes,
             simulated=session.recipe.world is not None,
         )
     return {name: flattened(measured) for name, measured in summary["models"].items()}

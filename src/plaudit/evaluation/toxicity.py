@@ -1,14 +1,12 @@
 """A toxicity meter: a classifier's probability of the toxic labels, for prompts and for responses."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from plaudit.config.schema import GenerationConfig, ToxicityConfig
+from plaudit.config.schema import ToxicityConfig
+from plaudit.parallel.processes import Processes
 from plaudit.rewards.classifier import TextClassifier
-from plaudit.rollouts.samples import Engine, Request, Sample
+from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
     import pandas
@@ -20,30 +18,22 @@ TOXIC = 0.5
 class ToxicityMeter:
     """Adds up the probabilities of the labels that count as toxic. Raises PlauditError for unknown labels."""
 
-    def __init__(self, config: ToxicityConfig, device: torch.device, batch_size: int) -> None:
+    def __init__(self, config: ToxicityConfig, processes: Processes, batch_size: int) -> None:
+        self.processes = processes
         self.classifier = TextClassifier.load(
-            config.classifier.model_at(config.classifier.path), device, "evaluate.toxicity"
+            config.classifier.model_at(config.classifier.path), processes.device, "evaluate.toxicity"
         )
         self.labels = [self.classifier.label_index(label) for label in config.labels]
         self.activation = config.activation
         self.batch_size = batch_size
 
     def measure(self, texts: Sequence[str]) -> list[float]:
-        """Return the toxicity of each text; equal texts are measured once."""
+        """Return the toxicity of each text; equal texts are measured once, each process measuring its shard."""
         unique = list(dict.fromkeys(texts))
-        probabilities = self.classifier.probabilities(unique, self.batch_size, self.activation)
-        found = dict(zip(unique, probabilities[:, self.labels].sum(dim=1).tolist(), strict=True))
+        own = self.classifier.probabilities(self.processes.shard(unique), self.batch_size, self.activation)
+        everything = self.processes.merge_shards(own[:, self.labels].sum(dim=1).tolist())
+        found = dict(zip(unique, everything, strict=True))
         return [found[text] for text in texts]
-
-
-def measure_toxicity(
-    meter: ToxicityMeter, engine: Engine, requests: Sequence[Request], settings: GenerationConfig, path: Path
-) -> "pandas.DataFrame":
-    """Answer ``requests``, write the table of ``toxicity_table`` to the CSV file ``path`` and return it."""
-    table = toxicity_table(meter, engine.generate(requests, settings))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
-    return table
 
 
 def toxicity_table(meter: ToxicityMeter, samples: Sequence[Sample]) -> "pandas.DataFrame":
