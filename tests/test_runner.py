@@ -10,6 +10,7 @@ from plaudit import runner
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.runs.directory import RunDirectory
+from plaudit.stages.registry import STAGES
 
 SFT = {"model": "some/model", "data": {"sources": ["a.jsonl"]}}
 RL = {
@@ -35,8 +36,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (context.directory.create().folder / "model").mkdir()
         return {"seconds": float(len(names))}
 
-    monkeypatch.setattr(runner, "STAGE_FUNCTIONS", dict.fromkeys(("sft", "rl", "evaluate"), work))
-    monkeypatch.setattr(runner, "_show_result", lambda *_: None)
+    for name in ("sft", "rl", "evaluate"):
+        monkeypatch.setattr(STAGES[name], "run", work)
+        monkeypatch.setattr(STAGES[name], "show", lambda _: None)
     return names
 
 

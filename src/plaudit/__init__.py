@@ -2,7 +2,7 @@
 
 from typing import Any
 
-_CALLS = ("run", "sft", "reward", "dpo", "rl", "evaluate", "report", "chat")
+_CALLS = ("run", "world", "pretrain", "sft", "reward", "dpo", "rl", "evaluate", "report", "chat")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,45 +7,45 @@ stage's folder alone. Bad input raises plaudit.errors.PlauditError.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from plaudit.config.load import load_recipe
-from plaudit.config.schema import STAGES, Recipe
 from plaudit.errors import PlauditError
+from plaudit.stages.registry import STAGES
 
 
-def run(recipe: str, *overrides: str, restart: bool = False) -> Path:
-    """Run all stages of the recipe."""
-    return _run(load_recipe(recipe, overrides), None, restart)
+class StageCall(Protocol):
+    """A function that runs one stage of a recipe."""
+
+    def __call__(self, recipe: str, *overrides: str, restart: bool = False) -> Path:
+        """Run the stage and return the run's folder; ``restart`` first deletes the stage's folder."""
 
 
-def sft(recipe: str, *overrides: str, restart: bool = False) -> Path:
-    """Run the recipe's supervised fine-tuning alone."""
-    return _run_one("sft", load_recipe(recipe, overrides), restart)
+def run(recipe: str, *overrides: str, restart: bool = False, only: Sequence[str] = ()) -> Path:
+    """Run all stages of the recipe, or ``only`` those named; ``restart`` deletes what these have made."""
+    from plaudit.runner import run as run_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    present = loaded.sections()
+    for name in only:
+        if name not in present:
+            raise PlauditError(
+                f"{loaded.name}: this recipe has no section {name}; it has {', '.join(present) or 'none'}"
+            )
+    return run_recipe(loaded, list(only) or None, restart)
 
 
-def reward(recipe: str, *overrides: str, restart: bool = False) -> Path:
-    """Train the recipe's reward model alone."""
-    return _run_one("reward", load_recipe(recipe, overrides), restart)
+def __getattr__(name: str) -> StageCall:
+    """Return the function that runs the stage of this name alone: ``plaudit.api.sft(recipe)``."""
+    if name not in STAGES:
+        raise AttributeError(f"module 'plaudit.api' has no attribute {name!r}")
 
+    def run_stage(recipe: str, *overrides: str, restart: bool = False) -> Path:
+        return run(recipe, *overrides, restart=restart, only=[name])
 
-def dpo(recipe: str, *overrides: str, restart: bool = False) -> Path:
-    """Run the recipe's direct preference optimisation alone."""
-    return _run_one("dpo", load_recipe(recipe, overrides), restart)
-
-
-def rl(recipe: str, *overrides: str, restart: bool = False) -> Path:
-    """Run the recipe's reinforcement learning alone."""
-    return _run_one("rl", load_recipe(recipe, overrides), restart)
-
-
-def evaluate(recipe: str, *overrides: str, restart: bool = False) -> Path:
-    """Run the recipe's evaluation alone."""
-    return _run_one("evaluate", load_recipe(recipe, overrides), restart)
-
-
-def report(recipe: str, *overrides: str, restart: bool = False) -> Path:
-    """Write the recipe's report alone."""
-    return _run_one("report", load_recipe(recipe, overrides), restart)
+    run_stage.__name__ = name
+    run_stage.__doc__ = f"{STAGES[name].help}\n\n``restart`` deletes this stage's folder alone."
+    return run_stage
 
 
 def chat(
@@ -73,16 +73,3 @@ def chat(
     chat_model = open_chat_model(found, found.settings(best_of, seed, plain, sampling), list(rewards), device)
     console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
     Terminal(chat_model, console).converse(typed_lines())
-
-
-def _run_one(stage: str, recipe: Recipe, restart: bool) -> Path:
-    if getattr(recipe, stage) is None:
-        present = [name for name in STAGES if getattr(recipe, name) is not None]
-        raise PlauditError(f"{recipe.name}: this recipe has no section {stage}; it has {', '.join(present) or 'none'}")
-    return _run(recipe, [stage], restart)
-
-
-def _run(recipe: Recipe, stages: Sequence[str] | None, restart: bool) -> Path:
-    from plaudit.runner import run as run_recipe
-
-    return run_recipe(recipe, stages, restart)

@@ -26,10 +26,17 @@ class Registry(Generic[Entry]):
         self.what = what
         self._entries: dict[str, Entry | str] = dict(entries or {})
 
-    def register(self, name: str, entry: "Entry | str") -> None:
-        """Add an entry, or ``"module:attribute"`` where it is to be found. Raises PlauditError for a name in use."""
+    def register(self, name: str, entry: "Entry | str", before: str | None = None) -> None:
+        """Add an entry, or ``"module:attribute"`` where it is to be found: at the end, or before another one.
+
+        Raises PlauditError for a name in use.
+        """
         if self._entries.get(name, entry) != entry:
             raise PlauditError(f"{name}: there is already a {self.what} of this name; choose another name")
+        if before is not None and name not in self._entries:
+            names = list(self._entries)
+            later = {following: self._entries.pop(following) for following in names[names.index(before) :]}
+            self._entries |= {name: entry, **later}
         self._entries[name] = entry
 
     def unregister(self, name: str) -> None:

@@ -176,6 +176,11 @@ def test_examples_of_the_help_need_no_download(command: Plaudit, name: str) -> N
         load_recipe("quickstart", [argument for argument in arguments if "=" in argument])
 
 
+def test_every_command_is_tested() -> None:
+    registered = [entry.name or getattr(entry.callback, "__name__", "") for entry in app.registered_commands]
+    assert sorted(COMMANDS) == sorted([*registered, *(str(group.name) for group in app.registered_groups)])
+
+
 def test_help_without_a_command_lists_all_commands(command: Plaudit) -> None:
     code, output, _ = command()
     assert (code, output) == (0, command("--help")[1])
@@ -202,7 +207,7 @@ def test_help_imports_nothing_heavy() -> None:
     script = """
 import sys
 sys.argv = ["plaudit", "--help"]
-from plaudit.cli.main import main
+from plaudit.cli.main import app, main
 try:
     main()
 except SystemExit:

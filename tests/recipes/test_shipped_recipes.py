@@ -9,7 +9,6 @@ import pytest
 
 from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe, shipped_recipes
 from plaudit.config.schema import (
-    STAGES,
     FunctionReward,
     ModelConfig,
     Recipe,
@@ -36,7 +35,7 @@ PROMISED = {
 
 
 def stages_of(recipe: Recipe) -> dict[str, Any]:
-    return {stage: getattr(recipe, stage) for stage in STAGES if getattr(recipe, stage) is not None}
+    return dict(recipe.sections())
 
 
 def parts(value: Any, kind: type[Section]) -> list[Any]:

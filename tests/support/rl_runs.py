@@ -10,14 +10,14 @@ from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.jsonl import read_json_lines
 from plaudit.runs.session import start_session
+from plaudit.stages.training import build_trainer
 from plaudit.training.loop import Trainer
-from stage_trainers import trainer_of
 
 
 def trainer(folder: Path, *overrides: str) -> Trainer:
     """Return the trainer of reinforcement learning before its first step."""
     recipe = load_recipe(str(folder / "recipe.yaml"), overrides)
-    return trainer_of("rl", start_session(recipe, RunDirectory(folder / "runs/tiny")))
+    return build_trainer(start_session(recipe, RunDirectory(folder / "runs/tiny")), "rl")
 
 
 def rl_metrics(folder: Path, name: str, *overrides: str) -> list[dict[str, Any]]:

@@ -1,51 +1,28 @@
-"""Trainers of a recipe's stages before their first step, and that step's gradients in one process or in two."""
+"""The gradients of a stage's first step, in one process or in two."""
 
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.config.load import load_recipe
 from plaudit.parallel.gradients import sum_gradients
 from plaudit.parallel.state import trained_parameters
-from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
-from plaudit.runs.session import Session, start_session
-from plaudit.training.dpo import load_dpo_task
-from plaudit.training.loop import Trainer
+from plaudit.runs.session import start_session
+from plaudit.stages.training import build_trainer
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.reward import load_reward_task
-from plaudit.training.rl.stage import load_rl_task
-from plaudit.training.sft import load_sft_task
-from plaudit.training.task import Task
-
-
-def trainer_of(stage: str, session: Session) -> Trainer:
-    """Return the trainer of a stage, before its first step."""
-    section: Any = resolve_stages(getattr(session.recipe, stage), session.run.folder)
-    context = StageContext(section, session, session.run.stage(stage))
-    task: Task
-    if stage in ("pretrain", "sft"):
-        task = load_sft_task(context, "text" if stage == "pretrain" else "response")
-    elif stage == "reward":
-        task = load_reward_task(context)[0]
-    elif stage == "dpo":
-        task = load_dpo_task(context)
-    else:
-        task = load_rl_task(context)
-    return Trainer(task)
 
 
 def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str, Tensor], MetricSums]:
     """Return the gradients and the sums of a stage's first optimizer step, over all processes."""
     loaded = load_recipe(str(recipe), overrides)
     session = start_session(loaded, RunDirectory(Path(loaded.output) / loaded.name))
-    trainer = trainer_of(stage, session)
+    trainer = build_trainer(session, stage)
     if stage == "dpo":
         # Away from the reference, where every implicit reward is zero but for rounding.
         with torch.no_grad():

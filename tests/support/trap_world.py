@@ -18,7 +18,7 @@ from plaudit.parallel.processes import ProcessGroup
 from plaudit.parallel.state import trained_parameters
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
-from stage_trainers import trainer_of
+from plaudit.stages.training import build_trainer
 from tiny_models import tiny_causal_model, tiny_classifier
 from tiny_runs import tiny_recipe, write_tokenizer
 
@@ -44,7 +44,7 @@ def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
     rl = [f"rl.rewards.0.path={judge}", f"rl.value_model={judge}", "rl.scale_rewards=false"]
     recipe = load_recipe(str(folder / "recipe.yaml"), [*starts, *rl, *overrides])
     session = _session(recipe, RunDirectory(folder / "runs/tiny"))
-    return trainer_of(stage, session)
+    return build_trainer(session, stage)
 
 
 def collected(folder: Path, *overrides: str) -> Any:

@@ -13,7 +13,8 @@ from plaudit.models.inference import token_log_probabilities
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
-from stage_trainers import first_step, trainer_of
+from plaudit.stages.training import build_trainer
+from stage_trainers import first_step
 from tiny_runs import tiny_recipe
 
 STAGES = ("pretrain", "sft", "reward", "rl")
@@ -35,12 +36,12 @@ def session_of(recipe: Path, precision: str) -> Session:
 
 def log_probabilities(recipe: Path, precision: str) -> Tensor:
     session = session_of(recipe, precision)
-    task: Any = trainer_of("sft", session).task
+    task: Any = build_trainer(session, "sft").task
     return torch.cat(token_log_probabilities(task.loaded, task.train, 1.0, 512, session.autocast()))
 
 
 def scores(recipe: Path, precision: str) -> Tensor:
-    task: Any = trainer_of("reward", session_of(recipe, precision)).task
+    task: Any = build_trainer(session_of(recipe, precision), "reward").task
     found: Tensor = task.raw_scores(task.train)
     return found
 

@@ -20,7 +20,7 @@ from plaudit.config.schema import LOSSES_WITH, LOSSES_WITHOUT_REFERENCE, DpoConf
 from plaudit.errors import PlauditError
 from plaudit.models.trunk import trunk_of
 from plaudit.runner import run
-from plaudit.runs.context import StageContext
+from plaudit.runs.context import stage_context
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.training import reference_log_probabilities as reference_module
@@ -47,9 +47,7 @@ def dpo_recipe(folder: Path, architecture: str = "llama", **changes: Any) -> Pat
 def task_of(recipe: Path, *overrides: str) -> DpoTask:
     loaded = load_recipe(str(recipe), overrides)
     session = start_session(loaded, RunDirectory(Path(loaded.output) / loaded.name))
-    section = resolve_stages(loaded, session.run.folder).dpo
-    assert section is not None
-    return load_dpo_task(StageContext(section, session, session.run.stage("dpo")))
+    return load_dpo_task(stage_context(session, "dpo"))
 
 
 def moved(model: Any, seed: int = 1) -> None:

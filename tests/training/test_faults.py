@@ -15,12 +15,12 @@ from plaudit.errors import PlauditError
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
+from plaudit.stages.training import build_trainer
 from plaudit.training.dpo import DpoTask
 from plaudit.training.health_checks import warn_about_rollouts, warn_if_no_better_than_chance
 from plaudit.training.reward import RewardTask
 from plaudit.training.token_budget import TokenBudget
 from small_memory import small_memory
-from stage_trainers import trainer_of
 from tiny_runs import tiny_recipe
 
 FUNCTION = "rl.rewards=[{{name: mine, kind: function, function: 'test_faults:{}'}}]"
@@ -92,7 +92,7 @@ def test_a_gradient_that_is_no_number(recipe: Path) -> None:
 def prepared(recipe: Path, stage: str) -> Any:
     loaded = load_recipe(str(recipe))
     session = start_session(loaded, RunDirectory(recipe.parent / "runs/tiny"))
-    trainer = trainer_of(stage, session)
+    trainer = build_trainer(session, stage)
     trainer.stage.create()
     return trainer
 

@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from plaudit.config.overrides import Override, apply_overrides, parse_override
 from plaudit.config.places import Place, dotted, nearest_choice, suggestion, type_at
-from plaudit.config.schema import STAGES, Recipe, Section
+from plaudit.config.schema import Recipe, Section, recipe_type
 from plaudit.config.words import in_words
 from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
 from plaudit.errors import PlauditError
 from plaudit.plugins import load_plugins, search_modules_in
+from plaudit.stages.registry import STAGES
 
 SHOWN_PROBLEMS = 5
 AnySection = TypeVar("AnySection", bound=Section)
@@ -55,7 +56,7 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(plugins := raw.get("plugins"), list) and all(isinstance(name, str) for name in plugins):
         load_plugins(plugins)
     try:
-        recipe = Recipe.model_validate(raw)
+        recipe = recipe_type().model_validate(raw)
     except ValidationError as error:
         raise _all_of([_explained(problem, raw, path_or_name, parsed) for problem in error.errors()]) from None
     _check_references(recipe, path_or_name)
@@ -169,7 +170,7 @@ def referenced_stages(section: Section) -> set[str]:
 
 def _check_references(recipe: Recipe, source: str) -> None:
     """Raise PlauditError for every reference to a stage that the recipe lacks or that runs too late."""
-    present = [stage for stage in STAGES if getattr(recipe, stage) is not None]
+    present = list(recipe.sections())
     problems = []
     for position, stage in enumerate(present):
         earlier = present[:position]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from plaudit.config.schema import Kinds, Recipe, Section
+from plaudit.config.schema import Kinds, Section, recipe_type
 
 Place = tuple[str | int, ...]
 """Keys and list indices from the top of a recipe, such as ``("rl", "rewards", 0, "weight")``."""
@@ -50,7 +50,7 @@ def type_at(place: Sequence[str | int], raw: Any = None) -> Any:
 
     ``raw`` is the recipe as read from YAML: it says of which kind a section is.
     """
-    annotation: Any = Recipe
+    annotation: Any = recipe_type()
     for key in place:
         annotation = _step(annotation, key, raw)
         raw = _inside(raw, key)

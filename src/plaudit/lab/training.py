@@ -18,6 +18,7 @@ from plaudit.lab.preferences import preference_examples
 from plaudit.lab.problem import MAX_TOKENS, PROMPTS, Problem, prompt_ids, responses
 from plaudit.rewards.sources import build_reward
 from plaudit.seeding import derived_seed
+from plaudit.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from plaudit.runs.context import StageContext
@@ -67,9 +68,6 @@ def saved_policy(folder: Path) -> Tensor:
 
 
 def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
-    from plaudit.training.loop import Trainer
-    from plaudit.training.rl.stage import load_rl_task
-
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": p, "problem": problem.number}) + "\n" for p in PROMPTS))
     given = {
@@ -81,7 +79,7 @@ def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor
         "optimizer": OPTIMIZER,
     }
     context = _context("rl", _merged(given, entry.overrides), seed, folder)
-    Trainer(load_rl_task(context)).train()
+    STAGES["rl"].run(context)
     return saved_policy(context.directory.model)
 
 
@@ -106,14 +104,13 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
 
 
 def _context(stage: str, section: Mapping[str, Any], seed: int, folder: Path) -> "StageContext[Any]":
-    from plaudit.runs.context import StageContext
+    from plaudit.runs.context import stage_context
     from plaudit.runs.directory import RunDirectory
     from plaudit.runs.session import start_session
 
     shared = {"name": "run", "output": str(folder), "seed": seed, "device": "cpu", "threads": 1}
     recipe = Recipe.model_validate({**shared, stage: section}, strict=True)
-    session = start_session(recipe, RunDirectory(folder / recipe.name))
-    return StageContext(getattr(recipe, stage), session, session.run.stage(stage))
+    return stage_context(start_session(recipe, RunDirectory(folder / recipe.name)), stage)
 
 
 def _merged(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

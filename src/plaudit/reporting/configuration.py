@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from plaudit.reporting.curves import STAGE_TITLES
 from plaudit.reporting.numbers import ABSENT, file_size, significant
 from plaudit.reporting.reading import Run, is_number
+from plaudit.stages.registry import STAGES
 
 ENVIRONMENT = ("started", "seed", "device", "processes", "threads", "cpu", "python", "platform", "git_revision")
 
@@ -15,7 +15,7 @@ def configuration(run: Run) -> Mapping[str, Any] | None:
     seconds = stage_seconds(run)
     longest = max(seconds.values(), default=0.0) or 1.0
     view = {
-        "timings": [(STAGE_TITLES.get(name, name), value, value / longest) for name, value in seconds.items()],
+        "timings": [(_stage_title(name), value, value / longest) for name, value in seconds.items()],
         "environment": _environment(run.metadata),
         "files": _files(run.metadata.get("data") or {}),
         "config_text": run.config_text,
@@ -33,6 +33,10 @@ def stage_seconds(run: Run) -> dict[str, float]:
         if is_number(seconds):
             found[name] = float(seconds)
     return found
+
+
+def _stage_title(name: str) -> str:
+    return STAGES[name].title if name in STAGES else name
 
 
 def _environment(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -58,7 +62,7 @@ def _results(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     for name, stage in run.stages.items():
         pairs = [(key, _value(value)) for key, value in stage.result.items() if not isinstance(value, list)]
         if pairs:
-            found.append((STAGE_TITLES.get(name, name), pairs))
+            found.append((_stage_title(name), pairs))
     return found
 
 

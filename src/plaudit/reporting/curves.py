@@ -12,16 +12,7 @@ from plaudit.reporting.numbers import MINUS, significant
 from plaudit.reporting.panels import Panel, panels
 from plaudit.reporting.reading import Run, Stage
 from plaudit.reporting.reward_kl import RewardKl, reward_kl
-
-STAGE_TITLES = {
-    "world": "World",
-    "pretrain": "Pre-training",
-    "sft": "Supervised fine-tuning",
-    "reward": "Reward model",
-    "dpo": "Direct preference optimisation",
-    "rl": "Reinforcement learning",
-    "evaluate": "Evaluation",
-}
+from plaudit.stages.registry import STAGES
 
 
 @dataclass(frozen=True)
@@ -44,10 +35,10 @@ class StageCurves:
 
 
 def training(run: Run) -> Mapping[str, Any] | None:
-    """Curves of the stages that train a language model, the last stage first."""
-    stages = [run.stage(name) for name in ("rl", "dpo", "sft", "pretrain")]
+    """Curves of all stages but those that train a reward model, the last stage first."""
+    stages = [run.stage(name) for name in reversed(STAGES.names) if STAGES[name].makes != "reward model"]
     curves = [
-        StageCurves(STAGE_TITLES[stage.name], curve_grid(run, stage), training_samples(stage)) for stage in stages
+        StageCurves(STAGES[stage.name].title, curve_grid(run, stage), training_samples(stage)) for stage in stages
     ]
     shown = [stage for stage in curves if stage.figures or stage.progress]
     return {"stages": shown} if shown else None

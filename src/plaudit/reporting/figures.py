@@ -16,9 +16,10 @@ from markupsafe import Markup
 
 from plaudit.evaluation.overoptimization import FittedCurve
 from plaudit.reporting.numbers import MINUS, significant
-from plaudit.reporting.panels import Level, Panel, step_name
+from plaudit.reporting.panels import Level, Panel
 from plaudit.reporting.reading import Series, Stage
 from plaudit.reporting.reward_kl import Point, RewardKl
+from plaudit.stages.registry import STAGES
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ def curve_figure(stage: Stage, panel: Panel) -> Any:
         _draw_level(axes, panel.level, [stage.series(line.metric).values for line in panel.lines])
     _limit(axes, shown, panel.lowest)
     _write_ends(axes, ends)
-    _ticks(axes, x_label=step_name(stage.name))
+    _ticks(axes, x_label=STAGES[stage.name].step_name)
     return figure
 
 
@@ -164,7 +165,7 @@ def curve_label(stage: Stage, panel: Panel) -> str:
         series = stage.series(line.metric)
         change = f"from {significant(series.values[0])} to {significant(series.values[-1])}"
         parts.append(f"{line.label} {change}".strip())
-    return f"{panel.title} by {step_name(stage.name)}: {'; '.join(parts)}."
+    return f"{panel.title} by {STAGES[stage.name].step_name}: {'; '.join(parts)}."
 
 
 def _figure(size: tuple[int, int], left: int, right: int, bottom: int, top: int) -> tuple[Any, Any]:

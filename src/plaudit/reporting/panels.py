@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from plaudit.reporting.reading import Stage, is_number
+from plaudit.stages.registry import STAGES
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,8 @@ CHANCE = Level(0.5, "chance")
 
 def panels(stage: Stage, config: Mapping[str, Any]) -> list[Panel]:
     """The panels of a stage for which it has data. ``config`` is the run's whole configuration."""
-    makers = {
-        "rl": _reinforcement,
-        "dpo": _direct_preferences,
-        "reward": _reward_model,
-        "sft": _supervised,
-        "pretrain": _supervised,
-    }
-    planned = makers[stage.name](stage, config.get(stage.name) or {}) if stage.name in makers else iter(())
+    planned = STAGES[stage.name].panels(stage, config.get(stage.name) or {})
     return [shown for panel in planned if (shown := _with_data(panel, stage)).lines]
-
-
-def step_name(stage: str) -> str:
-    """The unit in which a stage counts."""
-    return "iteration" if stage == "rl" else "step"
 
 
 def _with_data(panel: Panel, stage: Stage) -> Panel:
@@ -67,7 +56,8 @@ def _with_data(panel: Panel, stage: Stage) -> Panel:
     return replace(panel, lines=lines, spread=spread)
 
 
-def _reinforcement(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+def reinforcement_panels(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+    """Rewards, KL, entropy, losses and lengths of reinforcement learning."""
     sources = [name for name in stage.metric_names("reward") if name not in ("mean", "std")]
     held_out = stage.metric_names("held_out")
     for source in [*sources, *(name for name in held_out if name not in sources)]:
@@ -93,7 +83,8 @@ def _kl_level(config: Mapping[str, Any]) -> Level | None:
     return Level(target, "target") if is_number(target) else None
 
 
-def _reward_model(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+def reward_model_panels() -> Iterator[Panel]:
+    """Accuracy, loss, margin and calibration of a reward model."""
     yield Panel("Accuracy", "fraction of pairs ordered as by the annotators", _both("accuracy"), CHANCE)
     yield Panel("Loss", "nats per comparison", _both("loss"))
     yield Panel("Margin", "score of the better response minus the worse", _both("margin"))
@@ -102,7 +93,8 @@ def _reward_model(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
     yield from _optimizer()
 
 
-def _direct_preferences(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+def preference_panels() -> Iterator[Panel]:
+    """Accuracy, loss, implicit rewards and drift of direct preference optimisation."""
     yield Panel("Accuracy", "fraction of pairs ordered correctly by the implicit reward", _both("accuracy"), CHANCE)
     yield Panel("Loss", "per prompt", _both("loss"))
     yield Panel("Margin", "implicit reward of the better response minus the worse", _both("margin"))
@@ -115,7 +107,8 @@ def _direct_preferences(stage: Stage, config: Mapping[str, Any]) -> Iterator[Pan
     yield from _optimizer()
 
 
-def _supervised(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+def language_model_panels() -> Iterator[Panel]:
+    """Loss, perplexity and token accuracy of a language model."""
     yield Panel("Loss", "nats per token", _both("loss"))
     yield Panel("Perplexity", "held out, per token", (Line("held_out/perplexity"),))
     yield Panel("Token accuracy", "held out, fraction", (Line("held_out/accuracy"),))

@@ -9,8 +9,8 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from plaudit.config.schema import STAGES
 from plaudit.errors import PlauditError
+from plaudit.stages.registry import STAGES
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from plaudit.reporting.numbers import decimals_for, fixed, interval, percent, significant
 from plaudit.reporting.reading import Run, is_number
+from plaudit.stages.registry import STAGES
 
 Summary = Mapping[str, Any]
 
@@ -154,17 +155,10 @@ def _evaluated(summary: Summary, trained_on: Sequence[str]) -> Headline | None:
     return Headline(source, *_change(before, after), detail)
 
 
-TRAINED_QUANTITIES = (
-    ("rl", "reward/mean", "reward in training"),
-    ("dpo", "held_out/accuracy", "held-out accuracy of the implicit rewards"),
-    ("reward", "held_out/accuracy", "held-out accuracy of the reward model"),
-    ("sft", "held_out/loss", "held-out loss"),
-    ("pretrain", "held_out/loss", "held-out loss in pre-training"),
-)
-
-
 def _trained(run: Run) -> Headline | None:
-    for stage, metric, quantity in TRAINED_QUANTITIES:
+    """The first and last value of the metric that sums up the latest stage which has one."""
+    for stage in reversed(STAGES.names):
+        metric, quantity = STAGES[stage].headline or ("", "")
         series = run.stage(stage).series(metric)
         if len(series) >= 2:
             change = _change(series.values[0], series.values[-1])

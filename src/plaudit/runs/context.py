@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from plaudit.config.load import resolve_stages
 from plaudit.config.schema import Section
 from plaudit.runs.directory import StageDirectory
 from plaudit.runs.session import Session
@@ -35,3 +36,9 @@ class StageContext(Generic[ConfigT_co]):
         if self.session.is_main:
             self.directory.finish(result)
         self.session.wait_for_everyone()
+
+
+def stage_context(session: Session, name: str) -> StageContext[Any]:
+    """Return the context of a stage of the session's recipe, with the references in its section resolved."""
+    section = resolve_stages(session.recipe.sections()[name], session.run.folder)
+    return StageContext(section, session, session.run.stage(name))

@@ -13,11 +13,12 @@ from typing import Any
 from filelock import BaseFileLock
 
 from plaudit.config.load import dump, load_recipe
-from plaudit.config.schema import STAGES, Recipe
+from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.runs.files import json_text, sha256, synchronise, write_atomically
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
+from plaudit.stages.registry import STAGES, restart_command
 
 HEADER = "# The resolved configuration of a run of plaudit.\n"
 
@@ -110,6 +111,11 @@ class StageDirectory:
         """Return the summary of a finished stage."""
         result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
         return result
+
+    def summary(self) -> dict[str, Any]:
+        """Return the comparison of models that the stage evaluate has written."""
+        summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        return summary
 
     def checksum(self) -> str | None:
         """Return the SHA-256 of the result, which no two runs of a stage share; None for an unfinished stage."""
@@ -220,7 +226,7 @@ class RunDirectory:
             shown = [f"{key}: {_short(before)} -> {_short(after)}" for key, before, after in changed]
             more = [f"and {len(shown) - SHOWN_DIFFERENCES} more"] if len(shown) > SHOWN_DIFFERENCES else []
             sections = {key.partition(".")[0] for key, _, _ in changed}
-            kept = {section for section in sections if getattr(new, section) is not None}
+            kept = {section for section in sections if getattr(new, section, None) is not None}
             raise PlauditError(
                 f"{self.configuration}: the configuration has changed since {', '.join(begun)} began: "
                 f"{'; '.join(shown[:SHOWN_DIFFERENCES] + more)}; undo this, {_remedy(sections, kept)}"
@@ -231,7 +237,7 @@ def _remedy(changed: Collection[str], kept: Collection[str]) -> str:
     """Say how to keep changes in these sections or keys: nothing is deleted that need not be computed again."""
     another = "or choose another name for the run"
     if len(changed) == 1 and set(changed) <= {*kept} & {*STAGES}:
-        return f"{another}, or compute this stage again with: plaudit {next(iter(changed))} RECIPE --restart"
+        return f"{another}, or compute this stage again with: {restart_command(next(iter(changed)))}"
     return another
 
 

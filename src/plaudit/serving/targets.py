@@ -16,10 +16,11 @@ from plaudit.config.schema import (
     SourceConfig,
 )
 from plaudit.errors import PlauditError
+from plaudit.runs.directory import RunDirectory
 from plaudit.serving.chat_model import ChatModel, ChatSettings, Style
+from plaudit.stages.registry import STAGES
 
 RUNS_FOLDER = Recipe.model_fields["output"].default
-_POLICY_STAGES = ("rl", "dpo", "sft", "pretrain")  # the furthest trained comes first
 
 
 @dataclass(frozen=True)
@@ -71,47 +72,39 @@ def open_chat_model(
 
 def _run_target(folder: Path) -> Target:
     recipe = load_recipe(str(folder / "config.yaml"))
-    trained = [stage for stage in _POLICY_STAGES if (folder / stage / "model").is_dir()]
+    run = RunDirectory(folder)
+    trained = [name for name in reversed(STAGES.names) if _makes(name, "policy") and run.stage(name).model.is_dir()]
     if not trained:
         raise PlauditError(
             f"{folder}: no stage has produced a model yet; finish the run with: plaudit run {recipe.name}"
         )
-    section = resolve_stages(recipe, folder)
-    if section.rl is not None:
-        data = section.rl.prompts
-    elif section.dpo is not None:
-        data = section.dpo.data
-    elif section.sft is not None:
-        data = section.sft.data
-    else:
-        data = _plain_data()
+    # The settings of the latest stage that has any, whether or not it has run.
+    stages = [(STAGES[name], section) for name, section in reversed(resolve_stages(recipe, folder).sections().items())]
+    data = next((data for stage, section in stages if (data := stage.prompts(section))), None) or _plain_data()
+    generation = next((found for stage, section in stages if (found := stage.generation(section))), GenerationConfig())
+    rewards = next((sources for stage, section in stages if (sources := stage.rewards(section))), ())
     return Target(
-        model=str(folder / trained[0] / "model"),
-        rewards=_run_rewards(section, folder),
+        model=str(run.stage(trained[0]).model),
+        rewards=_trained_rewards(run) or tuple(rewards),
         style=_style(recipe, trained[0], data),
         data=data.model_copy(update={"max_prompt_tokens": None, "max_response_tokens": None}),
-        generation=_chat_generation(section),
+        generation=generation,
     )
 
 
-def _run_rewards(recipe: Recipe, folder: Path) -> tuple[RewardSourceConfig, ...]:
-    """Return the run's reward model, or where it trained none, what its RL stage was rewarded by."""
-    model = folder / "reward" / "model"
-    if model.is_dir():
-        return (ModelReward(name="reward", path=str(model)),)
-    return tuple(recipe.rl.rewards) if recipe.rl is not None else ()
+def _makes(stage: str, what: str) -> bool:
+    return STAGES[stage].makes == what
 
 
-def _chat_generation(recipe: Recipe) -> GenerationConfig:
-    """Return the RL stage's settings without its rules on length: they serve training, a reply may end when it will."""
-    if recipe.rl is None:
-        return GenerationConfig()
-    return recipe.rl.generation.model_copy(update={"min_new_tokens": 0, "random_length": False})
+def _trained_rewards(run: RunDirectory) -> tuple[ModelReward, ...]:
+    """Return the reward models that the run has trained."""
+    trained = [name for name in STAGES if _makes(name, "reward model") and run.stage(name).model.is_dir()]
+    return tuple(ModelReward(name=name, path=str(run.stage(name).model)) for name in trained)
 
 
 def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
-    """A pre-trained model continues text; a prompt template, and the embedded world, are made for single prompts."""
-    if stage == "pretrain":
+    """A model without prompts continues text; a prompt template, and the embedded world, are for single prompts."""
+    if STAGES[stage].prompts(recipe.sections()[stage]) is None:
         return "plain"
     single = recipe.world is not None or data.prompt_template != DataConfig.model_fields["prompt_template"].default
     return "prompt" if single else "dialogue"
@@ -126,8 +119,8 @@ def _named(paths: Sequence[str], taken: Sequence[str]) -> list[ModelReward]:
 
 def _reward_model(path: str) -> str:
     """Return the folder of a run's reward model if ``path`` is a run, else ``path``."""
-    model = Path(path) / "reward" / "model"
-    return str(model) if model.is_dir() else path
+    trained = _trained_rewards(RunDirectory(Path(path)))
+    return trained[0].path if trained else path
 
 
 def _plain_data() -> DataConfig:

@@ -17,7 +17,7 @@ from plaudit.config.schema.models import (
     TrainedModelConfig,
     WeightsConfig,
 )
-from plaudit.config.schema.recipe import STAGES, Recipe, WorldConfig
+from plaudit.config.schema.recipe import Recipe, WorldConfig, recipe_type
 from plaudit.config.schema.reinforcement import (
     GROUP_ADVANTAGES,
     GenerationConfig,
@@ -52,7 +52,6 @@ __all__ = [
     "LOSSES_WITH",
     "LOSSES_WITHOUT_REFERENCE",
     "REWARD_KINDS",
-    "STAGES",
     "ClassifierReward",
     "DataConfig",
     "DpoConfig",
@@ -87,4 +86,5 @@ __all__ = [
     "TrainedModelConfig",
     "WeightsConfig",
     "WorldConfig",
+    "recipe_type",
 ]

@@ -1,14 +1,17 @@
 """The whole run."""
 
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, create_model, field_validator
 
 from plaudit.config.schema.base import Positive, Registered, Section
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
 from plaudit.config.schema.reinforcement import RlConfig
 from plaudit.config.schema.training import DpoConfig, RewardConfig, SftConfig
 from plaudit.parallel.registry import STRATEGIES
+from plaudit.stages.base import Stage
+from plaudit.stages.registry import STAGES
 
 
 class WorldConfig(Section):
@@ -62,5 +65,21 @@ class Recipe(Section):
             raise ValueError(f"{name!r} cannot be the name of one folder: use letters, digits, '-' and '_'")
         return name
 
+    def sections(self) -> dict[str, Section]:
+        """Return the sections of the stages that this recipe has, in the order in which they run."""
+        return {name: section for name in STAGES if (section := getattr(self, name, None)) is not None}
 
-STAGES = ("world", "pretrain", "sft", "reward", "dpo", "rl", "evaluate", "report")
+
+def recipe_type() -> type[Recipe]:
+    """Return ``Recipe`` with a section for each registered stage, also for those of other packages."""
+    return _with_sections(tuple(STAGES[name] for name in STAGES if name not in Recipe.model_fields))
+
+
+@cache
+def _with_sections(stages: tuple[Stage[Any], ...]) -> type[Recipe]:
+    if not stages:
+        return Recipe
+    fields: dict[str, Any] = {
+        stage.name: (stage.section() | None, Field(None, description=stage.title)) for stage in stages
+    }
+    return create_model("Recipe", __base__=Recipe, __doc__=Recipe.__doc__, **fields)

@@ -1,4 +1,4 @@
-"""What the run shows of evaluation: the stage itself, and how far a reward model is ahead of trivial ones."""
+"""How far a reward model is ahead of trivial ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,27 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from plaudit.batching.trees import PromptTree
-from plaudit.config.schema import EvaluateConfig
 from plaudit.data.rows import RankingRow, Row
-from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.preference_baselines import preference_baselines
 from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps, reliability
 from plaudit.evaluation.summary import flattened
-from plaudit.runs.context import StageContext
-
-
-def run_evaluation(context: StageContext[EvaluateConfig]) -> dict[str, Any]:
-    """Measure the models, print the comparison and some samples, and return the stage's closing numbers."""
-    session = context.session
-    with session.autocast():
-        summary = evaluate(
-            context.config,
-            context.directory.create().folder,
-            context.seed,
-            session.processes,
-            simulated=session.recipe.world is not None,
-        )
-    return {name: flattened(measured) for name, measured in summary["models"].items()}
 
 
 def judge_reward_model(

@@ -1,0 +1,56 @@
+"""The stage ``evaluate``: measure models on the same held-out prompts."""
+
+from typing import TYPE_CHECKING, Any
+
+from plaudit.stages.base import Stage
+
+if TYPE_CHECKING:
+    from plaudit.config.schema import EvaluateConfig
+    from plaudit.runs.context import StageContext
+    from plaudit.runs.directory import StageDirectory
+
+SHOWN_SAMPLES = 3
+
+
+class EvaluateStage(Stage["EvaluateConfig"]):
+    """Scores, win rates, KL and texts of any set of models."""
+
+    name = "evaluate"
+    title = "Evaluation"
+    help = "Compare models on held-out prompts."
+    example = "plaudit evaluate quickstart evaluate.max_prompts=100"
+
+    def section(self) -> "type[EvaluateConfig]":
+        """Return the section."""
+        from plaudit.config.schema import EvaluateConfig
+
+        return EvaluateConfig
+
+    def run(self, context: "StageContext[EvaluateConfig]") -> dict[str, Any]:
+        """Measure the models, all processes together, and write the tables."""
+        from plaudit.evaluation.compare import evaluate
+        from plaudit.evaluation.summary import flattened
+
+        session = context.session
+        with session.autocast():
+            summary = evaluate(
+                context.config,
+                context.directory.create().folder,
+                context.seed,
+                session.processes,
+                simulated=session.recipe.world is not None,
+            )
+        return {name: flattened(measured) for name, measured in summary["models"].items()}
+
+    def show(self, directory: "StageDirectory") -> None:
+        """Print the comparison and some samples."""
+        from rich.console import Console
+
+        from plaudit.reporting.terminal import comparison_table, print_samples
+
+        console, summary = Console(), directory.summary()
+        print_samples(summary, SHOWN_SAMPLES, console)
+        console.print(comparison_table(summary))
+
+
+STAGE = EvaluateStage()

@@ -1,0 +1,29 @@
+"""The stage ``pretrain``: language modelling on plain text."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.stages.language_model import LanguageModelStage
+
+if TYPE_CHECKING:
+    from plaudit.config.schema import SftConfig
+    from plaudit.runs.context import StageContext
+    from plaudit.training.task import Task
+
+
+class PretrainStage(LanguageModelStage):
+    """A language model from plain text."""
+
+    name = "pretrain"
+    title = "Pre-training"
+    help = "Train a language model on plain text."
+    example = "plaudit pretrain quickstart pretrain.max_steps=200"
+    headline = ("held_out/loss", "held-out loss in pre-training")
+
+    def load_task(self, context: "StageContext[SftConfig]") -> "Task":
+        """Load the model and the texts."""
+        from plaudit.training.sft import load_sft_task
+
+        return load_sft_task(context, "text")
+
+
+STAGE = PretrainStage()

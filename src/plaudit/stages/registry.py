@@ -1,0 +1,31 @@
+"""The stages by name, in the order in which a run goes through them.
+
+It imports neither torch nor pydantic, so that the configuration's schema and ``plaudit --help`` can read it.
+"""
+
+from typing import Any
+
+from plaudit.registry import Registry
+from plaudit.stages.base import Stage
+
+STAGES: Registry[Stage[Any]] = Registry(
+    "stage",
+    {
+        "world": "plaudit.stages.world:STAGE",
+        "pretrain": "plaudit.stages.pretrain:STAGE",
+        "sft": "plaudit.stages.sft:STAGE",
+        "reward": "plaudit.stages.reward:STAGE",
+        "dpo": "plaudit.stages.dpo:STAGE",
+        "rl": "plaudit.stages.rl:STAGE",
+        "evaluate": "plaudit.stages.evaluate:STAGE",
+        "report": "plaudit.stages.report:STAGE",
+    },
+)
+
+WITH_COMMAND = STAGES.names
+"""The stages that have a command, ``plaudit NAME``; those of plugins run by ``plaudit run RECIPE --only NAME``."""
+
+
+def restart_command(stage: str) -> str:
+    """Return the command that computes one stage again."""
+    return f"plaudit {stage if stage in WITH_COMMAND else f'run --only {stage}'} RECIPE --restart"

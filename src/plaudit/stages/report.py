@@ -1,0 +1,41 @@
+"""The stage ``report``: a page about the run."""
+
+from typing import TYPE_CHECKING, Any
+
+from plaudit.stages.base import Stage
+
+if TYPE_CHECKING:
+    from plaudit.config.schema import ReportConfig
+    from plaudit.runs.context import StageContext
+    from plaudit.runs.directory import StageDirectory
+
+
+class ReportStage(Stage["ReportConfig"]):
+    """One HTML page from the files of the run. It takes seconds, and the other stages may have continued."""
+
+    name = "report"
+    title = "Report"
+    help = "Write the HTML page about a run."
+    example = "plaudit report quickstart report.title='A polite concierge'"
+    repeats = True
+
+    def section(self) -> "type[ReportConfig]":
+        """Return the section."""
+        from plaudit.config.schema import ReportConfig
+
+        return ReportConfig
+
+    def run(self, context: "StageContext[ReportConfig]") -> dict[str, Any]:
+        """Write the page."""
+        if not context.session.is_main:
+            return {}
+        from plaudit.reporting.page import write_report
+
+        return {"page": str(write_report(context.session.run.folder, context.config))}
+
+    def show(self, directory: "StageDirectory") -> None:
+        """Print where the page is."""
+        print(f"report: {directory.result()['page']}")
+
+
+STAGE = ReportStage()

@@ -1,0 +1,69 @@
+"""The stage ``reward``: a reward model, or an ensemble of them, from comparisons."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from plaudit.stages.training import TrainingStage
+
+if TYPE_CHECKING:
+    from plaudit.config.schema import RewardConfig
+    from plaudit.reporting.panels import Panel
+    from plaudit.reporting.reading import Stage as StageRecord
+    from plaudit.runs.context import StageContext
+    from plaudit.training.task import Task
+
+
+class RewardStage(TrainingStage["RewardConfig"]):
+    """A model that scores responses as the comparisons rank them."""
+
+    name = "reward"
+    title = "Reward model"
+    help = "Train a reward model from pairs and rankings."
+    example = "plaudit reward quickstart reward.loss=best_of_k"
+    makes = "reward model"
+    headline = ("held_out/accuracy", "held-out accuracy of the reward model")
+
+    def section(self) -> "type[RewardConfig]":
+        """Return the section."""
+        from plaudit.config.schema import RewardConfig
+
+        return RewardConfig
+
+    def load_task(self, context: "StageContext[RewardConfig]") -> "Task":
+        """Load the model and the comparisons."""
+        from plaudit.training.reward import load_reward_task
+
+        return load_reward_task(context)[0]
+
+    def run(self, context: "StageContext[RewardConfig]") -> dict[str, Any]:
+        """Train the model, or all members of the ensemble that are not finished."""
+        from plaudit.training.ensembles import combined, members
+
+        if context.config.members == 1:
+            return _train(context, 1)
+        for number, member in enumerate(members(context, context.config.members), start=1):
+            if not member.directory.finished:
+                member.finish(_train(member, number))
+        return combined(context, context.config.members)
+
+    def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
+        """Return accuracy, loss, margin and calibration."""
+        from plaudit.reporting.panels import reward_model_panels
+
+        return reward_model_panels()
+
+
+def _train(context: "StageContext[RewardConfig]", member: int) -> dict[str, Any]:
+    """Train one model and measure it next to two trivial ones; ``member`` counts from 1."""
+    from plaudit.evaluation.reward_judgement import judge_reward_model
+    from plaudit.training.loop import Trainer
+    from plaudit.training.reward import load_reward_task
+
+    task, examples = load_reward_task(context, member)
+    result: dict[str, Any] = dict(Trainer(task).train())
+    if context.session.is_main and task.held_out:
+        result |= judge_reward_model(task.held_out_scores, task.held_out, examples.train_rows, examples.held_out_rows)
+    return result
+
+
+STAGE = RewardStage()

@@ -1,0 +1,58 @@
+"""The stage ``rl``: a policy from rewards, by PPO and its relatives."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from plaudit.stages.training import TrainingStage
+
+if TYPE_CHECKING:
+    from plaudit.config.schema import DataConfig, GenerationConfig, RewardSourceConfig, RlConfig
+    from plaudit.reporting.panels import Panel
+    from plaudit.reporting.reading import Stage as StageRecord
+    from plaudit.runs.context import StageContext
+    from plaudit.training.task import Task
+
+
+class RlStage(TrainingStage["RlConfig"]):
+    """A policy that is rewarded for its own samples."""
+
+    name = "rl"
+    title = "Reinforcement learning"
+    help = "Train a policy against a reward by PPO and its relatives."
+    example = "plaudit rl quickstart rl.kl.coefficient=0.1"
+    makes = "policy"
+    headline = ("reward/mean", "reward in training")
+    step_name = "iteration"
+
+    def section(self) -> "type[RlConfig]":
+        """Return the section."""
+        from plaudit.config.schema import RlConfig
+
+        return RlConfig
+
+    def load_task(self, context: "StageContext[RlConfig]") -> "Task":
+        """Load policy, reference, value function, reward and prompts."""
+        from plaudit.training.rl.stage import load_rl_task
+
+        return load_rl_task(context)
+
+    def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
+        """Return rewards, KL, entropy, losses and lengths."""
+        from plaudit.reporting.panels import reinforcement_panels
+
+        return reinforcement_panels(stage, config)
+
+    def prompts(self, config: "RlConfig") -> "DataConfig":
+        """Return the prompts."""
+        return config.prompts
+
+    def generation(self, config: "RlConfig") -> "GenerationConfig":
+        """Return the settings of the rollouts without their rules on length, which serve training alone."""
+        return config.generation.model_copy(update={"min_new_tokens": 0, "random_length": False})
+
+    def rewards(self, config: "RlConfig") -> "Sequence[RewardSourceConfig]":
+        """Return what the policy was rewarded by."""
+        return config.rewards
+
+
+STAGE = RlStage()
