@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from plaudit.batching.batches import make_batches
+from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import GenerationConfig
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.trunk import trunk_of, unwrapped
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
@@ -86,7 +87,7 @@ def training_step(model: Any, trees: Sequence[PromptTree], token_budget: int, pa
     """Count one step of learning the responses' log-probabilities."""
     module = PolicyModule(model)
     with counting(model) as counts:
-        for build in make_batches(trees, "packed", token_budget, pack_length):
+        for build in make_batches(trees, PACKED, token_budget, pack_length):
             module(build()).statistics.log_probabilities.sum().backward()
     model.zero_grad()
     return counts

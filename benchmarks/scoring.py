@@ -91,8 +91,8 @@ def _plaudit(options: argparse.Namespace, path: Path, trees: list[PromptTree]) -
     from plaudit.models.reward_model import load_reward_model
 
     model = load_reward_model(ModelConfig(path=str(path)), torch.device(options.device))
-    if model.loaded.layout != "packed":
-        raise SystemExit(f"this model is not packed: {model.loaded.layout_reason}")
+    if model.loaded.layout.name != "packed":
+        raise SystemExit(f"this model is not packed: {model.loaded.acceleration}")
     return lambda: model.raw_scores(trees, options.token_budget)
 
 

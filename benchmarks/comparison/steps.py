@@ -9,7 +9,7 @@ from comparison.arithmetic import TRAINING, Shape, states_before
 from comparison.materials import SEED, data_config
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig, ModelConfig, Recipe, RewardConfig, RlConfig, SftConfig
-from plaudit.models.heads.modules import ScalarModule
+from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.rewards.sources import build_reward
@@ -70,11 +70,11 @@ class Steps:
     def scoring(self, model: ModelConfig, trees: Trees) -> Step:
         """Return a pass of a reward model over the trees."""
         loaded, _ = load_scorer(model, self.session.device, SEED)
-        module = ScalarModule(loaded.model)
+        module = ScoreModule(loaded.model)
 
         def run() -> None:
             with self.session.autocast():
-                per_response(module.scores, module, trees, loaded.layout, self.session.device, self.token_budget)
+                per_response(module, module, trees, loaded.layout, self.session.device, self.token_budget)
 
         return _step(run, trees, _scores(loaded.model, trees))
 

@@ -7,9 +7,9 @@ import guard
 import pytest
 import torch
 
-from plaudit.batching.batches import Layout
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import GenerationConfig
+from plaudit.models.acceleration.install import install
 from plaudit.models.heads import log_probabilities
 from plaudit.rollouts.engines import transformers as engine
 from plaudit.rollouts.samples import Request
@@ -37,7 +37,7 @@ class Loaded:
         self.model = tiny_causal_model("llama")
         self.tokenizer = self.Tokenizer()
         self.device = torch.device("cpu")
-        self.layout: Layout = "packed"
+        self.acceleration = install(self.model, generates=True)
 
 
 @pytest.fixture(autouse=True)

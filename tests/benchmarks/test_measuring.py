@@ -14,12 +14,13 @@ from comparison.table import spread
 from comparison.turns import Result, Side, by_turns
 from torch.utils.flop_counter import FlopCounterMode
 
-from plaudit.batching.batches import packed_batch, padded_batch
+from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SourceConfig
 from plaudit.data.rows import RankingRow, Row
 from plaudit.data.sources import SourceRows, read_source
-from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
+from plaudit.models.acceleration.last_mlp import compute_read_positions_only, last_mlp
 from plaudit.models.trunk import hidden_states
 from tiny_models import tiny_causal_model
 
@@ -35,14 +36,16 @@ def test_arithmetic_is_what_torch_counts(architecture: str) -> None:
     model = tiny_causal_model(architecture)
     model.set_attn_implementation("eager")
     trees = [PromptTree((5, 6, 7), ((8, 9),)), PromptTree((8, 9, 5), ((7, 6),))]
-    batch, length = padded_batch(trees, [0, 1]), 5
+    batch, length = PADDED.build(trees, [0, 1]), 5
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         states = model.base_model(batch.input_ids, use_cache=False).last_hidden_state.flatten(0, 1)
         model.get_output_embeddings()(states[batch.predictor_index])
     shape = Shape.of(model)
     unseen = 4 * shape.width * shape.layers * (2 * length**2 - sum(map(visible_pairs, trees)))
     assert shape.forward(trees, 4, read=2 * length) == counter.get_total_flops() - unseen
-    setattr(last_mlp(model.base_model), POSITION_WISE, True)
+    mlp = last_mlp(model.base_model)
+    assert mlp is not None
+    compute_read_positions_only(mlp)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         hidden_states(model, batch, batch.last_token_index)
     assert shape.forward(trees, 0, read=2) == counter.get_total_flops() - unseen
@@ -50,7 +53,7 @@ def test_arithmetic_is_what_torch_counts(architecture: str) -> None:
 
 def test_the_state_behind_a_prompt_is_read_once_for_all_its_responses() -> None:
     trees = [PromptTree((5, 6, 7), ((8, 9), (7, 7, 7))), PromptTree((8,), ((7,),))]
-    assert states_before(trees) == sum(len(packed_batch(trees, [[n]]).predictor_index.unique()) for n in (0, 1))
+    assert states_before(trees) == sum(len(PACKED.build(trees, [[n]]).predictor_index.unique()) for n in (0, 1))
 
 
 def test_a_peer_gets_what_it_declares_for_this_machine_without_what_it_does_not_need() -> None:

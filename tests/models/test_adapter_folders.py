@@ -13,6 +13,7 @@ from forests import forest
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import FreshModel, LoraConfig, ModelConfig, ModelReward
 from plaudit.errors import PlauditError
+from plaudit.models.adapters.lora import adapters_off
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel, load_policy, load_scorer
 from plaudit.models.reward_model import RewardModel, ScoreScale, load_reward_model, save_reward_model
@@ -25,7 +26,6 @@ from plaudit.rollouts.samples import Sample
 from plaudit.serving.chat_model import ChatModel
 from plaudit.serving.conversation import Conversation
 from plaudit.serving.targets import find_target, open_chat_model
-from plaudit.training.rl.roles import adapters_off
 from tiny_runs import FRESH, write_tokenizer
 
 CPU = torch.device("cpu")

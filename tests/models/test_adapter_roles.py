@@ -8,12 +8,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from plaudit.batching.batches import Batch, packed_batch
+from plaudit.batching.batches import Batch
+from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.trees import PromptTree
 from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.config.schema import ModelConfig
-from plaudit.models.heads.modules import PolicyModule
-from plaudit.models.loading.models import load_policy, with_adapter
+from plaudit.models.adapters.lora import with_adapter
+from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.loading.models import load_policy
 from plaudit.models.reward_model import load_reward_model
 from plaudit.models.trunk import hidden_states, trunk_of
 from plaudit.rewards.sources import build_reward
@@ -63,7 +65,7 @@ def moved(model: Any, adapter: str, seed: int) -> None:
 
 
 def batch() -> Batch:
-    return packed_batch(TREES, [[0, 1]])
+    return PACKED.build(TREES, [[0, 1]])
 
 
 def test_the_adapters_scores_are_those_of_the_merged_model(folder: Path) -> None:

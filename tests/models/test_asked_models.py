@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from plaudit.models.heads.modules import ScalarModule
+from plaudit.models.heads.scalar import ValueModule
 from plaudit.training.rl.roles import SeparateRoles, SharedRoles
 from tiny_models import tiny_causal_model, tiny_classifier
 
@@ -15,7 +15,7 @@ def loaded(model: Any) -> Any:
 
 
 def test_the_reference_alone_or_with_all_that_learns() -> None:
-    policy, value = tiny_causal_model("llama"), ScalarModule(tiny_classifier("llama"))
+    policy, value = tiny_causal_model("llama"), ValueModule(tiny_classifier("llama"))
     roles = SeparateRoles(loaded(policy), value)
     assert roles._frozen is not None
     frozen = set(roles._frozen.modules())

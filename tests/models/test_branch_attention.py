@@ -10,11 +10,12 @@ from torch.nn.attention import varlen
 from torch.nn.functional import scaled_dot_product_attention
 
 from plaudit.batching.batches import Batch, make_batches
+from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.trees import PromptTree
 from plaudit.models.acceleration import varlen_attention as branch_attention
 from plaudit.models.acceleration.tree_attention import use_tree_attention
-from plaudit.models.acceleration.varlen_attention import kernel_takes, sequences_of, tree_lengths
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.acceleration.varlen_attention import kernel_fault, kernel_takes, sequences_of, tree_lengths
+from plaudit.models.heads.policy import PolicyModule
 from tiny_models import tiny_causal_model
 
 CPU = torch.device("cpu")
@@ -68,9 +69,9 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(branch_attention, "DEVICES", ("cpu",))
     monkeypatch.setattr(branch_attention, "TYPES", (torch.float64, torch.float32, torch.bfloat16))
     monkeypatch.setattr(varlen, "varlen_attn", stand_in)
-    branch_attention._trial.cache_clear()
+    kernel_fault.cache_clear()
     yield
-    branch_attention._trial.cache_clear()
+    kernel_fault.cache_clear()
 
 
 def forest() -> list[PromptTree]:
@@ -100,7 +101,7 @@ def test_sequences_by_hand() -> None:
 
 
 def builders() -> list[Callable[[], Batch]]:
-    return list(make_batches(forest(), "packed", 60, 30))
+    return list(make_batches(forest(), PACKED, 60, 30))
 
 
 def loss_and_gradients(model: Any) -> list[Tensor]:
@@ -143,7 +144,7 @@ def test_only_a_kernel_that_passes_its_trial_is_used(monkeypatch: pytest.MonkeyP
         raise RuntimeError("FlashAttention only supports Ampere GPUs or newer")
 
     for wrong in (missing, aligned_at_the_first_key, lambda *given, **options: stand_in(*given, **options) * 1.1):
-        branch_attention._trial.cache_clear()
+        kernel_fault.cache_clear()
         monkeypatch.setattr(varlen, "varlen_attn", wrong)
         assert not kernel_takes(*states)
 
@@ -164,5 +165,5 @@ def test_the_trial_compares_with_float32_and_gradients_wherever_it_is_called(mon
 
 
 def test_without_a_gpu_it_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(branch_attention, "_trial", lambda *_: pytest.fail("was tried"))
+    monkeypatch.setattr(branch_attention, "kernel_fault", lambda *_: pytest.fail("was tried"))
     assert not kernel_takes(*torch.zeros(3, 1, 4, 7, 8, dtype=torch.bfloat16))

@@ -7,18 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from forests import forest
-from plaudit.batching.batches import Batch, make_batches, padded_batch
-from plaudit.models.acceleration.last_mlp import POSITION_WISE, last_mlp
-from plaudit.models.acceleration.layout_trial import try_few_positions
-from plaudit.models.heads.modules import PolicyModule, ScalarModule
-from plaudit.models.trunk import trunk_of
+from plaudit.batching.batches import Batch, make_batches
+from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.padded import PADDED
+from plaudit.models.acceleration.last_mlp import computes_read_positions_only, last_mlp
+from plaudit.models.acceleration.trial import last_mlp_fault
+from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.heads.scalar import ScoreModule, ValueModule
+from plaudit.models.trunk import recompute_activations, trunk_of
 from tiny_models import SIZES, tiny_causal_model, tiny_classifier
 
 TAKEN = sorted(set(SIZES) - {"bloom", "opt"})  # BLOOM's MLP takes the residual too; OPT's is spread over the block
 
 
 def batches() -> list[Batch]:
-    return [build() for build in make_batches(forest(), "packed", 64, 32)]
+    return [build() for build in make_batches(forest(), PACKED, 64, 32)]
 
 
 def log_probabilities(model: Any, batch: Batch) -> Tensor:
@@ -26,7 +29,7 @@ def log_probabilities(model: Any, batch: Batch) -> Tensor:
 
 
 def scores(model: Any, batch: Batch) -> Tensor:
-    return ScalarModule(model).scores(batch)
+    return ScoreModule(model)(batch)
 
 
 def learned(model: Any, made: list[Batch], read: Any) -> list[Tensor]:
@@ -43,25 +46,25 @@ def learned(model: Any, made: list[Batch], read: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("architecture", sorted(SIZES))
 def test_which_models_can(architecture: str) -> None:
-    assert try_few_positions(tiny_causal_model(architecture)) == (architecture in TAKEN)
+    assert (last_mlp_fault(tiny_causal_model(architecture)) is None) == (architecture in TAKEN)
 
 
 @pytest.mark.parametrize("architecture", TAKEN)
 def test_policies_say_the_same(architecture: str) -> None:
     packs = architecture not in ("gemma2", "mistral")
-    made = batches() if packs else [padded_batch(forest(), range(7))]
+    made = batches() if packs else [PADDED.build(forest(), range(7))]
     model = tiny_causal_model(architecture, dtype=torch.float64)
     expected = learned(model, made, log_probabilities)
-    assert try_few_positions(model)
+    assert last_mlp_fault(model) is None
     for one, other in zip(learned(model, made, log_probabilities), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
 def test_reward_models_say_the_same(architecture: str) -> None:
-    model, made = tiny_classifier(architecture, dtype=torch.float64), [padded_batch(forest(), range(7))]
+    model, made = tiny_classifier(architecture, dtype=torch.float64), [PADDED.build(forest(), range(7))]
     expected = learned(model, made, scores)
-    assert try_few_positions(model)
+    assert last_mlp_fault(model) is None
     for one, other in zip(learned(model, made, scores), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
@@ -77,12 +80,12 @@ def test_only_what_is_read_is_computed() -> None:
     model = tiny_classifier("llama")
     mlp: Any = last_mlp(trunk_of(model))
     rows = rows_of(mlp.gate_proj)
-    (batch,) = (build() for build in make_batches(forest(), "packed", 10**4, 10**4))
+    (batch,) = (build() for build in make_batches(forest(), PACKED, 10**4, 10**4))
     scores(model, batch)
-    try_few_positions(model)
+    last_mlp_fault(model)
     del rows[1:]
     scores(model, batch)
-    ScalarModule(model)(batch)
+    ValueModule(model)(batch)
     prompts, tokens = len(batch.trees), len(batch.targets)
     responses = len(batch.lengths)
     # In front of response tokens: every token but the last of each response, and the last of each prompt.
@@ -91,9 +94,9 @@ def test_only_what_is_read_is_computed() -> None:
 
 def test_recomputed_activations_are_whole() -> None:
     model = tiny_causal_model("llama", dtype=torch.float64)
-    assert try_few_positions(model)
+    assert last_mlp_fault(model) is None
     expected = learned(model, batches(), log_probabilities)
-    model.train().gradient_checkpointing_enable()
+    recompute_activations(model.train())
     mlp: Any = last_mlp(trunk_of(model))
     rows = rows_of(mlp.gate_proj)
     for one, other in zip(learned(model, batches(), log_probabilities), expected, strict=True):
@@ -111,5 +114,6 @@ class Neighbour(nn.Module):
 def test_an_mlp_that_looks_around_stays_whole() -> None:
     model = tiny_causal_model("llama")
     trunk_of(model).layers[-1].mlp = Neighbour()
-    assert not try_few_positions(model)
-    assert not getattr(last_mlp(trunk_of(model)), POSITION_WISE)
+    mlp: Any = last_mlp(trunk_of(model))
+    assert str(last_mlp_fault(model)).startswith("hidden states differ")
+    assert not computes_read_positions_only(mlp)

@@ -4,15 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from forests import PACKED, forest, in_tree_order, layouts, plain_log_probabilities, response_numbers
-from plaudit.batching.batches import packed_batch, padded_batch
+from forests import PACKABLE, forest, in_tree_order, layouts, plain_log_probabilities, response_numbers
+from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.ragged import to_rows
-from plaudit.models.acceleration.layout_trial import choose_layout
-from plaudit.models.heads.modules import PolicyModule, ScalarModule, scalar_head
+from plaudit.models.acceleration.install import install
+from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.heads.scalar import ScoreModule, ValueModule, scalar_head
 from tiny_models import tiny_causal_model, tiny_classifier
 
 
-@pytest.mark.parametrize("architecture", PACKED)
+@pytest.mark.parametrize("architecture", PACKABLE)
 def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: str) -> None:
     model = tiny_causal_model(architecture, dtype=torch.float64)
     trees = forest()
@@ -36,7 +38,7 @@ def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: 
             torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", PACKED)
+@pytest.mark.parametrize("architecture", PACKABLE)
 def test_scores_and_values_equal_plain_transformers(architecture: str) -> None:
     model = tiny_classifier(architecture, dtype=torch.float64)
     trees = forest(seed=1)
@@ -47,12 +49,12 @@ def test_scores_and_values_equal_plain_transformers(architecture: str) -> None:
             expected_scores.append(model(sequence).logits[0, 0])
             states = model.base_model(sequence).last_hidden_state[0]
             expected_values.append(model.score(states)[len(tree.prompt) - 1 : -1, 0])
-    module = ScalarModule(model)
-    for batch in (packed_batch(trees, [range(3), range(3, 7)]), padded_batch(trees, range(7))):
+    score, value = ScoreModule(model), ValueModule(model)
+    for batch in (PACKED.build(trees, [range(3), range(3, 7)]), PADDED.build(trees, range(7))):
         numbers = response_numbers(trees, batch)
-        scores = module.scores(batch).double()
+        scores = score(batch).double()
         torch.testing.assert_close(scores, torch.stack([expected_scores[n] for n in numbers]), rtol=1e-5, atol=1e-5)
-        for part, number in zip(module(batch).split(batch.lengths.tolist()), numbers, strict=True):
+        for part, number in zip(value(batch).split(batch.lengths.tolist()), numbers, strict=True):
             torch.testing.assert_close(part.double(), expected_values[number], rtol=1e-5, atol=1e-5)
 
 
@@ -60,7 +62,7 @@ def test_shared_values_read_the_state_in_front_of_each_token() -> None:
     model = tiny_causal_model("llama", dtype=torch.float64)
     head = scalar_head(16, 1.0).double()
     trees = forest(seed=2)
-    batch = packed_batch(trees, [range(7)])
+    batch = PACKED.build(trees, [range(7)])
     values = in_tree_order(batch, PolicyModule(model, head)(batch).values)
     tree = trees[0]
     states = model.base_model(torch.tensor([tree.prompt + tree.responses[0]])).last_hidden_state[0]
@@ -72,7 +74,7 @@ def test_chunks_of_the_head_change_neither_values_nor_gradients(
     monkeypatch: pytest.MonkeyPatch, architecture: str, packed: bool
 ) -> None:
     model = tiny_causal_model(architecture, dtype=torch.float64)
-    batch = packed_batch(forest(), [range(7)]) if packed else padded_batch(forest(), range(7))
+    batch = PACKED.build(forest(), [range(7)]) if packed else PADDED.build(forest(), range(7))
 
     def run() -> tuple[Tensor, ...]:
         output = PolicyModule(model)(batch, 0.7, "differentiable").statistics
@@ -86,27 +88,27 @@ def test_chunks_of_the_head_change_neither_values_nor_gradients(
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", PACKED)
+@pytest.mark.parametrize("architecture", PACKABLE)
 def test_packable_models_are_packed(architecture: str) -> None:
-    assert choose_layout(tiny_causal_model(architecture), "auto")[0] == "packed"
-    assert choose_layout(tiny_causal_model(architecture).bfloat16(), "auto")[0] == "packed"
-    assert choose_layout(tiny_causal_model(architecture), "padded") == ("padded", "asked for")
+    assert install(tiny_causal_model(architecture)).layout is PACKED
+    assert install(tiny_causal_model(architecture).bfloat16()).layout is PACKED
+    assert install(tiny_causal_model(architecture), "padded").layout is PADDED
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert choose_layout(tiny_causal_model(architecture), "packed")[0] == "packed"
+        assert install(tiny_causal_model(architecture), "packed").layout is PACKED
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "mistral"])
 def test_models_that_a_tree_mask_does_not_suit_are_padded(architecture: str) -> None:
-    layout, reason = choose_layout(tiny_causal_model(architecture), "packed")
-    assert layout == "padded"
-    assert "packing was asked for, and is refused" in reason
+    found = install(tiny_causal_model(architecture), "packed")
+    assert found.layout is PADDED
+    assert "packed batches were asked for" in str(found.layout_reason)
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "mistral"])
 def test_padded_layout_equals_plain_transformers(architecture: str) -> None:
     model = tiny_causal_model(architecture, dtype=torch.float64)
     trees = forest()
-    batch = padded_batch(trees, range(7))
+    batch = PADDED.build(trees, range(7))
     found = in_tree_order(batch, PolicyModule(model)(batch).statistics.log_probabilities)
     for part, expected in zip(found, plain_log_probabilities(model, trees), strict=True):
         torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-5)

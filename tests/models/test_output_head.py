@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from forests import PACKED, forest, in_tree_order, layouts, plain_log_probabilities
+from forests import PACKABLE, forest, in_tree_order, layouts, plain_log_probabilities
 from plaudit.config.schema import GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.acceleration.layout_trial import choose_layout
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.acceleration.install import install
 from plaudit.models.heads.output_head import OutputHead, head_is_known
+from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.rewards.grouping import samples_to_trees
@@ -30,9 +30,9 @@ def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: 
     expected = torch.cat(plain_log_probabilities(model, trees))
     weights = torch.linspace(-1, 1, len(expected), dtype=torch.float64)
     expected_gradients = torch.autograd.grad((weights * expected).sum(), list(model.parameters()))
-    layout, _ = choose_layout(model, "auto")
-    assert layout == ("padded" if architecture == "gemma2" else "packed")
-    for name in ("one row", "padded") if layout == "packed" else ("padded",):
+    layout = install(model).layout
+    assert layout.name == ("padded" if architecture == "gemma2" else "packed")
+    for name in ("one row", "padded") if layout.name == "packed" else ("padded",):
         [batch] = layouts(trees)[name]
         found = torch.cat(in_tree_order(batch, PolicyModule(model)(batch).statistics.log_probabilities))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -55,7 +55,7 @@ def test_the_engine_samples_from_what_training_computes(architecture: str, tmp_p
     write_tokenizer(tmp_path)
     model = tiny_causal_model(architecture)
     tokenizer = load_tokenizer_of(tmp_path)
-    loaded = LoadedModel(model, tokenizer, *choose_layout(model, "auto"))
+    loaded = LoadedModel(model, tokenizer, install(model, generates=True))
     requests = [Request((3 + number, 5, 7 + number), "", seed=number) for number in range(6)]
     settings = GenerationConfig(max_new_tokens=12, temperature=0.7)
     samples = TransformersEngine(loaded).generate(requests, settings)
@@ -73,7 +73,7 @@ def load_tokenizer_of(folder: Path) -> Any:
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", [*PACKED, "bloom", "mistral", *CHANGED])
+@pytest.mark.parametrize("architecture", [*PACKABLE, "bloom", "mistral", *CHANGED])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_heads_are_recognised(architecture: str, dtype: torch.dtype) -> None:
     assert head_is_known(tiny_causal_model(architecture, dtype=dtype))

@@ -1,5 +1,8 @@
 """Weights that are cast and ordered once for many calls."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -25,7 +28,7 @@ def test_numbers_are_those_of_autocast(architecture: str, reordered: bool, monke
     set_order(reordered, monkeypatch)
     model = tiny_causal_model(architecture)
     before = dict(model.named_parameters())
-    matrices = [layer.weight for layer in model.modules() if module_under_test._is_linear(layer)]
+    matrices = [layer.get_parameter("weight") for layer in module_under_test.linear_layers(model)]
     assert len(matrices) > 8
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         wanted = model(IDS).logits
@@ -38,17 +41,48 @@ def test_numbers_are_those_of_autocast(architecture: str, reordered: bool, monke
     assert all(matrix.requires_grad and matrix.dtype == torch.float32 for matrix in matrices)
 
 
-def test_reordered_layers_do_not_look_at_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_order(True, monkeypatch)
+@reordered_or_not
+def test_prepared_layers_do_not_look_at_their_weights(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_order(reordered, monkeypatch)
     model = tiny_causal_model("opt")
-    layers = [layer for layer in model.modules() if module_under_test._is_linear(layer) and layer is not model.lm_head]
+    layers = [layer for layer in module_under_test.linear_layers(model) if layer is not model.lm_head]
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         wanted = model(IDS).logits
         with prepared_weights(model, CPU):
             for layer in layers:
-                layer.weight.fill_(torch.nan)
+                layer.get_parameter("weight").fill_(torch.nan)
             assert torch.equal(model(IDS).logits, wanted)
         assert model(IDS).logits.isnan().all()
+
+
+@reordered_or_not
+def test_other_threads_compute_with_the_layers_own_weights(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that open a preparation of the same model, in float32, while this one lasts and after its end."""
+    set_order(reordered, monkeypatch)
+    model = tiny_causal_model("llama")
+    with torch.inference_mode():
+        wanted = model(IDS).logits
+    begun, ended = threading.Event(), threading.Event()
+
+    def in_float32() -> list[torch.Tensor]:
+        with torch.inference_mode(), prepared_weights(model, CPU):
+            during = model(IDS).logits
+            begun.set()
+            assert ended.wait(60)
+            return [during, model(IDS).logits]
+
+    with ThreadPoolExecutor(1) as pool:
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = model(IDS).logits
+            with prepared_weights(model, CPU):
+                other = pool.submit(in_float32)
+                assert begun.wait(60)
+                assert torch.equal(model(IDS).logits, rounded)
+        ended.set()
+        for logits in other.result():
+            assert torch.equal(logits, wanted)
+    assert not torch.equal(rounded.float(), wanted)
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_bfloat16_weights_are_ordered_without_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,16 +101,6 @@ def test_float64_is_left_alone_by_autocast_and_here() -> None:
         wanted = model(IDS).logits
         with prepared_weights(model, CPU):
             assert torch.equal(model(IDS).logits, wanted)
-
-
-def test_cast_weights_need_no_cast_and_leave_a_shared_embedding_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_order(False, monkeypatch)
-    model = tiny_causal_model("gpt2")
-    with torch.autocast("cpu", dtype=torch.bfloat16), prepared_weights(model, CPU):
-        layers = [layer for layer in model.modules() if module_under_test._is_linear(layer)]
-        assert {parameter.dtype for layer in layers for parameter in layer.parameters()} == {torch.bfloat16}
-        assert model.transformer.wte.weight.dtype == torch.float32
-    assert model.lm_head.weight is model.transformer.wte.weight
 
 
 @reordered_or_not

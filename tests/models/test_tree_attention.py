@@ -6,19 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from forests import PACKED, forest
-from plaudit.batching.batches import Batch, make_batches, padded_batch
+from forests import PACKABLE, forest
+from plaudit.batching.batches import Batch, TreeMask, make_batches
+from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.padded import PADDED
 from plaudit.models.acceleration import tree_attention as attention
-from plaudit.models.acceleration.layout_trial import choose_layout
-from plaudit.models.acceleration.tree_attention import TREE_ATTENTION, mark, use_tree_attention
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.acceleration.install import install
+from plaudit.models.acceleration.tree_attention import TREE_ATTENTION, tree_layout, use_tree_attention
+from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.trunk import recompute_activations
 from tiny_models import tiny_causal_model
 
 
 def batches(always: bool) -> list[Batch]:
-    made = [build() for build in make_batches(forest(), "packed", 64, 32)]
+    made = [build() for build in make_batches(forest(), PACKED, 64, 32)]
     for batch in made:
-        mark(batch, always)
+        tree_layout(batch, always)
     return made
 
 
@@ -47,7 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counted
 
 
-@pytest.mark.parametrize("architecture", PACKED)
+@pytest.mark.parametrize("architecture", PACKABLE)
 def test_equals_attention_under_a_mask(architecture: str, calls: list[int]) -> None:
     model = tiny_causal_model(architecture, dtype=torch.float64)
     model.set_attn_implementation("sdpa")
@@ -73,13 +76,17 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch, queri
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
+def one_tree(length: int) -> attention.TreeLayout:
+    """A prompt that fills a row."""
+    mask = TreeMask(*torch.zeros(2, 1, length, dtype=torch.long))
+    return attention.TreeLayout([(0, 0, length)], mask, always=True)
+
+
 def attended(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
     """One causal row of one tree; output and gradients of a fixed sum."""
     parts = [part.clone().requires_grad_() for part in (query, key, value)]
     length = query.shape[2]
-    mask = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
-    layout = attention.TreeLayout([(0, 0, length)], always=True)
-    output = attention._TreeAttention.apply(*parts, layout.trees(mask, value.dtype), 0.5)
+    output = attention._TreeAttention.apply(*parts, one_tree(length).trees(value.dtype), 0.5)
     (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
     return (output.detach(), *(part.grad for part in parts if part.grad is not None))
 
@@ -104,7 +111,7 @@ def test_recomputed_activations_change_nothing(calls: list[int]) -> None:
     use_tree_attention(model)
     expected = loss_and_gradients(model, batches(always=True))
     once = len(calls)
-    model.train().gradient_checkpointing_enable()
+    recompute_activations(model.train())
     found = loss_and_gradients(model, batches(always=True))
     assert len(calls) == 3 * once
     for one, other in zip(found, expected, strict=True):
@@ -117,7 +124,7 @@ def test_small_work_long_trees_and_padded_batches_go_the_usual_way(
     model = tiny_causal_model("llama")
     use_tree_attention(model)
     loss_and_gradients(model, batches(always=False))
-    loss_and_gradients(model, [padded_batch(forest(), range(3))])
+    loss_and_gradients(model, [PADDED.build(forest(), range(3))])
     monkeypatch.setattr(attention, "LONGEST_TREE", 5)
     loss_and_gradients(model, batches(always=True))
     assert not calls
@@ -128,12 +135,12 @@ def test_small_work_long_trees_and_padded_batches_go_the_usual_way(
 
 
 def test_the_trial_chooses_it_where_the_architecture_allows() -> None:
-    for architecture in PACKED:
+    for architecture in PACKABLE:
         model = tiny_causal_model(architecture)
-        assert choose_layout(model, "auto")[0] == "packed"
+        assert install(model).layout is PACKED
         assert model.config._attn_implementation == TREE_ATTENTION
     model = tiny_causal_model("bloom")
-    assert choose_layout(model, "auto")[0] == "padded"
+    assert install(model).layout is PADDED
     assert model.config._attn_implementation != TREE_ATTENTION
 
 
@@ -154,16 +161,14 @@ def test_bfloat16_is_as_close_to_float32_as_attention_under_a_mask() -> None:
 def test_models_that_cap_their_scores_keep_their_own_attention(calls: list[int]) -> None:
     model = tiny_causal_model("gemma2")
     before = model.config._attn_implementation
-    choose_layout(model, "auto")
+    install(model)
     assert model.config._attn_implementation == before
     assert not calls
 
 
 def test_a_second_derivative_is_refused() -> None:
     query, key, value = (torch.randn(1, 2, 6, 4, requires_grad=True) for _ in range(3))
-    mask = torch.ones(6, 6, dtype=torch.bool).tril()[None, None]
-    trees = attention.TreeLayout([(0, 0, 6)], always=True).trees(mask, value.dtype)
-    output = attention._TreeAttention.apply(query, key, value, trees, 0.5)
+    output = attention._TreeAttention.apply(query, key, value, one_tree(6).trees(value.dtype), 0.5)
     (gradient,) = torch.autograd.grad(output.square().sum(), query, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()

@@ -1,15 +1,19 @@
 """Prompts computed some at a time, tree by tree and in the last MLP where it counts: the same samples for less work."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
+from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model, word_tokenizer
+from plaudit.batching.layouts.padded import PADDED
 from plaudit.config.schema import GenerationConfig
 from plaudit.models.acceleration import tree_attention as attention
+from plaudit.models.acceleration.install import Acceleration
 from plaudit.models.acceleration.last_mlp import last_mlp
-from plaudit.models.acceleration.layout_trial import try_few_positions
 from plaudit.rollouts.engines import running_batch as batch
+from plaudit.rollouts.engines.transformers import TransformersEngine
 
 LENGTHS = [3, 8, 8, 1, 6, 2, 7, 7, 4, 5]
 SETTINGS = GenerationConfig(max_new_tokens=16, temperature=3.0, batch_size=10)
@@ -29,10 +33,15 @@ def shapes_of(model: Any) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_samples_stay(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, requests = tiny_model(architecture), requests_of(LENGTHS)
-    expected = engine_of(model).generate(requests, SETTINGS)
+    plain = SimpleNamespace(
+        model=tiny_model(architecture),
+        tokenizer=word_tokenizer(),
+        device=torch.device("cpu"),
+        acceleration=Acceleration(PADDED, None, ()),
+    )
+    expected = TransformersEngine(plain).generate(requests, SETTINGS)
     monkeypatch.setattr(batch, "PREFILL_POSITIONS", 17)
     monkeypatch.setattr(attention, "LEAST_WORK", 0)
-    try_few_positions(model)
     engine = engine_of(model)
     shapes = shapes_of(model)
     for one, two in zip(engine.generate(requests, SETTINGS), expected, strict=True):
@@ -52,7 +61,6 @@ def test_a_prompt_may_be_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_last_mlp_sees_the_last_token_of_each_prompt() -> None:
     model = tiny_model("llama")
-    try_few_positions(model)
     rows: list[int] = []
     mlp: Any = last_mlp(model.model)
     engine = engine_of(model)

@@ -5,11 +5,13 @@ import random
 import torch
 from torch import Tensor
 
-from plaudit.batching.batches import Batch, make_batches, packed_batch, padded_batch
+from plaudit.batching.batches import Batch, make_batches
+from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.trees import PromptTree
 from tiny_models import VOCABULARY
 
-PACKED = ("llama", "gpt2", "gpt_neox", "qwen2", "opt")
+PACKABLE = ("llama", "gpt2", "gpt_neox", "qwen2", "opt")
 
 
 def forest(seed: int = 0, count: int = 7) -> list[PromptTree]:
@@ -43,10 +45,10 @@ def in_tree_order(batch: Batch, flat: Tensor) -> list[Tensor]:
 def layouts(trees: list[PromptTree]) -> dict[str, list[Batch]]:
     everything = range(len(trees))
     return {
-        "one row": [packed_batch(trees, [list(everything)])],
-        "short rows": [build() for build in make_batches(trees, "packed", 64, 32)],
-        "padded": [padded_batch(trees, everything)],
-        "padded, small": [build() for build in make_batches(trees, "padded", 40, 32)],
+        "one row": [PACKED.build(trees, [list(everything)])],
+        "short rows": [build() for build in make_batches(trees, PACKED, 64, 32)],
+        "padded": [PADDED.build(trees, everything)],
+        "padded, small": [build() for build in make_batches(trees, PADDED, 40, 32)],
     }
 
 

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from plaudit.models.acceleration.layout_trial import choose_layout
+from plaudit.models.acceleration.install import install
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import torch_generator
@@ -60,10 +60,13 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def engine_of(model: Any) -> TransformersEngine:
-    layout, _ = choose_layout(model, "auto")
-    return TransformersEngine(
-        SimpleNamespace(model=model, tokenizer=word_tokenizer(), device=torch.device("cpu"), layout=layout)
+    loaded = SimpleNamespace(
+        model=model,
+        tokenizer=word_tokenizer(),
+        device=torch.device("cpu"),
+        acceleration=install(model, generates=True),
     )
+    return TransformersEngine(loaded)
 
 
 def requests_of(lengths: list[int], seed: int = 0) -> list[Request]:

@@ -120,7 +120,7 @@ def test_loss_and_gradient_equal_plain_transformers(tmp_path: Path, architecture
     recipe = dpo_recipe(tmp_path, architecture)
     for name in PREFERENCE_LOSSES:
         task = task_of(recipe, f"dpo.loss={name}", f"dpo.model.layout={layout}", "seed=3")
-        assert task.layout == layout
+        assert task.layout.name == layout
         reference = copy.deepcopy(task.loaded.model).double()
         policy = task.loaded.model.double()
         moved(policy, seed=5)

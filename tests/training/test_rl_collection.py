@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from plaudit.batching.batches import packed_batch
+from plaudit.batching.layouts.packed import PACKED
 from plaudit.config.schema import ModelConfig
 from plaudit.models.reward_model import load_reward_model, read_scale
 from plaudit.training.rl.experience import Experience
@@ -168,7 +168,7 @@ def test_a_value_model_starts_as_the_reward_model(folder: Path, lora: str) -> No
     tree = task._requests(task.prompts[0], "any")[0]
     trees = [type(task.prompts[0])(tuple(tree.prompt_ids), ((5, 6, 7), (8,)))]
     with torch.no_grad():
-        values = task.roles.values(packed_batch(trees, [[0]]))
+        values = task.roles.values(PACKED.build(trees, [[0]]))
     prompt = trees[0].prompt
     prefixes = [prompt, (*prompt, 5), (*prompt, 5, 6), prompt]
     judge = load_reward_model(ModelConfig(path=str(folder / "runs/tiny/reward/model")), torch.device("cpu"))

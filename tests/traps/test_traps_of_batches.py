@@ -20,6 +20,7 @@ from plaudit.algorithms.policy_losses import Clip, gspo_loss, ppo_loss
 from plaudit.algorithms.rewards import clip_scores, penalize_missing_end, soft_overlong_penalty, token_rewards
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching import batches
+from plaudit.batching.layouts.packed import PACKED
 from plaudit.models import inference
 from plaudit.runs.session import Session
 from plaudit.training.metric_sums import MetricSums
@@ -281,7 +282,7 @@ def test_trap_24_the_last_batch_counts(folder: Path, monkeypatch: Any) -> None:
     def check() -> None:
         made = trainer(folder, f"reward.model={folder / 'judge'}", "reward.token_budget=40", stage="reward")
         trees = made.task.train[:7]
-        assert len(list(batches.make_batches(trees, "packed", 40, 512))) > 2
+        assert len(list(batches.make_batches(trees, PACKED, 40, 512))) > 2
         scores = made.task.raw_scores(trees)
         with torch.no_grad():
             expected = [

@@ -16,12 +16,12 @@ from plaudit.algorithms import registry
 from plaudit.algorithms.advantages import group_centred, group_deviation, grpo, rloo
 from plaudit.algorithms.kl import ESTIMATORS, sequence_kl
 from plaudit.algorithms.masking import whiten
-from plaudit.batching.batches import padded_batch
+from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.ragged import rows_from
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import reinforcement
 from plaudit.errors import PlauditError
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.heads.policy import PolicyModule
 from plaudit.rewards.sources import ComposedScores
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import experience_builder as collection
@@ -94,7 +94,7 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
     """
     policy, other = policy_of_few_tokens(0), policy_of_few_tokens(1)
     tree = numbered_trees([(0, 3, 2)], [tuple(RESPONSES)])[0]
-    batch = padded_batch([tree], [0])
+    batch = PADDED.build([tree], [0])
     option = f"rl.kl={{placement: loss, estimator: {estimator}, coefficient: 1}}"
     config = load_recipe(str(folder / "recipe.yaml"), [option, "rl.aggregation=sequence_sum"]).rl
     assert config is not None

@@ -17,6 +17,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.models import inference
+from plaudit.models.acceleration.install import install
 from plaudit.models.heads import log_probabilities as head_statistics
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel
@@ -50,7 +51,7 @@ def test_trap_01_ratio_is_1_at_learning_rate_0(folder: Path, monkeypatch: Any) -
     def check(pack_length: int, wrong: bool = False) -> None:
         made = trainer(folder, *ROLLOUTS, "rl.optimizer.learning_rate=0", f"rl.pack_length={pack_length}")
         if wrong:  # not before: the trial at loading would notice and choose the padded layout
-            monkeypatch.setattr(batches, "_tree_mask", causal_mask_alone)
+            monkeypatch.setattr(batches, "dense_tree_mask", causal_mask_alone)
         lines = [line for step in range(1, made.task.steps + 1) if (line := made._step(step))]
         assert len(lines) == 2
         for line in lines:
@@ -105,12 +106,12 @@ def test_trap_02_log_probabilities_do_not_depend_on_padding(mutation: Any, tmp_p
     prompts = [(5, 6, 7, 8, 9, 10, 11, 12), (13, 14), (15,), (16, 17, 18, 19)]
 
     def check() -> None:
-        loaded = LoadedModel(model, tokenizer, "packed", "")
+        loaded = LoadedModel(model, tokenizer, install(model))
         requests = [Request(prompt, "", seed) for seed, prompt in enumerate(prompts)]
         samples = TransformersEngine(loaded).generate(requests, GenerationConfig(max_new_tokens=8))
         trees = [PromptTree(sample.prompt_ids, (sample.response_ids,)) for sample in samples]
         packed = token_log_probabilities(loaded, trees, 1.0, 4096)
-        padded = token_log_probabilities(replace(loaded, layout="padded"), trees, 1.0, 4096)
+        padded = token_log_probabilities(replace(loaded, acceleration=install(model, "padded")), trees, 1.0, 4096)
         for sample, in_a_pack, with_padding in zip(samples, packed, padded, strict=True):
             alone = plain_log_probabilities(model, sample.prompt_ids, sample.response_ids)
             close(in_a_pack, alone)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from plaudit.batching import batches
-from plaudit.models.heads.modules import scalar_head
-from plaudit.models.loading import models as loading
+from plaudit.models.heads.scalar import scalar_head
+from plaudit.models.loading import pretrained
 from plaudit.parallel.state import trained_parameters
 from plaudit.rollouts.engines.running_batch import RunningBatch
 from plaudit.runs.checkpoints import load_checkpoint
@@ -39,7 +39,7 @@ ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, tem
 def neighbours_are_seen(task: Any, monkeypatch: Any) -> None:
     """The bug: packed sides of a comparison see each other; the reference was computed one by one."""
     causal = lambda ids, _: torch.ones(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool).tril()  # noqa: E731
-    monkeypatch.setattr(batches, "_tree_mask", causal)
+    monkeypatch.setattr(batches, "dense_tree_mask", causal)
 
 
 def reference_per_token(task: Any, monkeypatch: Any) -> None:
@@ -197,7 +197,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
 
 def dropout_of_the_saved_model(monkeypatch: Any) -> None:
     """The bug: the rates that the model was saved with stay."""
-    monkeypatch.setattr(loading, "_set_dropout", lambda config, rate: None)
+    monkeypatch.setattr(pretrained, "_set_dropout", lambda config, rate: None)
 
 
 def epsilon_of_other_stages(monkeypatch: Any) -> None:

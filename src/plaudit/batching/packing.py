@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from plaudit.batching.trees import PromptTree
-
 
 def pack_rows(sizes: Sequence[int], row_length: int) -> list[list[int]]:
     """Distribute items over rows of ``row_length`` positions; an item longer than that gets a row of its own.
@@ -37,28 +35,4 @@ def group_by_budget(widths: Sequence[int], token_budget: int) -> list[list[int]]
             groups[-1].append(index)
         else:
             groups.append([index])
-    return groups
-
-
-def split_packed(trees: Sequence[PromptTree], token_budget: int, row_length: int) -> list[list[list[int]]]:
-    """Return micro-batches of packed rows: for each micro-batch its rows, for each row its tree indices."""
-    sizes = [tree.positions for tree in trees]
-    rows = pack_rows(sizes, min(row_length, token_budget))
-    widths = [sum(sizes[index] for index in row) for row in rows]
-    return [[rows[i] for i in group] for group in group_by_budget(widths, token_budget)]
-
-
-def split_padded(trees: Sequence[PromptTree], token_budget: int) -> list[list[int]]:
-    """Return micro-batches for one branch a row: for each micro-batch its tree indices (a tree is never split)."""
-    widths = [len(tree.prompt) + max(len(response) for response in tree.responses) for tree in trees]
-    groups: list[list[int]] = []
-    branches = 0
-    for index in sorted(range(len(trees)), key=lambda i: -widths[i]):
-        count = len(trees[index].responses)
-        if groups and (branches + count) * widths[groups[-1][0]] <= token_budget:
-            groups[-1].append(index)
-            branches += count
-        else:
-            groups.append([index])
-            branches = count
     return groups

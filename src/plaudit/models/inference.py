@@ -6,10 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from plaudit.batching.batches import Batch, Layout, make_batches
+from plaudit.batching.batches import Batch, make_batches
+from plaudit.batching.layouts.base import Layout
 from plaudit.batching.trees import PromptTree
 from plaudit.models.acceleration.prepared_weights import prepared_weights
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.loading.models import LoadedModel
 
 PACK_LENGTH = 512  # of packed rows where nothing is trained; results do not depend on it

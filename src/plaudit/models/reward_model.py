@@ -12,7 +12,7 @@ from torch import Tensor
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.heads.modules import ScalarModule
+from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.saving import save_model
@@ -42,7 +42,7 @@ class RewardModel:
     def __init__(self, loaded: LoadedModel, scale: ScoreScale) -> None:
         self.loaded = loaded
         self.scale = scale
-        self.module = ScalarModule(loaded.model).eval()
+        self.module = ScoreModule(loaded.model).eval()
 
     @property
     def tokenizer(self) -> Any:
@@ -52,7 +52,7 @@ class RewardModel:
     def raw_scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
         """Return the scores before gain and bias, [responses], float32 on the CPU."""
         loaded = self.loaded
-        return per_response(self.module.scores, self.module, trees, loaded.layout, loaded.device, token_budget)
+        return per_response(self.module, self.module, trees, loaded.layout, loaded.device, token_budget)
 
     def scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
         """Return the score of every response in the order of the trees, [responses], float32 on the CPU."""
@@ -60,7 +60,7 @@ class RewardModel:
 
 
 def load_reward_model(model: ModelConfig, device: torch.device) -> RewardModel:
-    """Load a reward model: a folder of ours, or any one-label classifier on a causal decoder (scale 1, 0).
+    """Load a reward model: a folder of ours, or any one-label classifier on a causal decoder (gain 1, bias 0).
 
     Raises PlauditError for a plain language model, whose head would be random.
     """

@@ -1,14 +1,15 @@
 """The trunk of any transformers model: tokens in, hidden states out, heads left to the caller."""
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
-from plaudit.models.acceleration.last_mlp import mlp_only_at
-from plaudit.models.acceleration.tree_attention import mark
+from plaudit.models.acceleration.context import ForwardContext, current_context, forward_context
+from plaudit.models.acceleration.tree_attention import attends_by_trees, tree_layout
 
 
 def unwrapped(model: nn.Module) -> Any:
@@ -23,11 +24,22 @@ def trunk_of(model: nn.Module) -> Any:
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """Let the layers compute their activations again in the backward pass instead of holding them in memory."""
+    """Let the layers compute their activations again in the backward pass instead of holding them in memory.
+
+    They are computed again in the forward context of the first time, whichever thread the backward pass runs in.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), forward_context(current_context())
+
     inner = unwrapped(model)
     # The oldest transformers that we take know the second name alone, the coming ones the first alone.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
-    enable()
+    enable({"use_reentrant": False, "context_fn": contexts})
+
+
+def _recomputes(trunk: nn.Module) -> bool:
+    return trunk.training and any(getattr(part, "gradient_checkpointing", False) for part in trunk.modules())
 
 
 @cache
@@ -39,13 +51,16 @@ def accepted_arguments(model_class: Any) -> frozenset[str]:
 def hidden_states(model: nn.Module, batch: Batch, positions: Tensor) -> Tensor:
     """Return the trunk's last hidden states at flat ``positions`` [n] of [rows x length], [n, hidden]."""
     trunk = trunk_of(model)
-    arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": mark(batch)}
+    trees = tree_layout(batch) if attends_by_trees(trunk) else None
+    arguments: dict[str, Any] = batch.layout.model_inputs(batch, needs_mask=trees is None)
+    if trees is not None:
+        arguments["attention_mask"] = trees.unread_mask()
     accepted = accepted_arguments(trunk.__class__)
-    if "position_ids" in accepted:
-        arguments["position_ids"] = batch.position_ids
+    if "position_ids" not in accepted:
+        arguments.pop("position_ids", None)
     if "use_cache" in accepted:
         arguments["use_cache"] = False
-    # Positions repeat: the prompt's last token stands in front of each of its responses.
-    with mlp_only_at(trunk, positions.unique()):
+    # Recomputed activations must be whole: the last MLP saw them so.
+    with forward_context(ForwardContext(trees, read=None if _recomputes(trunk) else positions)):
         states: Tensor = trunk(**arguments).last_hidden_state.flatten(0, 1)
     return states[positions]

@@ -35,7 +35,7 @@ class TextClassifier:
         """Load the folder or hub name ``config.path``. Raises PlauditError when it is not a classifier."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from plaudit.models.loading.models import weight_options
+        from plaudit.models.loading.pretrained import weight_options
 
         path = str(config.path)
         try:

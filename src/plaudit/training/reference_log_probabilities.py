@@ -19,13 +19,13 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import Section
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.adapters.lora import adapters_off
+from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.runs.files import synchronise
 from plaudit.runs.session import Session
-from plaudit.training.rl.roles import adapters_off
 from plaudit.training.token_budget import TokenBudget
 
 FILE = "reference.safetensors"

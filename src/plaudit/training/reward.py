@@ -24,7 +24,7 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RewardConfig
 from plaudit.data.rows import RankingRow
-from plaudit.models.heads.modules import ScalarModule, scalar_head
+from plaudit.models.heads.scalar import ScoreModule, scalar_head
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
@@ -63,7 +63,7 @@ class RewardTask(SupervisedTask):
         train, held_out = ([t for t in trees if _has_order(t)] for trees in (examples.train, examples.held_out))
         super().__init__(context, loaded, train, held_out)
         self.config = context.config
-        self.module = ScalarReader(loaded.model)
+        self.module = ScoreModule(loaded.model)
         self.last_measurement: dict[str, float] = {}
         self.held_out_scores = torch.zeros(0)
 
@@ -140,14 +140,6 @@ class RewardTask(SupervisedTask):
             "bias": scale.bias,
             **self.last_measurement,
         }
-
-
-class ScalarReader(ScalarModule):
-    """A scalar model whose forward pass reads scores at the last token."""
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return the score of every response, [R]."""
-        return self.scores(batch)
 
 
 def _has_order(tree: PromptTree) -> bool:

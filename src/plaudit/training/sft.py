@@ -13,7 +13,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SftConfig
 from plaudit.data.rows.registry import ROW_KINDS
 from plaudit.data.tokenization import with_loss_on_all
-from plaudit.models.heads.modules import PolicyModule
+from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.inference import per_token
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from plaudit.batching.batches import Batch, Layout
+from plaudit.batching.batches import Batch
+from plaudit.batching.layouts.base import Layout
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import StageConfig
 from plaudit.runs.context import StageContext

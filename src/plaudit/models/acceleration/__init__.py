@@ -1,1 +1,1 @@
-"""Faster computation with the same results, installed where a trial proves it."""
+"""What makes models faster without changing results; ``install`` is the one entry."""

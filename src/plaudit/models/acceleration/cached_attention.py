@@ -6,10 +6,13 @@ as long for a single query.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from plaudit.models.acceleration.context import current_context
 
 
 @dataclass
@@ -30,7 +33,7 @@ class RowStates:
 
 
 class CachedKeys:
-    """What a cache layer fastens to its keys, as ``plaudit_cache``, to meet them again in ``attend``.
+    """What a cache layer keeps for ``attend`` with the keys that it hands out.
 
     ``reached`` is set when keys arrive there as the cache gave them. ``states`` are set where ``decode`` is to attend.
     """
@@ -40,12 +43,28 @@ class CachedKeys:
         self.states = states
 
 
+def hand_out(key: Tensor, cached: CachedKeys) -> None:
+    """Let ``attend`` find ``cached`` when it meets ``key``, in the forward pass that is under way."""
+    context = current_context()
+    if context is not None:
+        context.handed_out = key, cached
+    elif cached.states is not None:
+        raise RuntimeError("decoding needs a forward context: its cache cannot be read by a model alone")
+
+
 def cached_keys(key: Tensor) -> CachedKeys | None:
-    """Return what a cache layer has fastened to keys, and note that they arrived."""
-    cached: CachedKeys | None = getattr(key, "plaudit_cache", None)
-    if cached is not None:
-        cached.reached = True
+    """Return what a cache layer handed out with ``key``, and note that the key arrived; None for any other key."""
+    context = current_context()
+    if context is None or context.handed_out is None or context.handed_out[0] is not key:
+        return None
+    cached = context.handed_out[1]
+    cached.reached = True
     return cached
+
+
+def missing_library() -> str | None:
+    """Return what to install for ``decode``, or None if it is there."""
+    return None if find_spec("numba") else "numba is not installed; pip install 'plaudit[cpu]'"
 
 
 def stored_type(states: Tensor) -> torch.dtype:

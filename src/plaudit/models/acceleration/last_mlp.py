@@ -1,16 +1,14 @@
 """The last block's MLP computes only the positions that are read.
 
-Behind the last attention no position looks at another one. A reward model reads one state of each response, a policy
-those in front of response tokens; the MLP of the last block, two thirds of its arithmetic, is wasted on all others.
+After the last attention no position looks at another one. A reward model reads one state of each response, a policy
+those before response tokens; the MLP of the last block, two thirds of its arithmetic, is wasted on all others.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
-POSITION_WISE = "plaudit_position_wise"
-"""Set on an MLP of which a trial has shown that its result at a position depends on that position alone."""
+from plaudit.models.acceleration.context import current_context
 
 
 def last_mlp(trunk: nn.Module) -> nn.Module | None:
@@ -20,32 +18,42 @@ def last_mlp(trunk: nn.Module) -> nn.Module | None:
     return None if blocks is None else getattr(blocks[-1], "mlp", None)
 
 
-@contextmanager
-def mlp_only_at(trunk: nn.Module, positions: Tensor) -> Iterator[None]:
-    """Let the last MLP compute the flat ``positions`` [n] (each once) of [rows x length], and return zeros elsewhere.
+def compute_read_positions_only(mlp: nn.Module) -> Callable[[], None]:
+    """Let an MLP compute the positions that the forward pass reads, and return zeros elsewhere.
 
-    Nothing changes where no trial has allowed it, or where activations are recomputed: that happens outside of this.
+    Right only where the MLP's result at a position depends on that position alone. Returns what undoes it. The hooks
+    hold no state, so copies of the module keep the behaviour.
     """
-    mlp = last_mlp(trunk)
-    recomputed = trunk.training and any(getattr(part, "gradient_checkpointing", False) for part in trunk.modules())
-    if mlp is None or recomputed or not getattr(mlp, POSITION_WISE, False):
-        yield
-        return
-    shapes = []
+    hooks = mlp.register_forward_pre_hook(_gather), mlp.register_forward_hook(_scatter)
 
-    def gather(module: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
-        (states,) = arguments
-        shapes.append(states.shape[:2])
-        return (states.flatten(0, 1)[positions][None],)
-
-    def scatter(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> Tensor:
-        rows, length = shapes.pop()
-        whole = output.new_zeros(rows * length, output.shape[-1])
-        return whole.index_copy(0, positions, output[0]).view(rows, length, -1)
-
-    hooks = mlp.register_forward_pre_hook(gather), mlp.register_forward_hook(scatter)
-    try:
-        yield
-    finally:
+    def undo() -> None:
         for hook in hooks:
             hook.remove()
+
+    return undo
+
+
+def computes_read_positions_only(mlp: nn.Module) -> bool:
+    """Whether ``compute_read_positions_only`` was called for an MLP, or for what it is a copy of."""
+    return _gather in mlp._forward_pre_hooks.values()
+
+
+def _gather(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    context = current_context()
+    if context is None or context.read is None:
+        return None
+    (states,) = arguments
+    # Positions repeat: the prompt's last token stands before each of its responses.
+    positions = context.read.unique()
+    context.gathered = positions, *states.shape[:2]
+    return (states.flatten(0, 1)[positions][None],)
+
+
+def _scatter(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    context = current_context()
+    if context is None or context.gathered is None:
+        return output
+    positions, rows, length = context.gathered
+    context.gathered = None
+    whole = output.new_zeros(rows * length, output.shape[-1])
+    return whole.index_copy(0, positions, output[0]).view(rows, length, -1)

@@ -1,33 +1,64 @@
 """The weights of linear layers as products want them, for as long as weights do not change.
 
-Of weights that do not learn, and in inference mode of all, autocast remembers no cast and casts them again at every
-call. And oneDNN's products in bfloat16 on a CPU want weights in an order of their own, into which they would be brought
-at every call, too. Here both happens once. The numbers stay the same.
+Autocast caches casts only for weights that require gradients, and none in inference mode, so frozen weights are cast on
+every call. oneDNN likewise reorders bfloat16 weights on every call. This module does both once. The numbers stay the
+same.
 """
 
+import copy
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
+
+_PREPARED: ContextVar[frozenset[object]] = ContextVar("plaudit_prepared_weights", default=frozenset())
+"""The preparations that this thread computes with; other threads compute with the layers' own weights."""
+
+_LOCK = Lock()
+
+Forward = Callable[[Tensor], Tensor]
 
 
 @contextmanager
 def prepared_weights(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Let linear layers compute with copies of their weights, cast and in order; afterwards with their own.
 
-    A weight that an embedding shares stays as it is for the embedding.
+    A weight that an embedding shares stays as it is for the embedding. Where another thread has prepared a layer
+    already, this one computes with the layer's own weight.
     """
-    autocast = torch.is_autocast_enabled(device.type)
-    with ExitStack() as undone:
-        for layer in filter(_is_linear, model.modules()):
-            own = _weight(layer).dtype
-            dtype = torch.get_autocast_dtype(device.type) if autocast else own
-            if _takes_reordered(device, dtype):
-                undone.callback(_reorder(layer, dtype))
-            elif dtype != own:
-                undone.callback(_cast(layer, dtype))
+    preparation = object()
+    with _LOCK:
+        layers = {layer: forward for layer in linear_layers(model) if (forward := _prepared(layer, device)) is not None}
+        for layer, forward in layers.items():
+            layer.forward = _Forward(layer, forward, preparation)
+    token = _PREPARED.set(_PREPARED.get() | {preparation})
+    try:
         yield
+    finally:
+        _PREPARED.reset(token)
+        for layer in layers:
+            del layer.forward
+
+
+class _Forward:
+    """A layer's forward pass: over prepared weights inside of the preparation, else the layer's own."""
+
+    def __init__(self, layer: nn.Module, prepared: Forward, preparation: object) -> None:
+        self.layer, self.prepared, self.preparation = layer, prepared, preparation
+
+    def __call__(self, states: Tensor) -> Tensor:
+        if self.preparation in _PREPARED.get():
+            return self.prepared(states)
+        own: Tensor = type(self.layer).forward(self.layer, states)
+        return own
+
+
+def linear_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers whose weights can be prepared."""
+    return [module for module in model.modules() if _is_linear(module)]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -38,27 +69,33 @@ def _is_linear(module: nn.Module) -> bool:
     return _weight(module).dtype in (torch.float32, torch.bfloat16, torch.float16)  # autocast leaves float64 alone
 
 
+def _prepared(layer: nn.Module, device: torch.device) -> Forward | None:
+    """Return the layer's forward pass over prepared weights; None where there is nothing to prepare."""
+    own = _weight(layer).dtype
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else own
+    if _takes_reordered(device, dtype):
+        return _reordered(layer, dtype)
+    return None if dtype == own else _cast(layer, dtype)
+
+
 def _takes_reordered(device: torch.device, dtype: torch.dtype) -> bool:
     if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _cast(layer: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
-    """Give a layer cast parameters; return what gives it back its own."""
-    own = dict(layer.named_parameters(recurse=False))
-    for name, parameter in own.items():
-        setattr(layer, name, nn.Parameter(parameter.detach().to(dtype), requires_grad=False))
-
-    def undo() -> None:
-        for name, parameter in own.items():
-            setattr(layer, name, parameter)
-
-    return undo
+def _cast(layer: nn.Module, dtype: torch.dtype) -> Forward:
+    """Return the forward pass of a layer like this one with cast parameters."""
+    twin = copy.copy(layer)
+    twin.__dict__["_parameters"] = {
+        name: None if parameter is None else nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+        for name, parameter in layer._parameters.items()
+    }
+    return twin.forward
 
 
-def _reorder(layer: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
-    """Give a layer a forward pass over its reordered weights; return what takes it away."""
+def _reordered(layer: nn.Module, dtype: torch.dtype) -> Forward:
+    """Return a forward pass over reordered weights."""
     weight = torch.ops.mkldnn._reorder_linear_weight(_weight(layer).detach().to(dtype).contiguous())
     bias = None if layer.bias is None else layer.bias.detach().to(dtype)  # type: ignore[operator]
 
@@ -66,8 +103,7 @@ def _reorder(layer: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(states.to(dtype), weight, bias, "none", [], "")
         return product
 
-    layer.forward = forward
-    return lambda: delattr(layer, "forward")
+    return forward
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from plaudit.batching.batches import Batch, TreeSpan
+from plaudit.batching.batches import Batch, TreeMask, TreeSpan
 from plaudit.models.acceleration.cached_attention import cached_keys, decode
+from plaudit.models.acceleration.context import current_context
 from plaudit.models.acceleration.varlen_attention import (
     Sequences,
     attend_by_sequences,
@@ -62,14 +64,16 @@ class QueryBlock:
 
 @dataclass
 class TreeLayout:
-    """Where the trees of a batch are; ``always``: attend tree by tree even where it does not pay.
+    """Where the trees of a forward pass stand, and which tokens see each other.
 
-    ``lengths``: tokens of each tree's prompt and responses; empty where these are not known.
+    ``lengths``: tokens of each tree's prompt and responses; empty where these are not known. ``always``: attend tree by
+    tree even where it does not pay.
     """
 
     tree_spans: Sequence[TreeSpan]
-    always: bool
+    mask: TreeMask
     lengths: Sequence[Sequence[int]] = ()
+    always: bool = False
     _trees: list[list[QueryBlock]] = field(default_factory=list)
     _sequences: Sequences | None = None
 
@@ -78,10 +82,10 @@ class TreeLayout:
         """Positions of the longest tree."""
         return max(end - start for _, start, end in self.tree_spans)
 
-    def trees(self, dense: Tensor, dtype: torch.dtype) -> list[list[QueryBlock]]:
-        """Return each tree's blocks, in order, masks cut from the batch's ``dense`` one: once, for all layers."""
+    def trees(self, dtype: torch.dtype) -> list[list[QueryBlock]]:
+        """Return each tree's blocks, in order, with masks of ``dtype``: once, for all layers."""
         if not self._trees or self._trees[0][0].mask.dtype != dtype:
-            self._trees = [_blocks(place, dense, dtype) for place in self.tree_spans]
+            self._trees = [_blocks(span, self.mask, dtype) for span in self.tree_spans]
         return self._trees
 
     def sequences(self, row_length: int, device: torch.device) -> Sequences:
@@ -90,41 +94,51 @@ class TreeLayout:
             self._sequences = sequences_of(self.tree_spans, self.lengths, row_length, device)
         return self._sequences
 
+    def unread_mask(self) -> Tensor:
+        """Return a mask [rows, 1, length, length] that takes no memory and tells nothing, for ``attend`` alone.
 
-def _blocks(place: TreeSpan, dense: Tensor, dtype: torch.dtype) -> list[QueryBlock]:
-    row, start, end = place
+        Models hand it on; without one they would make a causal mask, which nothing reads.
+        """
+        rows, length = self.mask.tree_ids.shape
+        return torch.zeros((), dtype=torch.bool, device=self.mask.tree_ids.device).expand(rows, 1, length, length)
+
+
+def _is_unread(mask: Tensor | None) -> bool:
+    return mask is not None and mask.dim() == 4 and not any(mask.stride())
+
+
+def _blocks(span: TreeSpan, mask: TreeMask, dtype: torch.dtype) -> list[QueryBlock]:
+    row, start, end = span
     blocks = []
     for first in range(start, end, QUERIES):
         last = min(first + QUERIES, end)
-        part = dense[row, 0, first:last, start:last]
-        mask = torch.zeros_like(part, dtype=dtype).masked_fill_(~part, -torch.inf)
-        blocks.append(QueryBlock(row, start, first, last, mask, kept=end - start <= LONGEST_KEPT))
+        visible = mask.within_tree(row, slice(first, last), slice(start, last))
+        added = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
+        blocks.append(QueryBlock(row, start, first, last, added, kept=end - start <= LONGEST_KEPT))
     return blocks
 
 
-def mark(batch: Batch, always: bool = False) -> Tensor:
-    """Return the batch's attention mask; a packed one carries the places of its trees to ``attend``."""
-    mask = batch.attention_mask
-    if batch.tree_spans and not hasattr(mask, "tree_layout"):
+_LAYOUTS: WeakKeyDictionary[Batch, TreeLayout] = WeakKeyDictionary()
+
+
+def tree_layout(batch: Batch, always: bool = False) -> TreeLayout | None:
+    """Return where the trees of a batch stand: once, for all forward passes; None where rows hold parts of trees."""
+    if not batch.tree_spans:
+        return None
+    layout = _LAYOUTS.get(batch)
+    if layout is None:
         lengths = [tree_lengths(tree) for tree in batch.trees]
-        mask.tree_layout = TreeLayout(batch.tree_spans, always, lengths)  # type: ignore[attr-defined]
-    return mask
+        layout = _LAYOUTS[batch] = TreeLayout(batch.tree_spans, batch.mask, lengths, always)
+    return layout
 
 
-def mask_of_prompts(starts: Sequence[int], length: int) -> Tensor | None:
-    """Return the causal mask, bool [rows, 1, length, length], of rows that are padded up to ``starts``, for ``attend``.
-
-    None where a prompt is too long for it. Padding sees itself alone, as in packed batches.
-    """
+def layout_of_prompts(starts: Sequence[int], length: int) -> TreeLayout | None:
+    """Return the layout of rows of ``length`` that are padded up to ``starts``, each a tree; None for long prompts."""
     if length > LONGEST_TREE:
         return None
-    columns = torch.arange(length)
-    real = columns >= torch.tensor(starts)[:, None]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    mask = (causal & real[:, None, :] | torch.eye(length, dtype=torch.bool))[:, None]
-    places = [(row, start, length) for row, start in enumerate(starts)]
-    mask.tree_layout = TreeLayout(places, always=False)  # type: ignore[attr-defined]
-    return mask
+    real = torch.arange(length) >= torch.tensor(starts)[:, None]
+    mask = TreeMask(real.long() - 1, torch.zeros_like(real, dtype=torch.long))
+    return TreeLayout([(row, start, length) for row, start in enumerate(starts)], mask)
 
 
 def use_tree_attention(model: Any) -> None:
@@ -135,6 +149,11 @@ def use_tree_attention(model: Any) -> None:
     AttentionInterface.register(TREE_ATTENTION, attend)
     AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
     model.set_attn_implementation(TREE_ATTENTION)
+
+
+def attends_by_trees(model: Any) -> bool:
+    """Whether a transformers model attends by ``attend``, which takes the trees from the forward context."""
+    return bool(getattr(model.config, "_attn_implementation", None) == TREE_ATTENTION)
 
 
 def attend(
@@ -151,7 +170,10 @@ def attend(
 
     ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of queries.
     """
-    layout = getattr(attention_mask, "tree_layout", None)
+    context = current_context()
+    layout = None if context is None else context.trees
+    if layout is None and _is_unread(attention_mask):
+        raise RuntimeError("attention over packed trees outside of its forward pass: see recompute_activations")
     changed = bool(dropout) or any(options.get(name) is not None for name in MORE_THAN_SOFTMAX)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     cached = None if changed else cached_keys(key)
@@ -163,6 +185,8 @@ def attend(
     if layout is None or changed or not _is_worth_it(layout, query):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+        if layout is not None:
+            attention_mask = layout.mask.dense()
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
@@ -171,8 +195,7 @@ def attend(
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     # Under autocast the rotary embedding hands over float32 queries and keys beside bfloat16 values.
-    assert attention_mask is not None
-    trees = layout.trees(attention_mask, value.dtype)
+    trees = layout.trees(value.dtype)
     attended: Tensor = _TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, trees, scale)
     return attended, None
 

@@ -12,22 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from plaudit.models.acceleration.cached_attention import CachedKeys, RowStates, stored_type
-
-
-class PrefillLayer(DynamicLayer):
-    """One layer's keys and values [prompts, heads, length, head size] of prompts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cached = CachedKeys()
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Keep the prompts' states, each in its own type, and return them."""
-        self.lazy_initialization(key_states, value_states)
-        self.keys, self.values = key_states, value_states
-        key_states.plaudit_cache = self.cached  # type: ignore[attr-defined]
-        return key_states, value_states
+from plaudit.models.acceleration.cached_attention import CachedKeys, RowStates, hand_out, stored_type
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -71,7 +56,7 @@ class DecodingLayer(DynamicLayer):
         states.keys[:, :, column] = key_states[:, :, 0]
         states.values[:, :, column] = value_states[:, :, 0]
         states.length = column + 1
-        key_states.plaudit_cache = CachedKeys(states)  # type: ignore[attr-defined]
+        hand_out(key_states, CachedKeys(states))
         return key_states, value_states
 
     def get_seq_length(self) -> int:
@@ -86,12 +71,14 @@ class DecodingLayer(DynamicLayer):
 
 
 class GenerationCache(Cache):
-    """Keys and values of rows, each of which goes on from one of the prompts, prefilled some at a time."""
+    """Keys and values of rows, each of which goes on from one of the prompts, prefilled some at a time.
 
-    def __init__(self, prefilled: Sequence[Cache], prompt_of_row: Tensor, new_tokens: int) -> None:
-        whole = [layer for piece in prefilled for layer in piece.layers]
-        decodes = all(layer.cached.reached and layer.keys.shape[-1] % 2 == 0 for layer in whole)
-        layer_class = DecodingLayer if prompt_of_row.device.type == "cpu" and decodes else PreallocatedLayer
+    ``compiled``: whether the model takes compiled decoding.
+    """
+
+    def __init__(self, prefilled: Sequence[Cache], prompt_of_row: Tensor, new_tokens: int, compiled: bool) -> None:
+        reached = all(layer.cached.reached for piece in prefilled for layer in piece.layers)
+        layer_class = DecodingLayer if compiled and reached else PreallocatedLayer
         layers = []
         for pieces in zip(*(piece.layers for piece in prefilled), strict=True):
             keys, values = _joined([piece.keys for piece in pieces]), _joined([piece.values for piece in pieces])

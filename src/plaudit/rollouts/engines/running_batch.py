@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import GenerationConfig
-from plaudit.models.acceleration.tree_attention import mask_of_prompts
+from plaudit.models.acceleration.tree_attention import TreeLayout, layout_of_prompts
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import Choice, draw_limits, draw_uniforms
 
@@ -22,9 +22,14 @@ class RunningBatch:
     """
 
     def __init__(
-        self, requests: Sequence[Request], settings: GenerationConfig, device: torch.device, takes_whole_masks: bool
+        self,
+        requests: Sequence[Request],
+        settings: GenerationConfig,
+        device: torch.device,
+        takes_whole_masks: bool,
+        compiled_decoding: bool,
     ) -> None:
-        self._takes_whole_masks = takes_whole_masks
+        self._takes_whole_masks, self._compiled_decoding = takes_whole_masks, compiled_decoding
         limits = draw_limits(requests, settings)
         self.longest = max(limits)
         self.uniforms = draw_uniforms(requests, self.longest).to(device)
@@ -52,10 +57,13 @@ class RunningBatch:
         self._mask = (columns >= torch.tensor(padding, device=device)[:, None]).long()
 
     def prefill_inputs(self) -> Iterator[dict[str, Any]]:
-        """Yield the model's inputs [prompts, length] for all distinct prompts, some at a time."""
+        """Yield the model's inputs [prompts, length] for all distinct prompts, some at a time.
+
+        ``attention_mask`` is a ``TreeLayout``, each prompt a tree, where the model takes whole masks.
+        """
         from transformers.cache_utils import Cache
 
-        from plaudit.rollouts.engines.cache import PrefillLayer
+        from plaudit.models.acceleration.prefill import PrefillLayer
 
         for first, last in self._pieces():
             start = min(self._padding[first:last])
@@ -76,17 +84,18 @@ class RunningBatch:
             yield first, last
             first = last
 
-    def _prefill_mask(self, mask: Tensor, starts: Sequence[int]) -> Tensor:
+    def _prefill_mask(self, mask: Tensor, starts: Sequence[int]) -> Tensor | TreeLayout:
         trees = self._takes_whole_masks and mask.device.type == "cpu"
-        whole = mask_of_prompts(starts, mask.shape[1]) if trees else None
-        return mask if whole is None else whole
+        layout = layout_of_prompts(starts, mask.shape[1]) if trees else None
+        return mask if layout is None else layout
 
     def adopt(self, prefilled: Sequence[Any]) -> Tensor:
         """Give every request its prompt's cache and return its first logits [requests, vocabulary]."""
         from plaudit.rollouts.engines.cache import GenerationCache
 
         rows = self._prompt_of_row
-        self._cache = GenerationCache([piece.past_key_values for piece in prefilled], rows, self.longest)
+        caches = [piece.past_key_values for piece in prefilled]
+        self._cache = GenerationCache(caches, rows, self.longest, self._compiled_decoding)
         self._mask = self._mask[rows]
         self._positions = self._mask[:, : self._prompt_length].sum(-1, keepdim=True)
         return torch.cat([piece.logits[:, -1] for piece in prefilled])[rows]

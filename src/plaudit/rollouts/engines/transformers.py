@@ -9,15 +9,17 @@ from math import isfinite
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
-from plaudit.batching.batches import Layout
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import HalvingSize, in_batches, responses_at_once
-from plaudit.models.acceleration.last_mlp import mlp_only_at
+from plaudit.models.acceleration.context import ForwardContext, forward_context
+from plaudit.models.acceleration.install import DECODING, TREES, Acceleration
 from plaudit.models.acceleration.prepared_weights import prepared_weights
+from plaudit.models.acceleration.tree_attention import TreeLayout
 from plaudit.models.loading.models import context_length
-from plaudit.models.trunk import accepted_arguments, trunk_of, unwrapped
+from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.engines.running_batch import RunningBatch
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import choose_tokens
@@ -33,7 +35,7 @@ class CausalModel(Protocol):
 
     model: Any
     tokenizer: Any
-    layout: Layout
+    acceleration: Acceleration
 
     @property
     def device(self) -> torch.device:
@@ -94,8 +96,14 @@ class TransformersEngine:
     def _generate_batch(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         device = self._loaded.device
         end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
-        # A model that takes the mask of packed trees takes every mask of four dimensions as it is.
-        batch = RunningBatch(requests, settings, device, takes_whole_masks=self._loaded.layout == "packed")
+        acceleration = self._loaded.acceleration
+        batch = RunningBatch(
+            requests,
+            settings,
+            device,
+            takes_whole_masks=acceleration.takes_whole_masks,
+            compiled_decoding=acceleration.uses(DECODING),
+        )
         logits = batch.adopt([self._prefill(inputs) for inputs in batch.prefill_inputs()])
         interval = check_interval(device)
         for step in range(batch.longest):
@@ -107,7 +115,7 @@ class TransformersEngine:
             if (step + 1) % interval == 0 and batch.drop_finished(LEAVING_SHARE) == 0:
                 break
             if step + 1 < batch.longest:
-                logits = self._forward(**batch.step_inputs()).logits[:, -1]
+                logits = self._forward_step(batch)
         return [
             self._sample(request, *result, settings.stop)
             for request, result in zip(requests, batch.results(), strict=True)
@@ -116,8 +124,18 @@ class TransformersEngine:
     def _prefill(self, inputs: dict[str, Any]) -> Any:
         rows, length = inputs["input_ids"].shape
         last = torch.arange(1, rows + 1, device=self._loaded.device) * length - 1
-        with mlp_only_at(trunk_of(self._model), last):
+        trees = inputs["attention_mask"] if isinstance(inputs["attention_mask"], TreeLayout) else None
+        if trees is not None:
+            by_trees = self._loaded.acceleration.uses(TREES)
+            inputs = inputs | {"attention_mask": trees.unread_mask() if by_trees else trees.mask.dense()}
+        with forward_context(ForwardContext(trees, read=last)):
             return self._forward(**inputs)
+
+    def _forward_step(self, batch: RunningBatch) -> Tensor:
+        """Return the logits [rows, vocabulary] after the newest tokens."""
+        with forward_context(ForwardContext()):
+            logits: Tensor = self._forward(**batch.step_inputs()).logits[:, -1]
+        return logits
 
     def _forward(self, **inputs: Any) -> Any:
         optional = {"position_ids": inputs.pop("position_ids"), "logits_to_keep": 1}

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.heads.modules import ScalarModule
-from plaudit.models.loading.models import load_tokenizer
+from plaudit.models.heads.scalar import ScoreModule
+from plaudit.models.loading.tokenizer import load_tokenizer
 from plaudit.models.reward_model import RewardModel, read_scale
 from plaudit.models.trunk import hidden_states
 from plaudit.training.rl.roles import AdapterRoles, adapter_of
@@ -36,14 +36,14 @@ class AdapterReward(RewardModel):
         return self._tokenizer
 
 
-class _AdapterScorer(ScalarModule):
+class _AdapterScorer(ScoreModule):
     """Reads the head at the last token while the reward's adapter is on."""
 
     def __init__(self, roles: AdapterRoles, adapter: str, head: nn.Linear) -> None:
         super().__init__(roles.model)
         self.roles, self.adapter, self.head = roles, adapter, head
 
-    def scores(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Return the score of every response, [R]."""
         self.roles.activate(self.adapter)
         states = hidden_states(self.model, batch, batch.last_token_index)

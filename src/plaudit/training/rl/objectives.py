@@ -16,7 +16,7 @@ from plaudit.batching.ragged import response_mask, to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import TokenStatistics
-from plaudit.models.heads.modules import PolicyOutput
+from plaudit.models.heads.policy import PolicyOutput
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.experience import Experience, ResponseRows
 

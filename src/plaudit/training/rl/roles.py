@@ -11,8 +11,6 @@ the weights that the backward pass sees.
 
 import copy
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -21,8 +19,10 @@ from torch import Tensor, nn
 from plaudit.algorithms.registry import ADVANTAGES
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import LoraConfig, ModelConfig, RlConfig
+from plaudit.models.adapters.lora import adapters_off
 from plaudit.models.heads.log_probabilities import Extras
-from plaudit.models.heads.modules import PolicyModule, PolicyOutput, ScalarModule, scalar_head
+from plaudit.models.heads.policy import PolicyModule, PolicyOutput
+from plaudit.models.heads.scalar import ValueModule, scalar_head
 from plaudit.models.loading.models import LoadedModel, load_policy, load_scorer
 from plaudit.models.reward_model import read_scale, refuse_untrained_head
 from plaudit.models.trunk import hidden_states, recompute_activations, unwrapped
@@ -77,17 +77,17 @@ def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
         roles = SeparateRoles(load_policy(config.model, device, seed), value)
     if config.gradient_checkpointing:
         for part in roles.module.values():
-            if isinstance(part, PolicyModule | ScalarModule):
+            if isinstance(part, PolicyModule | ValueModule):
                 recompute_activations(part.model)
     return roles
 
 
-def _value_model(config: RlConfig, device: torch.device, seed: int) -> ScalarModule:
+def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModule:
     """Return the reward model read as a value model on the same scale, or the policy with a head that is zero."""
     if config.value_model is None:
         loaded, _ = load_scorer(config.model, device, seed)
         unwrapped(loaded.model).score = scalar_head(loaded.model.config.hidden_size).to(device)
-        return ScalarModule(loaded.model)
+        return ValueModule(loaded.model)
     start = config.model.model_copy(update={"path": config.value_model, "fresh": None, "tokenizer": None})
     loaded, has_head = load_scorer(start, device, seed)
     refuse_untrained_head(config.value_model, has_head)
@@ -97,7 +97,7 @@ def _value_model(config: RlConfig, device: torch.device, seed: int) -> ScalarMod
         head.weight.copy_(scale.gain * trained.weight)
         head.bias.fill_(scale.bias)
     unwrapped(loaded.model).score = head.to(device)
-    return ScalarModule(loaded.model)
+    return ValueModule(loaded.model)
 
 
 class _PolicyWithReference:
@@ -130,7 +130,7 @@ class _PolicyWithReference:
 class SeparateRoles(_PolicyWithReference):
     """Policy, reference and value are models of their own."""
 
-    def __init__(self, loaded: LoadedModel, value: ScalarModule | None) -> None:
+    def __init__(self, loaded: LoadedModel, value: ValueModule | None) -> None:
         super().__init__(loaded)
         self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model)} | ({"value": value} if value else {}))
 
@@ -229,13 +229,3 @@ def adapter_of(parameter_name: str) -> str | None:
 
 def _learning(module: nn.Module) -> list[str]:
     return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-
-
-@contextmanager
-def adapters_off(model: Any) -> Iterator[None]:
-    """Compute with the base alone; afterwards what learned before learns again."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with model.disable_adapter():
-        yield
-    for parameter in learning:
-        parameter.requires_grad_(True)

@@ -1,0 +1,106 @@
+"""The one entry to everything that makes a model faster without changing its results.
+
+``install`` finds out by trial what a model supports, installs it, and records what was chosen and why.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from plaudit.batching.layouts import LAYOUTS
+from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.padded import PADDED
+from plaudit.models.acceleration.prepared_weights import linear_layers
+from plaudit.models.acceleration.trial import decoding_fault, last_mlp_fault, packing_fault, tree_attention_fault
+from plaudit.models.acceleration.varlen_attention import DEVICES, TYPES, kernel_fault
+from plaudit.models.trunk import unwrapped
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from plaudit.batching.layouts.base import Layout
+
+TREES, KERNEL, LAST_MLP = "tree attention", "kernel for packed trees", "last-MLP shortcut"
+DECODING, WEIGHTS = "compiled decoding", "prepared weights"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that a model was tried with: ``fault`` says why it is not used, None that it is."""
+
+    name: str
+    fault: str | None
+
+    def __str__(self) -> str:
+        return self.name if self.fault is None else f"no {self.name} ({self.fault})"
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """The layout of a model's batches, why it is not another one, and everything else that the model was tried with."""
+
+    layout: "Layout"
+    layout_reason: str | None
+    choices: tuple[Choice, ...]
+
+    @property
+    def takes_whole_masks(self) -> bool:
+        """Whether the model takes every mask of four dimensions as it is: one that takes that of packed trees does."""
+        return self.layout is PACKED
+
+    def uses(self, name: str) -> bool:
+        """Whether the model has what goes by this name: ``TREES``, ``DECODING`` and so on."""
+        return any(choice.name == name and choice.fault is None for choice in self.choices)
+
+    def __str__(self) -> str:
+        reason = "" if self.layout_reason is None else f" ({self.layout_reason})"
+        return ", ".join([f"{self.layout.name} batches{reason}", *map(str, self.choices)])
+
+
+def install(model: "nn.Module", layout: str = "auto", generates: bool = False) -> Acceleration:
+    """Try what a model supports, install it, and return the record.
+
+    Args:
+        model: a transformers model, or peft's wrapper around one. Its weights do not change, its results only by
+            rounding.
+        layout: ``auto`` packs batches where that is exact; or the name of a layout in ``LAYOUTS``.
+        generates: whether responses are generated with the model.
+
+    Raises:
+        PlauditError: no layout has this name.
+    """
+    inner: PreTrainedModel = unwrapped(model)
+    chosen, reason = _layout(inner, layout)
+    choices = []
+    if chosen is PACKED:
+        choices.append(Choice(TREES, tree_attention_fault(inner)))
+        if choices[0].fault is None and inner.device.type in DEVICES:
+            choices.append(Choice(KERNEL, _kernel_fault(inner)))
+    choices.append(Choice(LAST_MLP, last_mlp_fault(inner)))
+    if generates and inner.device.type == "cpu":
+        by_trees = bool(choices) and choices[0] == Choice(TREES, None)
+        choices.append(Choice(DECODING, decoding_fault(inner) if by_trees else f"it needs {TREES}"))
+    if not linear_layers(inner):
+        choices.append(Choice(WEIGHTS, "the model has no linear layers that autocast would cast"))
+    return Acceleration(chosen, reason, tuple(choices))
+
+
+def _layout(model: "PreTrainedModel", wanted: str) -> "tuple[Layout, str | None]":
+    if wanted not in ("auto", PACKED.name):
+        return LAYOUTS[wanted], "as configured"
+    fault = packing_fault(model)
+    if fault is None:
+        return PACKED, None
+    return PADDED, fault if wanted == "auto" else f"{fault}; packed batches were asked for, and are refused"
+
+
+def _kernel_fault(model: "PreTrainedModel") -> str | None:
+    """Try the kernel in the model's type, or in bfloat16 where training would run under autocast."""
+    config: Any = model.config.get_text_config()
+    heads = config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    dtype = model.dtype if model.dtype in TYPES else torch.bfloat16
+    return kernel_fault(model.device, dtype, heads, key_heads, size)

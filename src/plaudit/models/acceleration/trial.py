@@ -1,0 +1,162 @@
+"""Decides by experiment what a model supports: the same random prompt trees go through it both ways.
+
+Every function returns None where the model supports something, and otherwise the reason why not. Out of memory is
+raised, as it says nothing about the model. Trials compare in the model's own type: a caller's autocast does not count.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from plaudit.batching.batches import Batch
+from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.padded import PADDED
+from plaudit.batching.trees import PromptTree
+from plaudit.errors import one_line
+from plaudit.memory import is_out_of_memory
+from plaudit.models.acceleration.cached_attention import missing_library
+from plaudit.models.acceleration.context import ForwardContext, forward_context
+from plaudit.models.acceleration.last_mlp import (
+    compute_read_positions_only,
+    computes_read_positions_only,
+    last_mlp,
+)
+from plaudit.models.acceleration.tree_attention import tree_layout, use_tree_attention
+from plaudit.models.trunk import accepted_arguments, hidden_states, trunk_of
+from plaudit.seeding import python_generator
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TRIAL_WINDOW = 4  # shorter than the trial's trees, so that a sliding window that packing would ignore shows itself
+
+
+def packing_fault(model: "PreTrainedModel") -> str | None:
+    """Packed batches: the hidden states of packed trees must equal those of padded ones, to rounding."""
+    trees, device = _trial_trees(model), model.device
+    window = getattr(model.config, "sliding_window", None)
+    if window:
+        model.config.sliding_window = TRIAL_WINDOW
+    try:
+        with _trial(model):
+            padded = _response_states(model, PADDED.build(trees, range(len(trees))).to(device))
+            batch = PACKED.build(trees, [range(len(trees))]).to(device)
+            tree_layout(batch, always=True)
+            try:
+                packed = _response_states(model, batch)
+            except Exception as fault:  # whatever a model raises at a tree's mask, it cannot be packed
+                return f"the model rejects a tree attention mask: {_text(fault)}"
+    finally:
+        if window:
+            model.config.sliding_window = window
+    return _difference(packed, padded, model, "packed and padded hidden states")
+
+
+def tree_attention_fault(model: "PreTrainedModel") -> str | None:
+    """Attention tree by tree: installed where the architecture allows it and the trial of packing agrees again."""
+    before = model.config._attn_implementation
+    try:
+        use_tree_attention(model)
+    except ValueError as fault:
+        return one_line(fault)
+    try:
+        difference = packing_fault(model)
+    except Exception as fault:  # the model computes with its own attention
+        difference = _text(fault)
+    if difference is not None:
+        model.set_attn_implementation(before)
+    return difference
+
+
+def last_mlp_fault(model: "PreTrainedModel") -> str | None:
+    """The last MLP at the positions that are read: installed where the trial finds the same states."""
+    mlp = last_mlp(trunk_of(model))
+    if mlp is None:
+        return "no module of the last block is named mlp"
+    if computes_read_positions_only(mlp):
+        return None
+    trees = _trial_trees(model)
+    batch = PADDED.build(trees, range(len(trees))).to(model.device)
+    with _trial(model):
+        whole = hidden_states(model, batch, batch.last_token_index).float()
+        undo = compute_read_positions_only(mlp)
+        try:
+            few = hidden_states(model, batch, batch.last_token_index).float()
+        except Exception as fault:  # an MLP that takes or returns something other than one tensor
+            undo()
+            return _text(fault)
+    difference = _difference(few, whole, model, "hidden states")
+    if difference is not None:
+        undo()
+    return difference
+
+
+def decoding_fault(model: "PreTrainedModel") -> str | None:
+    """Compiled decoding: keys must reach ``attend`` as the cache hands them out, with an even head size."""
+    from transformers.cache_utils import Cache
+
+    from plaudit.models.acceleration.prefill import PrefillLayer
+
+    if missing := missing_library():
+        return missing
+    cache = Cache(layer_class_to_replicate=PrefillLayer)
+    tokens = torch.tensor([_trial_trees(model)[0].prompt], device=model.device)
+    arguments = {"input_ids": tokens, "past_key_values": cache, "use_cache": True}
+    trunk = trunk_of(model)
+    accepted = accepted_arguments(trunk.__class__)
+    if "past_key_values" not in accepted:
+        return "the model takes no key/value cache"
+    with _trial(model), forward_context(ForwardContext()):
+        trunk(**arguments)
+    if not all(layer.cached.reached for layer in cache.layers):
+        return "the keys of its cache do not reach attention"
+    sizes = {layer.keys.shape[-1] for layer in cache.layers}
+    return "the head size is odd" if any(size % 2 for size in sizes) else None
+
+
+def _text(fault: Exception) -> str:
+    """Return the text of an exception that a model raised. Raises it again if memory ran out."""
+    if is_out_of_memory(fault):
+        raise fault
+    return one_line(fault)
+
+
+@contextmanager
+def _trial(model: "PreTrainedModel") -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+            yield
+    finally:
+        model.train(training)
+
+
+def _difference(found: Tensor, expected: Tensor, model: "PreTrainedModel", what: str) -> str | None:
+    difference = ((found - expected).pow(2).mean() / expected.pow(2).mean()).sqrt().item()
+    # Not a number is a difference as well.
+    return None if difference <= _tolerance(model.dtype) else f"{what} differ by {difference:.1e} in a trial"
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return 0.05 if dtype.itemsize < torch.float32.itemsize else max(100 * torch.finfo(dtype).eps, 1e-5)
+
+
+def _response_states(model: "PreTrainedModel", batch: Batch) -> Tensor:
+    return hidden_states(model, batch, torch.cat([batch.predictor_index, batch.token_index])).float()
+
+
+def _trial_trees(model: "PreTrainedModel") -> list[PromptTree]:
+    generator, vocabulary = python_generator("layout trial"), int(model.config.vocab_size)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(generator.randrange(vocabulary) for _ in range(count))
+
+    return [
+        PromptTree(tokens(7), (tokens(5), tokens(8), tokens(3))),
+        PromptTree(tokens(4), (tokens(6),)),
+        PromptTree(tokens(9), (tokens(2), tokens(7))),
+    ]

@@ -1,0 +1,35 @@
+"""Low-rank adapters on a model, and the model without them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from plaudit.config.schema import LoraConfig
+
+
+def with_adapter(model: Any, config: LoraConfig, task: str, name: str = "default") -> Any:
+    """Freeze a model and put low-rank adapters on it; a classifier's head stays trainable."""
+    import peft
+
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            task_type=task,
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=config.targets,
+            modules_to_save=["score"] if task == "SEQ_CLS" else None,
+        ),
+        adapter_name=name,
+    )
+
+
+@contextmanager
+def adapters_off(model: Any) -> Iterator[None]:
+    """Compute with the base alone; afterwards what learned before learns again."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with model.disable_adapter():
+        yield
+    for parameter in learning:
+        parameter.requires_grad_(True)

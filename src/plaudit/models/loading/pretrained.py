@@ -1,0 +1,83 @@
+"""Transformers models as a configuration asks for them: pretrained or with random weights, in a type, quantised."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from plaudit.config.schema import ModelConfig
+from plaudit.errors import PlauditError, one_line
+from plaudit.memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Result = TypeVar("Result")
+
+
+def fresh_model(config: ModelConfig, auto_class: Any, tokenizer: Any, extra: dict[str, Any]) -> "PreTrainedModel":
+    """Return a model with random weights from torch's global generator, on the CPU.
+
+    ``auto_class`` is one of transformers' AutoModel classes; ``extra`` are further fields of the model's configuration.
+    """
+    from transformers import AutoConfig
+
+    assert config.fresh is not None
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    options = special | {"vocab_size": len(tokenizer)} | config.fresh.options | extra
+    model_config = or_explain(
+        f"model.fresh ({config.fresh.architecture})", AutoConfig.for_model, config.fresh.architecture, **options
+    )
+    _set_dropout(model_config, config.dropout)
+    model: PreTrainedModel = auto_class.from_config(model_config, dtype=getattr(torch, config.dtype))
+    return model
+
+
+def pretrained_model(
+    config: ModelConfig, auto_class: Any, device: torch.device, extra: dict[str, Any]
+) -> "PreTrainedModel":
+    """Return the model that ``config.path`` names; a quantised one on ``device``, others on the CPU."""
+    from transformers import AutoConfig
+
+    model_config = or_explain(f"model {config.path}", AutoConfig.from_pretrained, config.path, **extra)
+    if model_config.is_encoder_decoder:
+        raise PlauditError(f"{config.path}: encoder-decoder models are not supported; choose a causal language model")
+    _set_dropout(model_config, config.dropout)
+    options = {"config": model_config} | weight_options(config, device)
+    model: PreTrainedModel = or_explain(f"model {config.path}", auto_class.from_pretrained, config.path, **options)
+    return model
+
+
+def weight_options(config: ModelConfig, device: torch.device) -> dict[str, Any]:
+    """Return how ``from_pretrained`` is to hold the weights: their type, and their quantisation on ``device``."""
+    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
+    if config.quantization is not None:
+        from transformers import BitsAndBytesConfig
+
+        bits = {"load_in_4bit": True} if config.quantization == "4bit" else {"load_in_8bit": True}
+        options |= {"quantization_config": BitsAndBytesConfig(**bits), "device_map": {"": device}}
+    return options
+
+
+def _set_dropout(model_config: Any, rate: float) -> None:
+    for name, value in list(vars(model_config).items()):
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(model_config, name, rate)
+
+
+def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    """Call ``load``; its first argument is a folder or a hub name.
+
+    Raises PlauditError that says what did not load, with the whole text of the exception on one line; out of memory is
+    raised as it is.
+    """
+    try:
+        return load(*arguments, **options)
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        if is_out_of_memory(fault):
+            raise
+        path = str(arguments[0])
+        if path.startswith((".", "/")) and not Path(path).exists():
+            raise PlauditError(f"cannot load {what}: no such folder; give an existing folder or a hub name") from fault
+        raise PlauditError(f"cannot load {what}: {one_line(fault)}") from fault

@@ -1,0 +1,44 @@
+"""From the configuration of a model to its tokenizer."""
+
+from typing import TYPE_CHECKING, Any
+
+from plaudit.config.schema import ModelConfig
+from plaudit.errors import PlauditError
+from plaudit.models.loading.pretrained import or_explain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """Load the tokenizer and make sure that it has an end and a padding token.
+
+    Raises PlauditError where it does not load, or a token is missing or unknown.
+    """
+    from transformers import AutoTokenizer
+
+    name = config.tokenizer or config.path
+    tokenizer = or_explain(f"tokenizer {name}", AutoTokenizer.from_pretrained, name)
+    for role in ("eos_token", "pad_token"):
+        chosen = getattr(config, role)
+        if chosen is not None:
+            if tokenizer.convert_tokens_to_ids(chosen) in (None, getattr(tokenizer, "unk_token_id", None)) and (
+                chosen != tokenizer.unk_token
+            ):
+                raise PlauditError(f"{name}: {role} {chosen!r} is not in the tokenizer's vocabulary")
+            setattr(tokenizer, role, chosen)
+        if getattr(tokenizer, role) is None:
+            raise PlauditError(f"{name}: the tokenizer names no {role}; choose one with model.{role}=…")
+    if config.chat_template is not None:
+        tokenizer.chat_template = config.chat_template
+    return tokenizer
+
+
+def check_vocabulary(config: ModelConfig, model: "PreTrainedModel", tokenizer: Any) -> None:
+    """Raise PlauditError if the tokenizer has ids that the model has no embeddings for."""
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= model.config.vocab_size:
+        raise PlauditError(
+            f"{config.path or 'model.fresh'}: the tokenizer {config.tokenizer or config.path} has ids up to {largest}, "
+            f"the model only {model.config.vocab_size} embeddings; give the tokenizer that belongs to the model"
+        )
