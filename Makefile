@@ -2,6 +2,7 @@
 # make test         set up, then lint, types and all tests
 # make format       lint fixes and formatting
 # make docs         write docs/configuration.md from the schema
+# make wheel        build dist/plaudit-VERSION-py3-none-any.whl
 #
 # The set-up lives in .venv and is repeated only when pyproject.toml or constraints.txt changes.
 # Another Python: make quickstart PYTHON=python3.12. Options for pip: its own PIP_... variables.
@@ -13,12 +14,12 @@ bin := .venv/bin
 pip := $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 requirements := pyproject.toml constraints.txt
 
-.PHONY: quickstart test format docs
+.PHONY: quickstart test format docs wheel
 
 quickstart: .venv/installed
 	$(bin)/plaudit run quickstart
 
-# One torch thread a worker: the tests' models are too small to share out.
+# One torch thread per worker: the tests' models are too small for more.
 test: .venv/installed-for-tests
 	$(bin)/ruff check
 	$(bin)/ruff format --check
@@ -31,6 +32,9 @@ format: .venv/installed-for-tests
 
 docs: .venv/installed
 	$(bin)/python -m plaudit.config.reference
+
+wheel: .venv/installed-for-tests
+	$(bin)/python -m pip wheel . --quiet --no-deps --no-build-isolation --wheel-dir dist
 
 $(bin)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
