@@ -1,5 +1,5 @@
 # make quickstart   set up, then train and show the embedded task
-# make test         set up, then lint, types and all tests
+# make test         set up, then lint, types, imports and all tests
 # make format       lint fixes and formatting
 # make docs         write docs/configuration.md from the schema
 # make wheel        build dist/plaudit-VERSION-py3-none-any.whl
@@ -24,6 +24,7 @@ test: .venv/installed-for-tests
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
+	$(bin)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(bin)/pytest -n $(TEST_WORKERS)
 
 format: .venv/installed-for-tests
