@@ -45,7 +45,7 @@ $(bin)/python:
 # torch first, pinned: pip takes a CPU build of that version where it is given one, instead of gigabytes of CUDA.
 .venv/installed: $(requirements) | $(bin)/python
 	$(pip) torch
-	$(pip) --editable .
+	$(pip) --editable '.[cpu]'
 	touch $@
 
 .venv/installed-for-tests: $(requirements) | $(bin)/python

@@ -1,5 +1,6 @@
 """The engine's own decoding on a CPU against the model's usual attention."""
 
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -118,3 +119,15 @@ def test_every_architecture_generates_under_autocast(architecture: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         samples = engine.generate(shared_prompts(), SETTINGS)
     assert {sample.ended for sample in samples} == {True, False}
+
+
+def test_without_numba_the_samples_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = engine_of(tiny_model("llama")).generate(shared_prompts(), SETTINGS)
+    for name in ("numba", "llvmlite"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "plaudit.models.acceleration.decoding_kernel", raising=False)
+    found = engine_of(tiny_model("llama")).generate(shared_prompts(), SETTINGS)
+    assert "plaudit.models.acceleration.decoding_kernel" not in sys.modules
+    for one, two in zip(found, expected, strict=True):
+        assert one.response_ids == two.response_ids
+        assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-5)

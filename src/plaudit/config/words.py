@@ -34,7 +34,7 @@ def in_words(annotation: Any, section_in_words: Callable[[type[Section]], str] =
             return " or ".join(dict.fromkeys(section_in_words(section) for section in kinds))
         registered = next((mark for mark in arguments[1:] if isinstance(mark, Registered)), None)
         if registered is not None:
-            return _one_of(list(registered.registry))
+            return _one_of(registered.names)
         inner = in_words(arguments[0], section_in_words)
         return inner + _bounds(arguments[1:])
     if origin in (Union, UnionType):

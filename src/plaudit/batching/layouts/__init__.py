@@ -1,16 +1,1 @@
 """How prompt trees become rows of tokens: one file and one line of the registry for each layout."""
-
-from typing import TYPE_CHECKING
-
-from plaudit.registry import Registry
-
-if TYPE_CHECKING:
-    from plaudit.batching.layouts.base import Layout
-
-LAYOUTS: "Registry[Layout]" = Registry(
-    "layout",
-    {
-        "packed": "plaudit.batching.layouts.packed:PACKED",
-        "padded": "plaudit.batching.layouts.padded:PADDED",
-    },
-)

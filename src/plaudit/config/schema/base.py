@@ -62,17 +62,23 @@ def named_by(key: str) -> Any:
 
 
 class Registered:
-    """The validator of a text that is a name in a registry, which may grow.
+    """The validator of a text that is a name in a registry, which may grow, or one of ``others``.
 
     Use it as ``Annotated[str, Registered(REGISTRY)]``.
     """
 
-    def __init__(self, registry: Collection[str]) -> None:
+    def __init__(self, registry: Collection[str], *others: str) -> None:
         self.registry = registry
+        self.others = others
+
+    @property
+    def names(self) -> list[str]:
+        """The names that there are now."""
+        return [*self.others, *self.registry]
 
     def validate(self, name: str) -> str:
         """Return the name, or raise what pydantic raises for a ``Literal``."""
-        if name not in self.registry:
+        if name not in self.names:
             raise PydanticCustomError("literal_error", "unknown")
         return name
 

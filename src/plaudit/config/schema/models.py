@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.config.schema.base import Fraction, Positive, Section, named_by
+from plaudit.batching.layouts.registry import LAYOUTS
+from plaudit.config.schema.base import Fraction, Positive, Registered, Section, named_by
 
 
 class FreshModel(Section):
@@ -36,7 +37,7 @@ class ModelConfig(Section):
     chat_template: str | None = Field(None, description="Jinja chat template, instead of the tokenizer's own")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
     dropout: Fraction = Field(0.0, description="every dropout rate of the model")
-    layout: Literal["auto", "packed", "padded"] = Field(
+    layout: Annotated[str, Registered(LAYOUTS, "auto")] = Field(
         "auto", description="auto packs where a trial shows it is exact"
     )
     lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from plaudit.batching.layouts import LAYOUTS
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
+from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.models.acceleration.prepared_weights import linear_layers
 from plaudit.models.acceleration.trial import decoding_fault, last_mlp_fault, packing_fault, tree_attention_fault
 from plaudit.models.acceleration.varlen_attention import DEVICES, TYPES, kernel_fault

@@ -1,0 +1,16 @@
+"""The layouts by name; without torch, because the configuration reads the names."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.registry import Registry
+
+if TYPE_CHECKING:
+    from plaudit.batching.layouts.base import Layout
+
+LAYOUTS: "Registry[Layout]" = Registry(
+    "layout",
+    {
+        "packed": "plaudit.batching.layouts.packed:PACKED",
+        "padded": "plaudit.batching.layouts.padded:PADDED",
+    },
+)
