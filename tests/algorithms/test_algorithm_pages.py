@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-import yaml
 from pydantic import BaseModel, TypeAdapter
 
 import plaudit.algorithms
@@ -21,6 +20,7 @@ from plaudit.algorithms.kl import ESTIMATORS
 from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
 from plaudit.algorithms.registry import ADVANTAGES, POLICY_LOSSES
 from plaudit.config.schema import Recipe, RlConfig
+from plaudit.config.yaml_text import parse_yaml
 
 INDEX = ALGORITHMS / "README.md"
 DETAILS = ALGORITHMS / "implementation-details.md"
@@ -135,7 +135,7 @@ def index_row(name: str, function: str) -> list[str]:
 
 def configured(line: str) -> BaseModel:
     """Return the section that a configuration line makes, with all that the line leaves to the recipe."""
-    section, keys = next(iter(yaml.safe_load(line.strip("`")).items()))
+    section, keys = next(iter(parse_yaml(line.strip("`"), "page").items()))
     found = getattr(Recipe(name="documented", **{section: NEEDED[section] | keys}), section)
     assert isinstance(found, BaseModel)
     for key, value in keys.items():
@@ -187,11 +187,15 @@ def test_no_choice_of_the_schema_is_left_out() -> None:
 
 def field_of(key: str) -> Any:
     """The schema's field of a dotted key, such as ``rl.kl.target``; raises KeyError when there is none."""
-    model: Any = Recipe
-    *parents, last = key.split(".")
-    for part in parents:
-        model = next(kind for kind in _models(model.model_fields[part].annotation))
-    return model.model_fields[last]
+    first, *rest = key.split(".")
+    found: list[Any] = [Recipe.model_fields[first]]
+    for part in rest:
+        sections = [section for field in found for section in _models(field.annotation)]
+        kinds = [kind for section in sections for kind in (section, *section.__subclasses__())]
+        found = [kind.model_fields[part] for kind in kinds if part in kind.model_fields]
+    if not found:
+        raise KeyError(key)
+    return found[0]
 
 
 def _models(annotation: Any) -> Iterator[Any]:
@@ -217,5 +221,5 @@ def test_defaults_in_the_table_of_details_are_the_schemas() -> None:
     assert len(stated) >= 15
     for key, default in stated:
         field = field_of(key)
-        value: Any = TypeAdapter(field.annotation).validate_python(yaml.safe_load(default))
+        value: Any = TypeAdapter(field.annotation).validate_python(parse_yaml(default, "page"))
         assert field.get_default(call_default_factory=True) == value, key
