@@ -1,6 +1,17 @@
-"""Settings for all tests: one thread, no network."""
+"""Settings for all tests: one thread, no network, messages on standard error."""
 
+import logging
 import os
+
+import pytest
+
+from plaudit.log import show_messages
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def _messages() -> None:
+    """Show messages as the command line does."""
+    show_messages(logging.INFO)

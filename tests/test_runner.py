@@ -67,7 +67,7 @@ def test_stages_computed_from_a_restarted_one_do_not_count_until_they_are_restar
 ) -> None:
     run(tmp_path)
     run(tmp_path, ["sft"], restart=True, sft={**SFT, "epochs": 2})
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     for name, earlier in (("rl", "sft"), ("evaluate", "rl")):
         assert f"{name}: it was computed from results of {earlier} that have been replaced" in told
         assert f"plaudit {name} RECIPE --restart" in told

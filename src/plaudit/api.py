@@ -11,6 +11,7 @@ from typing import Protocol
 
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
+from plaudit.log import show_messages_by_default
 from plaudit.stages.registry import STAGES
 
 
@@ -25,6 +26,7 @@ def run(recipe: str, *overrides: str, restart: bool = False, only: Sequence[str]
     """Run all stages of the recipe, or ``only`` those named; ``restart`` deletes what these have made."""
     from plaudit.runner import run as run_recipe
 
+    show_messages_by_default()
     loaded = load_recipe(recipe, overrides)
     present = loaded.sections()
     for name in only:

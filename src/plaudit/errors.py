@@ -1,8 +1,22 @@
 """The one error that users see: a line with the place and the remedy, never a traceback."""
 
+import signal
+
 
 class PlauditError(Exception):
     """Something the user can put right; the command line prints the message as one line and exits with code 2."""
+
+
+class Interrupted(Exception):  # noqa: N818 - carrying out an order is not an error
+    """The run stopped because it was asked to, after writing a checkpoint.
+
+    ``exit_code`` follows the shell's convention of 128 + signal: 130 after Ctrl-C (SIGINT), 143 after SIGTERM.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        name = signal.Signals(signal_number).name
+        super().__init__(f"stopped by {name} with a checkpoint; the same command continues")
+        self.exit_code = 128 + signal_number
 
 
 def one_line(fault: BaseException) -> str:

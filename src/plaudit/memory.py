@@ -2,12 +2,15 @@
 
 import errno
 import gc
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
 from plaudit.errors import PlauditError
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,7 +44,7 @@ class HalvingSize:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        print(f"out of memory: {self.name} is now {self.size}; results do not depend on it")
+        logger.warning("out of memory: %s is now %d; results do not depend on it", self.name, self.size)
 
     def run(self, work: Callable[[int], Result], most: int | None = None) -> Result:
         """Call ``work(size)``, again with half the size as long as memory runs out; never with more than ``most``."""

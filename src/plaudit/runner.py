@@ -1,5 +1,6 @@
 """A run from its recipe: every stage in order, finished ones skipped, interrupted ones continued."""
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metad
 from plaudit.runs.session import Session, start_session
 from plaudit.runs.trackers import check_trackers
 from plaudit.stages.registry import STAGES, restart_command
+
+logger = logging.getLogger(__name__)
 
 
 def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = False) -> Path:
@@ -50,7 +53,7 @@ def _run_stage(name: str, session: Session) -> None:
     stage = session.run.stage(name)
     if stage.finished and not STAGES[name].repeats:
         if session.is_main:
-            print(f"{name}: already finished, in {stage.folder}")
+            logger.info("%s: already finished, in %s", name, stage.folder)
         return
     section = session.recipe.sections()[name]
     _require_earlier_stages(name, section, session.run)
@@ -79,7 +82,7 @@ def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) ->
         if inputs and name in wanted:
             raise PlauditError(_was_computed_from(name, inputs))
         if inputs and is_main:
-            print(f"warning: {_was_computed_from(name, inputs)}")
+            logger.warning(_was_computed_from(name, inputs))
 
 
 def _was_computed_from(name: str, inputs: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The command line's frame: bad input is one line and exit code 2, help is light, commands reach the runner."""
 
+import logging
 import re
 import shlex
 import subprocess
@@ -16,8 +17,7 @@ import plaudit
 from plaudit.cli.main import app, main
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import Recipe
-from plaudit.errors import PlauditError
-from plaudit.runs.interruption import Interrupted
+from plaudit.errors import Interrupted, PlauditError
 
 COMMANDS = sorted(getattr(typer.main.get_command(app), "commands"))  # noqa: B009
 RECIPE = """
@@ -234,3 +234,55 @@ def test_libraries_are_told_to_be_quiet_but_the_users_choice_stays(monkeypatch: 
     monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
     quiet_libraries()
     assert (os.environ["TRANSFORMERS_VERBOSITY"], os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]) == ("info", "1")
+
+
+# Messages and errors --------------------------------------------------------------------------------------------------
+
+
+def test_debug_shows_the_traceback_and_the_cause(command: Plaudit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        try:
+            raise ZeroDivisionError("by nothing")
+        except ZeroDivisionError as cause:
+            raise PlauditError("the file is broken") from cause
+
+    _replace_runner(monkeypatch, fail)
+    assert command("run", "trial.yaml") == (2, "", "the file is broken\n")
+    code, output, error = command("reward", "trial.yaml", "--debug")
+    assert (code, output) == (2, "")
+    assert "ZeroDivisionError: by nothing" in error
+    assert "test_main.py" in error
+    assert error.endswith("\nthe file is broken\n")
+    assert command("run", "trial.yaml")[2] == "the file is broken\n"
+
+
+def _talk(*_: object) -> None:
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        logging.getLogger("plaudit.some.module").log(level, "[b]level %d[/b]", level)
+
+
+@pytest.mark.parametrize(
+    "options, shown",
+    [
+        ([], ["[b]level 20[/b]", "warning: [b]level 30[/b]"]),
+        (["--quiet"], ["warning: [b]level 30[/b]"]),
+        (["--verbose"], ["[b]level 10[/b]", "[b]level 20[/b]", "warning: [b]level 30[/b]"]),
+    ],
+)
+def test_messages_have_levels_and_go_to_standard_error(
+    command: Plaudit, monkeypatch: pytest.MonkeyPatch, options: list[str], shown: list[str]
+) -> None:
+    _replace_runner(monkeypatch, _talk)
+    assert command("run", "trial.yaml", *options) == (0, "", "\n".join(shown) + "\n")
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "data"] + ["data inspect"])
+def test_every_command_has_the_options_for_messages(command: Plaudit, name: str) -> None:
+    output = command(*name.split(), "--help")[1]
+    assert all(option in output for option in ("--quiet", "--verbose", "--debug"))
+
+
+def test_quiet_and_verbose_contradict_each_other(command: Plaudit) -> None:
+    code, output, error = command("recipes", "--quiet", "--verbose")
+    assert (code, output) == (2, "")
+    assert "give one of them" in error

@@ -64,7 +64,7 @@ def test_out_of_memory_changes_no_number(
     wanted = run(make_config(tmp_path), tmp_path / "whole")
     small_memory(monkeypatch, 12)
     found = run(make_config(tmp_path), tmp_path / "halved")
-    assert "the batch size of log-probabilities is now 1; results do not depend on it" in capsys.readouterr().out
+    assert "the batch size of log-probabilities is now 1; results do not depend on it" in capsys.readouterr().err
     assert found["samples"] == wanted["samples"]
     assert found["best_of_n"] == wanted["best_of_n"]
     numbers = flattened(wanted["models"])
@@ -223,7 +223,7 @@ def test_repeated_prompts_count_once_and_long_ones_are_counted(
     cutting = make_config(tmp_path, prompts={**prompts, "overlong": "truncate"}, samples=10)
     summary = run(cutting, tmp_path / "cut")
     assert (summary["prompts"], summary["prompts_too_long"], summary["prompts_truncated"]) == (len(PROMPTS) + 1, 0, 1)
-    assert "evaluate: prompts too long: 1 dropped, 0 truncated\n" in capsys.readouterr().out
+    assert "evaluate: prompts too long: 1 dropped, 0 truncated\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

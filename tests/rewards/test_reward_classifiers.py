@@ -55,7 +55,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_score(
     scores = source.score([sample_of(prompt, response) for prompt, response in TEXTS])
     assert rows == [2, 1, 1], "the two short texts together, the last two alone"
     torch.testing.assert_close(scores, plain_logits(path, [prompt + response for prompt, response in TEXTS])[:, 2])
-    assert "the batch size of reward source 'mood' is now 1" in capsys.readouterr().out
+    assert "the batch size of reward source 'mood' is now 1" in capsys.readouterr().err
     monkeypatch.undo()
     small_memory(monkeypatch, 1)
     with pytest.raises(PlauditError, match=r"even when the batch size of reward source 'mood' is 1; use a smaller"):

@@ -47,7 +47,7 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
     source = source_of(hungry, batch_size=8)
     assert source.score(samples).tolist() == source_of(by_position).score(samples).tolist()
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
-    assert "the batch size of reward source 'taste' is now 1" in capsys.readouterr().out
+    assert "the batch size of reward source 'taste' is now 1" in capsys.readouterr().err
 
 
 def test_a_function_that_never_has_enough_memory() -> None:

@@ -6,20 +6,21 @@ import threading
 
 import pytest
 
-from plaudit.runs.interruption import Interrupted, Interruption
+from plaudit.errors import Interrupted
+from plaudit.runs.interruption import Interruption
 
 
 @pytest.mark.parametrize("number, exit_code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_becomes_a_flag(number: int, exit_code: int) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with Interruption() as interruption:
-        interruption.raise_if_requested()
         assert not interruption.requested
         os.kill(os.getpid(), number)
         assert interruption.requested
-        with pytest.raises(Interrupted, match=signal.Signals(number).name) as error:
-            interruption.raise_if_requested()
-        assert error.value.exit_code == exit_code
+        assert interruption.signal_number == number
+    stop = Interrupted(number)
+    assert signal.Signals(number).name in str(stop)
+    assert stop.exit_code == exit_code
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 

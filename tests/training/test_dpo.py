@@ -230,7 +230,7 @@ def test_metrics_of_labels_by_hand(tmp_path: Path) -> None:
 
 
 def computed(output: str) -> bool:
-    return "are computed, once" in output
+    return "responses, once" in output
 
 
 def test_the_reference_is_computed_once_and_never_in_a_step(
@@ -247,14 +247,14 @@ def test_the_reference_is_computed_once_and_never_in_a_step(
     monkeypatch.setattr(reference_module.SequenceReader, "forward", counted)
     loaded = load_recipe(str(recipe), ["dpo.token_budget=100000", "dpo.pack_length=100000", "dpo.max_steps=4"])
     folder = run(loaded, ["dpo"])
-    assert computed(capsys.readouterr().out)
+    assert computed(capsys.readouterr().err)
     # Once for training rows and once for held-out rows; measured before the first and after the last step; four steps.
     assert forwards == [False, False, False, True, True, True, True, False]
     # A second task of the same data and model reads what is kept.
     forwards.clear()
     kept = load_file(folder / "dpo" / "reference.safetensors")
     task = task_of(recipe)
-    assert (forwards, computed(capsys.readouterr().out)) == ([], False)
+    assert (forwards, computed(capsys.readouterr().err)) == ([], False)
     assert [number for tree in task.train for number in tree.fields["reference"]] == kept["training"].tolist()
 
 
@@ -271,7 +271,7 @@ def test_a_stale_reference_is_computed_again(tmp_path: Path, capsys: pytest.Capt
         ([], True),
     ):
         task_of(recipe, *overrides)
-        assert computed(capsys.readouterr().out) == is_new, overrides
+        assert computed(capsys.readouterr().err) == is_new, overrides
 
 
 def test_with_adapters_the_reference_is_the_base_and_no_second_model(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_unpaired_labels_come_from_a_file(tmp_path: Path, capsys: pytest.Capture
     task = task_of(recipe, sources)
     labels = [tree.fields["ranks"] for tree in task.train + task.held_out]
     assert sorted(labels) == sorted((0,) if row["label"] else (1,) for row in rows)
-    assert "(unpaired_preference)" in capsys.readouterr().out
+    assert "(unpaired_preference)" in capsys.readouterr().err
     for tree in task.train:
         partner = tree.fields["mismatched"]
         assert (partner.prompt, len(partner.responses), len(partner.fields["reference"])) == (tree.prompt, 1, 1)
@@ -373,7 +373,7 @@ def test_what_says_nothing_is_dropped_and_counted(tmp_path: Path, capsys: pytest
     cut = ["dpo.data.max_response_tokens=2", "dpo.data.overlong=truncate", "dpo.data.held_out_fraction=0"]
     task = task_of(recipe, f"dpo.data.sources=[{tmp_path}/pairs.jsonl]", *cut)
     assert len(task.train) == 15
-    assert "dpo: 5 training prompts dropped: all responses identical or tied" in capsys.readouterr().out
+    assert "dpo: 5 training prompts dropped: all responses identical or tied" in capsys.readouterr().err
 
 
 GOOD = [

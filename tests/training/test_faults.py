@@ -23,7 +23,7 @@ from plaudit.training.token_budget import TokenBudget
 from small_memory import small_memory
 from tiny_runs import tiny_recipe
 
-FUNCTION = "rl.rewards=[{{name: mine, kind: function, function: 'test_faults:{}'}}]"
+FUNCTION = "rl.rewards=[{{name: mine, kind: function, function: 'faulty_rewards:{}'}}]"
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,6 @@ def nothing_of_rl_yet(recipe: Path) -> Iterator[None]:
     folder = recipe.parent / "runs/tiny/rl"
     if folder.exists():
         folder.rename(folder.with_name(f"rl-{len(list(folder.parent.iterdir()))}"))
-
-
-def not_a_number(prompts: list[str], responses: list[str]) -> list[float]:
-    return [float("nan") if index == 1 else 1.0 for index in range(len(responses))]
-
-
-def constant(prompts: list[str], responses: list[str]) -> list[float]:
-    return [0.1] * len(responses)
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -126,7 +118,7 @@ def test_halved_budgets_change_no_weight(
             # Packed rows are as long as the budget allows: a step that fits from the start would be rounded otherwise.
             padded = [f"{stage}.model.layout=padded" for stage in ("pretrain", "sft", "reward", "dpo", "rl")]
             folder = run(load_recipe(str(recipe), ["rl.minibatches=1", "rl.prompts_per_iteration=12", *padded]))
-        told = capsys.readouterr().out.count("the token budget is now 64;")
+        told = capsys.readouterr().err.count("the token budget is now 64;")
         assert told >= 4 if name == "large" else told == 0
         weights[name] = {
             f"{stage}/{key}": tensor
@@ -168,7 +160,7 @@ def test_warnings_about_rollouts(
     seen: set[str] = set()
     warn_about_rollouts(3, HEALTHY | signs, seen)
     error = capsys.readouterr().err
-    assert error.startswith(f"warning iteration 3: {expected}") if expected else error == ""
+    assert error.startswith(f"warning: iteration 3: {expected}") if expected else error == ""
     warn_about_rollouts(4, HEALTHY | signs, seen)
     assert capsys.readouterr().err == ""
 

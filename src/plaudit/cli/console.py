@@ -1,6 +1,17 @@
-"""What every command shares: the error line, and libraries that keep quiet."""
+"""What every command shares: options for its messages, the error line, and libraries that keep quiet."""
 
+import inspect
+import logging
 import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from plaudit.log import console, show_messages
 
 _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -8,9 +19,19 @@ _QUIET = {
     "DATASETS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # Said in so many words, tokenizers does not warn when a process that has used several threads starts another.
+    # When this is set, tokenizers does not warn when a process that has used several threads starts another.
     "TOKENIZERS_PARALLELISM": "true",
 }
+
+
+@dataclass
+class ErrorOutput:
+    """How an error is shown: as one line, or in full."""
+
+    debug: bool = False
+
+
+errors = ErrorOutput()
 
 
 def quiet_libraries() -> None:
@@ -19,8 +40,37 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def print_error(message: str) -> None:
-    """Print an error for the user to standard error: red on a terminal, never wrapped, brackets taken literally."""
-    from rich.console import Console
+def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options ``--quiet``, ``--verbose`` and ``--debug`` after its own."""
+    options = {
+        "quiet": Annotated[bool, typer.Option("--quiet", help="Show only warnings, errors and results.")],
+        "verbose": Annotated[bool, typer.Option("--verbose", help="Show also what is of interest to developers.")],
+        "debug": Annotated[bool, typer.Option("--debug", help="Show errors with their traceback and cause.")],
+    }
 
-    Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)
+    @wraps(command)
+    def with_messages(*arguments: Any, quiet: bool, verbose: bool, debug: bool, **rest: Any) -> None:
+        if quiet and verbose:
+            raise typer.BadParameter("--quiet and --verbose contradict each other; give one of them")
+        errors.debug = debug
+        show_messages(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+        command(*arguments, **rest)
+
+    signature = inspect.signature(command)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in options.items()
+    ]
+    with_messages.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    with_messages.__annotations__ = {**command.__annotations__, **options}
+    return with_messages
+
+
+def print_error(error: BaseException | str) -> None:
+    """Print an error to standard error: red on a terminal, never wrapped, brackets taken literally.
+
+    With ``--debug`` an exception's traceback and causes come first.
+    """
+    if errors.debug and isinstance(error, BaseException):
+        console().print("".join(traceback.format_exception(error)), style="dim", markup=False, soft_wrap=True)
+    console().print(str(error), style="red", markup=False, soft_wrap=True)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plaudit.cli.console import with_output_options
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -23,6 +25,7 @@ def _data() -> None:
 
 
 @app.command(epilog="Example: plaudit data inspect preferences.jsonl --tokenizer gpt2")
+@with_output_options
 def inspect(
     file: Annotated[str, typer.Argument(help="File (jsonl, jsonl.gz, json, csv, parquet) or hub dataset name.")],
     row_format: Annotated[str, typer.Option("--format", help="Row format; auto recognises it.")] = "auto",

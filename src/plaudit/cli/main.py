@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from plaudit.cli import chat, data, lab, stages
-from plaudit.cli.console import print_error, quiet_libraries
+from plaudit.cli.console import errors, print_error, quiet_libraries, with_output_options
 from plaudit.cli.recipes import recipes
-from plaudit.errors import PlauditError
-from plaudit.runs.interruption import Interrupted
+from plaudit.errors import Interrupted, PlauditError
 
 USER_ERROR = 2
 ABORTED = 130
@@ -29,9 +28,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 stages.add_to(app)
-app.command(epilog="Example: plaudit recipes quickstart > mine.yaml")(recipes)
-app.command()(chat.chat)
-app.command(epilog="Example: plaudit lab --only ppo,dpo --problems 2 --seeds 1")(lab.lab)
+app.command(epilog="Example: plaudit recipes quickstart > mine.yaml")(with_output_options(recipes))
+app.command()(with_output_options(chat.chat))
+app.command(epilog="Example: plaudit lab --only ppo,dpo --problems 2 --seeds 1")(with_output_options(lab.lab))
 app.add_typer(data.app, name="data", epilog="Example: plaudit data inspect preferences.jsonl")
 
 
@@ -57,10 +56,11 @@ def _plaudit(
 def main() -> None:
     """Run the command line. Bad input ends with one line for each problem and exit code 2, never with a traceback."""
     quiet_libraries()
+    errors.debug = False
     try:
         sys.exit(app(prog_name="plaudit", standalone_mode=False))
     except PlauditError as error:
-        print_error(str(error))
+        print_error(error)
         sys.exit(USER_ERROR)
     except _UsageError as error:
         # Without a message it has shown the help: a group was called without a command.

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from plaudit.cli.console import with_output_options
 from plaudit.stages.registry import STAGES, WITH_COMMAND
 
 RecipeArgument = Annotated[
@@ -31,11 +32,11 @@ OnlyOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add ``run`` and a command for each stage to the application."""
-    app.command("run", epilog="Example: plaudit run quickstart rl.iterations=50 seed=1")(run)
+    app.command("run", epilog="Example: plaudit run quickstart rl.iterations=50 seed=1")(with_output_options(run))
     for name in WITH_COMMAND:
         stage = STAGES[name]
         help_text = f"{stage.help}\n\nIt is the stage {name} of a recipe, and works in the run's folder."
-        app.command(name, help=help_text, epilog=f"Example: {stage.example}")(_command(name))
+        app.command(name, help=help_text, epilog=f"Example: {stage.example}")(with_output_options(_command(name)))
 
 
 def run(

@@ -3,6 +3,7 @@
 Every process holds the model and works on its shard of the prompts; all of them know all results.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
@@ -23,6 +24,8 @@ from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rewards.trained_model import same_vocabulary
 from plaudit.rollouts.samples import Engine, Request, Sample
+
+logger = logging.getLogger(__name__)
 
 LoadModel = Callable[[ModelConfig, torch.device], LoadedModel]
 MakeEngine = Callable[[LoadedModel], Engine]
@@ -76,7 +79,7 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     engine = context.make_engine(loaded)
     asked = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
     if context.processes.is_main and (asked.dropped or asked.truncated):
-        print(f"evaluate: prompts too long: {asked.dropped} dropped, {asked.truncated} truncated")
+        logger.info("evaluate: prompts too long: %d dropped, %d truncated", asked.dropped, asked.truncated)
     if not asked.requests:
         raise PlauditError(
             f"evaluate.models.{name} has no room for any prompt; lower evaluate.generation.max_new_tokens or set "

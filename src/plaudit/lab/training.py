@@ -1,10 +1,8 @@
 """One run of the laboratory, on the code path of every other run; it returns the policy, written out exactly."""
 
-import io
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from plaudit.lab.entries import Entry
 from plaudit.lab.exact import Exact, enumerate_policy, sequence_log_probabilities
 from plaudit.lab.preferences import preference_examples
 from plaudit.lab.problem import MAX_TOKENS, PROMPTS, Problem, prompt_ids, responses
+from plaudit.log import only_warnings
 from plaudit.rewards.sources import build_reward
 from plaudit.seeding import derived_seed
 from plaudit.stages.registry import STAGES
@@ -52,7 +51,7 @@ BEST_OF_N_DRAWS = 2000
 def trained_policy(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
     """Train from ``folder/reference``; return the policy's log-probabilities, float64 [prompts, responses]."""
     shutil.rmtree(folder / "run", ignore_errors=True)
-    with redirect_stdout(io.StringIO()):
+    with only_warnings():
         if entry.family == "exact":
             return _exact_gradient(problem, folder)
         if entry.family == "sampling":

@@ -7,18 +7,6 @@ from types import FrameType
 from typing import Any
 
 
-class Interrupted(Exception):  # noqa: N818 - an order carried out, no error
-    """The run stopped because it was asked to, after writing a checkpoint.
-
-    ``exit_code`` follows the shell's convention of 128 + signal: 130 after Ctrl-C (SIGINT), 143 after SIGTERM.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        name = signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name} with a checkpoint; the same command continues")
-        self.exit_code = 128 + signal_number
-
-
 class Interruption:
     """While this context is active, the first SIGINT or SIGTERM sets ``requested`` and does nothing else.
 
@@ -34,11 +22,6 @@ class Interruption:
     def requested(self) -> bool:
         """Whether the run should stop at the next step boundary."""
         return self.signal_number is not None
-
-    def raise_if_requested(self) -> None:
-        """Raise ``Interrupted`` if a signal has come; call it when the checkpoint is written."""
-        if self.signal_number is not None:
-            raise Interrupted(self.signal_number)
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():

@@ -1,5 +1,6 @@
-"""Progress of a stage on the terminal: stage, steps, time left, and the number that matters."""
+"""Progress of a stage on the terminal: stage, steps, time left, and the headline metric."""
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,11 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from plaudit import log
+
+logger = logging.getLogger(__name__)
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class StageProgress:
-    """A bar on a terminal; elsewhere a line every ten seconds, and one for the last step. A context manager."""
+    """A bar on a terminal; elsewhere a message every ten seconds, and one for the last step. A context manager."""
 
     def __init__(
         self,
@@ -30,13 +35,14 @@ class StageProgress:
             total: steps of the whole stage.
             done: steps that were done before a stage was continued; they say nothing about the time left.
             enabled: false for all processes but the main one, which show nothing.
-            console: where to write; default: standard output.
+            console: where the bar is drawn; default: standard error.
             clock: seconds, for tests.
         """
         self._stage, self._total, self._done, self._clock = stage, total, done, clock
-        self._console = console or Console()
+        self._console = console or log.console()
         self._enabled = enabled
-        self._bar = _bar(self._console) if enabled and self._console.is_terminal else None
+        draws = enabled and self._console.is_terminal and logger.isEnabledFor(logging.INFO)
+        self._bar = _bar(self._console) if draws else None
         self._task: TaskID | None = None
         self._due_line = ""
 
@@ -54,7 +60,7 @@ class StageProgress:
             self._print_line()
 
     def update(self, step: int, label: str, value: float) -> None:
-        """Show that ``step`` steps are done, and the number that matters, such as ``("loss", 2.31)``."""
+        """Show that ``step`` steps are done, and the headline metric, such as ``("loss", 2.31)``."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, number=f"{label} {value:.4g}")
         elif self._enabled:
@@ -63,7 +69,7 @@ class StageProgress:
                 self._print_line()
 
     def _print_line(self) -> None:
-        self._console.print(self._due_line, highlight=False, markup=False, soft_wrap=True)
+        logger.info(self._due_line)
         self._due_line, self._last_line = "", self._clock()
 
     def _time_left(self, step: int) -> timedelta:

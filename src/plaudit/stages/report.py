@@ -35,7 +35,9 @@ class ReportStage(Stage["ReportConfig"]):
 
     def show(self, directory: "StageDirectory") -> None:
         """Print where the page is."""
-        print(f"report: {directory.result()['page']}")
+        from rich.console import Console
+
+        Console(highlight=False).print(f"report: {directory.result()['page']}", markup=False, soft_wrap=True)
 
 
 STAGE = ReportStage()

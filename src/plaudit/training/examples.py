@@ -1,5 +1,6 @@
 """Prompt trees for a stage: read, split, tokenised, counted aloud; and the order in which they come."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,8 @@ from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.runs.directory import REJECTS
 from plaudit.seeding import python_generator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ def load_examples(
     held_out = to_trees(rows.held_out, tokenizer, config, length) if rows.held_out else Tokenized([], [], 0, 0)
     if session.is_main:
         for line in rows.summary():
-            print(f"{context.name}: {line}")
+            logger.info("%s: %s", context.name, line)
         for name, part in (("training", train), ("held-out", held_out)):
             if part.dropped or part.truncated:
-                print(f"{context.name}: {name} rows too long: {part.dropped} dropped, {part.truncated} truncated")
+                counted = f"{part.dropped} dropped, {part.truncated} truncated"
+                logger.info("%s: %s rows too long: %s", context.name, name, counted)
     return Examples(train.trees, held_out.trees, train.rows, held_out.rows)
 
 

@@ -1,22 +1,18 @@
 """Signs that a run does not learn what it should, each with what to do about it."""
 
+import logging
 import math
 from collections.abc import Mapping
 
-from rich.console import Console
-
 from plaudit.algorithms.masking import ROUNDING
 
-
-def warn(text: str) -> None:
-    """Print a warning that stands out."""
-    Console(stderr=True).print(f"[bold yellow]warning[/] {text}", soft_wrap=True)
+logger = logging.getLogger(__name__)
 
 
 def warn_if_no_better_than_chance(accuracy: float, pairs: float) -> None:
     """Warn when a reward model's held-out accuracy is within two standard errors of one half."""
     if accuracy - 2 * math.sqrt(0.25 / pairs) <= 0.5:
-        warn(
+        logger.warning(
             f"the reward model is no better than chance: {accuracy:.1%} of {pairs:.0f} held-out pairs. "
             "More comparisons, more epochs or a stronger model are needed before optimising against it"
         )
@@ -30,7 +26,7 @@ def warn_about_rollouts(iteration: int, measured: Mapping[str, float], seen: set
     for kind, text in _signs(measured).items():
         if kind not in seen:
             seen.add(kind)
-            warn(f"iteration {iteration}: {text}")
+            logger.warning("iteration %d: %s", iteration, text)
 
 
 def _signs(measured: Mapping[str, float]) -> dict[str, str]:

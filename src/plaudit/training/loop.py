@@ -5,6 +5,7 @@ optimizer step. Then come metrics, held-out measurements and checkpoints, in thi
 a checkpoint has nothing to repeat.
 """
 
+import logging
 import math
 import signal
 import time
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
-from plaudit.errors import PlauditError
+from plaudit.errors import Interrupted, PlauditError
 from plaudit.memory import is_out_of_memory
 from plaudit.parallel.state import trained_parameters
 from plaudit.parallel.strategy import OutOfMemoryElsewhereError, build_strategy
@@ -26,7 +27,7 @@ from plaudit.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from plaudit.runs.interruption import Interrupted, Interruption
+from plaudit.runs.interruption import Interruption
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.runs.progress import StageProgress
 from plaudit.runs.trackers import StageTrackers, stage_trackers
@@ -36,6 +37,8 @@ from plaudit.training.metric_sums import MetricSums
 from plaudit.training.optimization import ParameterGroup, build_optimizer, learning_rate_factor, set_learning_rate
 from plaudit.training.task import Task
 from plaudit.training.token_budget import TokenBudget
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -225,7 +228,7 @@ class Trainer:
         self._restore(checkpoint := load_checkpoint(path, files=("task", *self.strategy.files)))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
-            print(f"{self.stage.folder.name}: continuing after step {checkpoint.step} of {self.task.steps}")
+            logger.info("%s: continuing after step %d of %d", self.stage.name, checkpoint.step, self.task.steps)
         return checkpoint.step
 
     def _restore(self, checkpoint: Checkpoint) -> None:

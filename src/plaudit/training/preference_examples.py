@@ -5,6 +5,7 @@ the log-probabilities of its responses; for losses that read labels ``mismatched
 to another prompt.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from plaudit.runs.context import StageContext
 from plaudit.seeding import python_generator
 from plaudit.training.reference_log_probabilities import reference_log_probabilities
 from plaudit.training.token_budget import TokenBudget
+
+logger = logging.getLogger(__name__)
 
 
 def prepared(
@@ -45,7 +48,8 @@ def _decided(context: StageContext[Section], trees: Sequence[PromptTree], name: 
     """
     kept = [_with_ranks(tree) for tree in trees if not _is_identical_or_tied(tree)]
     if context.session.is_main and len(kept) < len(trees):
-        print(f"{context.name}: {len(trees) - len(kept)} {name} prompts dropped: all responses identical or tied")
+        dropped = len(trees) - len(kept)
+        logger.info("%s: %d %s prompts dropped: all responses identical or tied", context.name, dropped, name)
     return kept
 
 

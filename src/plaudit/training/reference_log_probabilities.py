@@ -5,6 +5,7 @@ so that the file of other data or of another model is never used.
 """
 
 import hashlib
+import logging
 import os
 from array import array
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ from plaudit.runs.context import StageContext
 from plaudit.runs.files import synchronise
 from plaudit.runs.session import Session
 from plaudit.training.token_budget import TokenBudget
+
+logger = logging.getLogger(__name__)
 
 FILE = "reference.safetensors"
 
@@ -73,7 +76,7 @@ def reference_log_probabilities(
         return kept
     if session.is_main:
         responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
-        print(f"{context.name}: the reference's log-probabilities of {responses} responses are computed, once")
+        logger.info("%s: computing the reference's log-probabilities of %d responses, once", context.name, responses)
     reader = SequenceReader(loaded.model)
     with adapters_off(loaded.model) if hasattr(loaded.model, "disable_adapter") else nullcontext():
         computed = {name: reader.measured(trees, loaded, session, budget) for name, trees in groups.items()}

@@ -1,5 +1,6 @@
 """Reinforcement learning as a task of the loop: an iteration collects experience, then goes over it in minibatches."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.seeding import derived_seed, python_generator
 from plaudit.training.examples import Examples, Order
-from plaudit.training.health_checks import warn, warn_about_rollouts
+from plaudit.training.health_checks import warn_about_rollouts
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.experience import Experience
 from plaudit.training.rl.experience_builder import ExperienceBuilder, policy_metrics
@@ -35,6 +36,7 @@ from plaudit.training.rl.roles import Roles
 from plaudit.training.rl.rollout_sampler import Requests, RolloutSampler
 from plaudit.training.token_budget import TokenBudget
 
+logger = logging.getLogger(__name__)
 SHOWN_SAMPLES = 8
 
 
@@ -109,7 +111,7 @@ class RlTask:
         self.over_budget = budget is not None and self.collected["kl"] > budget
         if self.session.is_main and self.over_budget:
             kl = self.collected["kl"]
-            warn(f"iteration {iteration}: KL {kl:.2f} exceeds the budget {budget}: the stage ends here")
+            logger.warning("iteration %d: KL %.2f exceeds the budget %s: the stage ends here", iteration, kl, budget)
 
     def _draw(self, count: int) -> list[Requests]:
         """Return requests for the next prompts; an epoch that runs out goes on with the next one."""
