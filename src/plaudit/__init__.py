@@ -1,14 +1,52 @@
-"""Plaudit trains a language model from feedback, start to finish."""
+"""Plaudit trains a language model from feedback, start to finish.
 
-from typing import Any
+Importing it is quick: what is heavy is imported when it is first used.
+"""
 
-_CALLS = ("run", "world", "pretrain", "sft", "reward", "dpo", "rl", "evaluate", "report", "chat")
+from typing import TYPE_CHECKING, Any
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.api import chat, dpo, evaluate, pretrain, report, reward, rl, run, sft, world
+    from plaudit.config.load import load_recipe
+    from plaudit.config.schema import Recipe
+    from plaudit.errors import Interrupted, PlauditError
+
+    __version__: str
+
+__all__ = [
+    "Interrupted",
+    "PlauditError",
+    "Recipe",
+    "__version__",
+    "chat",
+    "dpo",
+    "evaluate",
+    "load_recipe",
+    "pretrain",
+    "report",
+    "reward",
+    "rl",
+    "run",
+    "sft",
+    "world",
+]
+
+_exported = lazy_exports(
+    __name__,
+    {
+        "api": ["chat", "dpo", "evaluate", "pretrain", "report", "reward", "rl", "run", "sft", "world"],
+        "config.load": ["load_recipe"],
+        "config.schema": ["Recipe"],
+        "errors": ["Interrupted", "PlauditError"],
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
-    """Import the commands' Python functions when they are asked for, so that ``import plaudit`` is quick."""
-    if name in _CALLS:
-        from plaudit import api
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'plaudit' has no attribute {name!r}")
+        return version("plaudit")
+    return _exported(name)

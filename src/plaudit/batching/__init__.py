@@ -1,1 +1,17 @@
 """Prompt trees, packing, masks and the two layouts."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.batching.batches import Batch, make_batches
+    from plaudit.batching.layouts.base import Layout
+    from plaudit.batching.trees import PromptTree
+
+__all__ = ["Batch", "Layout", "PromptTree", "make_batches"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {"batches": ["Batch", "make_batches"], "layouts.base": ["Layout"], "trees": ["PromptTree"]},
+)

@@ -36,9 +36,9 @@ app.add_typer(data.app, name="data", epilog="Example: plaudit data inspect prefe
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from plaudit import __version__
 
-        typer.echo(f"plaudit {version('plaudit')}")
+        typer.echo(f"plaudit {__version__}")
         raise typer.Exit
 
 

@@ -1,1 +1,23 @@
 """Files and hub datasets become the same few row kinds, validated with file, line and reason."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.data.formats.registry import FORMATS
+    from plaudit.data.loading import LoadedRows, load_rows
+    from plaudit.data.rows.registry import ROW_KINDS
+    from plaudit.data.tokenization import to_trees
+
+__all__ = ["FORMATS", "ROW_KINDS", "LoadedRows", "load_rows", "to_trees"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "formats.registry": ["FORMATS"],
+        "loading": ["LoadedRows", "load_rows"],
+        "rows.registry": ["ROW_KINDS"],
+        "tokenization": ["to_trees"],
+    },
+)

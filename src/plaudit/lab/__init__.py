@@ -1,1 +1,16 @@
-"""Problems so small that every response can be listed, on which each algorithm's optimum is known exactly."""
+"""Problems so small that every response can be listed, on which each algorithm"s optimum is known exactly."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.lab.entries import Entry
+    from plaudit.lab.table import run_laboratory
+
+__all__ = ["Entry", "run_laboratory"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {"entries": ["Entry"], "table": ["run_laboratory"]},
+)

@@ -1,1 +1,15 @@
 """The embedded task: a small world with its own text, annotators and gold score, made by code."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.quickstart.world import make_world
+
+__all__ = ["make_world"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {"world": ["make_world"]},
+)

@@ -1,1 +1,15 @@
 """Reward sources behind one small protocol, and their weighted composition."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.rewards.sources import ComposedReward, ComposedScores, RewardSource, build_reward
+
+__all__ = ["ComposedReward", "ComposedScores", "RewardSource", "build_reward"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {"sources": ["ComposedReward", "ComposedScores", "RewardSource", "build_reward"]},
+)

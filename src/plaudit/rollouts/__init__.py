@@ -1,1 +1,16 @@
 """RolloutSampler engines behind one small protocol."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.rollouts.engines.transformers import TransformersEngine
+    from plaudit.rollouts.samples import Engine, Request, Sample
+
+__all__ = ["Engine", "Request", "Sample", "TransformersEngine"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {"engines.transformers": ["TransformersEngine"], "samples": ["Engine", "Request", "Sample"]},
+)

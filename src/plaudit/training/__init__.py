@@ -1,1 +1,16 @@
 """The one training loop, its checkpoints, and a file for each stage."""
+
+from typing import TYPE_CHECKING
+
+from plaudit.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from plaudit.training.loop import Trainer
+    from plaudit.training.task import Task
+
+__all__ = ["Task", "Trainer"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {"loop": ["Trainer"], "task": ["Task"]},
+)
