@@ -38,6 +38,8 @@ class PoisonedStrategy:
 
     def _before_forward(self, module: nn.Module, arguments: Any) -> None:
         if not self.filled:
+            # Elsewhere processes make different numbers of passes, so that a sharded model would wait for ever.
+            assert torch.is_grad_enabled(), "a pass that does not learn, outside gathered()"
             self._fill(self.kept)
 
     def _fill(self, weights: Mapping[str, Tensor] | None) -> None:
