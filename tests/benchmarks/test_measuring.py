@@ -20,8 +20,8 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SourceConfig
 from plaudit.data.rows import RankingRow, Row
 from plaudit.data.sources import SourceRows, read_source
+from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.acceleration.last_mlp import compute_read_positions_only, last_mlp
-from plaudit.models.trunk import hidden_states
 from tiny_models import tiny_causal_model
 
 

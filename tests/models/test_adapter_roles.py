@@ -13,11 +13,12 @@ from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.trees import PromptTree
 from plaudit.config.load import load_recipe, resolve_stages
 from plaudit.config.schema import ModelConfig
+from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.adapters.lora import with_adapter
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.loading.models import load_policy
 from plaudit.models.reward_model import load_reward_model
-from plaudit.models.trunk import hidden_states, trunk_of
+from plaudit.models.trunk import trunk_of
 from plaudit.rewards.sources import build_reward
 from plaudit.runner import run
 from plaudit.runs.context import StageContext

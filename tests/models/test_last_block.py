@@ -10,11 +10,12 @@ from forests import forest
 from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
+from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.models.acceleration.last_mlp import computes_read_positions_only, last_mlp
 from plaudit.models.acceleration.trial import last_mlp_fault
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.heads.scalar import ScoreModule, ValueModule
-from plaudit.models.trunk import recompute_activations, trunk_of
+from plaudit.models.trunk import trunk_of
 from tiny_models import SIZES, tiny_causal_model, tiny_classifier
 
 TAKEN = sorted(set(SIZES) - {"bloom", "opt"})  # BLOOM's MLP takes the residual too; OPT's is spread over the block

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from plaudit.models.trunk import recompute_activations
+from plaudit.models.acceleration.forward import recompute_activations
 from tiny_models import tiny_causal_model
 
 TOKENS = torch.arange(3, 11)[None]

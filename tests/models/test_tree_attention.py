@@ -11,10 +11,10 @@ from plaudit.batching.batches import Batch, TreeMask, make_batches
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.models.acceleration import tree_attention as attention
+from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.models.acceleration.install import install
 from plaudit.models.acceleration.tree_attention import TREE_ATTENTION, tree_layout, use_tree_attention
 from plaudit.models.heads.policy import PolicyModule
-from plaudit.models.trunk import recompute_activations
 from tiny_models import tiny_causal_model
 
 

@@ -1,13 +1,17 @@
 """Saved models are ordinary: transformers loads them without Plaudit."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.trunk import unwrapped
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+
+def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Write a transformers folder with tokenizer; the active adapter is merged, and kept in ``adapter/`` too.
 
     A quantised base cannot take the merge without loss: then the folder is the adapter itself, which transformers

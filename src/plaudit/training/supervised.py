@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import SupervisedStageConfig
 from plaudit.errors import PlauditError
+from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.models.loading.models import LoadedModel
-from plaudit.models.trunk import recompute_activations
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import Order
 from plaudit.training.metric_sums import MetricSums

@@ -10,7 +10,7 @@ transformers calls ``attend`` under the name ``TREE_ATTENTION``; whatever is not
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,6 +27,9 @@ from plaudit.models.acceleration.varlen_attention import (
     sequences_of,
     tree_lengths,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TREE_ATTENTION = "plaudit_trees"
 MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that do something else to the scores
@@ -141,7 +144,7 @@ def layout_of_prompts(starts: Sequence[int], length: int) -> TreeLayout | None:
     return TreeLayout([(row, start, length) for row, start in enumerate(starts)], mask)
 
 
-def use_tree_attention(model: Any) -> None:
+def use_tree_attention(model: "PreTrainedModel") -> None:
     """Let a transformers model attend by ``attend``. Raises ValueError for models that choose their own attention."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -151,7 +154,7 @@ def use_tree_attention(model: Any) -> None:
     model.set_attn_implementation(TREE_ATTENTION)
 
 
-def attends_by_trees(model: Any) -> bool:
+def attends_by_trees(model: "PreTrainedModel") -> bool:
     """Whether a transformers model attends by ``attend``, which takes the trees from the forward context."""
     return bool(getattr(model.config, "_attn_implementation", None) == TREE_ATTENTION)
 

@@ -19,13 +19,14 @@ from plaudit.errors import one_line
 from plaudit.memory import is_out_of_memory
 from plaudit.models.acceleration.cached_attention import missing_library
 from plaudit.models.acceleration.context import ForwardContext, forward_context
+from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.acceleration.last_mlp import (
     compute_read_positions_only,
     computes_read_positions_only,
     last_mlp,
 )
 from plaudit.models.acceleration.tree_attention import tree_layout, use_tree_attention
-from plaudit.models.trunk import accepted_arguments, hidden_states, trunk_of
+from plaudit.models.trunk import accepted_arguments, trunk_of
 from plaudit.seeding import python_generator
 
 if TYPE_CHECKING:

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from plaudit.config.schema import LoraConfig
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
-def with_adapter(model: Any, config: LoraConfig, task: str, name: str = "default") -> Any:
+
+def with_adapter(model: "PreTrainedModel", config: LoraConfig, task: str, name: str = "default") -> "PeftModel":
     """Freeze a model and put low-rank adapters on it; a classifier's head stays trainable."""
     import peft
 
@@ -26,7 +30,7 @@ def with_adapter(model: Any, config: LoraConfig, task: str, name: str = "default
 
 
 @contextmanager
-def adapters_off(model: Any) -> Iterator[None]:
+def adapters_off(model: "PeftModel") -> Iterator[None]:
     """Compute with the base alone; afterwards what learned before learns again."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with model.disable_adapter():

@@ -1,10 +1,13 @@
 """From hidden states to logits, as the model itself does it: some change logits after their last matrix product."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TRIAL_LOGIT = 50.0
 """Largest logit of the trial: more than any soft cap in use lets through."""
@@ -25,7 +28,7 @@ class OutputHead:
     cap: float | None = None
 
     @classmethod
-    def of(cls, model: Any) -> "OutputHead":
+    def of(cls, model: "PreTrainedModel") -> "OutputHead":
         """Return the head that a transformers model and its configuration describe."""
         config = model.config.get_text_config()
         return cls(
@@ -50,7 +53,7 @@ class OutputHead:
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
 
-def head_is_known(model: Any) -> bool:
+def head_is_known(model: "PreTrainedModel") -> bool:
     """Say, by trying, whether a model's logits are those of ``OutputHead.of``.
 
     The matrix product's result is enlarged for the trial: a soft cap hardly changes the small logits of a new model.

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
+from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.heads.log_probabilities import Extras, TokenStatistics, token_statistics
 from plaudit.models.heads.output_head import OutputHead
-from plaudit.models.trunk import hidden_states, unwrapped
+from plaudit.models.trunk import unwrapped
 
 if TYPE_CHECKING:
     from peft import PeftModel

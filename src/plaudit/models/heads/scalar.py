@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
-from plaudit.models.trunk import hidden_states, unwrapped
+from plaudit.models.acceleration.forward import hidden_states
+from plaudit.models.trunk import unwrapped
 
 if TYPE_CHECKING:
     from peft import PeftModel

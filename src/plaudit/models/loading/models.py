@@ -10,7 +10,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -26,6 +26,9 @@ from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
     from plaudit.batching.layouts.base import Layout
 
 UNBOUNDED_CONTEXT = 2**20  # for models that name no limit
@@ -39,8 +42,8 @@ logger = logging.getLogger("plaudit.models")
 class LoadedModel:
     """A model (inside peft's wrapper where it has adapters), its tokenizer, and what makes it fast."""
 
-    model: Any
-    tokenizer: Any
+    model: "PreTrainedModel | PeftModel"
+    tokenizer: "PreTrainedTokenizerBase"
     acceleration: Acceleration
 
     @property
@@ -59,7 +62,7 @@ class LoadedModel:
         return context_length(unwrapped(self.model).config)
 
 
-def context_length(model_config: Any) -> int:
+def context_length(model_config: "PreTrainedConfig") -> int:
     """Return the longest sequence that a model was made for."""
     for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
         length = getattr(model_config, name, None)
@@ -111,7 +114,9 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> L
     return LoadedModel(model.eval(), tokenizer, acceleration)
 
 
-def _weights(config: ModelConfig, head: Head, tokenizer: Any, device: torch.device) -> Any:
+def _weights(
+    config: ModelConfig, head: Head, tokenizer: "PreTrainedTokenizerBase", device: torch.device
+) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     auto_class = AutoModelForCausalLM if head == "CAUSAL_LM" else AutoModelForSequenceClassification

@@ -1,16 +1,16 @@
 """From the configuration of a model to its tokenizer."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading.pretrained import or_explain
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_tokenizer(config: ModelConfig) -> Any:
+def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
     """Load the tokenizer and make sure that it has an end and a padding token.
 
     Raises PlauditError where it does not load, or a token is missing or unknown.
@@ -34,7 +34,7 @@ def load_tokenizer(config: ModelConfig) -> Any:
     return tokenizer
 
 
-def check_vocabulary(config: ModelConfig, model: "PreTrainedModel", tokenizer: Any) -> None:
+def check_vocabulary(config: ModelConfig, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Raise PlauditError if the tokenizer has ids that the model has no embeddings for."""
     largest = max(tokenizer.get_vocab().values())
     if largest >= model.config.vocab_size:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.loading.tokenizer import load_tokenizer
 from plaudit.models.reward_model import RewardModel, read_scale
-from plaudit.models.trunk import hidden_states
 from plaudit.training.rl.roles import AdapterRoles, adapter_of
 
 HEAD = "base_model.model.score.weight"

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from plaudit.algorithms.registry import ADVANTAGES
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import LoraConfig, ModelConfig, RlConfig
+from plaudit.models.acceleration.forward import hidden_states, recompute_activations
 from plaudit.models.adapters.lora import adapters_off
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.models.heads.scalar import ValueModule, scalar_head
 from plaudit.models.loading.models import LoadedModel, load_policy, load_scorer
 from plaudit.models.reward_model import read_scale, refuse_untrained_head
-from plaudit.models.trunk import hidden_states, recompute_activations, unwrapped
+from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
 
 
