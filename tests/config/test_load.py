@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe
+from plaudit.config.load import dump, load_recipe, shipped_recipe
 from plaudit.config.schema import EvaluateConfig, ModelConfig, ModelReward, Recipe
 from plaudit.errors import PlauditError
+from plaudit.runs.directory import RunDirectory
 
 RECIPE = """
 name: trial
@@ -204,7 +205,7 @@ class TestStageReferences:
             "evaluate.rewards=[{name: r, kind: model, path: 'stage:sft'}]",
         )
         assert recipe.evaluate is not None
-        resolved = resolve_stages(recipe.evaluate, Path("runs/trial"))
+        resolved = RunDirectory(Path("runs/trial")).resolve(recipe.evaluate)
         assert isinstance(resolved, EvaluateConfig)
         assert resolved.models["tuned"].path == "runs/trial/rl/model"
         assert resolved.models["base"].path == "a"

@@ -11,7 +11,7 @@ from torch import Tensor
 from plaudit.batching.batches import Batch
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.trees import PromptTree
-from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.config.load import load_recipe
 from plaudit.config.schema import ModelConfig
 from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.adapters.lora import with_adapter
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rl_config(folder: Path, *overrides: str) -> Any:
     recipe = load_recipe(str(folder / "recipe.yaml"), overrides)
-    return resolve_stages(recipe, Path(recipe.output) / recipe.name).rl
+    return RunDirectory(Path(recipe.output) / recipe.name).resolve(recipe).rl
 
 
 def moved(model: Any, adapter: str, seed: int) -> None:

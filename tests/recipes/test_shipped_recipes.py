@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plaudit.config.load import dump, load_recipe, resolve_stages, shipped_recipe, shipped_recipes
+from plaudit.config.load import dump, load_recipe, shipped_recipe, shipped_recipes
 from plaudit.config.schema import (
     FunctionReward,
     ModelConfig,
@@ -18,6 +18,7 @@ from plaudit.config.schema import (
     SourceConfig,
 )
 from plaudit.data.formats.registry import FORMATS
+from plaudit.runs.directory import RunDirectory
 
 NAMES = sorted(shipped_recipes())
 # The tasks that the documentation promises; any other recipe is tested like them.
@@ -81,7 +82,7 @@ class TestEach:
         recipe = load_recipe(name)
         before: list[str] = []
         for stage, section in stages_of(recipe).items():
-            resolved = resolve_stages(section, Path("RUN"))
+            resolved = RunDirectory(Path("RUN")).resolve(section)
             text = resolved.model_dump_json()
             assert "stage:" not in text
             for made in ("RUN/" + part.partition("/")[0] for part in text.split("RUN/")[1:]):

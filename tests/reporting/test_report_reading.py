@@ -59,7 +59,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rl" / "metrics.jsonl"
     path.parent.mkdir()
     path.write_text('{"step": 1}\n{oops}\n', encoding="utf-8")
-    with pytest.raises(PlauditError, match=r"metrics\.jsonl, line 2: not valid JSON"):
+    with pytest.raises(PlauditError, match=r"metrics\.jsonl, line 2: not a JSON object"):
         read_run(tmp_path)
 
 

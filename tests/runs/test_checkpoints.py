@@ -19,6 +19,7 @@ from plaudit.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from plaudit.runs.files import sha256
 
 
 def tensors_of(step: int) -> dict[str, dict[str, Tensor]]:
@@ -258,3 +259,28 @@ def test_kill_9_at_random_moments_of_saving(tmp_path: Path) -> None:
 
 
 # Optimizer state ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o007])
+def test_weights_are_readable_as_the_umask_says(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        path = save_checkpoint(tmp_path, 1, {"model": {"weight": torch.zeros(2)}}, {}, keep=1)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~umask}
+
+
+def test_a_resumed_stage_reads_the_checksums_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def counted(file: Path) -> str:
+        hashed.append(file.name)
+        return sha256(file)
+
+    save_checkpoint(tmp_path, 1, {"model": {"weight": torch.ones(2)}}, {}, keep=1)
+    monkeypatch.setattr("plaudit.runs.checkpoints.sha256", counted)
+    path = latest_checkpoint(tmp_path)
+    assert path is not None
+    assert load_checkpoint(path, verify=False).tensors["model"]["weight"].tolist() == [1.0, 1.0]
+    assert sorted(hashed) == ["model.safetensors", "state.json"]

@@ -15,6 +15,7 @@ from plaudit.runs.metadata import (
     collect_metadata,
     data_checksums,
     git_revision,
+    plaudit_revision,
     read_metadata,
     update_metadata,
     write_metadata,
@@ -63,8 +64,8 @@ def test_metadata_has_every_key_and_no_environment(monkeypatch: pytest.MonkeyPat
     assert collected["python"] == platform.python_version()
     assert collected["versions"]["torch"] == torch.__version__
     assert collected["cpu"].endswith(f"{os.cpu_count()} cores")
-    expected = "name started seed device threads processes python platform cpu versions git_revision data stages"
-    assert list(collected) == expected.split()
+    expected = "name started seed device threads processes python platform cpu versions plaudit_revision git_revision"
+    assert list(collected) == [*expected.split(), "data", "stages"]
     assert "hf_very_secret" not in repr(collected)
 
 
@@ -114,3 +115,23 @@ def test_a_continued_run_keeps_its_start_and_warns_of_other_data(
         begin_metadata(path, collect_metadata(recipe(str(data)), torch.device("cpu")))
     assert f"data changed since the run began: ['{data}']" in caplog.text
     assert read_metadata(path)["data"][str(data)]["sha256"] == hashlib.sha256(b"new").hexdigest()
+
+
+def test_the_revision_of_plaudit_is_not_that_of_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where Plaudit is installed inside the user's repository."""
+    package = tmp_path / "environment/plaudit"
+    (package / "runs").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr("plaudit.runs.metadata.__file__", str(package / "runs/metadata.py"))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / "thesis.tex").touch()
+    subprocess.run([*git, "add", "thesis.tex"], cwd=tmp_path, check=True)
+    subprocess.run([*git, "commit", "-qm", "work"], cwd=tmp_path, check=True)
+    assert git_revision(package) is not None
+    assert plaudit_revision() is None
+    subprocess.run([*git, "add", "environment"], cwd=tmp_path, check=True)
+    subprocess.run([*git, "commit", "-qm", "adopt"], cwd=tmp_path, check=True)
+    assert plaudit_revision() == git_revision(tmp_path)

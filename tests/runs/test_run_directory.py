@@ -65,7 +65,7 @@ FREE: list[dict[str, Any]] = [
     {"sft": {**SFT, "checkpoint_every": 7, "keep_checkpoints": 1, "token_budget": 99, "pack_length": 64}},
     {"sft": {**SFT, "gradient_checkpointing": True}},
     {"rl": {**RL, "generation": {"batch_size": 1}}},
-    {"rl": {**RL, "rewards": [{**RL["rewards"][0], "batch_size": 1, "timeout": 5}]}},
+    {"rl": {**RL, "rewards": [{**RL["rewards"][0], "batch_size": 1}]}},
 ]
 FIXED: list[dict[str, Any]] = [
     {"precision": "bf16"},
@@ -288,3 +288,18 @@ def test_rewinding_drops_later_metrics_and_samples(tmp_path: Path) -> None:
     assert [len(read_json_lines(path)) for path in (stage.metrics, stage.samples)] == [3, 3]
     stage.rewind(None)
     assert stage.metrics.read_text() == stage.samples.read_text() == ""
+
+
+def test_finishing_waits_for_the_disk_but_not_again_for_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+    stage = RunDirectory(tmp_path).stage("sft").create()
+    for file in (stage.model / "weights", stage.checkpoints / "step-00000001/model"):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    monkeypatch.setattr(
+        "plaudit.runs.directory.synchronise", lambda path: waited.append(str(path.relative_to(stage.folder)))
+    )
+    stage.finish({})
+    assert sorted(waited) == [".", "model", "model/weights"]

@@ -34,6 +34,7 @@ METADATA: dict[str, Any] = {
     "platform": "Linux-6.1-x86_64",
     "cpu": "Example CPU, 2 cores",
     "versions": {"torch": "2.13.0", "transformers": "5.23.0", "accelerate": "1.15.0", "plaudit": "0.1.0"},
+    "plaudit_revision": "89abcdef0123456789abcdef0123456789abcdef",
     "git_revision": "0123456789abcdef0123456789abcdef01234567",
     "data": {
         "world/demonstrations.jsonl": {"sha256": "a3" * 32, "bytes": 412_345},

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
 from plaudit.batching.batches import make_batches
 from plaudit.batching.trees import PromptTree
-from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.config.load import load_recipe
 from plaudit.config.schema import LOSSES_WITH, LOSSES_WITHOUT_REFERENCE, DpoConfig
 from plaudit.errors import PlauditError
 from plaudit.models.trunk import trunk_of
@@ -460,7 +460,7 @@ def test_bad_configurations_are_refused_with_a_remedy(tmp_path: Path, override: 
 
 
 def test_later_stages_name_it(tmp_path: Path) -> None:
-    loaded = resolve_stages(load_recipe(str(dpo_recipe(tmp_path)), ["rl.model=stage:dpo"]), Path("run"))
+    loaded = RunDirectory(Path("run")).resolve(load_recipe(str(dpo_recipe(tmp_path)), ["rl.model=stage:dpo"]))
     assert loaded.rl is not None
     assert loaded.rl.model.path == "run/dpo/model"
     with pytest.raises(PlauditError, match="dpo does not run before it"):

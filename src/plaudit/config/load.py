@@ -1,7 +1,7 @@
 """From a YAML file and ``key=value`` overrides to a checked recipe, and back to YAML."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -143,22 +143,22 @@ def _place_and_value(raw: Any, location: Sequence[str | int]) -> tuple[Place, An
 _REFERENCE = "stage:"
 
 
-def resolve_stages(section: AnySection, run_folder: Path) -> AnySection:
-    """Return the section with ``stage:NAME`` as ``run_folder/NAME/model`` and ``stage:NAME/FILE`` as that file."""
-    resolved: AnySection = _resolved(section, run_folder)
-    return resolved
+def replace_references(section: AnySection, path_of: Callable[[str, str], str]) -> AnySection:
+    """Return the section with ``path_of(NAME, FILE)`` for each ``stage:NAME/FILE``; FILE is empty in ``stage:NAME``."""
+    replaced: AnySection = _replaced(section, path_of)
+    return replaced
 
 
-def _resolved(value: Any, run_folder: Path) -> Any:
+def _replaced(value: Any, path_of: Callable[[str, str], str]) -> Any:
     if isinstance(value, Section):
-        return value.model_copy(update={key: _resolved(inner, run_folder) for key, inner in value})
+        return value.model_copy(update={key: _replaced(inner, path_of) for key, inner in value})
     if isinstance(value, dict):
-        return {key: _resolved(inner, run_folder) for key, inner in value.items()}
+        return {key: _replaced(inner, path_of) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_resolved(inner, run_folder) for inner in value]
+        return [_replaced(inner, path_of) for inner in value]
     if isinstance(value, str) and value.startswith(_REFERENCE):
         stage, _, file = value.removeprefix(_REFERENCE).partition("/")
-        return str(run_folder / stage / (file or "model"))
+        return path_of(stage, file)
     return value
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from plaudit.permissions import follow_umask
+
 LEAST_CHARACTERS = 1_000_000  # a second of tokenising; less is not worth a file
 FOLDER = ".tokens"
 
@@ -65,4 +67,5 @@ def _write(path: Path, all_ids: Sequence[Sequence[int]]) -> None:
     save_file({"ids": ids, "lengths": torch.tensor([len(ids) for ids in all_ids])}, part)
     with part.open("rb") as file:
         os.fsync(file.fileno())
+    follow_umask(part)
     part.replace(path)

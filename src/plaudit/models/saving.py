@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.trunk import unwrapped
+from plaudit.permissions import follow_umask
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,3 +27,4 @@ def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    follow_umask(folder)

@@ -7,7 +7,18 @@ from plaudit.reporting.numbers import ABSENT, file_size, significant
 from plaudit.reporting.reading import Run, is_number
 from plaudit.stages.registry import STAGES
 
-ENVIRONMENT = ("started", "seed", "device", "processes", "threads", "cpu", "python", "platform", "git_revision")
+ENVIRONMENT = (
+    "started",
+    "seed",
+    "device",
+    "processes",
+    "threads",
+    "cpu",
+    "python",
+    "platform",
+    "plaudit_revision",
+    "git_revision",
+)
 
 
 def configuration(run: Run) -> Mapping[str, Any] | None:

@@ -10,6 +10,8 @@ from typing import Any, TypeGuard
 import yaml
 
 from plaudit.errors import PlauditError
+from plaudit.runs.directory import RunDirectory, StageDirectory
+from plaudit.runs.jsonl import read_json_lines
 from plaudit.stages.registry import STAGES
 
 
@@ -94,23 +96,25 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise PlauditError(f"{folder}: no such run folder; name a folder that `plaudit run` wrote")
-    metadata = _read_object(folder / "metadata.json")
-    config_path = folder / "config.yaml"
+    directory = RunDirectory(folder)
+    metadata = _read_object(directory.metadata)
+    config_path = directory.configuration
     config_text = config_path.read_text(encoding="utf-8") if config_path.exists() else ""
     config = _parse_config(config_path, config_text)
-    stages = {name: _read_stage(folder / name) for name in STAGES if (folder / name).is_dir() and name != "report"}
-    summary = _read_object(folder / "evaluate" / "summary.json")
+    present = [directory.stage(name) for name in STAGES if directory.stage(name).folder.is_dir() and name != "report"]
+    stages = {stage.name: _read_stage(stage) for stage in present}
+    summary = _read_object(directory.stage("evaluate").summary_file)
     name = str(metadata.get("name") or config.get("name") or folder.resolve().name)
     return Run(name, metadata, config, config_text, stages, summary)
 
 
-def _read_stage(folder: Path) -> Stage:
+def _read_stage(directory: StageDirectory) -> Stage:
     metrics: dict[int, dict[str, Any]] = {}
-    for row in _read_lines(folder / "metrics.jsonl"):
+    for row in _read_lines(directory.metrics):
         # A step may have several lines: separate measurements, or a repetition after an interruption.
         metrics[row["step"]] = metrics.get(row["step"], {}) | row
     ordered = [metrics[step] for step in sorted(metrics)]
-    return Stage(folder.name, ordered, _read_lines(folder / "samples.jsonl"), _read_object(folder / "result.json"))
+    return Stage(directory.name, ordered, _read_lines(directory.samples), _read_object(directory.result_file))
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -118,16 +122,11 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    # Text after the last line break is empty, or a partial line from a run that was killed while writing it.
-    rows = [(f"{path}, line {number}", line) for number, line in enumerate(lines[:-1], start=1) if line.strip()]
-    parsed = [(place, _parse_object(line, place)) for place, line in rows]
-    for place, row in parsed:
+    rows = read_json_lines(path)
+    for number, row in enumerate(rows, start=1):
         if not isinstance(row.get("step"), int):
-            raise PlauditError(f"{place}: this line has no integer `step`; delete the line")
-    return [row for _, row in parsed]
+            raise PlauditError(f"{path}, line {number}: this line has no integer `step`; delete the line")
+    return rows
 
 
 def _parse_object(text: str, place: str) -> dict[str, Any]:

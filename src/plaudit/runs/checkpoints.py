@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import PlauditError
+from plaudit.permissions import follow_umask
 from plaudit.runs.files import sha256, synchronise
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def save_checkpoint(
     for name, named_tensors in tensors.items():
         file = unfinished / f"{name}.safetensors"
         save_file(_saveable(named_tensors, name), file)
+        follow_umask(file)
         synchronise(file)
     wait_for_everyone()
     if is_main:
@@ -162,14 +164,17 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu", files: Collection[str] | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, device: torch.device | str = "cpu", files: Collection[str] | None = None, verify: bool = True
+) -> Checkpoint:
     """Load a checkpoint, its tensors onto ``device``, those of ``files`` alone if given and as far as they are there.
 
-    Raises ``PlauditError`` if a file is not what was written.
+    Raises ``PlauditError`` if a file is not what was written. ``verify=False`` skips this for a checkpoint that
+    ``latest_checkpoint`` has just returned: it reads every byte.
     """
     from safetensors.torch import load_file
 
-    reason = _damage(path)
+    reason = _damage(path) if verify else None
     if reason is not None:
         raise PlauditError(f"{path}/{reason}; delete this checkpoint to go on from the one before")
     saved = json.loads((path / "state.json").read_text(encoding="utf-8"))

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from plaudit.config.load import resolve_stages
 from plaudit.config.schema import Section
 from plaudit.runs.directory import StageDirectory
 from plaudit.runs.session import Session
@@ -40,5 +39,4 @@ class StageContext(Generic[ConfigT_co]):
 
 def stage_context(session: Session, name: str) -> StageContext[Any]:
     """Return the context of a stage of the session's recipe, with the references in its section resolved."""
-    section = resolve_stages(session.recipe.sections()[name], session.run.folder)
-    return StageContext(section, session, session.run.stage(name))
+    return StageContext(session.run.resolve(session.recipe.sections()[name]), session, session.run.stage(name))

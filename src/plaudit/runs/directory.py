@@ -8,18 +8,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import BaseFileLock
 
-from plaudit.config.load import dump, load_recipe
-from plaudit.config.schema import Recipe
+from plaudit.config.load import dump, load_recipe, replace_references
+from plaudit.config.schema import Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.runs.files import json_text, sha256, synchronise, write_atomically
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
 from plaudit.stages.registry import STAGES, restart_command
 
+SectionT = TypeVar("SectionT", bound=Section)
 HEADER = "# The resolved configuration of a run of plaudit.\n"
 
 # What the schema says results do not depend on, where the run is kept and shown, and how many cores compute it.
@@ -40,6 +41,7 @@ FREE_KEYS = (
 )
 REJECTS = "rejects.jsonl"  # bad rows of a stage's data
 INPUTS = "inputs.json"
+CHECKPOINTS = "checkpoints"
 DELETED = ".deleted"
 SHOWN_DIFFERENCES = 8
 
@@ -68,7 +70,7 @@ class StageDirectory:
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     @property
     def model(self) -> Path:
@@ -85,11 +87,17 @@ class StageDirectory:
     @property
     def finished(self) -> bool:
         """Whether the stage is complete."""
-        return self._result_file.exists()
+        return self.result_file.exists()
 
     @property
-    def _result_file(self) -> Path:
+    def result_file(self) -> Path:
+        """The closing numbers of a finished stage."""
         return self.folder / "result.json"
+
+    @property
+    def summary_file(self) -> Path:
+        """The comparison of models that the stage evaluate writes."""
+        return self.folder / "summary.json"
 
     def create(self) -> "StageDirectory":
         """Make the folder, and return this."""
@@ -104,22 +112,23 @@ class StageDirectory:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write ``result.json``, last and at once, when everything else in the folder has reached the disk."""
         for path in (*self.create().folder.rglob("*"), self.folder):
-            synchronise(path)
-        write_atomically(self._result_file, json_text(result, indent=2) + "\n")
+            if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these have reached the disk one by one
+                synchronise(path)
+        write_atomically(self.result_file, json_text(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any]:
         """Return the summary of a finished stage."""
-        result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
         return result
 
     def summary(self) -> dict[str, Any]:
         """Return the comparison of models that the stage evaluate has written."""
-        summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
         return summary
 
     def checksum(self) -> str | None:
         """Return the SHA-256 of the result, which no two runs of a stage share; None for an unfinished stage."""
-        return sha256(self._result_file) if self.finished else None
+        return sha256(self.result_file) if self.finished else None
 
     def inputs(self) -> dict[str, str | None]:
         """Return earlier stage -> checksum of its result when this stage began; empty if nothing was recorded."""
@@ -148,6 +157,13 @@ class RunDirectory:
     def stage(self, name: str) -> StageDirectory:
         """Return a stage's folder, which need not exist."""
         return StageDirectory(self.folder / name)
+
+    def resolve(self, section: SectionT) -> SectionT:
+        """Return the section with the path of a stage's model for ``stage:NAME``, of a file for ``stage:NAME/FILE``."""
+        return replace_references(section, lambda stage, file: str(self._referenced(self.stage(stage), file)))
+
+    def _referenced(self, stage: StageDirectory, file: str) -> Path:
+        return stage.folder / file if file else stage.model
 
     def open(self, recipe: Recipe, restart: bool = False, restart_stages: Collection[str] = ()) -> "RunDirectory":
         """Create the run or continue it, and lock it until ``close`` or the end of the process, however it ends.

@@ -39,6 +39,7 @@ def collect_metadata(recipe: Recipe, device: torch.device, processes: int = 1) -
         "platform": platform.platform(),
         "cpu": f"{cpu_name()}, {os.cpu_count()} cores",
         "versions": installed_versions(),
+        "plaudit_revision": plaudit_revision(),
         "git_revision": git_revision(Path.cwd()),
         "data": data_checksums(recipe),
         "stages": {},
@@ -116,6 +117,17 @@ def git_revision(folder: Path) -> str | None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
+
+
+def plaudit_revision() -> str | None:
+    """Return the commit that Plaudit itself runs from; None for an installed package."""
+    package = Path(__file__).parents[1]
+    if shutil.which("git") is None:
+        return None
+    # A package that is merely installed somewhere inside another repository is not part of it.
+    command = ["git", "ls-files", "--error-unmatch", "__init__.py"]
+    is_tracked = subprocess.run(command, cwd=package, capture_output=True, check=False).returncode == 0
+    return git_revision(package) if is_tracked else None
 
 
 def cpu_name() -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plaudit.config.load import load_recipe, resolve_stages
+from plaudit.config.load import load_recipe
 from plaudit.config.schema import (
     DataConfig,
     GenerationConfig,
@@ -47,7 +47,7 @@ def find_target(name: str) -> Target:
     Raises PlauditError for a run without a trained model and for a folder that is neither.
     """
     for folder in (Path(name), Path(RUNS_FOLDER) / name):
-        if (folder / "config.yaml").is_file():
+        if RunDirectory(folder).configuration.is_file():
             return _run_target(folder)
     if Path(name).is_dir() and not any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_")):
         raise PlauditError(f"{name}: neither a run (no config.yaml) nor a model (no config.json); give one of them")
@@ -71,15 +71,14 @@ def open_chat_model(
 
 
 def _run_target(folder: Path) -> Target:
-    recipe = load_recipe(str(folder / "config.yaml"))
-    run = RunDirectory(folder)
+    recipe = load_recipe(str((run := RunDirectory(folder)).configuration))
     trained = [name for name in reversed(STAGES.names) if _makes(name, "policy") and run.stage(name).model.is_dir()]
     if not trained:
         raise PlauditError(
             f"{folder}: no stage has produced a model yet; finish the run with: plaudit run {recipe.name}"
         )
     # The settings of the latest stage that has any, whether or not it has run.
-    stages = [(STAGES[name], section) for name, section in reversed(resolve_stages(recipe, folder).sections().items())]
+    stages = [(STAGES[name], section) for name, section in reversed(run.resolve(recipe).sections().items())]
     data = next((data for stage, section in stages if (data := stage.prompts(section))), None) or _plain_data()
     generation = next((found for stage, section in stages if (found := stage.generation(section))), GenerationConfig())
     rewards = next((sources for stage, section in stages if (sources := stage.rewards(section))), ())

@@ -220,12 +220,13 @@ class Trainer:
         )
 
     def _resume(self) -> int:
-        path = latest_checkpoint(self.stage.checkpoints)
+        # One process reads the checksums for all.
+        path = self.session.gather(latest_checkpoint(self.stage.checkpoints) if self.session.is_main else None)[0]
         if path is None:
             if self.session.is_main:
                 self.stage.create().rewind(None)
             return 0
-        self._restore(checkpoint := load_checkpoint(path, files=("task", *self.strategy.files)))
+        self._restore(checkpoint := load_checkpoint(path, files=("task", *self.strategy.files), verify=False))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
             logger.info("%s: continuing after step %d of %d", self.stage.name, checkpoint.step, self.task.steps)

@@ -24,6 +24,7 @@ from plaudit.models.adapters.lora import adapters_off
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel
+from plaudit.permissions import follow_umask
 from plaudit.runs.context import StageContext
 from plaudit.runs.files import synchronise
 from plaudit.runs.session import Session
@@ -116,6 +117,7 @@ def _write(path: Path, key: str, tensors: dict[str, Tensor]) -> None:
 
     unfinished = path.with_suffix(".unfinished")
     save_file(tensors, unfinished, {"key": key})
+    follow_umask(unfinished)
     synchronise(unfinished)
     os.replace(unfinished, path)
     synchronise(path.parent)
