@@ -127,6 +127,7 @@ def _is_type(node: ast.Assign) -> bool:
 
 def _mutate(node: Any, variant: int) -> str:
     """Change a node in place and say how; the empty text if it has no such variant."""
+    before: Any
     if variant == 0 and isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
         before, node.ops[0] = node.ops[0], COMPARISONS[type(node.ops[0])]()
         return f"{type(before).__name__} -> {type(node.ops[0]).__name__}"
