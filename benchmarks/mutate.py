@@ -145,7 +145,7 @@ def _mutate(node: Any, variant: int) -> str:
     if variant == 0 and isinstance(node, ast.BoolOp):
         node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
         return f"now {type(node.op).__name__}"
-    if isinstance(node, ast.Constant) and type(node.value) in {int, float}:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
         if variant == 2:
             return ""
         before, node.value = node.value, node.value + (1 if variant == 0 else -1)
