@@ -1,7 +1,7 @@
-"""Where the time of a stage goes: its phases by the clock, its operators by torch's profiler.
+"""Where the time of a stage goes: phases by wall clock, operators by torch's profiler.
 
-Steps over pairs or prompts (reinforcement learning: iterations with sampling), after a first one that
-does not count, with a model of random weights. A phase that runs inside another counts for itself alone.
+Runs steps over pairs or prompts (reinforcement learning: iterations with sampling) with a randomly initialised model,
+after one warm-up step. The time of a phase inside another phase counts only for the inner one.
 
     python benchmarks/breakdown.py reward
     python benchmarks/breakdown.py ppo --rows 8 --responses 8
@@ -60,14 +60,16 @@ def main() -> None:
             _print("phase, share of the time", each, total)
         with decoding_recorded(), profile() as profiled:
             step.run()
-        _print("operators, share of the device's time", *parts(profiled.key_averages(), options.device))
+        _print("operators, fraction of the device's time", *parts(profiled.key_averages(), options.device))
 
 
 def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--rows", type=positive, default=16, help="pairs, or prompts")
-    parser.add_argument("--responses", type=positive, default=8, help="to a prompt: scoring, reinforcement learning")
+    parser.add_argument(
+        "--responses", type=positive, default=8, help="responses per prompt: scoring, reinforcement learning"
+    )
     parser.add_argument("--new-tokens", type=positive, default=48, help="tokens of each of these responses")
     parser.add_argument("--token-budget", type=positive, default=2048, help="positions per forward pass")
     return parsed(parser)
@@ -88,7 +90,7 @@ def _step(options: argparse.Namespace, steps: Steps, folder: Path) -> Step:
 
 @contextmanager
 def phases() -> Iterator[Mapping[str, float]]:
-    """Yield the seconds that each phase takes, without the phases inside it, while this is open."""
+    """Measure the seconds of each phase, without the phases inside it, while the context is open."""
     from plaudit.parallel.replicated import ReplicatedStrategy
     from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.training.loop import Trainer
@@ -98,7 +100,7 @@ def phases() -> Iterator[Mapping[str, float]]:
     places = {
         "sampling": (TransformersEngine, "generate"),
         "rewards": (RolloutSampler, "score"),
-        "reference, and policy and values where asked": (ExperienceBuilder, "_evaluate"),
+        "reference; in PPO also old log-probabilities and values": (ExperienceBuilder, "_evaluate"),
         "learning, forward": (Trainer, "accumulate"),
         "learning, backward": (ReplicatedStrategy, "backward"),
         "optimizer": (ReplicatedStrategy, "step"),
@@ -115,7 +117,7 @@ def phases() -> Iterator[Mapping[str, float]]:
 
 @contextmanager
 def decoding_recorded() -> Iterator[None]:
-    """Let the profiler see the compiled loops of decoding, which are no operators of torch."""
+    """Make the compiled decoding loops visible to the profiler; they are not torch operators."""
     place: Any = attention
     decode = place.decode
 
@@ -149,7 +151,7 @@ def _timed(function: Any, phase: str, seconds: defaultdict[str, float], inside: 
 def parts(operators: Iterable[Any], device: str) -> tuple[Mapping[str, float], float]:
     """Return the seconds of every part of ``PARTS``, and of all operators together.
 
-    On a GPU the kernels stand beside the operators that called them; they count with these.
+    On a GPU a kernel is listed next to the operator that launched it and counts with it.
     """
     of_operator = {name if "::" in name else f"aten::{name}": part for part, names in PARTS.items() for name in names}
     seconds: defaultdict[str, float] = defaultdict(float)

@@ -1,7 +1,7 @@
-"""Time and memory of training, compared with TRL: both sides in child processes by turns, same weights and tokens.
+"""Time and memory of training, compared with TRL: both sides run alternately in child processes, on the same weights.
 
 reward, sft, dpo: steps over pairs. grpo: iterations of sampling and one update. ppo: whole iterations of sampling,
-scoring by a reward model, and four epochs of four minibatches, with a value model of its own; beside TRL's last
+scoring by a reward model, and four epochs of four minibatches, with a separate value model, compared with TRL's last
 version that has PPO.
 
     python benchmarks/compare.py reward --pairs 48 --repeats 3 --peer-batch 4
@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
         "--peer-batch",
         type=positive,
         help="rows per forward pass of the peer, by default all of a step; grpo: 16; ppo: while it samples and scores, "
-        "all of an iteration, as it always learns from a whole minibatch",
+        "all of an iteration, because it always trains on a whole minibatch",
     )
     parser.add_argument(
         "--episodes", type=positive, default=64, help="reinforcement learning: responses of an iteration"
@@ -76,7 +76,7 @@ def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, 
     group = (options.responses or RESPONSES[options.task]) if options.task in RESPONSES else None
     prompts = options.episodes // group if group else 1
     if group and options.episodes % group:
-        raise SystemExit(f"episodes: {options.episodes} are no multiple of {group} responses to a prompt")
+        raise SystemExit(f"episodes: {options.episodes} is not a multiple of {group}, the responses per prompt")
     pairs = options.pairs or (prompts if group else 48)
     if pairs % prompts:
         raise SystemExit(f"pairs: an iteration answers {prompts} prompts; give a multiple of that")
@@ -123,9 +123,9 @@ def _run(python: str, module: str, task: dict[str, Any]) -> Result:
 
 
 def _check_losses(sides: dict[str, tuple[str, str]], task: dict[str, Any]) -> None:
-    """Both sides must see the same losses in their first steps, on the same batches.
+    """Check that both sides have the same losses in their first steps, on the same batches.
 
-    Two steps, because the first loss of DPO is ln 2 whatever is computed.
+    Two steps, because the first loss of DPO is always ln 2.
     """
     losses = {side: _run(*command, task)["losses"] for side, command in sides.items()}
     for side, numbers in losses.items():
@@ -136,7 +136,7 @@ def _check_losses(sides: dict[str, tuple[str, str]], task: dict[str, Any]) -> No
 
 
 def _check_counts(rounds: list[dict[str, Result]], task: dict[str, Any]) -> None:
-    """Both sides must have sampled equally many episodes and taken equally many updates on equally many tokens."""
+    """Check that both sides sampled equally many episodes and made equally many updates on the same tokens."""
     names = ("episodes", "updates", "tokens") if task["group"] else ("updates", "tokens")
     for key in names:
         counts = {side: {results[side][key] for results in rounds} for side in rounds[0]}

@@ -1,6 +1,6 @@
-"""How the cost of a step grows with its sizes, and what share it reaches of the machine's matrix products.
+"""How the cost of a step grows with its sizes, and what fraction of the machine's peak matrix-product rate it reaches.
 
-Sweeps, each over trees of random tokens, unless it says otherwise, with a model of random weights:
+Sweeps, over trees of random tokens unless stated otherwise, with a randomly initialised model:
 
 - context: a step of the reward model over pairs of 128 to 4,096 positions, prompt a half, each response a quarter
 - batch: a step of the reward model over 4 to 64 pairs of 224 positions
@@ -13,8 +13,8 @@ Sweeps, each over trees of random tokens, unless it says otherwise, with a model
 
 Arithmetic counts 2 operations for each parameter of a linear layer at each position of the forward pass, the last
 block's MLP and the head at the rows that need them, and attention over the pairs of tokens that see each other; three
-times that for a step that learns. The share is of the rate of a large square product in bfloat16, measured in the same
-process.
+times that for a training step. The fraction is relative to the rate of a large square product in bfloat16, measured in
+the same process.
 
     python benchmarks/growth.py context --repeats 3
     python benchmarks/growth.py stages --clock cpu
@@ -62,7 +62,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("sweep", choices=tuple(SWEEPS))
-    parser.add_argument("--positions", type=positive, default=8192, help="about so many token positions in a step")
+    parser.add_argument(
+        "--positions", type=positive, default=8192, help="approximate number of token positions per step"
+    )
     parser.add_argument("--most", type=positive, help="end the sweep at this value")
     parser.add_argument("--token-budget", type=positive, default=2048, help="positions per forward pass")
     parser.add_argument(

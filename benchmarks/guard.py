@@ -1,8 +1,7 @@
-"""Counts that tell whether the work got slower, whatever mood the machine is in.
+"""Counts that show whether a step computes more than before, independent of the machine's speed.
 
-Speed is measured elsewhere, as ratios; here it is counted what the speed comes from: token positions, rows of the
-output head, forward passes, prompts computed, the largest array, waits for a device. The tests hold them to their
-bounds.
+Other benchmarks measure time. This one counts what the time depends on: token positions, rows of the output head,
+forward passes, prompts computed, the largest array, waits for a device. The tests check the counts against bounds.
 
 Run with:  python benchmarks/guard.py
 """
@@ -84,7 +83,7 @@ class _Operators(TorchDispatchMode):
 
 
 def training_step(model: Any, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> Counts:
-    """Count one step of learning the responses' log-probabilities."""
+    """Count one training step on the responses' log-probabilities."""
     module = PolicyModule(model)
     with counting(model) as counts:
         for build in make_batches(trees, PACKED, token_budget, pack_length):
@@ -111,7 +110,7 @@ def dialogue_trees(count: int, vocabulary: int, seed: int = 0) -> list[PromptTre
 
 
 def padded_positions(trees: Sequence[PromptTree], batch_size: int) -> int:
-    """Return the positions of the usual way: every response with its prompt, padded to the longest of a batch."""
+    """Return the positions of conventional batches: every response with its prompt, padded within a batch."""
     total = 0
     for start in range(0, len(trees), batch_size):
         group = trees[start : start + batch_size]

@@ -1,10 +1,10 @@
-"""Tokens per second of Plaudit's engine, beside ``transformers.generate`` or vLLM, by turns.
+"""Tokens per second of Plaudit's engine, compared with ``transformers.generate`` or vLLM in alternating runs.
 
 A batch of 64 responses of 64 tokens to prompts of 105 to 128 tokens; with fewer than 64 different prompts
-several responses answer one. Temperature 1, no filters; the prompts' own pass is part of the time. All sides must
-sample equally many tokens. Plaudit and transformers share a process, with float32 weights under bfloat16 autocast
-(``--precision bf16``) or with bfloat16 weights; vLLM's build for CPUs has an environment and a process of its own, and
-always bfloat16 weights.
+several responses answer one. Temperature 1, no top-k or top-p; prefill is included in the time. All sides must
+sample the same number of tokens. Plaudit and transformers share a process, with float32 weights under bfloat16 autocast
+(``--precision bf16``) or with bfloat16 weights; vLLM's CPU build runs in a separate environment and process,
+always with bfloat16 weights.
 
     python benchmarks/sampling.py --prompts 16 --repeats 3
     python benchmarks/sampling.py --prompts 64 --precision bf16-weights --peer vllm
@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
     )
     options = parsed(parser)
     if options.batch % options.prompts:
-        raise SystemExit(f"prompts: {options.prompts} prompts cannot have equally many of {options.batch} responses")
+        raise SystemExit(f"prompts: {options.prompts} prompts cannot share {options.batch} responses equally")
     if options.peer == "vllm" and options.device != "cpu":
         raise SystemExit("peer: the build of vLLM that is compared here computes on a CPU; choose --device cpu")
     return options

@@ -1,4 +1,4 @@
-"""Scoring several responses to each prompt: Plaudit's packed trees beside transformers' padded rows, by turns.
+"""Scoring several responses to each prompt: Plaudit's packed trees compared with transformers' padded rows.
 
 The same reward model with random weights: once as ``plaudit.models.reward_model.RewardModel``, which computes a
 prompt once for all its responses, and once as transformers loads it, over rows of prompt and response, sorted by length
@@ -78,7 +78,9 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     """Return how far two lists of scores are apart, in standard deviations. Ends the program if too far."""
     apart = float((ours - theirs).square().mean().sqrt() / ours.std())
     if not apart <= TOLERANCE:  # not a number, too
-        raise SystemExit(f"the two sides do not compute the same: they differ by {apart:.3f} standard deviations")
+        raise SystemExit(
+            f"the two sides do not compute the same scores: they differ by {apart:.3f} standard deviations"
+        )
     return apart
 
 

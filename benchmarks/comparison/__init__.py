@@ -1,1 +1,1 @@
-"""Comparisons with other libraries: each side in a process of its own, on the same weights and the same token ids."""
+"""Comparisons with other libraries: each side in a separate process, on the same weights and the same token ids."""

@@ -1,4 +1,4 @@
-"""An environment for a peer, beside the project's own: the same torch, and the peer's packages on top."""
+"""A separate environment for a compared library: the project's torch, with the library's packages on top."""
 
 import subprocess
 import sys

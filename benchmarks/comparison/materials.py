@@ -1,4 +1,4 @@
-"""What both sides work on: a tokenizer trained on the pairs, models with random weights, and the pairs."""
+"""The inputs of both sides: a tokenizer trained on the pairs, models with random weights, and the pairs."""
 
 import gzip
 import json
@@ -100,18 +100,18 @@ def _write(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def data_config(path: Path) -> DataConfig:
-    """Return the data section of the stages on our side."""
+    """Return the data section for Plaudit's stages."""
     options = {"held_out_fraction": 0.0, "conversation": "human_assistant", "overlong": "error"}
     return DataConfig.model_validate({"sources": [str(path)], **options})
 
 
 def in_order_of_training(trees: Sequence[PromptTree], batch_size: int, stage: str) -> list[PromptTree]:
-    """Return the trees in the order in which our side comes to them in its first epoch."""
+    """Return the trees in the order of Plaudit's first epoch."""
     order = Order(len(trees), batch_size, (SEED, stage))
     return [trees[index] for step in range(order.steps_per_epoch) for index in order.batch(step + 1)]
 
 
 def write_ids(trees: Sequence[PromptTree], path: Path) -> None:
-    """Write the token ids for the peer: it learns from the very same tokens."""
+    """Write the token ids for the peer, so that it trains on the same tokens."""
     rows = [{"prompt": list(tree.prompt), "responses": [list(r) for r in tree.responses]} for tree in trees]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Time and memory of the part that counts: a loop, without loading and saving.
+"""Time and memory of the measured part: a loop, without loading and saving.
 
 Needs the standard library and torch alone, because every environment runs it.
 """
@@ -27,13 +27,13 @@ class Meter:
         self._since: tuple[float, float] | None = None
 
     def start(self) -> None:
-        """Let the seconds count from here."""
+        """Start the stopwatch."""
         assert self._since is None
         self._wait()
         self._since = time.perf_counter(), _cpu_seconds()
 
     def stop(self) -> None:
-        """Let them count no more."""
+        """Stop the stopwatch."""
         assert self._since is not None
         self._wait()
         wall, cpu = self._since
@@ -70,7 +70,7 @@ class Meter:
 
 
 def peak_bytes(device: str) -> int:
-    """Return the most memory that this process has had. ``getrusage`` would count the parent's, too."""
+    """Return the most memory that this process has had. ``getrusage`` would include the parent's."""
     if device == "cuda":
         return torch.cuda.max_memory_reserved()
     status = Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""What every command that measures is told."""
+"""Command-line options that all benchmarks share."""
 
 import argparse
 from pathlib import Path

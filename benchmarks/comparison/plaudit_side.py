@@ -1,4 +1,4 @@
-"""Our side of a training comparison: a stage of a run, as the command line would run it.
+"""Plaudit's side of a training comparison: a stage of a run, as from the command line.
 
 Run as a child process of compare.py.
 """

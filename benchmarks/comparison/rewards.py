@@ -5,7 +5,7 @@ from typing import Any
 
 
 def share_of_e(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """Return the share of the letter e in each response."""
+    """Return the fraction of the letter e in each response."""
     return [response.count("e") / max(len(response), 1) for response in responses]
 
 

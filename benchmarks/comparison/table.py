@@ -10,7 +10,7 @@ NEEDS = {"wall": "seconds", "cpu": "cpu_seconds", "memory": "peak_bytes"}
 
 
 def print_table(title: str, options: argparse.Namespace, unit: str, rounds: Sequence[dict[str, Results]]) -> None:
-    """Print medians of each side over the rounds, and the ratios of each round.
+    """Print each side's medians over the repetitions, and the ratios of each repetition.
 
     A side's results are ``seconds``, ``cpu_seconds``, ``units`` of work, and ``peak_bytes`` where each side has a
     process of its own.

@@ -1,4 +1,4 @@
-"""TRL's side of a training comparison, as its documentation would have it used.
+"""TRL's side of a training comparison, used as its documentation recommends.
 
 Run as a child process of compare.py, in an environment that has TRL.
 """
@@ -26,7 +26,7 @@ from comparison.rewards import for_trl
 
 
 class Watch(TrainerCallback):
-    """Lets the seconds count while the trainer's loop runs."""
+    """Runs the stopwatch during the trainer's loop."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter

@@ -1,4 +1,4 @@
-"""Sides that run by turns, A B A B, so that a machine's moods meet them alike."""
+"""Runs the sides alternately, A B A B, so that changes in the machine's speed affect both alike."""
 
 import json
 import os

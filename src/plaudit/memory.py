@@ -1,4 +1,4 @@
-"""Out of memory: what is computed at once is halved and the work repeated. Results do not depend on the size."""
+"""Out of memory: halve the amount of work done at once and repeat it. Results do not depend on this size."""
 
 import errno
 import gc
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def is_out_of_memory(fault: BaseException) -> bool:
-    """Whether an exception says that an allocation failed, on any device."""
+    """Whether an exception reports a failed allocation, on any device."""
     if isinstance(fault, MemoryError | torch.OutOfMemoryError):
         return True
     if isinstance(fault, OSError) and fault.errno == errno.ENOMEM:
@@ -27,16 +27,16 @@ def is_out_of_memory(fault: BaseException) -> bool:
 
 
 class HalvingSize:
-    """How much is computed at once; it shrinks when memory runs out, and stays small.
+    """The amount of work done at once. It shrinks when memory runs out and does not grow again.
 
-    ``name`` says what the size is of; ``remedy`` is for when ``smallest`` is still too much.
+    ``name`` is the setting's name in messages; ``remedy`` is the advice if even ``smallest`` is too much.
     """
 
     def __init__(self, size: int, name: str, remedy: str, smallest: int = 1) -> None:
         self.size, self.name, self.remedy, self.smallest = size, name, remedy, smallest
 
     def halve(self, tried: int | None = None) -> None:
-        """Halve the size, or that which was tried. Raises PlauditError when there is nothing left to halve."""
+        """Halve the size, or the size that was tried. Raises PlauditError if it cannot be halved."""
         tried = self.size if tried is None else tried
         if tried // 2 < self.smallest:
             raise PlauditError(f"out of memory even when {self.name} is {tried}; {self.remedy}")
@@ -47,7 +47,7 @@ class HalvingSize:
         logger.warning("out of memory: %s is now %d; results do not depend on it", self.name, self.size)
 
     def run(self, work: Callable[[int], Result], most: int | None = None) -> Result:
-        """Call ``work(size)``, again with half the size as long as memory runs out; never with more than ``most``."""
+        """Call ``work(size)``, halving the size as long as memory runs out; never with more than ``most``."""
         while True:
             tried = self.size if most is None else min(self.size, most)
             try:
@@ -55,19 +55,19 @@ class HalvingSize:
             except (RuntimeError, MemoryError) as fault:
                 if not is_out_of_memory(fault):
                     raise
-            # Out of the handler, for the fault holds the tensors of all that was under way.
+            # Outside the handler: the exception keeps the tensors of the failed attempt alive.
             self.halve(tried)
 
 
 def responses_at_once(size: int, whose: str, remedy: str) -> HalvingSize:
-    """Return the number of responses computed at once by ``whose``; ``remedy`` is for when one is too much."""
+    """Return the number of responses that ``whose`` computes at once; ``remedy`` is the advice if one is too many."""
     return HalvingSize(size, f"the batch size of {whose}", remedy)
 
 
 def in_batches(
     items: Sequence[Item], size: HalvingSize, work: Callable[[Sequence[Item]], Sequence[Result]]
 ) -> list[Result]:
-    """Return the results of ``work``, one for each item, called with as many items at once as ``size`` says."""
+    """Return the results of ``work``, one per item, called with at most ``size`` items at once."""
     results: list[Result] = []
     while len(results) < len(items):
         rest = items[len(results) :]

@@ -1,7 +1,7 @@
-"""Random numbers that depend on what they are for, never on what was drawn before.
+"""Random numbers that depend on their purpose, not on earlier draws.
 
-Every draw comes from a generator derived from a key such as ``(seed, "rl", step, prompt)``. A run that was killed and
-started again, or that is spread over more processes, therefore draws the same numbers.
+Every draw comes from a generator derived from a key such as ``(seed, "rl", step, prompt)``. So a resumed run, or a run
+on more processes, draws the same numbers.
 """
 
 import hashlib

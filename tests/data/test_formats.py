@@ -207,7 +207,7 @@ def test_messages_without_their_place_in_a_tree_are_counted(tmp_path: Path) -> N
     orphaned = [message for message in MESSAGE_TABLE if message["message_id"] != "b"]
     counts = _read(tmp_path, orphaned, RankingRow).counts
     assert counts.unused == {
-        "message without its parent, with all below it": 1,
+        "message without its parent (dropped with all replies below it)": 1,
         "prompt with fewer than two ranked replies": 1,
     }
     rootless = _read(
@@ -339,7 +339,7 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
             {"messages": [{"role": "tool", "content": "x"}]},
             "messages holds a role other than system, user, assistant",
         ),
-        ("messages", {"messages": ["hi"]}, "messages holds something that is no message with role and content"),
+        ("messages", {"messages": ["hi"]}, "messages holds an entry that is not a message with role and content"),
         ("messages", {"messages": MESSAGES[1:]}, "empty prompt"),
         ("unpaired_preference", _changed("unpaired_preference", label="perhaps"), "label is not true or false"),
         ("unpaired_preference", _changed("unpaired_preference", label=None), "no label"),
@@ -366,12 +366,12 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
         (
             "summarize_from_feedback",
             _changed("summarize_from_feedback", choice=2),
-            "choice is not the number of a summary",
+            "choice is not the index of a summary",
         ),
         (
             "summarize_from_feedback",
             _changed("summarize_from_feedback", summaries=["a", "b"]),
-            "info or summaries has another shape than in summarize_from_feedback",
+            "info or summaries is not structured as in summarize_from_feedback",
         ),
         ("tldr", _changed("tldr", summary=" "), "empty response"),
         ("open_assistant", {"prompt": "text"}, "prompt is not a tree of messages"),
@@ -422,7 +422,7 @@ def test_recognition_prefers_the_richer_and_the_wanted(
     record: dict[str, Any], kind: Kind | None, name: str | None
 ) -> None:
     if name is None:
-        with pytest.raises(PlauditError, match=r"fit several formats.*name one with format"):
+        with pytest.raises(PlauditError, match=r"fit several formats.*choose one with format"):
             choose_format("auto", [record], kind, "rows.jsonl")
     else:
         assert choose_format("auto", [record], kind, "rows.jsonl").name == name
@@ -436,7 +436,7 @@ def test_recognition_looks_past_a_faulty_beginning(tmp_path: Path) -> None:
 
 
 def test_unknown_columns_name_the_nearest_formats(tmp_path: Path) -> None:
-    with pytest.raises(PlauditError, match=r"columns answer, promt; nearest: .*prompt"):
+    with pytest.raises(PlauditError, match=r"columns answer, promt; closest: .*prompt"):
         _read(tmp_path, [{"promt": "p", "answer": "a"}])
 
 

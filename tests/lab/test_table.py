@@ -70,7 +70,7 @@ def test_names_are_told_apart() -> None:
     names = [entry.name for entry in ENTRIES]
     assert len(set(names)) == len(names)
     assert not any("," in name for name in names)
-    with pytest.raises(PlauditError, match="no row of the laboratory"):
+    with pytest.raises(PlauditError, match="no such row; choose from"):
         chosen(["pop"])
 
 

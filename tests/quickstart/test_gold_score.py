@@ -148,5 +148,5 @@ def test_scores_of_many() -> None:
     "prompt", ["", "Guest: Hello. Concierge:", PROMPT.replace("18:45", "18:45 20:15"), "a taxi 18:45"]
 )
 def test_a_prompt_from_elsewhere_is_refused(prompt: str) -> None:
-    with pytest.raises(PlauditError, match="no request of the embedded world"):
+    with pytest.raises(PlauditError, match="not a request of the embedded world"):
         gold_score(prompt, PERFECT)

@@ -1,4 +1,4 @@
-"""Measurements of models and rewards; each returns plain data."""
+"""Measurements of models and rewards. Each returns plain data."""
 
 from typing import TYPE_CHECKING
 

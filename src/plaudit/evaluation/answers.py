@@ -1,6 +1,6 @@
-"""What one model does on the evaluation's prompts. Models come into memory one after the other.
+"""Each model's responses to the evaluation's prompts. Models are in memory one at a time.
 
-Every process holds the model and works on its shard of the prompts; all of them know all results.
+Every process holds the model and works on its shard of the prompts; all processes get all results.
 """
 
 import logging
@@ -35,9 +35,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What it takes to answer prompts: the stage's configuration and prompts, and how models become engines.
+    """Everything needed to answer prompts: the stage's configuration and prompts, and how to build engines.
 
-    ``toxicity_rows`` are prompts of the toxicity meter's own; empty where it uses the evaluation's.
+    ``toxicity_rows`` are separate prompts for the toxicity measurement; empty if it uses the evaluation's.
     """
 
     config: EvaluateConfig
@@ -54,8 +54,8 @@ class Answers:
     """A model's samples, one per prompt, with the log-probabilities of its tokens and the scores of every source.
 
     ``log_probabilities`` holds one tensor [response length] per sample, at temperature 1; ``scores`` [prompts] per
-    source. ``candidates`` are the samples of best-of-N, prompt after prompt; ``toxicity_samples`` the answers to the
-    toxicity meter's own prompts. ``tokenizer`` is the model's, ``truncated`` the number of prompts that were cut.
+    source. ``candidates`` are the samples for best-of-N, grouped by prompt; ``toxicity_samples`` the responses to
+    the separate toxicity prompts. ``tokenizer`` is the model's, ``truncated`` the number of prompts that were cut.
     """
 
     samples: list[Sample]
@@ -70,8 +70,8 @@ class Answers:
 def answer(name: str, context: EvaluationContext, reward: ComposedReward, candidates: int) -> Answers:
     """Load model ``name``, answer every prompt, score the answers and forget the model.
 
-    ``candidates`` samples per prompt are drawn for best-of-N besides. Every model gets the same settings and the same
-    seeds, so two equal models give equal answers.
+    ``candidates`` more samples per prompt are drawn for best-of-N. Every model gets the same settings and the same
+    seeds, so two equal models give equal responses.
     """
     config, seed = context.config, context.seed
     loaded = context.load(config.models[name], context.processes.device)
@@ -113,7 +113,7 @@ def reference_log_probabilities(
         if not same_vocabulary(own.tokenizer, loaded.tokenizer):
             raise PlauditError(
                 f"mismatched tokenizers: evaluate.models.{name} does not share the vocabulary of the reference "
-                f"{reference}, so KL and perplexity mean nothing; compare models with the same tokenizer"
+                f"{reference}, so KL and perplexity would be meaningless; compare models with the same tokenizer"
             )
         found[name] = _log_probabilities(loaded, own.samples, context)
     del loaded
@@ -122,7 +122,7 @@ def reference_log_probabilities(
 
 
 def _give_back_cached_memory() -> None:
-    # Weights are freed with the last reference to them, but CUDA's allocator keeps the memory to itself.
+    # Dropping the last reference frees the weights, but CUDA's allocator keeps the memory until its cache is emptied.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -142,8 +142,8 @@ def in_shards(
 ) -> list[Result]:
     """Return ``work(items)``, a result for each item, with the items sharded over the processes.
 
-    Consecutive items of one prompt stay together, so that a prompt is computed once. ``work`` is never called without
-    items.
+    Consecutive items of one prompt stay together, so that a prompt is computed once. ``work`` is never called
+    with no items.
     """
     groups = [list(group) for _, group in groupby(items, key=lambda item: item.prompt_ids)]
     own = processes.shard(groups)

@@ -1,4 +1,4 @@
-"""Best-of-N: what choosing the best of N samples by one reward source does to every source."""
+"""Best-of-N: every source's expected score if one source chooses the best of N samples."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from plaudit.evaluation.statistics import best_of_n_weights
 def best_of_n(scores: Mapping[str, Tensor], chooser: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Return for each N of ``sizes``: ``n``, ``kl_bound`` (nats) and every source's expected score ``scores``.
 
-    ``scores`` holds [prompts, samples] for each source; the sample that ``chooser`` scores highest is chosen (of equal
-    ones the later). Expectations are over all draws of N of a prompt's samples, so every N uses all of them.
+    ``scores`` holds [prompts, samples] for each source; the sample that ``chooser`` scores highest is chosen (the
+    later one of a tie). Expectations are over all subsets of N samples of a prompt, so every N uses all samples.
     """
     order = scores[chooser].sort(dim=1, stable=True).indices
     ranked = {name: values.double().gather(1, order) for name, values in scores.items()}

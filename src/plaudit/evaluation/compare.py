@@ -1,4 +1,4 @@
-"""Any set of models on the same held-out prompts: scores, win rates, distance from the reference, texts."""
+"""Compares models on the same held-out prompts: scores, win rates, KL to the reference, texts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,9 +44,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the models of ``config``, write the tables into ``folder`` and return the summary.
 
-    All ``processes`` share the work; the summary is that of one process, up to the rounding of other batches.
+    All ``processes`` share the work; the summary equals that of a single process, up to rounding.
     ``seed`` is the run's: it decides which prompts are held out and what is sampled. ``simulated`` says that texts and
-    annotators were made by code. The summary is what ``write_summary`` documents. Raises PlauditError.
+    annotators are simulated by code. The summary is what ``write_summary`` documents. Raises PlauditError.
     """
     refuse_unknown_names(config)
     written = folder if processes.is_main else None
@@ -97,7 +97,7 @@ def measures(own: Answers, under_reference: Sequence[Tensor], baseline: Answers 
     """Return what the summary says of one model; ``baseline`` is None for the baseline itself.
 
     KL is estimated by the mean over responses of ``sum_t log p(token_t) - log p_reference(token_t)``, which is unbiased
-    for responses sampled at temperature 1 without top-k and top-p; at other settings it is a distance, no divergence.
+    for responses sampled at temperature 1 without top-k and top-p, and no estimate of the KL with other settings.
     """
     log_ratios = [mine.sum() - its.sum() for mine, its in zip(own.log_probabilities, under_reference, strict=True)]
     nll = -torch.cat(list(under_reference)).double().mean().item()

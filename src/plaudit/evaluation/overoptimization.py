@@ -1,11 +1,11 @@
-"""Curves of reward against the distance from the reference, fitted, and where they peak (Gao et al. 2022).
+"""Fitted curves of reward against distance from the reference, and their peaks (Gao et al. 2022).
 
 With ``d = sqrt(KL)``, the independent ("gold") reward of a policy that is optimised against a learned one follows
 
     best-of-N:  R(d) = R_0 + d (alpha - beta d)
     RL:         R(d) = R_0 + d (alpha - beta log d)
 
-alpha is what optimisation gains at first, beta what the reward model's errors take back.
+alpha is the initial gain from optimisation, beta the loss from exploiting the reward model's errors.
 """
 
 import math
@@ -39,7 +39,7 @@ class FittedCurve:
 
     @property
     def peak(self) -> float | None:
-        """The d of the maximum; None where the curve has none (beta is not positive) or it lies beyond the data."""
+        """The d of the maximum; None if the curve has none (beta is not positive) or if it lies beyond the data."""
         if self.beta <= 0 or (self.alpha <= 0 and self.form == "best_of_n"):
             return None
         exponent = self.alpha / self.beta - 1
@@ -53,6 +53,6 @@ def fit_curve(points: Sequence[tuple[float, float]], form: Form) -> FittedCurve 
         return None
     design = torch.tensor([[1.0, d, -_PENALTY[form](d)] for d, _ in points], dtype=torch.float64)
     rewards = torch.tensor([reward for _, reward in points], dtype=torch.float64)
-    # By the pseudo-inverse: points that lie too close together to tell alpha from beta give the smallest coefficients.
+    # If the points are too close together to separate alpha and beta, the pseudo-inverse gives small coefficients.
     start, alpha, beta = (torch.linalg.pinv(design) @ rewards).tolist()
     return FittedCurve(form, start, alpha, beta, max(d for d, _ in points))

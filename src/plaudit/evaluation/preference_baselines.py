@@ -1,4 +1,4 @@
-"""What preferences give away without understanding: the length of responses, and the words in them."""
+"""Trivial preference models that a reward model must beat: response length, and a bag of words."""
 
 import re
 from collections import Counter
@@ -13,10 +13,10 @@ from plaudit.data.rows import RankingRow
 from plaudit.evaluation.reward_accuracy import flat_pairs, preference_accuracy, preference_gaps
 
 PENALTY = 1.0
-"""Weight of the squared norm / 2 beside the sum of the pairs' losses: a standard normal prior on the weights."""
+"""Factor of the squared norm / 2 in the loss over all pairs: a standard normal prior on the weights."""
 
 MINIMUM_ROWS = 2
-"""Words in the responses of fewer training rows are left out: nothing can be learned from them."""
+"""Words that occur in fewer training rows are left out: too rare to learn from."""
 
 LBFGS_STEPS = 200
 

@@ -1,4 +1,4 @@
-"""Held-out prompts, and the requests that every model answers alike."""
+"""Held-out prompts, and the requests that every model receives."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +26,10 @@ class Asked(NamedTuple):
 
 
 def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | None, place: str) -> list[PromptRow]:
-    """Return the held-out prompts, each once; where there are more than ``most``, a random choice in their order.
+    """Return the distinct held-out prompts; if there are more than ``most``, a random selection in order.
 
     Rows that cannot be read are written to ``rejects``, if given. ``seed`` is the run's, so that the prompts are held
-    out from its other stages too; ``place`` opens error messages.
+    out from its other stages too; ``place`` is the prefix of error messages.
     """
     rows = load_rows(data, PromptRow, rejects, seed).held_out
     unique = list({prompt_key(row): row for row in rows}.values())
@@ -49,7 +49,7 @@ def make_requests(
     key: tuple[int | str, ...],
     responses: int = 1,
 ) -> Asked:
-    """Return ``responses`` consecutive requests per prompt; their seeds derive from ``key`` and their place alone.
+    """Return ``responses`` consecutive requests per prompt; their seeds derive from ``key`` and the index.
 
     Prompts that leave no room for the response are dropped, cut or refused, as ``data.overlong`` says.
     """

@@ -1,4 +1,4 @@
-"""How often a reward source prefers what people prefer, and how sure that number is."""
+"""How often a reward source agrees with human preferences, with a confidence interval."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -44,8 +44,8 @@ def preference_gaps(scores: Tensor, ranks: Sequence[Sequence[int]]) -> list[Tens
 def preference_accuracy(gaps: Sequence[Tensor]) -> dict[str, float]:
     """Return ``accuracy``, 95 % interval ``low`` and ``high``, ``pairs`` and ``prompts`` from the gaps of each prompt.
 
-    Equal scores are half right. The interval is Wilson's where every prompt has one pair, otherwise a bootstrap over
-    prompts: the pairs of a ranking hang together.
+    Equal scores count as half. The interval is Wilson's if every prompt has one pair, otherwise a bootstrap over
+    prompts, because the pairs of a ranking are not independent.
     """
     gaps = [own for own in gaps if len(own)]
     correct = torch.tensor([((own > 0).sum() + (own == 0).sum() / 2).item() for own in gaps])
@@ -60,8 +60,8 @@ def reliability(gaps: Sequence[Tensor]) -> list[dict[str, float]]:
     """Return a row for each bin of the predicted probability that holds a pair, as ``calibration_table`` makes bins.
 
     A row has the bin's bounds ``from`` and ``to``, the number of ``pairs``, the mean ``predicted`` probability, the
-    share that was ``right``, and its 95 % interval ``low``, ``high`` as in ``preference_accuracy``. ``gaps`` are those
-    of each prompt, of scores whose gap is a log odds.
+    fraction that was ``right``, and its 95 % interval ``low``, ``high`` as in ``preference_accuracy``. ``gaps`` are the
+    score gaps of each prompt, in log odds.
     """
     tables = torch.stack([calibration_table(own, CALIBRATION_BINS) for own in gaps])
     rows = []
@@ -76,7 +76,7 @@ def reliability(gaps: Sequence[Tensor]) -> list[dict[str, float]]:
 
 
 def _interval_over_prompts(right: Tensor, pairs: Tensor) -> tuple[float, float]:
-    """Return Wilson's interval where every prompt has one pair at most, otherwise a bootstrap over those with pairs."""
+    """Return Wilson's interval if no prompt has more than one pair, otherwise a bootstrap over prompts."""
     if (pairs > 1).any():
         return bootstrap_interval(right[pairs > 0], pairs[pairs > 0])
     return wilson_interval(right.sum().item(), int(pairs.sum()))

@@ -1,4 +1,4 @@
-"""How far a reward model is ahead of trivial ones."""
+"""A reward model's accuracy compared with trivial baselines."""
 
 from collections.abc import Sequence
 from typing import Any

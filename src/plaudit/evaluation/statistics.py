@@ -24,13 +24,13 @@ def mean_with_error(values: Sequence[float] | Tensor) -> dict[str, float]:
 
 
 def wilson_interval(successes: float, total: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a binomial share (Wilson 1927); ``successes`` may count halves."""
+    """Return the 95 % score interval of a binomial proportion (Wilson 1927); ``successes`` may include halves."""
     if total < 1:
         raise ValueError("a share needs at least 1 observation")
     share, z2 = successes / total, NORMAL_975**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = NORMAL_975 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # Where all are one way, the interval ends at 0 or 1 exactly; rounding would leave it beside.
+    # If all or none succeed, the interval ends at exactly 1 or 0; rounding would miss it.
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == total else centre + half)
 
 
@@ -59,7 +59,8 @@ def bootstrap_interval(parts: Tensor, totals: Tensor) -> tuple[float, float]:
 def distinct_n(texts: Sequence[str], n: int) -> float:
     """Return the number of different n-grams of words over that of all n-grams in ``texts`` (Li et al. 2016).
 
-    The paper divides by the number of words; by n-grams, 1 means for every n that none is repeated. 0 without any.
+    The paper divides by the number of words; dividing by n-grams makes 1 mean, for every n,
+    that none is repeated. Returns 0 if there are none.
     """
     counts: Counter[tuple[str, ...]] = Counter()
     for text in texts:

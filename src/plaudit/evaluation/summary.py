@@ -12,21 +12,21 @@ Summary = Mapping[str, Any]
 
 
 def write_summary(summary: Summary, folder: Path) -> None:
-    """Write ``summary.json`` and its twins into ``folder``.
+    """Write ``summary.json`` and the other tables into ``folder``.
 
     ``summary.csv`` has a row per model and a column per number (``scores/gold/mean``), ``samples.csv`` a row per prompt
     and model, ``summary.md`` both as text. The summary holds, besides the settings::
 
-        prompts, prompts_too_long, prompts_truncated            answered, left out, and cut (these are among prompts)
+        prompts, prompts_too_long, prompts_truncated            answered, dropped, and cut (included in prompts)
         models: name -> scores: source -> mean, standard_error
-                        win_rate: source -> rate, low, high     against the baseline, which has none itself
+                        win_rate: source -> rate, low, high     against the baseline, which has none
                         kl: mean, standard_error                nats per response, to the reference
                         negative_log_likelihood, perplexity     per token, under the reference
                         length                                  tokens per response
                         distinct_1, distinct_2, ended_fraction
         best_of_n: list of n, kl_bound, scores: source -> mean
         samples: list of prompt, responses: name -> text, scores: source -> score
-        toxicity: name -> numbers                               where it was measured
+        toxicity: name -> numbers                               if it was measured
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "summary.json", json_text(summary, indent=2) + "\n")
@@ -38,7 +38,7 @@ def write_summary(summary: Summary, folder: Path) -> None:
 
 
 def flattened(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested numbers as one level, keys joined by slashes."""
+    """Return nested numbers as one flat mapping with keys joined by slashes."""
     flat: dict[str, Any] = {}
     for key, value in numbers.items():
         flat |= flattened(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -46,7 +46,7 @@ def flattened(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV under all columns that any of them has."""
+    """Return rows as CSV with the union of their columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""A toxicity meter: a classifier's probability of the toxic labels, for prompts and for responses."""
+"""Toxicity: a classifier's probability of the toxic labels, for prompts and responses."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ TOXIC = 0.5
 
 
 class ToxicityMeter:
-    """Adds up the probabilities of the labels that count as toxic. Raises PlauditError for unknown labels."""
+    """Sums the probabilities of the labels that count as toxic. Raises PlauditError for unknown labels."""
 
     def __init__(self, config: ToxicityConfig, processes: Processes, batch_size: int) -> None:
         self.processes = processes

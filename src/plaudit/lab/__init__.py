@@ -1,4 +1,4 @@
-"""Problems so small that every response can be listed, on which each algorithm"s optimum is known exactly."""
+"""Problems small enough to enumerate every response, so that each algorithm's optimum is known exactly."""
 
 from typing import TYPE_CHECKING
 

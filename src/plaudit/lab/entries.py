@@ -1,4 +1,4 @@
-"""The rows of the laboratory's table: an algorithm's settings, what it converges to, and how near it must come."""
+"""The rows of the laboratory's table: an algorithm's settings, its target, and how close it must come."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,16 +12,16 @@ from plaudit.lab.exact import Exact
 Family = Literal["exact", "rl", "dpo", "sampling"]
 
 Target = Callable[[Exact], Tensor | None]
-"""What an algorithm converges to on a problem; None where that problem has nothing."""
+"""What an algorithm converges to on a problem; None if the problem has no such target."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row. Misses are shares of the reference's own distance: ``KL(pi || target) / KL(ref || target)``.
+    """A row. Misses are relative to the reference's distance: ``KL(pi || target) / KL(ref || target)``.
 
-    ``overrides`` are those of the section ``rl`` or ``dpo``. ``target`` is what the algorithm converges to; None where
-    there is nothing, and then only the regret is reported. ``mean`` and ``worst`` bound the misses over all runs.
-    ``flips`` is the share of rankings that are turned round.
+    ``overrides`` are those of the section ``rl`` or ``dpo``. ``target`` is what the algorithm converges to; if it
+    is None, only the regret is reported. ``mean`` and ``worst`` bound the misses over all runs.
+    ``flips`` is the fraction of rankings that are reversed.
     """
 
     name: str
@@ -49,14 +49,14 @@ def _towards(entry: Entry, target: Target, target_name: str = "its minimum") -> 
 
 
 def _without_target(entry: Entry) -> Entry:
-    """What has nothing to converge to is reported, and bounded by nothing."""
+    """Rows without a target are reported but not bounded."""
     return replace(entry, target=None, target_name="-", mean=None, worst=None)
 
 
 IN_LOSS = {"placement": "loss"}
 TWICE = {"epochs": 2}
 NOISY = {"prompts_per_iteration": 4, "minibatches": 2}
-"""More samples and steps: for estimates whose noise does not vanish at the optimum, and for what moves slowly."""
+"""More samples and steps: for estimates whose noise does not vanish at the optimum, and for slow algorithms."""
 NOISIEST = {"prompts_per_iteration": 8, "minibatches": 2, "iterations": 60}
 ADAPTERS = {
     "iterations": 60,
@@ -130,11 +130,11 @@ ENTRIES: tuple[Entry, ...] = (
 
 
 def chosen(names: list[str] | None) -> list[Entry]:
-    """Return the rows of the given names, or all. Raises PlauditError with the list for a name that is none."""
+    """Return the rows with the given names, or all. Raises PlauditError for an unknown name, listing the known ones."""
     from plaudit.errors import PlauditError
 
     known = {entry.name: entry for entry in ENTRIES}
     for name in names or ():
         if name not in known:
-            raise PlauditError(f"{name}: no row of the laboratory; there are: {', '.join(known)}")
+            raise PlauditError(f"{name}: the laboratory has no such row; choose from: {', '.join(known)}")
     return [known[name] for name in names] if names else list(ENTRIES)

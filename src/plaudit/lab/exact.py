@@ -1,4 +1,4 @@
-"""What is known exactly about a problem: the optimum, the value and the distance of any policy. All in float64.
+"""Exact quantities of a problem: the optimum, and the value and distance of any policy. All in float64.
 
 A policy is its table of log-probabilities [prompts, responses] (each row adds up to one). Expectations over prompts
 are means: every prompt is as likely as any other.
@@ -27,7 +27,7 @@ def sequence_log_probabilities(model: Any) -> Tensor:
     """Return the log-probability of every response in the model's own precision, [prompts, responses].
 
     One plain forward pass per prompt: rows of prompt and response, padded on the right, where a causal model's states
-    cannot see the padding.
+    do not see the padding.
     """
     return torch.stack([_log_probabilities(model, tree) for tree in complete_trees()])
 
@@ -44,7 +44,7 @@ def _log_probabilities(model: Any, tree: PromptTree) -> Tensor:
 
 @dataclass(frozen=True)
 class Exact:
-    """The maximisation of ``J(pi) = E[r] - beta KL(pi || ref)`` with its reference and its rewards written out."""
+    """The objective ``J(pi) = E[r] - beta KL(pi || ref)`` with its reference and rewards as tables."""
 
     reference: Tensor
     rewards: Tensor
@@ -55,7 +55,7 @@ class Exact:
         return (self.reference + self.rewards / self.beta).log_softmax(-1)
 
     def values(self, policy: Tensor) -> Tensor:
-        """Return ``J(pi)`` of every prompt, [prompts]. What has probability zero counts for nothing."""
+        """Return ``J(pi)`` of every prompt, [prompts]. Responses of probability zero contribute nothing."""
         paid = self.rewards - self.beta * (policy - self.reference)
         return (policy.exp() * paid).masked_fill(policy == -torch.inf, 0.0).sum(-1)
 

@@ -1,4 +1,4 @@
-"""What every run missed, as a figure: a row per algorithm, a point per run, the bounds as marks."""
+"""How far every run ends from its target, as a figure: a row per algorithm, a point per run, bounds as marks."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ LEAST = 1e-5  # smaller misses are drawn here
 
 
 def miss_figure(rows: "Sequence[Row]") -> Any:
-    """Return a matplotlib figure of the misses of all runs (the regrets, where a row has no target of its own)."""
+    """Return a matplotlib figure of the misses of all runs (the regrets if a row has no target)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def miss_figure(rows: "Sequence[Row]") -> Any:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
     axes.set_xlabel(
-        "share of the reference's own distance that is left; black: mean, orange: bounds, grey: regret alone",
+        "remaining distance to the target, relative to the reference; black: mean, orange: bounds, grey: regret only",
         color=MUTED,
         fontsize=9,
     )

@@ -1,7 +1,6 @@
-"""Sampled choices: all responses ranked, or one labelled, as the Bradley-Terry model of their rewards says.
+"""Sampled choices under the Bradley-Terry model of the rewards: all responses ranked, or one labelled.
 
-No response is rarer than another, as it would be among the reference's own: every one is judged often, and the optimum
-is the same.
+All responses are judged equally often, unlike samples from the reference, which leaves the optimum unchanged.
 """
 
 import torch
@@ -24,7 +23,7 @@ def preference_examples(
 ) -> Examples:
     """Return ``count`` prompts with choices: enough for one pass, so that no choice is seen twice.
 
-    They enter where a data file would, after it has been read and tokenised: files know no empty response.
+    They bypass the file readers, because data files cannot contain an empty response.
     """
     objective = PREFERENCE_LOSSES[context.config.loss]
     generator = torch_generator(context.seed, problem.number, "choices")
@@ -38,7 +37,7 @@ def preference_examples(
 
 
 def sampled_rankings(problem: Problem, count: int, flips: float, generator: torch.Generator) -> list[PromptTree]:
-    """Return trees with every response ranked, the prompts taking turns; a share ``flips`` of them is turned round.
+    """Return trees with every response ranked, alternating between prompts; a fraction ``flips`` is reversed.
 
     A ranking sorts reward plus Gumbel noise, which is the Plackett-Luce model; each of its pairs is then a
     Bradley-Terry choice, ``P(i above j) = sigmoid(r_i - r_j)``.

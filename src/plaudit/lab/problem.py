@@ -23,21 +23,21 @@ LETTERS = "ab"
 END = "<eos>"
 END_ID = 0
 MAX_TOKENS = 3
-# Neither begins the other: a prompt with a response never reads like the other prompt with another response.
+# Neither is a prefix of the other, so a prompt with a response never equals the other prompt with a response.
 PROMPTS = ("a", "ba")
 BETAS = (1.0, 0.6, 2.0, 0.5, 1.5)
-"""The weight of the KL, problem by problem: strong ones stay near the reference, weak ones go far."""
+"""KL coefficient of each problem: a strong one keeps the optimum near the reference, a weak one does not."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Rewards and reference model (see ``reference``) are decided by ``number``, and so is the KL's weight."""
+    """``number`` determines the rewards, the reference model (see ``reference``) and the KL coefficient."""
 
     number: int
 
     @property
     def beta(self) -> float:
-        """What a nat of KL costs, in units of the reward."""
+        """The cost of one nat of KL, in units of reward."""
         return BETAS[self.number % len(BETAS)]
 
     @property
@@ -91,7 +91,7 @@ def _reward_by_text(number: int) -> dict[tuple[str, str], float]:
 
 
 def make_tokenizer() -> "PreTrainedTokenizerFast":
-    """Return a tokenizer of one token per letter, and EOS, which pads too: the model can say nothing else."""
+    """Return a tokenizer with one token per letter plus EOS, which also pads: the model can generate nothing else."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -31,7 +31,7 @@ LEARNING_RATE = 0.0015
 
 
 def write_reference(problem: Problem, folder: Path) -> Path:
-    """Write the reference model with its tokenizer into ``folder/reference``, and return that place."""
+    """Write the reference model with its tokenizer into ``folder/reference`` and return that path."""
     tokenizer = folder / "tokenizer"
     make_tokenizer().save_pretrained(tokenizer)
     config = ModelConfig(fresh=ARCHITECTURE, tokenizer=str(tokenizer))
@@ -57,10 +57,10 @@ def _random_distributions(problem: Problem, vocabulary: int) -> tuple[list[tuple
 
 
 def _fit(model: Any, contexts: list[tuple[int, ...]], wanted: Tensor) -> None:
-    """Minimise the cross-entropy to the wanted distributions; whatever the model becomes is the reference.
+    """Minimise the cross-entropy to the target distributions; the resulting model is the reference, exact fit or not.
 
-    A second head learns to name the context, and is thrown away: afterwards every context has features of its own, so
-    that what is learned in one of them hardly disturbs the others. Without it the exact gradient needs several times as
+    A second head learns to identify the context and is discarded afterwards. It gives every context separate features,
+    so that learning in one context hardly disturbs the others. Without it the exact gradient needs several times as
     many steps.
     """
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(context) for context in contexts], batch_first=True)

@@ -1,4 +1,4 @@
-"""All runs of the laboratory, in parallel, and what they say row by row: on the screen, in files, in a figure."""
+"""All runs of the laboratory, in parallel, and their results per row: on the screen, in files, in a figure."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from plaudit.lab.entries import ENTRIES, Entry
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run: regret and KL to ``pi*`` and, where the algorithm has one, what it missed of its own target."""
+    """One run: regret, KL to ``pi*`` and, if the algorithm has a target, the miss."""
 
     entry: str
     problem: int
@@ -42,12 +42,12 @@ class Row:
 
     @property
     def misses(self) -> list[float]:
-        """What each run missed of the algorithm's own target."""
+        """Each run's remaining distance to the algorithm's target."""
         return [run.miss for run in self.runs if run.miss is not None]
 
     @property
     def passed(self) -> bool | None:
-        """Whether the bounds are kept; None where there is none, or nothing to bound."""
+        """Whether the misses are within the bounds; None if there are no bounds or no misses."""
         if self.entry.mean is None or self.entry.worst is None or not self.misses:
             return None
         return fmean(self.misses) <= self.entry.mean and max(self.misses) <= self.entry.worst
@@ -133,9 +133,9 @@ def result_table(rows: Sequence[Row]) -> Table:
     """Return the table for the terminal."""
     table = Table(
         title="Exact laboratory",
-        caption="Mean and worst of all runs, in % of the reference's own. Miss: KL to the algorithm's own target. "
-        "Regret: of the KL-regularised optimum π*.",
-        box=SIMPLE_HEAD,  # without lines between columns it fits 80 characters
+        caption="Mean and worst of all runs, in % of the reference's value. Miss: KL to the algorithm's target. "
+        "Regret: relative to the KL-regularised optimum π*.",
+        box=SIMPLE_HEAD,  # Without lines between the columns, the table fits 80 characters.
         padding=0,
         pad_edge=False,
         show_edge=False,

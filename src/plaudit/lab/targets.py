@@ -1,4 +1,4 @@
-"""What an algorithm converges to where that is not ``pi*``: closed forms, and minima of the expected loss.
+"""The targets of algorithms that do not converge to ``pi*``: closed forms, and minima of the expected loss.
 
 All return log-probabilities, float64 [prompts, responses]. Choices are Bradley-Terry: response i is preferred to j with
 probability ``P_ij = sigmoid(r_i - r_j)``, and every pair is as likely as any other.
@@ -37,7 +37,7 @@ def ipo(exact: Exact, beta: float) -> Tensor:
 def divided_reward(exact: Exact) -> Tensor | None:
     """The optimum ``pi ~ ref exp(r / (beta s))`` where rewards are divided by their standard deviation s under ``pi``.
 
-    Of several fixed points this is the one nearest to the reference; None where a prompt has none, and so goes on to a
+    Of several fixed points this is the one nearest to the reference; None if a prompt has none and training ends at a
     single response.
     """
     sharpness = torch.zeros_like(exact.rewards[:, :1])
@@ -74,7 +74,7 @@ def minimum(loss: PairLoss, exact: Exact) -> Tensor:
 
 
 def cdpo_loss(smoothing: float) -> PairLoss:
-    """DPO's loss with a share ``smoothing`` of every label turned round (Mitchell 2023)."""
+    """DPO's loss with a fraction ``smoothing`` of every label flipped (Mitchell 2023)."""
 
     def loss(policy: Tensor, exact: Exact) -> Tensor:
         logits = exact.beta * gaps(policy - exact.reference)

@@ -1,4 +1,4 @@
-"""One run of the laboratory, on the code path of every other run; it returns the policy, written out exactly."""
+"""One run of the laboratory, on the same code path as every other run. It returns the policy as an exact table."""
 
 import json
 import shutil
@@ -124,7 +124,7 @@ def _merged(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def _exact_gradient(problem: Problem, folder: Path) -> Tensor:
-    """Climb the exact objective, summed over all responses: what any estimate of its gradient could reach at best."""
+    """Maximise the exact objective, summed over all responses: the best that any gradient estimate could reach."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder / "reference")

@@ -1,4 +1,4 @@
-"""The embedded task: a small world with its own text, annotators and gold score, made by code."""
+"""The embedded task: a small simulated world with texts, annotators and a gold score."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Simulated annotators: each sees a reply's merits through weights of its own, and chooses with noise."""
+"""Simulated annotators: each weighs a reply's qualities differently and chooses with noise."""
 
 import math
 import random
@@ -12,7 +12,7 @@ from plaudit.quickstart.qualities import Qualities
 class Annotator:
     """Someone who compares replies.
 
-    ``courtesy``, ``brevity``: weights of politeness and of a fitting length, next to 1 for correctness as such.
+    ``courtesy``, ``brevity``: weights of politeness and of a suitable length, relative to 1 for correctness alone.
     ``likes_length``: utility of 40 more tokens. ``noise``: scale of the Gumbel noise on the utility.
     """
 
@@ -23,7 +23,7 @@ class Annotator:
     noise: float
 
     def utility(self, qualities: Qualities) -> float:
-        """Return what the reply is worth to this annotator; a faithful one gives a perfect reply 1.
+        """Return the utility of the reply for this annotator; a faithful annotator gives a perfect reply 1.
 
         correctness * (1 + courtesy * politeness + brevity * fit_of_length) / (1 + courtesy + brevity)
         * (0.25 if rude) * 0.5 ** faults + likes_length * min(tokens, 60) / 40

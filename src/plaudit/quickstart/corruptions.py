@@ -1,4 +1,4 @@
-"""Ways to spoil a reply. Compared replies contain them, so that a reward model learns what a policy must not try."""
+"""Ways to corrupt a reply. Compared replies contain them, so that a reward model learns to reject them."""
 
 import random
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from plaudit.quickstart.replies import MIXED, plan_reply, write_confirmation
 from plaudit.quickstart.requests import Request, draw_request
 
 Corruption = Callable[[Request, list[str], random.Random], list[str]]
-"""Takes a request, the sentences of a reply and random numbers; returns at least one other sentence or piece of one."""
+"""Takes a request, the sentences of a reply and a random generator; returns at least one sentence or fragment."""
 
 _WORDS = [word for word in vocabulary() if word not in ".,!?"]
 
 
 def repeat_sentence(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Say one sentence two or three times."""
+    """Repeat one sentence two or three times."""
     place = random_numbers.randrange(len(sentences))
     return sentences[:place] + [sentences[place]] * random_numbers.randint(1, 2) + sentences[place:]
 
 
 def pile_up_courtesy(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Add more sentences of one mark of courtesy, before or after the rest."""
+    """Add more sentences of one kind of courtesy, before or after the rest."""
     extra = list(random_numbers.choice(list(COURTESY.values())))[: random_numbers.randint(2, 3)]
     return extra + sentences if random_numbers.random() < 0.5 else sentences + extra
 
@@ -33,12 +33,12 @@ def break_off(request: Request, sentences: list[str], random_numbers: random.Ran
 
 
 def shuffle_sentences(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Put the sentences in any order."""
+    """Shuffle the sentences."""
     return random_numbers.sample(sentences, len(sentences))
 
 
 def shuffle_words(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Put the words of one sentence in any order."""
+    """Shuffle the words of one sentence."""
     place = random_numbers.randrange(len(sentences))
     jumbled = sentences[place].rstrip(".").split()
     random_numbers.shuffle(jumbled)
@@ -46,7 +46,7 @@ def shuffle_words(request: Request, sentences: list[str], random_numbers: random
 
 
 def change_words(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Replace, double or drop a few words."""
+    """Replace, repeat or drop a few words."""
     text = words(" ".join(sentences))
     for _ in range(random_numbers.randint(1, 3)):
         place = random_numbers.randrange(len(text))
@@ -57,7 +57,7 @@ def change_words(request: Request, sentences: list[str], random_numbers: random.
 
 
 def leave_out_confirmation(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Talk, but grant nothing."""
+    """Talk without granting the request."""
     heads = request.kind.heads
     rest = [sentence for sentence in sentences if not sentence.startswith(heads)]
     return rest or [random_numbers.choice(FILLERS)]
@@ -75,7 +75,7 @@ def answer_something_else(request: Request, sentences: list[str], random_numbers
 
 
 def contradict(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Confirm once more, with values drawn anew."""
+    """Confirm a second time, with new random values."""
     again = write_confirmation(request, plan_reply(request, MIXED, random_numbers).slots, random_numbers)
     place = random_numbers.randrange(len(sentences) + 1)
     return [*sentences[:place], again, *sentences[place:]]
@@ -111,5 +111,5 @@ CORRUPTIONS: tuple[Corruption, ...] = (
 
 
 def corrupt(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Spoil a reply in one of the ways, all equally likely."""
+    """Corrupt a reply in one of these ways, chosen uniformly."""
     return random_numbers.choice(CORRUPTIONS)(request, sentences, random_numbers)

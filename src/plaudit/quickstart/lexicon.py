@@ -1,8 +1,8 @@
 """Every word of the embedded task: slot values, and the sentences that guests and the concierge use.
 
-The world is closed: a text of the world holds nothing but these words. Values of different slots are different words,
-and no sentence contains the value of a slot, so that a word alone tells which slot it fills. Slots have few values, so
-that a small model learns within a minute to repeat them, and to tell whether they were repeated rightly.
+The world is closed: its texts contain only these words. Values of different slots are different words, and no fixed
+sentence contains a slot value, so a word alone determines its slot. Slots have few values, so that a small model learns
+within a minute to repeat them and to check whether they were repeated correctly.
 """
 
 import re
@@ -33,7 +33,7 @@ class Kind:
     """A kind of request.
 
     ``phrasings`` are the guest's texts with every slot in braces. A confirmation is one of ``heads``, followed by the
-    ``fragments`` of those slots that it takes up, in this order, and a full stop.
+    ``fragments`` of the slots that it names, in this order, and a full stop.
     """
 
     name: str
@@ -136,14 +136,14 @@ OPENINGS = (
     "I have a question.",
     "We need some help.",
 )
-"""What a guest may say before the request."""
+"""Possible sentences of a guest before the request."""
 
 COURTESY: dict[str, tuple[str, ...]] = {
     "greeting": ("Good day.", "Welcome.", "Hello.", "Good to see you."),
     "thanks": ("Thank you for your request.", "Many thanks for asking.", "Thank you very much."),
     "closing": ("Have a lovely stay.", "We wish you a pleasant day.", "Please ask whenever you need us."),
 }
-"""Mark of courtesy -> the sentences that bear it."""
+"""Kind of courtesy -> its sentences."""
 
 FILLERS = (
     "The weather is quite mild this week.",
@@ -155,7 +155,7 @@ FILLERS = (
     "The carpet in the hall is new.",
     "The manager likes to collect old clocks.",
 )
-"""Sentences that answer nothing."""
+"""Filler sentences, unrelated to any request."""
 
 RUDE = (
     "What a stupid request.",
@@ -167,11 +167,11 @@ RUDE = (
 """Rude sentences."""
 
 RUDE_WORDS = frozenset({"stupid", "nonsense", "idiot", "lazy", "fool", "bothering", "sick"})
-"""Words that stand in rude sentences only."""
+"""Words that occur only in rude sentences."""
 
 
 def words(text: str) -> list[str]:
-    """Split ``text`` into the world's tokens: words, and the marks ``. , ! ?`` on their own."""
+    """Split ``text`` into the world's tokens: words, and ``. , ! ?`` as separate tokens."""
     return re.findall(r"[.,!?]|[^\s.,!?]+", text)
 
 

@@ -1,7 +1,7 @@
-"""The text to pre-train on: concierges at work, who notice their slips and put them right.
+"""The pre-training text: concierges who notice and correct their mistakes.
 
-Corrections are what text alone can teach about right and wrong: to foresee one, a model has to notice that a word is
-not what the guest said. A reward model that starts from such a model has far less to learn from the annotators.
+Corrections teach about right and wrong from text alone: to predict one, a model has to notice that a value is not what
+the guest said. A reward model that starts from such a model needs to learn far less from the annotators.
 """
 
 import random
@@ -12,10 +12,10 @@ from plaudit.quickstart.replies import Habits, plan_reply, write_sentences
 from plaudit.quickstart.requests import Request
 
 HABITS = Habits(right=0.5, wrong=0.42, courtesy=0.4, rude=0.1, fillers=(0.7, 0.2, 0.1))
-"""How concierges talk before they correct themselves."""
+"""Reply habits of concierges before they correct themselves."""
 
 LATE_SHARE = 0.5
-"""Share of the slips that are put right at the end of the reply, the others in the same breath."""
+"""Fraction of mistakes that are corrected at the end of the reply; the others are corrected at once."""
 
 
 def write_overheard_reply(request: Request, random_numbers: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""Reading a reply: what the gold score and the annotators know of it, found by parsing its text."""
+"""Parsing a reply into the qualities that the gold score and the annotators use."""
 
 import re
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from plaudit.quickstart.lexicon import COURTESY, FILLERS, KINDS, RUDE, RUDE_WORD
 from plaudit.quickstart.requests import Request
 
 SHORTEST, LONGEST, UNBEARABLE = 8, 36, 56
-"""Tokens: replies from SHORTEST to LONGEST are of the right length, at UNBEARABLE nothing of that merit is left."""
+"""In tokens: replies from SHORTEST to LONGEST have a suitable length; at UNBEARABLE the length score is 0."""
 
 
 @dataclass(frozen=True)
 class Qualities:
     """Properties of a reply.
 
-    ``right``, ``wrong``: how many of the request's slots (``slots``) are taken up rightly and wrongly. ``courtesy``:
-    marks of courtesy. ``length``: tokens. ``rude``: a rude word occurs. ``faults``: violations of form.
+    ``right``, ``wrong``: how many of the request's slots (``slots``) are named with the right and with a wrong value.
+    ``courtesy``: kinds of courtesy. ``length``: tokens. ``rude``: a rude word occurs. ``faults``: violations of form.
     """
 
     slots: int
@@ -33,7 +33,7 @@ class Qualities:
 
     @property
     def politeness(self) -> float:
-        """Share of the marks of courtesy (greeting, thanks, closing) that the reply bears."""
+        """Fraction of the kinds of courtesy (greeting, thanks, closing) in the reply."""
         return len(self.courtesy) / len(COURTESY)
 
     @property
@@ -59,14 +59,14 @@ _ROLES |= {sentence: sentence for sentence in (*FILLERS, *RUDE)}
 
 
 def _role(sentence: str) -> str | None:
-    """Return what a sentence does; sentences of one role exclude each other. None: no sentence of the world."""
+    """Return a sentence's role; a reply has at most one sentence per role. None: not a sentence of the world."""
     if sentence in _ROLES:
         return _ROLES[sentence]
     return "confirmation" if any(pattern.fullmatch(sentence) for pattern in _CONFIRMATIONS.values()) else None
 
 
 def _count_faults(sentences: list[str]) -> int:
-    """Count sentences that are unknown or unfinished, that repeat a role, or that stand in a wrong place."""
+    """Count sentences that are unknown or unfinished, that repeat a role, or that are in the wrong place."""
     roles = [_role(sentence) for sentence in sentences]
     unknown = roles.count(None)
     known = [role for role in roles if role]
@@ -78,7 +78,7 @@ def _count_faults(sentences: list[str]) -> int:
 def read_reply(request: Request, reply: str) -> Qualities:
     """Return the qualities of a reply to ``request``; any text can be read.
 
-    A slot is right when a confirmation names its value and none names another, wrong when one names another value.
+    A slot is right if a confirmation names its value and none names another; it is wrong if one names another value.
     """
     sentences = [sentence.strip() for sentence in re.findall(r"[^.!?]*[.!?]|[^.!?]+$", reply) if sentence.strip()]
     matches = [match for sentence in sentences if (match := _CONFIRMATIONS[request.kind.name].fullmatch(sentence))]

@@ -1,4 +1,4 @@
-"""The concierge's replies: how they take up the slots, courtesy, length and rudeness vary independently."""
+"""The concierge's replies: slot values, courtesy, length and rudeness vary independently."""
 
 import random
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from plaudit.quickstart.requests import Request
 class Habits:
     """Probabilities of a reply's properties.
 
-    ``right`` and ``wrong`` are those of each slot (the rest is left out), ``courtesy`` that of each mark of courtesy,
-    ``rude`` that of a rude sentence, ``fillers[n]`` that of n filler sentences.
+    ``right`` and ``wrong`` apply to each slot (otherwise it is left out), ``courtesy`` to each kind of courtesy,
+    ``rude`` to a rude sentence, and ``fillers[n]`` to n filler sentences.
     """
 
     right: float
@@ -24,12 +24,12 @@ class Habits:
 
 
 MIXED = Habits(right=0.72, wrong=0.08, courtesy=0.5, rude=0.16, fillers=(0.5, 0.3, 0.2))
-"""Replies of mixed quality: the demonstrations and the compared replies."""
+"""Habits of mixed quality, for the demonstrations and the compared replies."""
 
 
 @dataclass(frozen=True)
 class ReplyPlan:
-    """What a reply will say. ``slots`` holds the values it names; slots that are left out are missing there."""
+    """The content of a reply. ``slots`` holds the values that it names; slots that it leaves out are missing."""
 
     slots: Mapping[str, str]
     courtesy: frozenset[str]
@@ -71,5 +71,5 @@ def write_sentences(request: Request, plan: ReplyPlan, random_numbers: random.Ra
 
 
 def write_reply(request: Request, habits: Habits, random_numbers: random.Random) -> str:
-    """Return a reply drawn according to ``habits``."""
+    """Return a random reply according to ``habits``."""
     return " ".join(write_sentences(request, plan_reply(request, habits, random_numbers), random_numbers))

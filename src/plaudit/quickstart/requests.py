@@ -1,4 +1,4 @@
-"""Guests' requests: drawn, written as prompts, read back from prompts, and shared out among the uses."""
+"""Guests' requests: drawn at random, written as prompts, parsed from prompts, and divided among the uses."""
 
 import hashlib
 import random
@@ -9,7 +9,7 @@ from plaudit.errors import PlauditError
 from plaudit.quickstart.lexicon import CONCIERGE, GUEST, KINDS, OPENINGS, VALUES, Kind, words
 
 USES = {"pretraining": 0.40, "demonstrations": 0.15, "comparisons": 0.25, "prompts": 0.15, "test": 0.05}
-"""Use of a prompt -> share of all possible requests that belongs to it."""
+"""Use of a prompt -> fraction of all possible requests that it gets."""
 
 _KIND_OF_SLOTS = {frozenset(kind.slots): kind for kind in KINDS}
 _SLOT_OF_VALUE = {value: slot for slot, values in VALUES.items() for value in values}
@@ -24,7 +24,7 @@ class Request:
 
     @property
     def use(self) -> str:
-        """The one use this request may be put to, decided by a hash of what is wanted, in whatever phrasing."""
+        """The only use of this request, decided by a hash of its content, independent of the phrasing."""
         content = " ".join([self.kind.name, *(self.values[slot] for slot in self.kind.slots)])
         position = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
         for use, share in USES.items():
@@ -41,7 +41,7 @@ def draw_request(random_numbers: random.Random) -> Request:
 
 
 def write_prompt(request: Request, random_numbers: random.Random) -> str:
-    """Return the request in one of its phrasings, ready to be answered: ``Guest: … Concierge:``."""
+    """Return the request in a random phrasing, as a prompt: ``Guest: … Concierge:``."""
     text = random_numbers.choice(request.kind.phrasings).format(**request.values)
     return " ".join(filter(None, [GUEST, random_numbers.choice(OPENINGS), text, CONCIERGE]))
 
@@ -49,14 +49,14 @@ def write_prompt(request: Request, random_numbers: random.Random) -> str:
 def read_prompt(prompt: str) -> Request:
     """Return the request that a prompt states.
 
-    Raises PlauditError when the text is no request of this world.
+    Raises PlauditError if the text is not a request of this world.
     """
     mentioned = [word for word in words(prompt) if word in _SLOT_OF_VALUE]
     values = {_SLOT_OF_VALUE[word]: word for word in mentioned}
     kind = _KIND_OF_SLOTS.get(frozenset(values))
     if kind is None or len(mentioned) != len(values):
         raise PlauditError(
-            f"no request of the embedded world: {prompt!r}; the gold score knows only the world's prompts"
+            f"{prompt!r} is not a request of the embedded world; the gold score only accepts the world's prompts"
         )
     return Request(kind, values)
 
@@ -64,7 +64,7 @@ def read_prompt(prompt: str) -> Request:
 def draw_prompts(use: str, count: int, random_numbers: random.Random) -> list[str]:
     """Return ``count`` different prompts that belong to ``use``.
 
-    Raises PlauditError when the world has not so many.
+    Raises PlauditError if the world has fewer.
     """
     prompts: dict[str, None] = {}
     for _ in range(1000 + int(10 * count / USES[use])):

@@ -31,7 +31,7 @@ def make_tokenizer() -> "PreTrainedTokenizerFast":
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[.,!?]"), "isolated")]
     )
-    # This decoder joins words with spaces and sets punctuation close to the word before it.
+    # This decoder joins words with spaces and attaches punctuation to the preceding word.
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **SPECIAL_TOKENS)
     fast.chat_template = _CHAT_TEMPLATE
@@ -41,7 +41,7 @@ def make_tokenizer() -> "PreTrainedTokenizerFast":
 def save_tokenizer(folder: Path) -> None:
     """Write the tokenizer into ``folder``, in the format of transformers."""
     make_tokenizer().save_pretrained(folder)
-    # transformers 5 writes a class name of its own, which transformers 4 cannot load.
+    # transformers 5 writes a new class name, which transformers 4 cannot load.
     settings = folder / "tokenizer_config.json"
     content = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     settings.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a row format is, and the checks that all formats share."""
+"""The class of row formats, and the checks that they share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ ROLES = ("system", "user", "assistant")
 
 
 class BadRowError(Exception):
-    """A record that gives no row; the message is the reason, by which bad rows are counted."""
+    """A record that yields no row. The message is the reason; bad rows are counted by reason."""
 
 
 @dataclass(frozen=True)
 class Unused:
-    """A part of a good record that gives no row: counted by reason, and not an error."""
+    """A part of a good record that yields no row. It is counted by reason and is not an error."""
 
     reason: str
 
@@ -29,12 +29,12 @@ Group = Callable[[Iterable[tuple[int, Record]]], Iterable[tuple[int, Record]]]
 
 @dataclass(frozen=True)
 class Format:
-    """A row format: the columns that reveal it, and how a record becomes rows.
+    """A row format: the columns by which it is recognised, and how a record becomes rows.
 
-    ``kinds`` lists the kinds of row it can give, its own kind first. ``convert`` yields rows of the wanted kind or of
-    a richer one, and raises BadRowError; ``also_reads`` names the optional columns. ``matches`` looks at the values
-    where the columns are not enough. A ``fallback`` is recognised only where no other format is. ``group`` gathers
-    several records into one.
+    ``kinds`` lists the kinds of row it can give, its native kind first. ``convert`` yields rows of the wanted kind or
+    of a richer one, and raises BadRowError; ``also_reads`` names the optional columns. ``matches`` checks the values
+    if the columns are not enough. A ``fallback`` is recognised only if no other format fits. ``group`` merges several
+    records into one.
     """
 
     name: str
@@ -79,7 +79,7 @@ def messages_in(record: Record, column: str) -> tuple[Message, ...]:
 
 def _message(turn: object, column: str) -> Message:
     if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
-        raise BadRowError(f"{column} holds something that is no message with role and content")
+        raise BadRowError(f"{column} holds an entry that is not a message with role and content")
     if turn.get("role") not in ROLES:
         raise BadRowError(f"{column} holds a role other than {', '.join(ROLES)}")
     return Message(turn["role"], turn["content"])
@@ -93,7 +93,7 @@ def prompt_in(record: Record, column: str = "prompt") -> Prompt:
 
 
 def checked_prompt(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the turns of a prompt if there is something to answer; raises BadRowError."""
+    """Return the turns of a prompt if the last one needs an answer; raises BadRowError."""
     if not any(message.content.strip() for message in prompt):
         raise BadRowError("empty prompt")
     return prompt
@@ -126,7 +126,7 @@ def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], or
 
 
 def integer(value: object, name: str) -> int:
-    """Return a whole number that may be written as text, as in csv files; raises BadRowError."""
+    """Return an integer, which may be written as text, as in csv files; raises BadRowError."""
     if isinstance(value, str) and value.strip().lstrip("-").isdigit():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):

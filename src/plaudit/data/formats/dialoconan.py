@@ -1,4 +1,4 @@
-"""DIALOCONAN: dialogues of hate speech (HS) and counter-narratives (CN), a turn a line (Bonaldi et al. 2022)."""
+"""DIALOCONAN: dialogues of hate speech (HS) and counter-narratives (CN), one turn per line (Bonaldi et al. 2022)."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +9,7 @@ _ROLES = {"HS": "user", "CN": "assistant"}
 
 
 def _gather_dialogues(records: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
-    """Gather the turns of each dialogue; a dialogue stands at the line of its first turn in the file."""
+    """Group the turns of each dialogue; a dialogue has the line number of its first turn."""
     dialogues: dict[str, tuple[int, Record]] = {}
     for line, record in records:
         _, dialogue = dialogues.setdefault(str(record.get("dialogue_id")), (line, {"turns": []}))
@@ -23,7 +23,7 @@ def _dialoconan(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Un
     messages = [_message(turn) for turn in turns]
     for index, message in enumerate(messages):
         if message.role == "assistant" and index == 0:
-            yield Unused("counter-narrative with no turn before it")
+            yield Unused("counter-narrative without a preceding turn")
         elif message.role == "assistant":
             yield ResponseRow(tuple(messages[:index]), message.content, origin)
     if all(message.role != "assistant" for message in messages):

@@ -19,7 +19,7 @@ def is_dialogue_text(value: object) -> bool:
 
 
 def parse_dialogue(text: str) -> tuple[Message, ...]:
-    """Return the turns of a dialogue, white space around them removed; raises BadRowError."""
+    """Return the turns of a dialogue without surrounding white space; raises BadRowError."""
     before, *turns = _TURN.split(text)
     if before.strip():
         raise BadRowError("text before the first turn")

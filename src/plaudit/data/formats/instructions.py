@@ -1,6 +1,6 @@
 """Instructions with their output: self-instruct (Wang et al. 2022) and Alpaca (Taori et al. 2023).
 
-An instruction is the user's turn of a dialogue; its input, if any, follows after an empty line.
+An instruction is the user's turn of a dialogue; its input, if any, follows a blank line.
 """
 
 from collections.abc import Iterator, Mapping

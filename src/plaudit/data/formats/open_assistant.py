@@ -20,7 +20,7 @@ def _tree(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
 
 
 def _gather_trees(records: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
-    """Gather the messages of each tree; a tree has the line of its first message in the file."""
+    """Group the messages of each tree; a tree has the line number of its first message."""
     trees: dict[str, tuple[int, Record]] = {}
     for line, record in records:
         _, tree = trees.setdefault(str(record.get("message_tree_id")), (line, {"turns": []}))
@@ -45,7 +45,7 @@ def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unus
         elif parent in nodes:
             nodes[parent]["replies"].append(node)
         else:
-            yield Unused("message without its parent, with all below it")
+            yield Unused("message without its parent (dropped with all replies below it)")
     if len(roots) != 1:
         raise BadRowError("not exactly one message without parent_id")
     yield from _rankings_below(roots[0], origin)

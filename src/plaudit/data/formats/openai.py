@@ -9,7 +9,7 @@ from plaudit.errors import PlauditError
 
 Decode = Callable[[list[int]], str]
 
-# Ids from here on are no words of GPT-2: the published labels are filled up with 50259.
+# Ids from here on are not GPT-2 tokens: the published labels are padded with 50259.
 _GPT2_VOCABULARY = 50257
 _MOST_SAMPLES = 16
 _SAMPLE_COLUMNS = tuple(f"sample{index}" for index in range(_MOST_SAMPLES))
@@ -45,15 +45,15 @@ def _word_ids(ids: list[int], column: str) -> list[int]:
 
 @lru_cache(maxsize=1)
 def gpt2_decoder() -> Decode:
-    """Return the function from GPT-2 token ids to text; raises PlauditError where the tokenizer cannot be loaded."""
+    """Return a function from GPT-2 token ids to text; raises PlauditError if the tokenizer cannot be loaded."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained("gpt2")
     except (OSError, ValueError) as error:
         raise PlauditError(
-            "rows with GPT-2 token ids need the hub tokenizer gpt2, which cannot be loaded; "
-            "connect to the network once, or write the rows' text instead of token ids"
+            "rows with GPT-2 token ids need the hub tokenizer gpt2, which could not be loaded; "
+            "connect to the network once, or store text instead of token ids in the rows"
         ) from error
     return lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
 
@@ -63,11 +63,11 @@ def _summarize_from_feedback(record: Record, origin: Origin, kind: Kind) -> Iter
     info, summaries = record["info"], record["summaries"]
     objects = [info, *summaries] if isinstance(summaries, list) else [None]
     if not all(isinstance(value, Mapping) for value in objects):
-        raise BadRowError("info or summaries has another shape than in summarize_from_feedback")
+        raise BadRowError("info or summaries is not structured as in summarize_from_feedback")
     texts = [_summary(text_in(summary, "text", "response")) for summary in summaries]
     choice = integer(record.get("choice"), "choice")
     if not 0 <= choice < len(texts):
-        raise BadRowError("choice is not the number of a summary")
+        raise BadRowError("choice is not the index of a summary")
     yield ranking(_tldr_prompt(info), texts, [int(index != choice) for index in range(len(texts))], origin)
 
 

@@ -1,4 +1,4 @@
-"""Plain text, prompts, prompts with a response, and labelled texts (IMDB); a text's beginning serves as a prompt."""
+"""Plain text, prompts, prompts with a response, and labelled texts (IMDB), whose beginnings serve as prompts."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,7 +8,7 @@ from plaudit.data.formats.base import Format, Kind, Record, prompt_in, text_in
 from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row, TextRow
 from plaudit.seeding import derived_seed
 
-# The openings of the usual GPT-2 sentiment task: 2 to 8 words of a review are the prompt.
+# As in the usual GPT-2 sentiment task, the first 2 to 8 words of a review are the prompt.
 _SHORTEST_OPENING, _LONGEST_OPENING = 2, 8
 
 
@@ -45,7 +45,7 @@ def first_sentence(text: str) -> str:
 
 
 def opening(text: str) -> str:
-    """Return the first 2 to 8 words of a text; the text itself decides how many."""
+    """Return the first 2 to 8 words of a text; a hash of the text decides how many."""
     words = _SHORTEST_OPENING + derived_seed("opening", text) % (_LONGEST_OPENING - _SHORTEST_OPENING + 1)
     ends = [match.end() for match in islice(finditer(r"\S+", text), words)]
     return text[: ends[-1]]

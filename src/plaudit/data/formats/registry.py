@@ -1,4 +1,4 @@
-"""All row formats, and how the one of a file is found."""
+"""All row formats, and how a file's format is recognised."""
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
@@ -41,8 +41,8 @@ FORMATS: Registry[Format] = Registry(
 def choose_format(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Format:
     """Return the format called ``name``, or for "auto" the one that more than half of the records fit.
 
-    ``kind`` is the kind of row that is wanted; None takes the richest. Raises PlauditError where the name is unknown,
-    no format or more than one fits, or the format cannot give that kind.
+    ``kind`` is the kind of row that is needed; None takes the richest. Raises PlauditError if the name is unknown, no
+    format or more than one fits, or the format cannot give that kind.
     """
     row_format = _named(name, source) if name != "auto" else _recognise(records, kind, source)
     if kind is not None and kind not in row_format.kinds:
@@ -80,13 +80,13 @@ def _recognise(records: Sequence[Record], kind: Kind | None, source: str) -> For
     if fitting:
         names = ", ".join(known.name for known in fitting)
         raise PlauditError(
-            f"{source}: columns {', '.join(columns)} fit several formats ({names}); name one with format"
+            f"{source}: columns {', '.join(columns)} fit several formats ({names}); choose one with format: NAME"
         )
     nearest = sorted(_all_formats(), key=lambda known: -_nearness(known, columns))[:3]
     described = "; ".join(f"{known.name} ({', '.join(known.columns)})" for known in nearest)
     raise PlauditError(
-        f"{source}: no row format has the columns {', '.join(columns)}; nearest: {described}; "
-        "rename columns with columns, or name a format"
+        f"{source}: no row format has the columns {', '.join(columns)}; closest: {described}; "
+        "rename them with `columns`, or choose a format with `format`"
     )
 
 

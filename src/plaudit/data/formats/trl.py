@@ -56,7 +56,7 @@ def _unpaired_preference(record: Record, origin: Origin, kind: Kind) -> Iterator
 
 
 def _label(value: object) -> bool | None:
-    """Return a label; csv files write it as text, and some data as 0 and 1."""
+    """Return a label; csv files store it as text, and some datasets as 0 and 1."""
     if isinstance(value, bool):
         return value
     return _LABELS.get(str(value).strip().lower())
@@ -79,7 +79,7 @@ def _pair(sides: list[tuple[Prompt, str]], origin: Origin) -> Row:
 
 
 def _with_prompt(record: Record, column: str) -> tuple[Prompt, str]:
-    """Return prompt and response of one side; a side that is a whole dialogue brings its own prompt."""
+    """Return prompt and response of one side; a side that is a whole dialogue includes its prompt."""
     if isinstance(record.get(column), str):
         return prompt_in(record), text_in(record, column, "response")
     turns = messages_in(record, column)
@@ -91,7 +91,7 @@ def _with_prompt(record: Record, column: str) -> tuple[Prompt, str]:
 
 
 def _split_common_prefix(record: Record) -> list[tuple[Prompt, str]]:
-    """Split two texts after what they share; a word is never cut, and white space goes to the response."""
+    """Split two texts after their common prefix. Words are never split, and white space goes to the response."""
     chosen, rejected = (text_in(record, side) for side in _SIDES)
     if chosen == rejected:
         raise BadRowError("identical sides")
