@@ -28,18 +28,17 @@ def main() -> None:
 
 
 def _section(task: dict[str, Any]) -> dict[str, Any]:
-    data = data_config(Path(task["folder"]) / "pairs.jsonl").model_dump()
+    data = data_config(Path(task["folder"]) / "pairs.jsonl").model_dump(exclude_unset=True)
     models = Path(task["models"])
     section: dict[str, Any] = {
         "model": str(models / "policy"),
         "optimizer": {"learning_rate": task["learning_rate"], "schedule": "constant", "warmup_fraction": 0.0},
         "token_budget": 2048,
         "checkpoint_every": 10**6,
-        "evaluate_every": 10**6,
     }
     if task["group"]:
         return section | _reinforcement(task) | {"prompts": data}
-    section |= {"data": data, "batch_size": task["batch_size"], "max_steps": task["updates"]}
+    section |= {"data": data, "batch_size": task["batch_size"], "max_steps": task["updates"], "evaluate_every": 10**6}
     if task["name"] == "reward":
         return section | {"model": str(models / "scorer"), "normalize": False}
     return section | {"samples": 0} | ({"rows": "response"} if task["name"] == "sft" else {})

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from padded_batches import Padded, left_aligned, padded_batches, property_test
-from plaudit.algorithms.aggregation import Aggregation, importance_weights, token_weights, weighted_sum
+from plaudit.algorithms.aggregation import importance_weights, token_weights, weighted_sum
+from plaudit.algorithms.catalogue import Aggregation
 
 MODES: list[Aggregation] = ["token_mean", "sequence_mean", "sequence_sum"]
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import permutations
 
 import pytest
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from padded_batches import Ranked, property_test, ranked_responses
+from plaudit.algorithms.catalogue import PREFERENCE_LOSSES
 from plaudit.algorithms.direct_preference_losses import (
     conservative_dpo_loss,
     dpo_loss,
@@ -22,8 +23,9 @@ from plaudit.algorithms.direct_preference_losses import (
     plackett_luce_dpo_loss,
     robust_dpo_loss,
 )
+from plaudit.algorithms.interface import PreferenceInputs
 from plaudit.algorithms.preference_losses import PreferenceLoss
-from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES, Sequences
+from plaudit.plugins import import_function
 
 # Prompt 0, a pair with beta (h_b - h_w) = ln 3 at beta 0.5. Prompt 1: h = 0, 0, 2 ln 2 with ranks 0, 1, 2, so that the
 # scaled gaps are 0, -ln 2, -ln 2. Prompt 2: all tied, no pair.
@@ -116,11 +118,11 @@ SLOW: dict[str, Callable[[float], float]] = {
 }
 
 
-def sequences(data: Ranked, lengths: Tensor | None = None) -> Sequences:
-    """Sequences whose log-ratios are the scores."""
+def inputs_of(data: Ranked, settings: Mapping[str, float], lengths: Tensor | None = None) -> PreferenceInputs:
+    """Inputs whose log-ratios are the scores."""
     reference = -3 - data.scores.abs()
     sizes = torch.ones_like(data.prompts) if lengths is None else lengths
-    return Sequences(reference + data.scores, reference, sizes, data.prompts, data.ranks, 0.3)
+    return PreferenceInputs(reference + data.scores, reference, sizes, data.prompts, data.ranks, settings, 0.3)
 
 
 @property_test
@@ -128,10 +130,10 @@ def sequences(data: Ranked, lengths: Tensor | None = None) -> Sequences:
 def test_pair_losses_equal_slow_loops(data: Ranked, name: str) -> None:
     settings = {"beta": 0.4, "label_smoothing": 0.2}
     own = {key: settings[key] for key in PREFERENCE_LOSSES[name].defaults}
-    found = PREFERENCE_LOSSES[name].loss(sequences(data), own)
+    found = PREFERENCE_LOSSES[name].load()(inputs_of(data, own))
     gaps = pairs_of(data)
     expected = sum(sum(map(SLOW[name], group)) / len(group) for group in gaps.values())
-    assert value(found) == pytest.approx((expected, len(gaps)))
+    assert found.loss.item() == pytest.approx(expected)
 
 
 @property_test
@@ -177,9 +179,9 @@ def test_order_and_split_change_nothing(name: str, data: Ranked, draw: st.DataOb
     lengths = data.prompts + data.ranks + 1
 
     def result(part: Tensor) -> Tensor:
-        of = sequences(Ranked(*(column[part] for column in data)), lengths[part])
-        found = objective.loss(of, objective.defaults)
-        return torch.stack([found.loss, found.prompts.double()])
+        of = inputs_of(Ranked(*(column[part] for column in data)), objective.defaults, lengths[part])
+        loss: Tensor = objective.load()(of).loss
+        return loss
 
     everything = torch.arange(len(data.scores))
     whole = result(everything)
@@ -192,8 +194,10 @@ def test_nothing_to_compare(name: str) -> None:
     objective = PREFERENCE_LOSSES[name]
     nothing = torch.zeros(0, dtype=torch.long)
     log_probabilities = torch.zeros(0, requires_grad=True)
-    found = objective.loss(Sequences(log_probabilities, torch.zeros(0), nothing, nothing, nothing), objective.defaults)
-    assert value(found) == (0, 0)
+    found = objective.load()(
+        PreferenceInputs(log_probabilities, torch.zeros(0), nothing, nothing, nothing, objective.defaults)
+    )
+    assert found.loss.item() == 0
     found.loss.backward()
 
 
@@ -202,8 +206,8 @@ def test_ties_alone_are_not_counted(name: str) -> None:
     objective = PREFERENCE_LOSSES[name]
     log_probabilities = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
     same, ones = torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long)
-    found = objective.loss(Sequences(log_probabilities, torch.zeros(3), ones, same, ones), objective.defaults)
-    assert value(found) == (0, 0)
+    found = objective.load()(PreferenceInputs(log_probabilities, torch.zeros(3), ones, same, ones, objective.defaults))
+    assert found.loss.item() == 0
     assert not torch.autograd.grad(found.loss, log_probabilities)[0].any()
 
 
@@ -215,9 +219,8 @@ def test_gradients_by_finite_differences(name: str) -> None:
     reference = -3 * torch.rand(7, generator=generator, dtype=torch.float64)
 
     def loss(log_probabilities: Tensor) -> Tensor:
-        return objective.loss(
-            Sequences(log_probabilities, reference, SIZES, PROMPTS, RANKS, 0.2), objective.defaults
-        ).loss
+        inputs = PreferenceInputs(log_probabilities, reference, SIZES, PROMPTS, RANKS, objective.defaults, 0.2)
+        return objective.load()(inputs).loss
 
     assert torch.autograd.gradcheck(loss, policy.requires_grad_())
 
@@ -228,11 +231,13 @@ def test_better_responses_rise_and_worse_ones_fall(name: str) -> None:
     objective = PREFERENCE_LOSSES[name]
     log_probabilities = torch.tensor([-4.0, -4.0], requires_grad=True)
     same, sizes, ranks = torch.zeros(2, dtype=torch.long), torch.tensor([3, 3]), torch.tensor([0, 1])
-    of = Sequences(log_probabilities, log_probabilities.detach(), sizes, same, ranks)
-    better, worse = torch.autograd.grad(objective.loss(of, objective.defaults).loss, log_probabilities)[0].tolist()
+    of = PreferenceInputs(log_probabilities, log_probabilities.detach(), sizes, same, ranks, objective.defaults)
+    better, worse = torch.autograd.grad(objective.load()(of).loss, log_probabilities)[0].tolist()
     assert better < 0 < worse
-    moved = Sequences(torch.tensor([-3.9, -4.1]), log_probabilities.detach(), sizes, same, ranks)
-    rewards = objective.reward(moved, objective.defaults)
+    moved = PreferenceInputs(
+        torch.tensor([-3.9, -4.1]), log_probabilities.detach(), sizes, same, ranks, objective.defaults
+    )
+    rewards = import_function(objective.reward, name)(moved)
     assert rewards[0] > rewards[1]
 
 
@@ -242,16 +247,16 @@ def test_extreme_and_narrow_numbers_stay_finite(name: str) -> None:
     same, sizes = torch.zeros(2, dtype=torch.long), torch.tensor([300, 300])
     for extremes in ([-1e4, 0.0], [0.0, -1e4]):
         log_probabilities = torch.tensor(extremes, requires_grad=True)
-        of = Sequences(log_probabilities, torch.zeros(2), sizes, same, torch.tensor([0, 1]))
-        loss = objective.loss(of, objective.defaults).loss
+        of = PreferenceInputs(log_probabilities, torch.zeros(2), sizes, same, torch.tensor([0, 1]), objective.defaults)
+        loss = objective.load()(of).loss
         assert torch.isfinite(loss)
         assert torch.isfinite(torch.autograd.grad(loss, log_probabilities)[0]).all()
     narrow = torch.tensor([-4.0, -5.0], dtype=torch.bfloat16)
-    of = Sequences(narrow, narrow, sizes, same, torch.tensor([0, 1]))
-    assert objective.loss(of, objective.defaults).loss.dtype == torch.float32
+    of = PreferenceInputs(narrow, narrow, sizes, same, torch.tensor([0, 1]), objective.defaults)
+    assert objective.load()(of).loss.dtype == torch.float32
 
 
-def test_the_registry_says_what_each_loss_is() -> None:
+def test_the_catalogue_says_what_each_loss_is() -> None:
     assert set(PREFERENCE_LOSSES) == {"dpo", "cdpo", "robust_dpo", "ipo", "plackett_luce", "kto", "simpo", "orpo"}
     assert {name for name, entry in PREFERENCE_LOSSES.items() if not entry.needs_reference} == {"simpo", "orpo"}
     assert all(entry.equation and entry.paper and "beta" in entry.defaults for entry in PREFERENCE_LOSSES.values())
@@ -267,7 +272,9 @@ def best_gap(name: str, preferred: float, settings: dict[str, float]) -> float:
 
     def expected() -> Tensor:
         losses = [
-            objective.loss(Sequences(torch.cat([gap - 9, zero - 9]), torch.full((2,), -9.0), ones, same, r), settings)
+            objective.load()(
+                PreferenceInputs(torch.cat([gap - 9, zero - 9]), torch.full((2,), -9.0), ones, same, r, settings)
+            )
             for r in (torch.tensor([0, 1]), torch.tensor([1, 0]))
         ]
         return preferred * losses[0].loss + (1 - preferred) * losses[1].loss

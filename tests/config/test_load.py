@@ -244,6 +244,7 @@ def test_an_override_leaves_other_sections_of_the_same_anchor_alone(tmp_path: Pa
 def test_dump_writes_every_value_and_loads_as_the_same_recipe() -> None:
     recipe = load(
         "rl.kl.horizon=1e22",
+        "rl.kl.target=6",
         "rl.optimizer.learning_rate=1.41e-5",
         "description='1e-4'",
         "sft.sample_prompts=['no', 'ä']",

@@ -78,7 +78,7 @@ def problem(*overrides: str) -> str:
         ("rl.rewards=[{name: a, kind: ensemble, paths: [one]}]", ["rl.rewards.0.paths", "at least 2"]),
         (
             "rl.rewards=[{name: a, kind: ensemble, paths: [b, c], penalty: 2}]",
-            ["rl.rewards.0.penalty: has no effect", "combination=penalized"],
+            ["rl.rewards.0.penalty: has no effect with combination=mean; remove it"],
         ),
         ("rl.rewards=[{name: a, kind: model, path: b, dtype: int4}]", ["rl.rewards.0.dtype", "float32, bfloat16"]),
     ],

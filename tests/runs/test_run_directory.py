@@ -15,10 +15,11 @@ from plaudit.runs.jsonl import JsonLinesWriter, read_json_lines
 
 MODEL = {"path": "some/model"}
 SFT: dict[str, Any] = {"model": MODEL, "data": {"sources": ["a.jsonl"]}}
+HTTP = {"name": "h", "kind": "http", "url": "http://judge"}
 RL: dict[str, Any] = {
     "model": "stage:sft",
     "prompts": {"sources": ["p.jsonl"]},
-    "rewards": [{"name": "r", "kind": "function", "function": "m:f"}],
+    "rewards": [{"name": "r", "kind": "function", "function": "m:f"}, HTTP],
 }
 
 
@@ -65,7 +66,7 @@ FREE: list[dict[str, Any]] = [
     {"sft": {**SFT, "checkpoint_every": 7, "keep_checkpoints": 1, "token_budget": 99, "pack_length": 64}},
     {"sft": {**SFT, "gradient_checkpointing": True}},
     {"rl": {**RL, "generation": {"batch_size": 1}}},
-    {"rl": {**RL, "rewards": [{**RL["rewards"][0], "batch_size": 1}]}},
+    {"rl": {**RL, "rewards": [{**RL["rewards"][0], "batch_size": 1}, HTTP | {"timeout": 5}]}},
 ]
 FIXED: list[dict[str, Any]] = [
     {"precision": "bf16"},
@@ -142,7 +143,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
 def test_differences_by_hand() -> None:
     old = {"a": {"b": 1, "c": [1, {"d": 2}]}, "e": [1], "f": None}
     new = {"a": {"b": 1, "c": [1, {"d": 3}]}, "e": [1, 2], "f": {"g": 1}}
-    expected = [("a.c.1.d", 2, 3), ("e", [1], [1, 2]), ("f", None, {"g": 1})]
+    expected = [(("a", "c", 1, "d"), 2, 3), (("e",), [1], [1, 2]), (("f",), None, {"g": 1})]
     assert list(differences(old, new)) == expected
     assert list(differences(old, old)) == []
 

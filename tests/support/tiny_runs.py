@@ -56,7 +56,7 @@ def write_data(folder: Path, rows: int = 40) -> None:
 def tiny_recipe(folder: Path, **changes: Any) -> Path:
     """Write tokenizer, data and ``recipe.yaml`` with pretrain, sft, reward and rl into ``folder``; return the recipe.
 
-    ``changes`` are dotted keys with "__" for the dots: ``rl__weights="shared"``.
+    ``changes`` are dotted keys with "__" for the dots: ``rl__weights="shared"``; None leaves a key out.
     """
     write_tokenizer(folder / "tokenizer")
     write_data(folder)
@@ -96,7 +96,10 @@ def tiny_recipe(folder: Path, **changes: Any) -> Path:
         *parents, last = key.split("__")
         for parent in parents:
             section = section.setdefault(parent, {})
-        section[last] = value
+        if value is None:
+            section.pop(last, None)
+        else:
+            section[last] = value
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.config.load import load_recipe
 from plaudit.config.schema import Recipe
 from plaudit.parallel.processes import ProcessGroup
 from plaudit.parallel.state import trained_parameters
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
 from plaudit.stages.training import build_trainer
+from rl_runs import load_fitting
 from tiny_models import tiny_causal_model, tiny_classifier
 from tiny_runs import tiny_recipe, write_tokenizer
 
@@ -40,8 +41,10 @@ def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
     """Return the trainer of a stage, before its first step; its ``task`` is the real one."""
     policy, judge = folder / "policy", folder / "judge"
     starts = [f"{name}.model={policy}" for name in ("sft", "reward", "dpo", "rl")]
-    rl = [f"rl.rewards.0.path={judge}", f"rl.value_model={judge}", "rl.scale_rewards=false"]
-    recipe = load_recipe(str(folder / "recipe.yaml"), [*starts, *rl, *overrides])
+    rl = [f"rl.rewards.0.path={judge}", "rl.scale_rewards=false"]
+    has_values = not any(option.startswith(("rl.advantages", "rl.objective", "rl.value_model")) for option in overrides)
+    rl += [f"rl.value_model={judge}"] * has_values
+    recipe = load_fitting(folder / "recipe.yaml", [*starts, *rl, *overrides])
     session = _session(recipe, RunDirectory(folder / "runs/tiny"))
     return build_trainer(session, stage)
 
@@ -118,8 +121,7 @@ def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
 def in_two_processes(work: Callable[[], Any], rendezvous: Path) -> Any:
     """Return what ``work`` returns in the first of two processes, which share work and results over gloo.
 
-    They are forked, so whatever has been patched here is patched there. What is returned must be plain data. An
-    exception in either of them is raised here as ``WorkerError`` with its type and message.
+    They are forked, so whatever has been patched here is patched there. What is returned must be plain data.
     """
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
@@ -129,17 +131,10 @@ def in_two_processes(work: Callable[[], Any], rendezvous: Path) -> Any:
         worker.start()
     sending.close()
     try:
-        result, failure = receiving.recv()
+        return receiving.recv()  # EOFError when both have ended without a result
     finally:
         for worker in workers:
             worker.join()
-    if failure:
-        raise WorkerError(failure)
-    return result
-
-
-class WorkerError(Exception):
-    """What went wrong in one of two processes."""
 
 
 def _work(rank: int, work: Callable[[], Any], rendezvous: Path, sending: Any) -> None:
@@ -149,11 +144,11 @@ def _work(rank: int, work: Callable[[], Any], rendezvous: Path, sending: Any) ->
         )
         result = work()
         if rank == 0:
-            sending.send((result, None))
+            sending.send(result)
         torch.distributed.barrier()
         os._exit(0)
-    except BaseException as error:
-        sending.send((None, f"{type(error).__name__}: {error}"))
+    except BaseException:
+        traceback.print_exc()
         os._exit(1)
 
 

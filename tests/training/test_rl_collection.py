@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from plaudit.batching.layouts.packed import PACKED
-from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import ModelConfig
 from plaudit.models.reward_model import load_reward_model, read_scale
 from plaudit.training.rl.experience import Experience
@@ -167,7 +166,7 @@ def test_a_value_model_starts_as_the_reward_model(folder: Path, lora: str) -> No
     """The value in front of a token is the reward model's score of what stands there so far."""
     task: Any = trainer(folder, f"rl.model={{path: 'stage:sft', lora: {lora}}}").task
     tree = task._requests(task.prompts[0], "any")[0]
-    trees = [PromptTree(tuple(tree.prompt_ids), ((5, 6, 7), (8,)))]
+    trees = [type(task.prompts[0])(tuple(tree.prompt_ids), ((5, 6, 7), (8,)))]
     with torch.no_grad():
         values = task.roles.values(PACKED.build(trees, [[0]]))
     prompt = trees[0].prompt

@@ -4,6 +4,7 @@ Every test lays the bug beside the real code: ``check`` passes on the one and mu
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.algorithms import registry
+from plaudit.algorithms import estimators
 from plaudit.algorithms.advantages import group_centred, group_deviation, grpo, rloo
+from plaudit.algorithms.catalogue import ADVANTAGES
 from plaudit.algorithms.kl import ESTIMATORS, sequence_kl
 from plaudit.algorithms.masking import whiten
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.ragged import rows_from
 from plaudit.config.load import load_recipe
-from plaudit.config.schema import reinforcement
 from plaudit.errors import PlauditError
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.rewards.sources import ComposedScores
@@ -28,6 +29,7 @@ from plaudit.training.rl import experience_builder as collection
 from plaudit.training.rl import objectives
 from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
+from rl_runs import load_fitting
 from tiny_models import tiny_causal_model
 from trap_world import close, collected, in_two_processes, step_gradients, trainer
 
@@ -156,7 +158,7 @@ def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> No
         single = "rl.responses_per_prompt=1"
         settings = [f"rl.advantages={name}" for name in ("rloo", "grpo", "dr_grpo", "reinforce++_baseline")]
         for setting in (*settings, "rl.objective=online_dpo", "rl.objective=best_of_n", "rl.dynamic_sampling=1"):
-            assert refuses(partial(load_recipe, str(folder / "recipe.yaml"), [single, setting]), PlauditError), setting
+            assert refuses(partial(load_fitting, folder / "recipe.yaml", [single, setting]), PlauditError), setting
 
     def check_equation(advantages: Callable[[Tensor, int], Tensor]) -> None:
         assert refuses(lambda: advantages(scores, 1), ValueError)
@@ -166,7 +168,8 @@ def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> No
         check_equation(equation)
     with pytest.raises(AssertionError):
         check_equation(textbook_grpo)
-    monkeypatch.setattr(reinforcement, "GROUP_ADVANTAGES", ())
+    for name, entry in ADVANTAGES.items():
+        monkeypatch.setitem(ADVANTAGES, name, replace(entry, compares=False))
     with pytest.raises(AssertionError):
         check_recipe()
 
@@ -182,7 +185,7 @@ def test_trap_18_groups_without_spread_have_no_advantage(
 
     A float32 mean of equal scores may differ from them in the last bit; divided by as much, that is a full advantage.
     """
-    monkeypatch.setattr(registry, "GROUP_EPSILON", epsilon)
+    monkeypatch.setattr(estimators, "GROUP_EPSILON", epsilon)
 
     def check() -> None:
         made = trainer(folder, *GROUPS, "rl.advantages=grpo")
@@ -198,9 +201,9 @@ def test_trap_18_groups_without_spread_have_no_advantage(
     check()
     # What else is on the scale of the scores, such as a correction of the KL, must not be divided by nothing.
     equal, mask = torch.full((6, 4), score), torch.ones(6, 4, dtype=torch.bool)
-    found = registry.ADVANTAGES["grpo"].estimate(registry.AdvantageInputs(equal, equal, mask, 3, 1.0, 1.0))
+    found = estimators.grpo_estimate(estimators.AdvantageInputs(equal, equal, mask, 3, 1.0, 1.0))
     assert not (0.01 / found.scale).any()
-    monkeypatch.setattr(registry, "grpo", textbook_grpo)
+    monkeypatch.setattr(estimators, "grpo", textbook_grpo)
     with pytest.raises(AssertionError):
         check()
 

@@ -1,12 +1,9 @@
 """How the losses of tokens become the loss of a step: the weight of each token, explicitly."""
 
-from typing import Literal
-
 from torch import Tensor
 
+from plaudit.algorithms.catalogue import Aggregation
 from plaudit.algorithms.masking import widened, zero_masked
-
-Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum"]
 
 
 def token_weights(mask: Tensor, aggregation: Aggregation, tokens: int, responses: int) -> Tensor:

@@ -9,29 +9,38 @@ response,
 ``beta h(y)`` is its implicit reward: the policy is the optimum of RL with that reward and a KL penalty of weight beta,
 up to a constant of the prompt (Rafailov et al. 2023, equation 5). In the losses over pairs, b and w are the better and
 the worse response, ties make no pair, and a prompt weighs the same however many pairs it has: its mean is taken.
+``pairs`` are those of ``ranked_pairs``, for callers that have them.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
+from plaudit.algorithms.comparisons import Pairs, ranked_pairs, score_gaps
 from plaudit.algorithms.masking import widened
 from plaudit.algorithms.preference_losses import PreferenceLoss, mean_within_prompts, pairwise_ranking_loss
 
 
-def dpo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float) -> PreferenceLoss:
+def dpo_loss(
+    log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float, *, pairs: Pairs | None = None
+) -> PreferenceLoss:
     """Return the sum over prompts of the mean over a prompt's pairs of ``-log sigmoid(beta (h_b - h_w))``.
 
     It is the loss of a reward model on implicit rewards. Where b is preferred with probability P, the minimum has
     ``beta (h_b - h_w) = log P / (1 - P)``; for a pair that is always judged alike there is none: the gap grows without
     end. Source: Rafailov et al. 2023, equation 7.
     """
-    return pairwise_ranking_loss(beta * widened(log_ratios), prompts, ranks, margin=0.0)
+    return pairwise_ranking_loss(beta * widened(log_ratios), prompts, ranks, margin=0.0, pairs=pairs)
 
 
 def conservative_dpo_loss(
-    log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float, label_smoothing: float
+    log_ratios: Tensor,
+    prompts: Tensor,
+    ranks: Tensor,
+    beta: float,
+    label_smoothing: float,
+    *,
+    pairs: Pairs | None = None,
 ) -> PreferenceLoss:
     """Return the sum over prompts of the mean over a prompt's pairs, with ``z = beta (h_b - h_w)``, of::
 
@@ -41,14 +50,20 @@ def conservative_dpo_loss(
     judged alike is finite, ``z = log (1 - e) / e``. Source: Mitchell 2023, "A note on DPO with noisy preferences and
     relationship to IPO" (cDPO).
     """
-    pairs = ranked_pairs(prompts, ranks)
+    pairs = pairs or ranked_pairs(prompts, ranks)
     logits = beta * score_gaps(log_ratios, pairs)
     losses = -(1 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)
     return mean_within_prompts(losses, prompts[pairs.better])
 
 
 def robust_dpo_loss(
-    log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float, label_smoothing: float
+    log_ratios: Tensor,
+    prompts: Tensor,
+    ranks: Tensor,
+    beta: float,
+    label_smoothing: float,
+    *,
+    pairs: Pairs | None = None,
 ) -> PreferenceLoss:
     """Return the sum over prompts of the mean over a prompt's pairs, with ``z = beta (h_b - h_w)``, of::
 
@@ -58,25 +73,29 @@ def robust_dpo_loss(
     the labels as they were, so it converges to where DPO on clean labels would. On a pair that is always judged alike
     it falls without bound, like -z e / (1 - 2 e). Source: Chowdhury et al. 2024 (rDPO), section 3.
     """
-    pairs = ranked_pairs(prompts, ranks)
+    pairs = pairs or ranked_pairs(prompts, ranks)
     logits = beta * score_gaps(log_ratios, pairs)
     losses = label_smoothing * logsigmoid(-logits) - (1 - label_smoothing) * logsigmoid(logits)
     return mean_within_prompts(losses / (1 - 2 * label_smoothing), prompts[pairs.better])
 
 
-def ipo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float) -> PreferenceLoss:
+def ipo_loss(
+    log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float, *, pairs: Pairs | None = None
+) -> PreferenceLoss:
     """Return the sum over prompts of the mean over a prompt's pairs of ``(h_b - h_w - 1 / (2 beta))^2``.
 
     The minimum is finite: a gap of ``1 / (2 beta)`` nats for a pair that is always judged alike, and
     ``(2 P - 1) / (2 beta)`` where b is preferred with probability P. h is a sum over tokens, as in the paper, not a
     mean. Source: Azar et al. 2023, equation 17, with beta for its tau.
     """
-    pairs = ranked_pairs(prompts, ranks)
+    pairs = pairs or ranked_pairs(prompts, ranks)
     losses = (score_gaps(log_ratios, pairs) - 1 / (2 * beta)).square()
     return mean_within_prompts(losses, prompts[pairs.better])
 
 
-def plackett_luce_dpo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float) -> PreferenceLoss:
+def plackett_luce_dpo_loss(
+    log_ratios: Tensor, prompts: Tensor, ranks: Tensor, beta: float, *, pairs: Pairs | None = None
+) -> PreferenceLoss:
     """Return the sum over prompts of the negative log-likelihood of a prompt's ranking of K responses::
 
         -sum_i [beta h_i - log (exp(beta h_i) + sum_{j ranked below i} exp(beta h_j))]
@@ -86,7 +105,7 @@ def plackett_luce_dpo_loss(log_ratios: Tensor, prompts: Tensor, ranks: Tensor, b
     this is DPO. The minimum over many rankings has ``beta h`` equal to the utilities they were drawn with, up to a
     constant of the prompt. Source: Rafailov et al. 2023, appendix A.3; as a ranking loss: Xia et al. 2008 (ListMLE).
     """
-    pairs, everyone = ranked_pairs(prompts, ranks), torch.arange(len(prompts), device=prompts.device)
+    pairs, everyone = pairs or ranked_pairs(prompts, ranks), torch.arange(len(prompts), device=prompts.device)
     rewards = beta * widened(log_ratios)
     # Responses i, and those that each of them had to beat, itself among them.
     winner, beaten = torch.cat([everyone, pairs.better]), rewards[torch.cat([everyone, pairs.worse])]

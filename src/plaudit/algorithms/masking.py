@@ -66,27 +66,24 @@ def mean_and_variance(totals: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (squares / count - mean.square()).clamp(min=0)
 
 
-def whiten_with(values: Tensor, mean: Tensor, variance: Tensor, shift_mean: bool = True) -> Tensor:
-    """Return ``(x - mean) / sqrt(variance + 1e-8)``, plus ``mean`` when it is not to be shifted.
+def whiten_with(values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Return ``(x - mean) / sqrt(variance + 1e-8)``, elementwise, any shape.
 
-    Elementwise, any shape: what a masked position holds stays there, as meaningless as before. Mean and variance are
-    scalars, of the tokens of all processes (see ``moments``).
+    What a masked position holds stays there, as meaningless as before. Mean and variance are scalars, of the tokens of
+    all processes (see ``moments``).
     """
     values = widened(values)
-    mean, scale = mean.to(values), torch.rsqrt(variance + WHITENING_EPSILON).to(values)
-    whitened = (values - mean) * scale
-    return whitened if shift_mean else whitened + mean
+    return (values - mean.to(values)) * torch.rsqrt(variance + WHITENING_EPSILON).to(values)
 
 
-def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
-    """Return ``values`` with variance 1, and mean 0 if ``shift_mean``, over all real tokens; zeros elsewhere.
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``values`` with mean 0 and variance 1 over all real tokens; zeros elsewhere.
 
     Mean and population variance are those of this tensor; with several processes use ``moments`` and ``whiten_with``.
-    Source: Ziegler et al. 2019, whose code whitens advantages with the mean shifted and rewards without.
+    Source: Ziegler et al. 2019, whose code whitens advantages so.
     """
     real = zero_masked(values, mask)
-    whitened = whiten_with(real, masked_mean(real, mask), masked_variance(real, mask), shift_mean)
-    return zero_masked(whitened, mask)
+    return zero_masked(whiten_with(real, masked_mean(real, mask), masked_variance(real, mask)), mask)
 
 
 def explained_variance_with(residual_moments: Tensor, return_moments: Tensor) -> Tensor:

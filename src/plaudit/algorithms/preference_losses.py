@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
+from plaudit.algorithms.comparisons import Pairs, ranked_pairs, score_gaps
 from plaudit.algorithms.masking import widened
 
 
@@ -22,15 +22,18 @@ class PreferenceLoss:
     prompts: Tensor
 
 
-def pairwise_ranking_loss(scores: Tensor, prompts: Tensor, ranks: Tensor, margin: float) -> PreferenceLoss:
+def pairwise_ranking_loss(
+    scores: Tensor, prompts: Tensor, ranks: Tensor, margin: float, *, pairs: Pairs | None = None
+) -> PreferenceLoss:
     """Return the sum over prompts of the mean over a prompt's pairs of::
 
         -log sigmoid(s_b - s_w - margin (k_w - k_b))
 
     b and w are the better and the worse response of a pair, k their ranks; ties make no pair, and a prompt without
-    pairs is not counted. Source: Ouyang et al. 2022 (InstructGPT), equation 1; margin: Touvron et al. 2023, equation 2.
+    pairs is not counted. ``pairs`` are those of ``ranked_pairs``, for callers that have them. Source: Ouyang et al.
+    2022 (InstructGPT), equation 1; margin: Touvron et al. 2023, equation 2.
     """
-    pairs = ranked_pairs(prompts, ranks)
+    pairs = pairs or ranked_pairs(prompts, ranks)
     rank_gaps = (ranks[pairs.worse] - ranks[pairs.better]).to(widened(scores))
     losses = -logsigmoid(score_gaps(scores, pairs) - margin * rank_gaps)
     return mean_within_prompts(losses, prompts[pairs.better])

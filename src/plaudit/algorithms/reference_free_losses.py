@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from plaudit.algorithms.comparisons import ranked_pairs, score_gaps
+from plaudit.algorithms.comparisons import Pairs, ranked_pairs, score_gaps
 from plaudit.algorithms.masking import widened
 from plaudit.algorithms.preference_losses import PreferenceLoss, mean_within_prompts
 
@@ -27,7 +27,14 @@ def per_token(log_probabilities: Tensor, lengths: Tensor) -> Tensor:
 
 
 def simpo_loss(
-    log_probabilities: Tensor, lengths: Tensor, prompts: Tensor, ranks: Tensor, beta: float, margin: float
+    log_probabilities: Tensor,
+    lengths: Tensor,
+    prompts: Tensor,
+    ranks: Tensor,
+    beta: float,
+    margin: float,
+    *,
+    pairs: Pairs | None = None,
 ) -> PreferenceLoss:
     """Return the sum over prompts of the mean over a prompt's pairs of::
 
@@ -37,13 +44,19 @@ def simpo_loss(
     ``margin + log P / (1 - P)``; for a pair that is always judged alike it grows without end, and nothing but the
     learning rate holds the policy near where it began. Source: Meng et al. 2024, equation 6, with margin for its gamma.
     """
-    pairs = ranked_pairs(prompts, ranks)
+    pairs = pairs or ranked_pairs(prompts, ranks)
     losses = -logsigmoid(beta * score_gaps(per_token(log_probabilities, lengths), pairs) - margin)
     return mean_within_prompts(losses, prompts[pairs.better])
 
 
 def orpo_loss(
-    log_probabilities: Tensor, lengths: Tensor, prompts: Tensor, ranks: Tensor, beta: float
+    log_probabilities: Tensor,
+    lengths: Tensor,
+    prompts: Tensor,
+    ranks: Tensor,
+    beta: float,
+    *,
+    pairs: Pairs | None = None,
 ) -> PreferenceLoss:
     """Return the sum over prompts of the mean over a prompt's pairs of::
 
@@ -54,7 +67,7 @@ def orpo_loss(
     has no finite minimum for pairs that are always judged alike but whose gradient fades. Source: Hong et al. 2024,
     equations 6 and 7, with beta for its lambda.
     """
-    pairs = ranked_pairs(prompts, ranks)
+    pairs = pairs or ranked_pairs(prompts, ranks)
     means = per_token(log_probabilities, lengths)
     losses = -means[pairs.better] - beta * logsigmoid(score_gaps(log_odds(means), pairs))
     return mean_within_prompts(losses, prompts[pairs.better])

@@ -1,7 +1,7 @@
 """From a YAML file and ``key=value`` overrides to a checked recipe, and back to YAML."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from plaudit.config.overrides import Override, apply_overrides, parse_override
-from plaudit.config.places import Place, dotted, nearest_choice, suggestion, type_at
+from plaudit.config.places import dotted, nearest_choice, suggestion, type_at
 from plaudit.config.schema import Recipe, Section, recipe_type
+from plaudit.config.schema.base import MAY_NAME_STAGE, Place, has_mark
 from plaudit.config.words import in_words
 from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
 from plaudit.errors import PlauditError
@@ -72,13 +73,19 @@ def dump(recipe: Recipe) -> str:
     return write_yaml({key: value for key, value in values.items() if key not in STAGES or value is not None})
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, idle: Collection[Place] = ()) -> Any:
+    """Return a value as YAML has it, without the keys at the places ``idle`` and those that a section finds idle."""
     if isinstance(value, Section):
-        idle = value.without_effect()
-        return {key: _plain(inner) for key, inner in value if key not in idle}
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+        idle = {*idle, *value.idle_places}
+    items = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else value
+    if isinstance(value, list | dict | Section):
+        plain = {
+            key: _plain(inner, [place[1:] for place in idle if len(place) > 1 and place[0] == key])
+            for key, inner in items
+            if (key,) not in idle or inner is None or inner is False
+        }
+        return list(plain.values()) if isinstance(value, list) else plain
+    return value
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
@@ -102,7 +109,8 @@ def _explained(problem: Any, raw: Any, source: str, overrides: Sequence[Override
         through = override.place[: len(place)] == place and problem["type"] == "extra_forbidden"
         if through or place[: len(override.place)] == override.place:
             return f"{override.text}: {dotted(place)}: {reason}"
-    return f"{source}: {dotted(place)}: {reason}"
+    on_command_line = f", or add {dotted(place)}=null" if reason.endswith("remove it") and overrides else ""
+    return f"{source}: {dotted(place)}: {reason}{on_command_line}"
 
 
 def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
@@ -113,6 +121,8 @@ def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
         return str(problem["ctx"]["error"])
     if kind == "problem":
         return str(problem["msg"])
+    if kind == "no_effect":
+        return f"has no effect {problem['msg']}; remove it"
     expected = type_at(place, raw)
     if kind == "missing":
         return f"required, but not given: {in_words(expected)}"
@@ -149,14 +159,15 @@ def replace_references(section: AnySection, path_of: Callable[[str, str], str]) 
     return replaced
 
 
-def _replaced(value: Any, path_of: Callable[[str, str], str]) -> Any:
+def _replaced(value: Any, path_of: Callable[[str, str], str], is_reference: bool = False) -> Any:
     if isinstance(value, Section):
-        return value.model_copy(update={key: _replaced(inner, path_of) for key, inner in value})
+        update = {key: _replaced(inner, path_of, _names_stages(value, key)) for key, inner in value}
+        return value.model_copy(update=update)
     if isinstance(value, dict):
-        return {key: _replaced(inner, path_of) for key, inner in value.items()}
+        return {key: _replaced(inner, path_of, is_reference) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_replaced(inner, path_of) for inner in value]
-    if isinstance(value, str) and value.startswith(_REFERENCE):
+        return [_replaced(inner, path_of, is_reference) for inner in value]
+    if is_reference and isinstance(value, str) and value.startswith(_REFERENCE):
         stage, _, file = value.removeprefix(_REFERENCE).partition("/")
         return path_of(stage, file)
     return value
@@ -164,8 +175,7 @@ def _replaced(value: Any, path_of: Callable[[str, str], str]) -> Any:
 
 def referenced_stages(section: Section) -> set[str]:
     """Return the names of the stages whose results a section refers to."""
-    references = (text.removeprefix(_REFERENCE) for _, text in _strings(section, ()) if text.startswith(_REFERENCE))
-    return {reference.partition("/")[0] for reference in references}
+    return {text.removeprefix(_REFERENCE).partition("/")[0] for _, text in _references(section, ())}
 
 
 def _check_references(recipe: Recipe, source: str) -> None:
@@ -174,9 +184,9 @@ def _check_references(recipe: Recipe, source: str) -> None:
     problems = []
     for position, stage in enumerate(present):
         earlier = present[:position]
-        for place, text in _strings(getattr(recipe, stage), (stage,)):
+        for place, text in _references(getattr(recipe, stage), (stage,)):
             wanted = text.removeprefix(_REFERENCE).partition("/")[0]
-            if text.startswith(_REFERENCE) and wanted not in earlier:
+            if wanted not in earlier:
                 what = "does not run before it" if wanted in present else "is no stage of this recipe"
                 before = ", ".join(earlier) or "none"
                 problems.append(f"{source}: {dotted(place)}: {text}: {wanted} {what}; stages before {stage}: {before}")
@@ -184,12 +194,18 @@ def _check_references(recipe: Recipe, source: str) -> None:
         raise _all_of(problems)
 
 
-def _strings(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    if isinstance(value, Section | dict):
-        for key, inner in value.items() if isinstance(value, dict) else value:
-            yield from _strings(inner, (*place, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _strings(inner, (*place, index))
-    elif isinstance(value, str):
+def _references(value: Any, place: Place, is_reference: bool = False) -> Iterator[tuple[Place, str]]:
+    """Yield the texts that name results of stages, with their places."""
+    if isinstance(value, Section):
+        for key, inner in value:
+            yield from _references(inner, (*place, key), _names_stages(value, key))
+    elif isinstance(value, dict | list):
+        items: Iterable[tuple[str | int, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in items:
+            yield from _references(inner, (*place, name), is_reference)
+    elif is_reference and isinstance(value, str) and value.startswith(_REFERENCE):
         yield place, value
+
+
+def _names_stages(section: Section, key: str) -> bool:
+    return has_mark(type(section).model_fields[key], MAY_NAME_STAGE)

@@ -5,7 +5,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from plaudit.config.places import Place, dotted, section_in, type_at
+from plaudit.config.places import dotted, may_be_null, section_in, type_at
+from plaudit.config.schema.base import Place
 from plaudit.config.yaml_text import parse_yaml
 from plaudit.errors import PlauditError
 
@@ -30,7 +31,10 @@ def parse_override(text: str) -> Override:
 
 
 def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Write the overrides into the recipe as read from YAML, in their order. Sections that are missing are made."""
+    """Write the overrides into the recipe as read from YAML, in their order. Sections that are missing are made.
+
+    ``null`` takes away a key that cannot be null: it has its default then.
+    """
     for override in overrides:
         container: Any = recipe
         for depth, key in enumerate(override.place[:-1]):
@@ -38,7 +42,13 @@ def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> No
             inner = container[key] if isinstance(container, list) else container.get(key)
             container[key] = _opened(inner, type_at(override.place[: depth + 1], recipe))
             container = container[key]
-        container[_checked_key(container, override, len(override.place) - 1)] = override.value
+        last = _checked_key(container, override, len(override.place) - 1)
+        annotation = type_at(override.place, recipe)
+        takes_away = last in container if annotation is None else not may_be_null(annotation)
+        if override.value is None and isinstance(container, dict) and takes_away:
+            container.pop(last, None)
+        else:
+            container[last] = override.value
 
 
 def _opened(value: Any, annotation: Any) -> Any:

@@ -7,10 +7,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from plaudit.config.schema import Kinds, Section, recipe_type
-
-Place = tuple[str | int, ...]
-"""Keys and list indices from the top of a recipe, such as ``("rl", "rewards", 0, "weight")``."""
+from plaudit.config.schema import Kinds, NameOf, Section, recipe_type
+from plaudit.config.schema.base import MAY_CHANGE, Place, has_mark
 
 
 def dotted(place: Sequence[str | int]) -> str:
@@ -19,9 +17,10 @@ def dotted(place: Sequence[str | int]) -> str:
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """Return the types a value may have, without ``None`` and without constraints; sections of several kinds whole."""
+    """Return the types a value may have, without ``None`` and without constraints but for kinds and names."""
     if get_origin(annotation) is Annotated:
-        return [annotation] if kinds_of(annotation) else alternatives(get_args(annotation)[0])
+        whole = kinds_of(annotation) or name_of(annotation)
+        return [annotation] if whole else alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [found for choice in get_args(annotation) for found in alternatives(choice)]
     return [] if annotation is NoneType else [annotation]
@@ -32,6 +31,20 @@ def kinds_of(annotation: Any) -> Kinds | None:
     if get_origin(annotation) is not Annotated:
         return None
     return next((mark for mark in get_args(annotation)[1:] if isinstance(mark, Kinds)), None)
+
+
+def name_of(annotation: Any) -> NameOf | None:
+    """Return the catalogue that a text names an entry of."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((mark for mark in get_args(annotation)[1:] if isinstance(mark, NameOf)), None)
+
+
+def may_be_null(annotation: Any) -> bool:
+    """Whether a value of this type may be null."""
+    if get_origin(annotation) is Annotated:
+        return may_be_null(get_args(annotation)[0])
+    return annotation in (Any, NoneType) or any(choice is NoneType for choice in get_args(annotation))
 
 
 def section_in(annotation: Any, value: Any = None) -> type[Section] | None:
@@ -82,6 +95,21 @@ def _step(annotation: Any, key: str | int, value: Any = None) -> Any:
 def field_type(field: FieldInfo) -> Any:
     """Return a field's type with its constraints, which pydantic keeps apart."""
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+def may_change(place: Sequence[str | int], raw: Any) -> bool:
+    """Whether a key, or a section that it is in, may change while a run goes on: no result depends on it.
+
+    ``raw`` is the recipe in plain values.
+    """
+    annotation: Any = recipe_type()
+    for key in place:
+        section = section_in(annotation, raw)
+        field = None if section is None else section.model_fields.get(str(key))
+        if field is not None and has_mark(field, MAY_CHANGE):
+            return True
+        annotation, raw = _step(annotation, key, raw), _inside(raw, key)
+    return False
 
 
 def sections_in(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]:
@@ -135,11 +163,14 @@ def _other_kind(kinds: Kinds, key: str, value: Any) -> str:
     chosen, section = value.get(kinds.key, kinds.default), kinds.section_of(value)
     own = [name for name in section.model_fields if name not in kinds.base.model_fields]
     what = f"; {kinds.key}={chosen} has {', '.join(own)}" if own else ""
-    return f" of {kinds.key}={chosen}: it belongs to {' and '.join(kinds.kinds_with(key))}{what}"
+    return f" of {kinds.key}={chosen}: it belongs to {' and '.join(kinds.kinds_with(key))}{what}; remove it"
 
 
 def nearest_choice(annotation: Any, value: Any) -> str:
     """Return which of the words that a value may be was meant, if one is near."""
-    words = [word for choice in alternatives(annotation) if get_origin(choice) is Literal for word in get_args(choice)]
+    words: list[Any] = []
+    for choice in alternatives(annotation):
+        names = name_of(choice)
+        words += names.choices if names else get_args(choice) if get_origin(choice) is Literal else []
     near = get_close_matches(value, map(str, words), n=1) if isinstance(value, str) else []
     return f"; did you mean {near[0]}?" if near else ""

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from plaudit.config.places import dotted, field_type, sections_below, sections_in
 from plaudit.config.schema import Recipe, Section
+from plaudit.config.schema.base import MAY_CHANGE, has_mark
 from plaudit.config.words import in_words
 
 PAGE = Path("docs/configuration.md")
@@ -17,13 +18,18 @@ NOT_SET = "-"
 _START = """# Configuration
 
 A recipe is a YAML file. `plaudit recipes` lists those that come with the package; `plaudit recipes NAME` prints one.
-A key that is not given has the default below. An unknown key, a wrong type and a key given twice are errors.
+A key that is not given has the default below. An unknown key, a wrong type and a key given twice are errors. So is a
+key that has no effect because of other keys, such as `rl.value_clip` where there is no value function.
 
 Any value can be replaced on the command line, by its dotted place; list entries count from 0:
 
     plaudit run stories seed=1 rl.kl.coefficient=0.1 rl.rewards.0.weight=2 'evaluate.best_of=[1, 4]'
 
-The values are YAML. `null` switches off what may be null, and takes a whole stage away.
+The values are YAML. `null` switches off what may be null, and removes a whole stage. Any other key has its default
+again with `KEY=null` on the command line, as if the recipe did not give it.
+
+A run that has begun goes on with the configuration that it began with. Keys marked "may change" are the exception:
+results do not depend on them.
 
 Wherever a file or a model is named, `stage:NAME` means the model that an earlier stage of the same run has made, and
 `stage:NAME/FILE` a file in its folder. A plain string may stand for a model or a source: it is its `path`.
@@ -71,7 +77,8 @@ def _row(key: str, field: FieldInfo) -> str:
     value, default = in_words(field_type(field), _link), _default(field)
     if default == NOT_SET:
         value = value.removesuffix(" or null")
-    return f"| `{key}` | {value} | {default} | {field.description} |"
+    note = " (may change)" if has_mark(field, MAY_CHANGE) else ""
+    return f"| `{key}` | {value} | {default} | {field.description}{note} |"
 
 
 def _default(field: FieldInfo) -> str:

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
-from plaudit.config.schema import Kinds, Section
-from plaudit.config.schema.base import Registered
+from plaudit.config.schema import Kinds, NameOf, Section
 
 _PLAIN = {
     bool: "true or false",
@@ -32,9 +31,9 @@ def in_words(annotation: Any, section_in_words: Callable[[type[Section]], str] =
         kinds = next((mark for mark in arguments[1:] if isinstance(mark, Kinds)), None)
         if kinds is not None:
             return " or ".join(dict.fromkeys(section_in_words(section) for section in kinds))
-        registered = next((mark for mark in arguments[1:] if isinstance(mark, Registered)), None)
-        if registered is not None:
-            return _one_of(registered.names)
+        names = next((mark for mark in arguments[1:] if isinstance(mark, NameOf)), None)
+        if names is not None:
+            return _one_of(names.choices)
         inner = in_words(arguments[0], section_in_words)
         return inner + _bounds(arguments[1:])
     if origin in (Union, UnionType):

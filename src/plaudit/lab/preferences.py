@@ -5,7 +5,7 @@ All responses are judged equally often, unlike samples from the reference, which
 
 import torch
 
-from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES
+from plaudit.algorithms.catalogue import preference_loss
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig
 from plaudit.lab.entries import Entry
@@ -25,7 +25,7 @@ def preference_examples(
 
     They bypass the file readers, because data files cannot contain an empty response.
     """
-    objective = PREFERENCE_LOSSES[context.config.loss]
+    objective = preference_loss(context.config.loss)
     generator = torch_generator(context.seed, problem.number, "choices")
     if objective.reads == "labels":
         trees = sampled_labels(problem, count, generator)

@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import BaseFileLock
 
 from plaudit.config.load import dump, load_recipe, replace_references
+from plaudit.config.places import dotted, may_change
 from plaudit.config.schema import Recipe, Section
+from plaudit.config.schema.base import Place
 from plaudit.errors import PlauditError
 from plaudit.runs.files import json_text, sha256, synchronise, write_atomically
 from plaudit.runs.jsonl import rewind
@@ -23,22 +24,6 @@ from plaudit.stages.registry import STAGES, restart_command
 SectionT = TypeVar("SectionT", bound=Section)
 HEADER = "# The resolved configuration of a run of plaudit.\n"
 
-# What the schema says results do not depend on, where the run is kept and shown, and how many cores compute it.
-FREE_KEYS = (
-    "description",
-    "output",
-    "threads",
-    "trackers",
-    "trackers.*",
-    "*.checkpoint_every",
-    "*.keep_checkpoints",
-    "*.token_budget",
-    "*.pack_length",
-    "*.gradient_checkpointing",
-    "*.generation.batch_size",
-    "*.rewards.*.batch_size",
-    "*.rewards.*.timeout",
-)
 REJECTS = "rejects.jsonl"  # bad rows of a stage's data
 INPUTS = "inputs.json"
 CHECKPOINTS = "checkpoints"
@@ -233,10 +218,11 @@ class RunDirectory:
 
     def _refuse_changes(self, old: Recipe, new: Recipe, restarted: Collection[str]) -> None:
         begun = [stage for stage in STAGES if stage not in restarted and self.stage(stage).begun]
+        earlier, now = old.model_dump(mode="json"), new.model_dump(mode="json")
         changed = [
-            (key, before, after)
-            for key, before, after in differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
-            if begun and not _may_change(key, begun)
+            (dotted(place), before, after)
+            for place, before, after in differences(earlier, now)
+            if begun and not _may_change(place, now, begun)
         ]
         if changed:
             shown = [f"{key}: {_short(before)} -> {_short(after)}" for key, before, after in changed]
@@ -257,23 +243,21 @@ def _remedy(changed: Collection[str], kept: Collection[str]) -> str:
     return another
 
 
-def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield dotted key, old value and new value wherever two nested configurations differ."""
+def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, Any, Any]]:
+    """Yield the place, the old value and the new value wherever two nested configurations differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old | new:
-            yield from differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+            yield from differences(old.get(name), new.get(name), (*place, name))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from differences(before, after, f"{key}.{index}")
+            yield from differences(before, after, (*place, index))
     elif old != new:
-        yield key, old, new
+        yield place, old, new
 
 
-def _may_change(key: str, begun: Collection[str]) -> bool:
+def _may_change(place: Place, recipe: Any, begun: Collection[str]) -> bool:
     """Whether no result depends on a key, or it belongs to a stage that has not begun."""
-    section = key.partition(".")[0]
-    free = any(fnmatchcase(key, pattern) for pattern in FREE_KEYS)
-    return free or (section in STAGES and section not in begun)
+    return may_change(place, recipe) or (place[0] in STAGES and place[0] not in begun)
 
 
 def _short(value: Any) -> str:

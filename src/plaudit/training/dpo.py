@@ -7,17 +7,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from plaudit.algorithms.comparisons import comparison_statistics, ranked_pairs
+from plaudit.algorithms.catalogue import preference_loss
+from plaudit.algorithms.comparisons import comparison_statistics
 from plaudit.algorithms.direct_preference_losses import mismatched_kl
-from plaudit.algorithms.preference_registry import PREFERENCE_LOSSES, Sequences
+from plaudit.algorithms.interface import LossOutputs, PreferenceInputs
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DpoConfig
 from plaudit.data.rows import LabelledRow, RankingRow, Row
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
+from plaudit.plugins import import_function
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, load_examples
+from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.preference_examples import prepared
 from plaudit.training.reference_log_probabilities import SequenceReader
@@ -28,7 +31,7 @@ from plaudit.training.token_budget import TokenBudget
 
 def settings_of(config: DpoConfig) -> dict[str, float]:
     """Return the settings that the loss has: as configured, or its defaults."""
-    defaults = PREFERENCE_LOSSES[config.loss].defaults
+    defaults = preference_loss(config.loss).defaults
     given = {name: getattr(config, name) for name in defaults}
     return {name: defaults[name] if value is None else value for name, value in given.items()}
 
@@ -42,7 +45,9 @@ class DpoTask(SupervisedTask):
     def __init__(self, context: StageContext[DpoConfig], loaded: LoadedModel, examples: Examples) -> None:
         super().__init__(context, loaded, examples.train, examples.held_out)
         config = context.config
-        self.objective, self.settings = PREFERENCE_LOSSES[config.loss], settings_of(config)
+        self.objective, self.settings = preference_loss(config.loss), settings_of(config)
+        self.loss = load_loss(self.objective, "dpo.loss")
+        self.reward = import_function(self.objective.reward, "dpo.loss")
         self.module = SequenceReader(loaded.model)
         self.samples = SampleCompletions(context, loaded, examples)
         self.reference_kl = 0.0
@@ -60,10 +65,10 @@ class DpoTask(SupervisedTask):
 
     def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
         """Yield the loss, summed over prompts, over the step's prompts."""
-        flat = self._sequences(batch.trees, self.module(batch), self.reference_kl)
-        loss = self.objective.loss(flat, self.settings).loss
-        self._count(flat, loss, len(batch.trees), sums)
-        yield loss / self.units
+        flat = self._inputs(batch.trees, self.module(batch), self.reference_kl)
+        outputs = self.loss(flat)
+        self._count(flat, outputs, len(batch.trees), sums)
+        yield outputs.loss / self.units
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Every step has its line."""
@@ -78,8 +83,8 @@ class DpoTask(SupervisedTask):
         if not self.held_out:
             return {}
         kl = self._mismatched_kl(self.held_out) if self.objective.reads == "labels" else 0.0
-        flat, sums = self._sequences(self.held_out, self._measured(self.held_out), kl), MetricSums()
-        self._count(flat, self.objective.loss(flat, self.settings).loss, len(self.held_out), sums)
+        flat, sums = self._inputs(self.held_out, self._measured(self.held_out), kl), MetricSums()
+        self._count(flat, self.loss(flat), len(self.held_out), sums)
         self.last_measurement = {f"held_out/{name}": value for name, value in _with_margin(sums.means()).items()}
         return self.last_measurement
 
@@ -91,32 +96,33 @@ class DpoTask(SupervisedTask):
         reference = torch.tensor([tree.fields["reference"][0] for tree in partners])
         return float(mismatched_kl(self._measured(partners) - reference))
 
-    def _sequences(self, trees: Sequence[PromptTree], log_probabilities: Tensor, reference_kl: float) -> Sequences:
-        """Lay the trees' responses flat, beside the policy's log-probabilities of them."""
+    def _inputs(self, trees: Sequence[PromptTree], log_probabilities: Tensor, reference_kl: float) -> PreferenceInputs:
+        """Lay the trees' responses flat, with the policy's log-probabilities of them."""
         device = log_probabilities.device
         reference = [number for tree in trees for number in tree.fields.get("reference", ())]
-        return Sequences(
+        return PreferenceInputs(
             log_probabilities,
             torch.tensor(reference, device=device) if self.objective.needs_reference else None,
             torch.tensor([len(response) for tree in trees for response in tree.responses], device=device),
             torch.tensor([number for number, tree in enumerate(trees) for _ in tree.responses], device=device),
             torch.tensor([rank for tree in trees for rank in tree.fields["ranks"]], device=device),
+            self.settings,
             reference_kl,
         )
 
-    def _count(self, flat: Sequences, loss: Tensor, prompts: int, sums: MetricSums) -> None:
+    def _count(self, flat: PreferenceInputs, outputs: LossOutputs, prompts: int, sums: MetricSums) -> None:
         """Add loss, implicit rewards and log-probabilities to the sums; rewards are means over pairs, or responses."""
-        rewards, best = self.objective.reward(flat, self.settings).detach(), flat.ranks == 0
+        rewards, best = self.reward(flat).detach(), flat.ranks == 0
         if self.objective.reads == "ranks":
-            pairs = ranked_pairs(flat.prompts, flat.ranks)
-            chosen, rejected = rewards[pairs.better], rewards[pairs.worse]
+            chosen, rejected = rewards[flat.pairs.better], rewards[flat.pairs.worse]
             right = comparison_statistics(chosen - rejected)
         else:
             chosen, rejected = rewards[best], rewards[~best]
             offsets = rewards - self.settings["beta"] * flat.reference_kl
             right = comparison_statistics(torch.where(best, offsets, -offsets))
             sums.add("reference_kl", flat.reference_kl, 1)
-        sums.add("loss", loss, prompts)
+        sums.add("loss", outputs.loss, prompts)
+        sums.add_metrics(outputs.metrics)
         sums.add("accuracy", right.correct, right.pairs)
         sums.add("chosen_reward", chosen.sum(), len(chosen))
         sums.add("rejected_reward", rejected.sum(), len(rejected))
@@ -148,7 +154,7 @@ def _with_margin(means: dict[str, float]) -> dict[str, float]:
 def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     """Return the stage's task; what its loss compares with is computed, or read where it has been before."""
     config = context.config
-    objective = PREFERENCE_LOSSES[config.loss]
+    objective = preference_loss(config.loss)
     loaded = load_policy(config.model, context.session.device, context.seed)
     kind: type[Row] = LabelledRow if objective.reads == "labels" else RankingRow
     examples = load_examples(context, config.data, kind, loaded)

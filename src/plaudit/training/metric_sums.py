@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from plaudit.algorithms.interface import Maximum, Mean
+
 Number = float | int | Tensor
 
 
@@ -27,6 +29,14 @@ class MetricSums:
     def maximum(self, name: str, value: Number) -> None:
         """Keep the largest value called ``name``."""
         self.maxima[name] = max(self.maxima.get(name, _number(value)), _number(value))
+
+    def add_metrics(self, metrics: Mapping[str, Mean | Maximum]) -> None:
+        """Add what a loss returned with it."""
+        for name, metric in metrics.items():
+            if isinstance(metric, Maximum):
+                self.maximum(name, metric.value)
+            else:
+                self.add(name, metric.total, metric.count)
 
     def merge(self, other: "MetricSums") -> None:
         """Take in another sums."""

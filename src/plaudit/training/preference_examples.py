@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from plaudit.algorithms.preference_registry import PreferenceObjective
+from plaudit.algorithms.catalogue import PreferenceLossEntry
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import Section
 from plaudit.models.loading.models import LoadedModel
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def prepared(
     context: StageContext[Section],
-    objective: PreferenceObjective,
+    objective: PreferenceLossEntry,
     parts: Mapping[str, Sequence[PromptTree]],
     loaded: LoadedModel,
     budget: TokenBudget,

@@ -7,19 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from plaudit.algorithms.catalogue import reward_loss
 from plaudit.algorithms.comparisons import (
     calibration_table,
     comparison_statistics,
     expected_calibration_error,
-    ranked_pairs,
     score_gaps,
 )
-from plaudit.algorithms.preference_losses import (
-    PreferenceLoss,
-    best_of_k_loss,
-    centering_penalty,
-    pairwise_ranking_loss,
-)
+from plaudit.algorithms.interface import RewardInputs
+from plaudit.algorithms.preference_losses import centering_penalty
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RewardConfig
@@ -32,6 +28,7 @@ from plaudit.models.trunk import unwrapped
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, load_examples
 from plaudit.training.health_checks import warn_if_no_better_than_chance
+from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.supervised import SupervisedTask
 
@@ -62,7 +59,10 @@ class RewardTask(SupervisedTask):
         # A prompt whose responses all tie says nothing about their order.
         train, held_out = ([t for t in trees if _has_order(t)] for trees in (examples.train, examples.held_out))
         super().__init__(context, loaded, train, held_out)
-        self.config = context.config
+        self.config = config = context.config
+        entry = reward_loss(config.loss)
+        self.loss = load_loss(entry, "reward.loss")
+        self.settings = {name: getattr(config, name) for name in entry.defaults}
         self.module = ScoreModule(loaded.model)
         self.last_measurement: dict[str, float] = {}
         self.held_out_scores = torch.zeros(0)
@@ -75,20 +75,20 @@ class RewardTask(SupervisedTask):
         """Yield the ranking loss (and the centering penalty), summed over prompts, over the step's prompts."""
         scores = self.module(batch)
         flat = Comparisons.of(batch.trees, scores.device)
-        ranking = self._ranking_loss(scores, flat)
+        inputs = self._inputs(scores, flat)
+        ranking = self.loss(inputs)
         loss = ranking.loss
         if self.config.centering:
             loss = loss + self.config.centering * centering_penalty(scores, flat.prompts).loss
-        statistics = comparison_statistics(score_gaps(scores.detach(), ranked_pairs(flat.prompts, flat.ranks)))
+        statistics = comparison_statistics(score_gaps(scores.detach(), inputs.pairs))
         sums.add("loss", loss, len(batch.trees))
+        sums.add_metrics(ranking.metrics)
         sums.add("accuracy", statistics.correct, statistics.pairs)
         sums.add("margin", statistics.margin, statistics.pairs)
         yield loss / self.units
 
-    def _ranking_loss(self, scores: Tensor, flat: Comparisons) -> PreferenceLoss:
-        if self.config.loss == "best_of_k":
-            return best_of_k_loss(scores, flat.prompts, flat.ranks)
-        return pairwise_ranking_loss(scores, flat.prompts, flat.ranks, self.config.margin)
+    def _inputs(self, scores: Tensor, flat: Comparisons) -> RewardInputs:
+        return RewardInputs(scores, flat.prompts, flat.ranks, self.settings)
 
     def measure(self, step: int) -> dict[str, float]:
         """Return held-out loss, pair accuracy, mean margin and calibration error."""
@@ -96,12 +96,13 @@ class RewardTask(SupervisedTask):
             return {}
         scores, flat = self.raw_scores(self.held_out), Comparisons.of(self.held_out, torch.device("cpu"))
         self.held_out_scores = scores
-        gaps = score_gaps(scores, ranked_pairs(flat.prompts, flat.ranks))
+        inputs = self._inputs(scores, flat)
+        gaps = score_gaps(scores, inputs.pairs)
         statistics = comparison_statistics(gaps)
         pairs = float(statistics.pairs)
         calibration = expected_calibration_error(calibration_table(gaps, CALIBRATION_BINS))
         self.last_measurement = {
-            "held_out/loss": float(self._ranking_loss(scores, flat).loss) / len(self.held_out),
+            "held_out/loss": float(self.loss(inputs).loss) / len(self.held_out),
             "held_out/accuracy": float(statistics.correct) / pairs,
             "held_out/margin": float(statistics.margin) / pairs,
             "held_out/calibration_error": float(calibration),

@@ -8,6 +8,7 @@ run has produced; anything else is a folder or a hub name.
 from plaudit.config.schema.base import Section
 from plaudit.config.schema.data import DataConfig, SourceConfig, SourceReference
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig, ToxicityConfig
+from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.kinds import Kinds
 from plaudit.config.schema.models import (
     FreshModel,
@@ -17,10 +18,9 @@ from plaudit.config.schema.models import (
     TrainedModelConfig,
     WeightsConfig,
 )
+from plaudit.config.schema.names import NameOf
 from plaudit.config.schema.recipe import Recipe, WorldConfig, recipe_type
 from plaudit.config.schema.reinforcement import (
-    GROUP_ADVANTAGES,
-    GenerationConfig,
     KlConfig,
     RlConfig,
     RlOptimizerConfig,
@@ -35,12 +35,9 @@ from plaudit.config.schema.rewards import (
     RewardSourceConfig,
 )
 from plaudit.config.schema.training import (
-    LOSSES_WITH,
-    LOSSES_WITHOUT_REFERENCE,
     DpoConfig,
     LanguageModelStageConfig,
     OptimizerConfig,
-    PreferenceLossName,
     RewardConfig,
     SftConfig,
     StageConfig,
@@ -48,9 +45,6 @@ from plaudit.config.schema.training import (
 )
 
 __all__ = [
-    "GROUP_ADVANTAGES",
-    "LOSSES_WITH",
-    "LOSSES_WITHOUT_REFERENCE",
     "REWARD_KINDS",
     "ClassifierReward",
     "DataConfig",
@@ -68,8 +62,8 @@ __all__ = [
     "ModelConfig",
     "ModelReference",
     "ModelReward",
+    "NameOf",
     "OptimizerConfig",
-    "PreferenceLossName",
     "Recipe",
     "ReportConfig",
     "RewardConfig",

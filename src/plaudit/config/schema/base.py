@@ -1,6 +1,6 @@
 """What all sections of the schema share."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -8,79 +8,80 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     ValidationError,
     model_validator,
 )
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+
+MAY_CHANGE: dict[str, Any] = {"may_change": True}
+"""For ``json_schema_extra``: no result depends on the key, so it may change while a run goes on."""
+MAY_NAME_STAGE: dict[str, Any] = {"may_name_stage": True}
+"""For ``json_schema_extra``: the text may be ``stage:NAME`` or ``stage:NAME/FILE``, the result of an earlier stage."""
+
+Place = tuple[str | int, ...]
+"""Keys and list indices, such as ``("rl", "rewards", 0, "weight")``."""
 
 
 class Section(BaseModel):
     """A part of the configuration.
 
     Unknown keys are errors, a string is not a number, and values never change after loading. A key that is given
-    although other keys leave it without effect is an error as well, see ``without_effect``.
+    although other keys of its section leave it without effect is an error as well, see ``without_effect``.
     """
 
     # Strict: the YAML reader has already told numbers from strings.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    def without_effect(self) -> Mapping[str, str]:
-        """Return the keys that change nothing, as the other keys of this section are: key -> what it needs."""
+    def without_effect(self) -> Mapping[Any, str]:
+        """Return the keys that change nothing, as the other keys of this section are: key -> when that is so.
+
+        A key further inside is given by its place. The text goes on from "has no effect", as "with epochs=1" does.
+        """
         return {}
+
+    @property
+    def idle_places(self) -> dict[Place, str]:
+        """``without_effect`` by place."""
+        return {key if isinstance(key, tuple) else (key,): why for key, why in self.without_effect().items()}
 
     @model_validator(mode="after")
     def _refuse_keys_without_effect(self) -> "Section":
-        # null and false switch something off, which is no contradiction.
-        idle = {
-            key: remedy
-            for key, remedy in self.without_effect().items()
-            if key in self.model_fields_set and getattr(self, key) is not None and getattr(self, key) is not False
-        }
-        if idle:
-            raise problems_at(self, {(key,): f"has no effect: {remedy}" for key, remedy in idle.items()})
+        given = {place: why for place, why in self.idle_places.items() if _is_given(self, place)}
+        if given:
+            raise problems_at(self, given, "no_effect")
         return self
 
 
-def problems_at(section: Section, problems: Mapping[tuple[str | int, ...], str]) -> ValidationError:
+def _is_given(section: Section, place: Place) -> bool:
+    """Whether a key is written with a value; null and false switch something off, which is not a contradiction."""
+    value: Any = section
+    for key in place[:-1]:
+        value = getattr(value, key) if isinstance(key, str) and isinstance(value, Section) else value[key]
+    key = str(place[-1])
+    return key in value.model_fields_set and getattr(value, key) not in (None, False)
+
+
+def problems_at(section: Section, problems: Mapping[Place, str], kind: str = "problem") -> ValidationError:
     """Return an error with a message for each place, which is counted from the section."""
     return ValidationError.from_exception_data(
         type(section).__name__,
         [
-            InitErrorDetails(type=PydanticCustomError("problem", "{text}", {"text": text}), loc=place, input=None)
+            InitErrorDetails(type=PydanticCustomError(kind, "{text}", {"text": text}), loc=place, input=None)
             for place, text in problems.items()
         ],
     )
 
 
+def has_mark(field: FieldInfo, mark: Mapping[str, Any]) -> bool:
+    """Whether a key has ``MAY_CHANGE`` or ``MAY_NAME_STAGE``."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and mark.items() <= extra.items()
+
+
 def named_by(key: str) -> Any:
     """Let a plain string stand for a section of which only ``key`` is given."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
-
-
-class Registered:
-    """The validator of a text that is a name in a registry, which may grow, or one of ``others``.
-
-    Use it as ``Annotated[str, Registered(REGISTRY)]``.
-    """
-
-    def __init__(self, registry: Collection[str], *others: str) -> None:
-        self.registry = registry
-        self.others = others
-
-    @property
-    def names(self) -> list[str]:
-        """The names that there are now."""
-        return [*self.others, *self.registry]
-
-    def validate(self, name: str) -> str:
-        """Return the name, or raise what pydantic raises for a ``Literal``."""
-        if name not in self.names:
-            raise PydanticCustomError("literal_error", "unknown")
-        return name
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.validate, handler(source))

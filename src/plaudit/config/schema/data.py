@@ -1,16 +1,21 @@
 """Rows to learn from and to measure on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import Fraction, Positive, Section, named_by
+from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Positive, Section, named_by
+
+FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
 
 class SourceConfig(Section):
     """One file or hub dataset. A plain string means ``path``."""
 
-    path: str = Field(description="file (jsonl, jsonl.gz, json, csv, parquet), hub dataset name, or stage:NAME/FILE")
+    path: str = Field(
+        description="file (jsonl, jsonl.gz, json, csv, parquet), hub dataset name, or stage:NAME/FILE",
+        json_schema_extra=MAY_NAME_STAGE,
+    )
     subset: str | None = Field(None, description="configuration name of a hub dataset")
     split: str = Field("train", description="split of a hub dataset")
     files: str | None = Field(
@@ -23,6 +28,14 @@ class SourceConfig(Section):
         1.0, description="how often its rows are drawn, relative to the other sources; 2 shows every row twice an epoch"
     )
     limit: Positive | None = Field(None, description="use only the first rows")
+
+    def without_effect(self) -> dict[str, str]:
+        """Files have no splits."""
+        if self.files is not None:
+            return {"split": "with files, which make up the split train"}
+        if self.path.startswith("stage:") or self.path.lower().endswith(FILE_ENDINGS):
+            return dict.fromkeys(("split", "subset"), "on a file; it is for hub datasets")
+        return {}
 
 
 SourceReference = Annotated[SourceConfig, named_by("path")]
@@ -46,3 +59,10 @@ class DataConfig(Section):
     overlong: Literal["drop", "truncate", "error"] = Field(
         "drop", description="what happens to rows that are too long; always counted and reported"
     )
+
+    def without_effect(self) -> dict[Any, str]:
+        """Sources that are held out leave no part of the others to hold out, and their rows are never repeated."""
+        if not self.held_out:
+            return {}
+        weights = {("held_out", number, "weight"): "on held-out rows" for number in range(len(self.held_out))}
+        return {"held_out_fraction": "with held_out", **weights}

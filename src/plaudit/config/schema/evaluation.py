@@ -6,8 +6,8 @@ from pydantic import Field
 
 from plaudit.config.schema.base import Positive, Section
 from plaudit.config.schema.data import DataConfig
+from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference, TrainedModelReference
-from plaudit.config.schema.reinforcement import GenerationConfig
 from plaudit.config.schema.rewards import RewardReference
 
 
@@ -35,6 +35,10 @@ class EvaluateConfig(Section):
     best_of_reward: str | None = Field(None, description="reward source that chooses; default: the first")
     samples: int = Field(8, ge=0, description="prompts whose responses are shown side by side")
     toxicity: ToxicityConfig | None = Field(None, description="see toxicity")
+
+    def without_effect(self) -> dict[str, str]:
+        """Best-of-N may be off."""
+        return {} if self.best_of else dict.fromkeys(("best_of_model", "best_of_reward"), "without best_of")
 
 
 class ReportConfig(Section):

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from plaudit.batching.layouts.registry import LAYOUTS
-from plaudit.config.schema.base import Fraction, Positive, Registered, Section, named_by
+from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Positive, Section, named_by
+from plaudit.config.schema.names import NameOf
 
 
 class FreshModel(Section):
@@ -29,15 +30,19 @@ class LoraConfig(Section):
 class ModelConfig(Section):
     """Which model to start from, and how it is held in memory. A plain string means ``path``."""
 
-    path: str | None = Field(None, description="folder, hub name, or stage:NAME for a stage of this run")
+    path: str | None = Field(
+        None, description="folder, hub name, or stage:NAME for a stage of this run", json_schema_extra=MAY_NAME_STAGE
+    )
     fresh: FreshModel | None = Field(None, description="random weights instead of path")
-    tokenizer: str | None = Field(None, description="folder, hub name or stage:NAME; default: the model's own")
+    tokenizer: str | None = Field(
+        None, description="folder, hub name or stage:NAME; default: the model's own", json_schema_extra=MAY_NAME_STAGE
+    )
     pad_token: str | None = Field(None, description="padding token, for tokenizers that name none")
     eos_token: str | None = Field(None, description="end token, for tokenizers that name none")
     chat_template: str | None = Field(None, description="Jinja chat template, instead of the tokenizer's own")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
     dropout: Fraction = Field(0.0, description="every dropout rate of the model")
-    layout: Annotated[str, Registered(LAYOUTS, "auto")] = Field(
+    layout: Annotated[str, NameOf(LAYOUTS, "auto")] = Field(
         "auto", description="auto packs where a trial shows it is exact"
     )
     lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
@@ -56,6 +61,10 @@ class ModelConfig(Section):
             raise ValueError("a fresh model needs a tokenizer: give a folder, a hub name or stage:NAME")
         return self
 
+    def without_effect(self) -> dict[str, str]:
+        """Random weights are not quantised."""
+        return {"quantization": "on a fresh model"} if self.fresh else {}
+
 
 class WeightsConfig(Section):
     """How the weights of a model that does not learn are held in memory."""
@@ -71,7 +80,7 @@ class WeightsConfig(Section):
 class TrainedModelConfig(WeightsConfig):
     """A trained model that does not learn. A plain string means ``path``."""
 
-    path: str = Field(description="folder, hub name or stage:NAME")
+    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
 
 
 ModelReference = Annotated[ModelConfig, named_by("path")]

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
-from plaudit.config.schema.base import Positive, Registered, Section
+from plaudit.config.schema.base import MAY_CHANGE, Positive, Section
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
+from plaudit.config.schema.names import NameOf
 from plaudit.config.schema.reinforcement import RlConfig
 from plaudit.config.schema.training import DpoConfig, RewardConfig, SftConfig
 from plaudit.parallel.registry import STRATEGIES
@@ -28,20 +29,24 @@ class Recipe(Section):
     """A run: what every stage shares, and the stages."""
 
     name: str = Field(description="name of the run; its folder is OUTPUT/NAME")
-    description: str = Field("", description="one line for `plaudit recipes`")
-    output: str = Field("runs", description="folder that holds the runs")
+    description: str = Field("", description="one line for `plaudit recipes`", json_schema_extra=MAY_CHANGE)
+    output: str = Field("runs", description="folder that holds the runs", json_schema_extra=MAY_CHANGE)
     seed: int = Field(0, description="all randomness derives from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="type in which matrix products are computed")
     processes: Positive = Field(1, description="processes that must take part; started by torchrun or accelerate")
-    distributed: Annotated[str, Registered(STRATEGIES)] = Field(
+    distributed: Annotated[str, NameOf(STRATEGIES)] = Field(
         "none",
         description="how processes train one model: "
         + "; ".join(f"{name}, {STRATEGIES[name].summary}" for name in STRATEGIES),
     )
-    threads: Positive | None = Field(None, description="CPU threads per process; default: torch's choice")
+    threads: Positive | None = Field(
+        None, description="CPU threads per process; default: torch's choice", json_schema_extra=MAY_CHANGE
+    )
     trackers: list[str] = Field(
-        default_factory=list, description="tensorboard, wandb, or another that Accelerate knows"
+        default_factory=list,
+        description="tensorboard, wandb, or another that Accelerate knows",
+        json_schema_extra=MAY_CHANGE,
     )
 
     plugins: list[str] = Field(

@@ -1,30 +1,25 @@
-"""Reinforcement learning: sampling, rewards, the KL penalty, and the stage."""
+"""Reinforcement learning: the KL penalty, and the stage."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.config.schema.base import Fraction, Positive, Section
+from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry, policy_loss
+from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Place, Positive, Section, problems_at
 from plaudit.config.schema.data import DataConfig
+from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference
+from plaudit.config.schema.names import NameOf
 from plaudit.config.schema.rewards import RewardReference
 from plaudit.config.schema.training import OptimizerConfig, StageConfig
 
-GROUP_ADVANTAGES = ("rloo", "grpo", "dr_grpo", "reinforce++_baseline")
-"""Estimators that compare the responses to one prompt with each other."""
 
+class RlOptimizerConfig(OptimizerConfig):
+    """AdamW as reinforcement learning uses it."""
 
-class GenerationConfig(Section):
-    """How responses are sampled."""
-
-    max_new_tokens: Positive = Field(64, description="longest response")
-    min_new_tokens: int = Field(0, ge=0, description="no end token before so many tokens")
-    random_length: bool = Field(False, description="draw each response's limit from min_new_tokens to max_new_tokens")
-    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0 takes the likeliest token")
-    top_k: int = Field(0, ge=0, description="sample among the k likeliest tokens; 0 is off")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="sample among tokens of this total probability")
-    stop: list[str] = Field(default_factory=list, description="strings that end a response")
-    batch_size: Positive = Field(64, description="responses generated at a time; results do not depend on it")
+    epsilon: Annotated[float, Field(gt=0)] = Field(
+        1e-5, description="added to the root of the running square; larger than elsewhere, as gradients can be tiny"
+    )
 
 
 class KlConfig(Section):
@@ -36,20 +31,20 @@ class KlConfig(Section):
     estimator: Literal["k1", "k2", "k3"] = Field(
         "k1", description="how the KL of a sampled token is estimated; the gradient is right with each"
     )
-    coefficient: Annotated[float, Field(ge=0)] = Field(0.05, description="(initial) weight of the per-token KL")
+    coefficient: Annotated[float, Field(ge=0)] = Field(
+        0.05, description="(initial) weight of the per-token KL; beta of online DPO"
+    )
     target: Annotated[float, Field(gt=0)] | None = Field(None, description="adapt the weight to this KL per sequence")
     horizon: Annotated[float, Field(gt=0)] = Field(10000.0, description="responses over which the weight adapts")
     budget: Annotated[float, Field(gt=0)] | None = Field(
         None, description="stop the stage when the KL per sequence exceeds this"
     )
 
-
-class RlOptimizerConfig(OptimizerConfig):
-    """AdamW as reinforcement learning uses it."""
-
-    epsilon: Annotated[float, Field(gt=0)] = Field(
-        1e-5, description="added to the root of the running square; larger than elsewhere, as gradients can be tiny"
-    )
+    def without_effect(self) -> dict[str, str]:
+        """Without a coefficient there is no penalty, and nothing that could adapt: the weight changes by factors."""
+        if self.coefficient == 0:
+            return dict.fromkeys(("placement", "estimator", "target", "horizon"), "with coefficient=0")
+        return {} if self.target is not None else {"horizon": "without a target, to which the weight would adapt"}
 
 
 class RlConfig(StageConfig):
@@ -59,36 +54,36 @@ class RlConfig(StageConfig):
     optimizer: RlOptimizerConfig = Field(default_factory=RlOptimizerConfig, description="see optimizer")
     prompts: DataConfig = Field(description="prompts to answer")
     rewards: list[RewardReference] = Field(min_length=1, description="reward sources; their weighted sum is the reward")
-    weights: Literal["separate", "shared", "adapters"] = Field(
-        "separate", description="policy, reference and value: separate models, a value head on the policy, or adapters"
-    )
-    value_model: str | None = Field(
-        None, description="separate: start the value model from this reward model; default: from the policy"
-    )
     objective: Literal["policy_gradient", "online_dpo", "best_of_n"] = Field(
         "policy_gradient",
         description="learn from advantages; from all pairs of a prompt's responses, judged by their scores (iterated "
         "DPO, with kl.coefficient as beta); or imitate the best response to each prompt (expert iteration)",
     )
-    advantages: Literal["gae", "rloo", "grpo", "dr_grpo", "reinforce++", "reinforce++_baseline", "remax"] = Field(
-        "gae", description="advantage estimator"
+    weights: Literal["separate", "shared", "adapters"] = Field(
+        "separate", description="policy, reference and value: separate models, a value head on the policy, or adapters"
     )
-    policy_loss: Literal["ppo", "gspo", "policy_gradient"] = Field(
-        "ppo", description="clipped per token, clipped per response, or plain"
+    value_model: str | None = Field(
+        None,
+        description="start the value model from this reward model; default: from the policy",
+        json_schema_extra=MAY_NAME_STAGE,
+    )
+    advantages: Annotated[str, NameOf(ADVANTAGES)] = Field("gae", description="advantage estimator")
+    policy_loss: Annotated[str, NameOf(POLICY_LOSSES, functions=True)] = Field(
+        "ppo", description="clipped per token, clipped per response, or plain; or a function of your own"
     )
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] | None = Field(
         None, description="how token losses add up; default: the policy loss's own"
     )
-    iterations: Positive = Field(100, description="rounds of generating and learning")
-    prompts_per_iteration: Positive = Field(64, description="prompts per round, over all processes")
+    iterations: Positive = Field(100, description="iterations of generating and learning")
+    prompts_per_iteration: Positive = Field(64, description="prompts per iteration, over all processes")
     responses_per_prompt: Positive = Field(
         1, description="responses to each prompt; what compares responses to one prompt needs at least 2"
     )
     dynamic_sampling: int = Field(
-        0, ge=0, description="most further rounds of prompts per iteration, to replace those whose scores are all equal"
+        0, ge=0, description="most further draws of prompts per iteration, to replace those whose scores are all equal"
     )
-    epochs: Positive = Field(4, description="passes over each round's responses")
-    minibatches: Positive = Field(4, description="optimizer steps per pass; each takes an equal share of the prompts")
+    epochs: Positive = Field(4, description="passes over the responses of an iteration")
+    minibatches: Positive = Field(4, description="optimizer steps per pass; each takes an equal number of prompts")
     generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
     kl: KlConfig = Field(default_factory=KlConfig, description="see kl")
     gamma: Fraction = Field(1.0, description="discount")
@@ -107,7 +102,9 @@ class RlConfig(StageConfig):
         description="weigh tokens by their probability in training over that in sampling, at most this; needed with "
         "top_k and top_p",
     )
-    value_clip: Annotated[float, Field(gt=0)] | None = Field(0.2, description="value moves at most this far per round")
+    value_clip: Annotated[float, Field(gt=0)] | None = Field(
+        0.2, description="the value of a token moves at most this far per iteration"
+    )
     value_coefficient: Annotated[float, Field(ge=0)] = Field(0.1, description="weight of the value loss")
     value_learning_rate: Annotated[float, Field(ge=0)] | None = Field(
         None,
@@ -117,15 +114,15 @@ class RlConfig(StageConfig):
     entropy_coefficient: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the entropy bonus")
     whiten_advantages: bool | None = Field(
         None,
-        description="advantages to mean 0, variance 1 over all tokens of a round; default: the estimator's own, and "
-        "none where the KL is in the loss, which whitening would not divide",
+        description="advantages to mean 0, variance 1 over all tokens of an iteration; default: the estimator's own, "
+        "and none where the KL is in the loss, which whitening would not divide",
     )
     scale_rewards: bool = Field(False, description="divide scores by their running standard deviation")
+    mask_truncated: bool = Field(False, description="learn nothing from responses that were cut at the limit")
     clip_rewards: Annotated[float, Field(gt=0)] | None = Field(None, description="scores are clipped to ± this")
     missing_eos_penalty: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="subtracted when a response did not end"
+        0.0, description="subtracted from the score of a response that did not end"
     )
-    mask_truncated: bool = Field(False, description="learn nothing from responses that were cut at the limit")
     overlong_buffer: int = Field(
         0, ge=0, description="tokens before max_new_tokens over which a length penalty rises; 0: none"
     )
@@ -135,38 +132,128 @@ class RlConfig(StageConfig):
     held_out_prompts: int = Field(64, ge=0, description="held-out prompts answered at every held-out measurement")
 
     @property
+    def estimator(self) -> AdvantageEntry | None:
+        """The advantage estimator, of an objective that learns from advantages."""
+        return ADVANTAGES[self.advantages] if self.objective == "policy_gradient" else None
+
+    @property
+    def uses_values(self) -> bool:
+        """Whether a value function learns with the policy."""
+        return self.estimator is not None and self.estimator.uses_values
+
+    @property
+    def uses_greedy(self) -> bool:
+        """Whether the score of a greedy response to each prompt is needed."""
+        return self.estimator is not None and self.estimator.uses_greedy
+
+    @property
     def compares(self) -> str | None:
         """The setting that compares responses to one prompt with each other, if any."""
-        if self.objective != "policy_gradient":
+        if self.estimator is None:
             return self.objective
-        return self.advantages if self.advantages in GROUP_ADVANTAGES else None
+        return self.advantages if self.estimator.compares else None
+
+    def without_effect(self) -> dict[Any, str]:
+        """Return the keys that change nothing."""
+        idle: dict[Any, str] = dict(super().without_effect())
+        if not self.overlong_buffer:
+            idle["overlong_penalty"] = "with overlong_buffer=0"
+        if not self.held_out_prompts:
+            idle["evaluate_every"] = "with held_out_prompts=0"
+        if self.estimator is None:
+            return idle | self._without_advantages()
+        return idle | self._of_values(self.estimator) | self._of_losses(self.estimator)
+
+    def _without_advantages(self) -> dict[Any, str]:
+        """Return the keys that only the objective ``policy_gradient`` has."""
+        idle: dict[Any, str] = dict.fromkeys(ADVANTAGE_KEYS, f"with objective={self.objective}")
+        idle |= {("kl", key): f"with objective={self.objective}" for key in ("placement", "estimator")}
+        if self.objective == "best_of_n":
+            of_kl = {("kl", key) for key in ("coefficient", "target", "horizon")}
+            idle |= dict.fromkeys({"scale_rewards", *of_kl}, f"with objective={self.objective}")
+        if self.weights == "shared":
+            idle["weights"] = f"with objective={self.objective}, which has no value function to share with"
+        return idle
+
+    def _of_values(self, estimator: AdvantageEntry) -> dict[Any, str]:
+        if not estimator.uses_values:
+            why = f"with advantages={self.advantages}, which has no value function"
+            return dict.fromkeys(VALUE_KEYS, why) | ({"weights": why} if self.weights == "shared" else {})
+        idle: dict[Any, str] = {}
+        if self.weights != "separate":
+            idle["value_model"] = f"with weights={self.weights}; it needs weights=separate"
+        if self.weights == "shared":
+            idle["value_learning_rate"] = "with weights=shared; it needs weights=separate or adapters"
+        return idle
+
+    def _of_losses(self, estimator: AdvantageEntry) -> dict[Any, str]:
+        idle: dict[Any, str] = {}
+        if not estimator.discounts:
+            idle["gamma"] = f"with advantages={self.advantages}, which does not discount"
+        if not policy_loss(self.policy_loss).clips:
+            idle |= dict.fromkeys(CLIP_KEYS, f"with policy_loss={self.policy_loss}")
+        if self.epochs * self.minibatches == 1:
+            why = "with epochs=1 and minibatches=1: the policy is still the one that sampled"
+            idle |= dict.fromkeys((*CLIP_KEYS, "value_clip"), why)
+        return idle
 
     @model_validator(mode="after")
-    def _consistent(self) -> "RlConfig":
-        if self.responses_per_prompt < 2 and (self.compares or self.dynamic_sampling):
-            raise ValueError(
-                f"{self.compares or 'dynamic_sampling'} compares responses to one prompt: responses_per_prompt must "
-                "be at least 2"
-            )
-        if (self.generation.top_k or self.generation.top_p < 1) and self.importance_correction is None:
-            raise ValueError(
-                "top_k and top_p sample from less than the distribution that learns: set importance_correction=2, or "
-                "top_k=0 and top_p=1"
-            )
-        if self.policy_loss == "policy_gradient" and (self.clip or self.clip_high or self.dual_clip):
-            raise ValueError("policy_gradient clips nothing: remove clip, clip_high and dual_clip, or choose ppo")
+    def _possible(self) -> "RlConfig":
+        problems = self._impossible_policies() | self._impossible_numbers()
+        if problems:
+            raise problems_at(self, problems)
+        return self
+
+    def _impossible_policies(self) -> dict[Place, str]:
+        problems: dict[Place, str] = {}
+        if self.generation.temperature == 0:
+            problems["generation", "temperature"] = "learning needs sampled responses: choose a temperature above 0"
         if self.model.drops_out:
-            raise ValueError(
+            problems["model",] = (
                 "dropout makes the policy that learns another one than the policy that sampled: set model.dropout=0 "
                 "and model.lora.dropout=0"
             )
-        if self.advantages == "grpo" and self.kl.placement == "reward" and self.kl.estimator != "k1":
-            raise ValueError(
+        cut = self.generation.top_k or self.generation.top_p < 1
+        if cut and self.estimator is not None and self.importance_correction is None:
+            problems["importance_correction",] = (
+                "top_k and top_p sample from less than the distribution that learns: set importance_correction=2, or "
+                "top_k=0 and top_p=1"
+            )
+        standardised = self.estimator is not None and self.advantages == "grpo"
+        if standardised and self.kl.placement == "reward" and self.kl.estimator != "k1":
+            problems["kl", "estimator"] = (
                 "grpo divides by the spread of a group's scores, however small: its KL in the reward must be k1; or "
                 "set kl.placement=loss, as its paper does, or advantages=dr_grpo"
             )
+        return problems
+
+    def _impossible_numbers(self) -> dict[Place, str]:
+        problems: dict[Place, str] = {}
+        if self.responses_per_prompt < 2 and (self.compares or self.dynamic_sampling):
+            problems["responses_per_prompt",] = (
+                f"{self.compares or 'dynamic_sampling'} compares responses to one prompt: it must be at least 2"
+            )
         if self.overlong_buffer > self.generation.max_new_tokens:
-            raise ValueError("overlong_buffer is longer than generation.max_new_tokens: lower it")
+            problems["overlong_buffer",] = "it is longer than generation.max_new_tokens: lower it"
         if self.prompts_per_iteration < self.minibatches:
-            raise ValueError("minibatches are made of prompts: there are more of them than prompts_per_iteration")
-        return self
+            problems["minibatches",] = "minibatches are made of prompts: there are more than prompts_per_iteration"
+        if self.objective == "online_dpo" and self.kl.coefficient == 0:
+            problems["kl", "coefficient"] = "it is the beta of online DPO: it must be above 0"
+        return problems
+
+
+CLIP_KEYS = ("clip", "clip_high", "dual_clip")
+VALUE_KEYS = ("gae_lambda", "value_model", "value_learning_rate", "value_clip", "value_coefficient")
+ADVANTAGE_KEYS = (
+    *CLIP_KEYS,
+    *VALUE_KEYS,
+    "advantages",
+    "policy_loss",
+    "aggregation",
+    "gamma",
+    "importance_correction",
+    "entropy_coefficient",
+    "whiten_advantages",
+    "mask_truncated",
+)
+"""Keys that only the objective ``policy_gradient`` has."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import Positive, Section
+from plaudit.config.schema.base import MAY_CHANGE, MAY_NAME_STAGE, Positive, Section
 from plaudit.config.schema.kinds import Kinds
 from plaudit.config.schema.models import WeightsConfig
 from plaudit.registry import Registry
@@ -21,7 +21,7 @@ class RewardSourceConfig(Section):
     weight: float = Field(
         1.0, description="factor in the composed reward; negative for penalties; 0: measured, but not learned from"
     )
-    batch_size: Positive = Field(64, description="responses scored at a time")
+    batch_size: Positive = Field(64, description="responses scored at a time", json_schema_extra=MAY_CHANGE)
 
 
 class ModelReward(WeightsConfig, RewardSourceConfig):
@@ -30,7 +30,7 @@ class ModelReward(WeightsConfig, RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.trained_model:RewardModelSource"
 
     kind: Literal["model"] = Field("model", description="a trained reward model")
-    path: str = Field(description="folder, hub name or stage:NAME")
+    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
 
 
 class EnsembleReward(WeightsConfig, RewardSourceConfig):
@@ -39,7 +39,7 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.ensemble:EnsembleSource"
 
     kind: Literal["ensemble"] = Field("ensemble", description="several trained reward models")
-    paths: list[str] = Field(min_length=2, description="folders of the reward models")
+    paths: list[str] = Field(min_length=2, description="folders of the reward models", json_schema_extra=MAY_NAME_STAGE)
     combination: Literal["mean", "minimum", "penalized"] = Field(
         "mean", description="the members' mean, their minimum, or their mean minus penalty times variance"
     )
@@ -47,7 +47,7 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
 
     def without_effect(self) -> dict[str, str]:
         """Only ``penalized`` subtracts a variance."""
-        return {} if self.combination == "penalized" else {"penalty": "it needs combination=penalized"}
+        return {} if self.combination == "penalized" else {"penalty": f"with combination={self.combination}"}
 
 
 class ClassifierReward(WeightsConfig, RewardSourceConfig):
@@ -56,7 +56,7 @@ class ClassifierReward(WeightsConfig, RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.classifier:ClassifierSource"
 
     kind: Literal["classifier"] = Field("classifier", description="any sequence classifier")
-    path: str = Field(description="folder, hub name or stage:NAME")
+    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
     label: str | None = Field(None, description="the label whose output is the score; default: the only one")
     output: Literal["probability", "logit"] = Field("logit", description="which output is the score")
     scored_text: Literal["both", "response"] = Field("both", description="prompt and response, or the response alone")
@@ -78,7 +78,9 @@ class HttpReward(RewardSourceConfig):
 
     kind: Literal["http"] = Field("http", description="an HTTP service")
     url: str = Field(description="address that requests are posted to")
-    timeout: Annotated[float, Field(gt=0)] = Field(30.0, description="seconds to wait for an answer")
+    timeout: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="seconds to wait for an answer", json_schema_extra=MAY_CHANGE
+    )
     authorization: str | None = Field(
         None,
         description="name of the environment variable whose value is sent as the Authorization header, such as "

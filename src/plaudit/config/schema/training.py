@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.config.schema.base import Fraction, Positive, Section
+from plaudit.algorithms.catalogue import PREFERENCE_LOSSES, REWARD_LOSSES, preference_loss, reward_loss
+from plaudit.config.schema.base import MAY_CHANGE, Fraction, Positive, Section, problems_at
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.models import ModelReference
+from plaudit.config.schema.names import NameOf
 
 
 class OptimizerConfig(Section):
@@ -24,28 +26,44 @@ class OptimizerConfig(Section):
         1.0, description="gradients are clipped to this norm"
     )
 
+    def without_effect(self) -> dict[str, str]:
+        """A constant rate does not fall."""
+        return {"final_fraction": "with schedule=constant"} if self.schedule == "constant" else {}
+
 
 class StageConfig(Section):
     """What every training stage has."""
 
+    model: ModelReference = Field(description="model to start from")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="see optimizer")
     token_budget: Positive = Field(
-        8192, description="most token positions in one forward pass; memory and speed depend on it, results do not"
+        8192,
+        description="most token positions in one forward pass; memory and speed depend on it, results do not",
+        json_schema_extra=MAY_CHANGE,
     )
-    pack_length: Positive = Field(512, description="length of a packed row; results do not depend on it")
-    checkpoint_every: Positive = Field(50, description="optimizer steps between checkpoints")
-    keep_checkpoints: Positive = Field(2, description="newest checkpoints that are kept")
+    pack_length: Positive = Field(
+        512, description="length of a packed row; results do not depend on it", json_schema_extra=MAY_CHANGE
+    )
+    checkpoint_every: Positive = Field(
+        50, description="optimizer steps between checkpoints", json_schema_extra=MAY_CHANGE
+    )
+    keep_checkpoints: Positive = Field(2, description="newest checkpoints that are kept", json_schema_extra=MAY_CHANGE)
     evaluate_every: Positive = Field(50, description="optimizer steps (RL: iterations) between held-out measurements")
-    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass", json_schema_extra=MAY_CHANGE
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that change nothing."""
+        return {"pack_length": "with model.layout=padded"} if self.model.layout == "padded" else {}
 
 
 class SupervisedStageConfig(StageConfig):
     """A training stage that goes over a dataset."""
 
-    model: ModelReference = Field(description="model to start from")
     data: DataConfig = Field(description="rows to learn from")
     epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the data")
-    max_steps: Positive | None = Field(None, description="stop after so many optimizer steps")
+    max_steps: Positive | None = Field(None, description="stop after this many optimizer steps")
     batch_size: Positive = Field(32, description="prompts per optimizer step, over all processes")
 
 
@@ -58,6 +76,15 @@ class LanguageModelStageConfig(SupervisedStageConfig):
     samples: int = Field(4, ge=0, description="how many sample completions")
     sample_tokens: Positive = Field(64, description="longest sample completion")
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that change nothing."""
+        idle = super().without_effect()
+        if self.sample_prompts:
+            idle["samples"] = "with sample_prompts: each of them is completed"
+        elif not self.samples:
+            idle["sample_tokens"] = "with samples=0"
+        return idle
+
 
 class SftConfig(LanguageModelStageConfig):
     """Supervised fine-tuning: maximise the log-probability of the given responses."""
@@ -67,12 +94,21 @@ class SftConfig(LanguageModelStageConfig):
     )
     loss_on: Literal["response", "all"] = Field("response", description="which tokens are learned")
 
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that change nothing."""
+        idle = super().without_effect()
+        if self.rows == "text":
+            idle["loss_on"] = "with rows=text: a plain text has no prompt"
+        return idle
+
 
 class RewardConfig(SupervisedStageConfig):
     """A reward model from comparisons: pairs or K-way rankings."""
 
-    loss: Literal["pairwise", "best_of_k"] = Field(
-        "pairwise", description="logistic over all pairs of a prompt, or softmax of the best against the rest"
+    loss: Annotated[str, NameOf(REWARD_LOSSES, functions=True)] = Field(
+        "pairwise",
+        description="logistic over all pairs of a prompt, or softmax of the best against the rest; or a function of "
+        "your own",
     )
     margin: Annotated[float, Field(ge=0)] = Field(
         0.0, description="margin per rank step that the score gap must exceed"
@@ -81,28 +117,26 @@ class RewardConfig(SupervisedStageConfig):
     normalize: bool = Field(True, description="scale scores to mean 0 and variance 1 on the training responses")
     members: Positive = Field(
         1,
-        description="train an ensemble of so many models, which differ in their heads' start and the order of the "
+        description="train an ensemble of this many models, which differ in their heads' start and the order of the "
         "data; stage:reward is the first, stage:reward/member-2/model the second, and so on",
     )
 
-
-PreferenceLossName = Literal["dpo", "cdpo", "robust_dpo", "ipo", "plackett_luce", "kto", "simpo", "orpo"]
-LOSSES_WITH: dict[str, tuple[PreferenceLossName, ...]] = {
-    "label_smoothing": ("cdpo", "robust_dpo"),
-    "margin": ("simpo",),
-    "desirable_weight": ("kto",),
-    "undesirable_weight": ("kto",),
-}
-"""Settings that only some losses of the stage dpo have. Their defaults are in the registry of these losses."""
-LOSSES_WITHOUT_REFERENCE = ("simpo", "orpo")
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys that change nothing."""
+        idle = super().without_effect()
+        if "margin" not in reward_loss(self.loss).defaults:
+            idle["margin"] = f"with loss={self.loss}"
+        return idle
 
 
 class DpoConfig(LanguageModelStageConfig):
     """Direct preference optimisation (Rafailov et al. 2023) and its relatives: a policy from comparisons or labels."""
 
     model: ModelReference = Field(description="policy to start from; it is also the reference, for losses with one")
-    loss: PreferenceLossName = Field(
-        "dpo", description="plackett_luce learns whole rankings, kto labels; simpo and orpo need no reference"
+    loss: Annotated[str, NameOf(PREFERENCE_LOSSES, functions=True)] = Field(
+        "dpo",
+        description="plackett_luce learns whole rankings, kto labels; simpo and orpo need no reference; or a function "
+        "of your own",
     )
     beta: Annotated[float, Field(gt=0)] | None = Field(
         None, description="weight of the KL to the reference, or of what takes its place; default: the loss's own"
@@ -120,14 +154,21 @@ class DpoConfig(LanguageModelStageConfig):
         None, description="kto: weight of undesirable responses; default: the loss's own"
     )
 
+    def without_effect(self) -> dict[str, str]:
+        """Every loss has its own settings."""
+        idle = super().without_effect()
+        settings = {setting for entry in PREFERENCE_LOSSES.values() for setting in entry.defaults}
+        for setting in settings - set(preference_loss(self.loss).defaults):
+            others = [name for name, entry in PREFERENCE_LOSSES.items() if setting in entry.defaults]
+            idle[setting] = f"with loss={self.loss}; it needs loss={' or '.join(others)}"
+        return idle
+
     @model_validator(mode="after")
-    def _consistent(self) -> "DpoConfig":
-        for setting, losses in LOSSES_WITH.items():
-            if getattr(self, setting) is not None and self.loss not in losses:
-                raise ValueError(f"{self.loss} has no {setting}: remove it, or choose loss={' or '.join(losses)}")
-        if self.model.drops_out and self.loss not in LOSSES_WITHOUT_REFERENCE:
-            raise ValueError(
+    def _drops_nothing(self) -> "DpoConfig":
+        if self.model.drops_out and preference_loss(self.loss).needs_reference:
+            text = (
                 "dropout would be taken for a difference between policy and reference: set model.dropout and "
                 "model.lora.dropout to 0"
             )
+            raise problems_at(self, {("model",): text})
         return self

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from plaudit.algorithms.aggregation import importance_weights
+from plaudit.algorithms.catalogue import ADVANTAGES
+from plaudit.algorithms.estimators import AdvantageInputs, Advantages
 from plaudit.algorithms.kl import ESTIMATORS, k1, k3, own_token_correction, sequence_kl
 from plaudit.algorithms.kl_controllers import FixedKl
 from plaudit.algorithms.masking import explained_variance, masked_mean, whiten
-from plaudit.algorithms.registry import ADVANTAGES, AdvantageInputs, Advantages
 from plaudit.algorithms.rewards import (
     RunningMoments,
     clip_scores,
@@ -174,7 +175,7 @@ class ExperienceBuilder:
             old = rows.policy.log_probabilities
             paid = ESTIMATORS[kl.estimator](old, rows.reference)
             correction = in_reward * own_token_correction(old, rows.reference, mask, kl.estimator)
-        found = self.estimator.estimate(
+        found = self.estimator.load()(
             AdvantageInputs(
                 rewards=token_rewards(scores, paid, mask, in_reward),
                 values=rows.values,

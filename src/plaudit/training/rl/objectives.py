@@ -5,18 +5,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from plaudit.algorithms.aggregation import Aggregation, token_weights, weighted_sum
+from plaudit.algorithms.aggregation import token_weights, weighted_sum
+from plaudit.algorithms.catalogue import Aggregation, policy_loss
 from plaudit.algorithms.direct_preference_losses import judged_dpo_loss
+from plaudit.algorithms.interface import PolicyInputs
 from plaudit.algorithms.kl import kl_loss
 from plaudit.algorithms.language_modelling import language_modelling_loss
 from plaudit.algorithms.policy_losses import Clip
-from plaudit.algorithms.registry import POLICY_LOSSES
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import response_mask, to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import TokenStatistics
 from plaudit.models.heads.policy import PolicyOutput
+from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.experience import Experience, ResponseRows
 
@@ -92,16 +94,15 @@ def _policy_gradient(
     config: RlConfig, part: MicroBatch, log_probabilities: Tensor, kl_coefficient: float, sums: MetricSums
 ) -> Tensor:
     rows, mask, weights = part.rows, part.learned, _weights(config, part)
-    entry = POLICY_LOSSES[config.policy_loss]
-    policy = entry.function(
+    loss = load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
+    inputs = PolicyInputs(
         log_probabilities, rows.log_probabilities, rows.advantages, weights * rows.importance, mask, clip_of(config)
     )
+    policy = loss(inputs)
     tokens = int(mask.sum())
     share = tokens / max(part.units.learned_tokens, 1)
     sums.add("policy_loss", policy.loss, share)
-    sums.add("clip_fraction", policy.clipped, tokens)
-    sums.add("approximate_kl", policy.approximate_kl, tokens)
-    sums.maximum("ratio/max", policy.ratio_max)
+    sums.add_metrics(policy.metrics)
     if config.kl.placement == "reward" or kl_coefficient == 0:
         return policy.loss
     penalty = kl_loss(log_probabilities, rows.log_probabilities, rows.reference, mask, config.kl.estimator)
@@ -134,12 +135,13 @@ def _weights(config: RlConfig, part: MicroBatch) -> Tensor:
 
 def aggregation_of(config: RlConfig) -> Aggregation:
     """Return how token losses add up: as configured, or as the policy loss has it."""
-    return config.aggregation or POLICY_LOSSES[config.policy_loss].aggregation
+    return config.aggregation or policy_loss(config.policy_loss).aggregation
 
 
 def clip_of(config: RlConfig) -> Clip:
     """Return the bounds of the ratio: as configured, or those of the policy loss."""
-    entry = POLICY_LOSSES[config.policy_loss]
+    entry = policy_loss(config.policy_loss)
     low = entry.clip_low if config.clip is None else config.clip
     default_high = entry.clip_high if config.clip is None else config.clip
-    return Clip(low, default_high if config.clip_high is None else config.clip_high, config.dual_clip)
+    high = default_high if config.clip_high is None else config.clip_high
+    return Clip(low or 0.0, high or 0.0, config.dual_clip)

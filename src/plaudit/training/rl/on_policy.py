@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from plaudit.algorithms.registry import ADVANTAGES
+from plaudit.algorithms.catalogue import ADVANTAGES
 from plaudit.batching.ragged import rows_from
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import TokenStatistics

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from plaudit.algorithms.registry import ADVANTAGES
+from plaudit.algorithms.catalogue import ADVANTAGES
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import LoraConfig, ModelConfig, RlConfig
 from plaudit.models.acceleration.forward import hidden_states, recompute_activations

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plaudit.algorithms.catalogue import ADVANTAGES
 from plaudit.algorithms.kl_controllers import AdaptiveKl, FixedKl
-from plaudit.algorithms.registry import ADVANTAGES
 from plaudit.algorithms.rewards import RunningMoments
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.batches import Batch
