@@ -72,6 +72,6 @@ def chat(
 
     found = find_target(target)
     console = Console(highlight=False)
-    chat_model = open_chat_model(found, found.settings(best_of, seed, plain, sampling), list(rewards), device)
+    chat_model = open_chat_model(found, found.chat_settings(best_of, seed, plain, sampling), list(rewards), device)
     console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
     Terminal(chat_model, console).converse(typed_lines())

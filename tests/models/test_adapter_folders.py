@@ -127,10 +127,10 @@ def test_a_policy_comes_back_and_can_be_talked_to(base: str, quantization: Any, 
     for mine, its in zip(token_log_probabilities(again, trees, 1.0, 64), expected, strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-5)
     target = find_target(str(tmp_path / "policy"))
-    manner = target.settings(2, 0, True, {"max_new_tokens": 4})
-    turn = open_chat_model(target, manner, [str(tmp_path / "judge")], "cpu").answer(Conversation(), "w1 w2")
+    settings = target.chat_settings(2, 0, True, {"max_new_tokens": 4})
+    turn = open_chat_model(target, settings, [str(tmp_path / "judge")], "cpu").answer(Conversation(), "w1 w2")
     before = ComposedReward([RewardModelSource("judge", judge, 64)], [1.0])
-    expected_turn = ChatModel(loaded, TransformersEngine(loaded), before, manner).answer(Conversation(), "w1 w2")
+    expected_turn = ChatModel(loaded, TransformersEngine(loaded), before, settings).answer(Conversation(), "w1 w2")
     assert [found.text for found in turn.candidates] == [wanted.text for wanted in expected_turn.candidates]
     for found, wanted in zip(turn.candidates, expected_turn.candidates, strict=True):
         assert list(found.scores.values()) == pytest.approx(list(wanted.scores.values()), abs=1e-4)

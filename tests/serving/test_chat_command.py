@@ -117,7 +117,7 @@ def test_prompt_templates_and_training_lengths(tmp_path: Path) -> None:
     assert (target.style, target.data.prompt_template) == ("prompt", "w7 {prompt}")
     assert target.generation.min_new_tokens == 0
     assert [getattr(source, "path", None) for source in target.rewards] == [str(run / "reward" / "model")]
-    settings = target.settings(best_of=2, seed=3, plain=True, changes={"temperature": 0.5})
+    settings = target.chat_settings(best_of=2, seed=3, plain=True, changes={"temperature": 0.5})
     assert (settings.style, settings.data.prompt_template, settings.generation.temperature) == (
         "plain",
         "{prompt}",

@@ -27,7 +27,7 @@ def chat(
 ) -> None:
     """Talk to a model. Type /help for commands: all candidates with their scores, undo, save, and more.
 
-    Of a run, its furthest trained model answers, and its reward model scores the candidates.
+    Given a run, chat with the model of its latest stage; its reward model scores the candidates.
 
     Example: plaudit chat quickstart --best-of 8
     """

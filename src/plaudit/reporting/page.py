@@ -15,6 +15,7 @@ from plaudit.reporting.reading import Run, read_run
 from plaudit.reporting.rendering import render
 from plaudit.reporting.result import result, toxicity
 from plaudit.reporting.reward_model import reward_model
+from plaudit.runs.directory import RunDirectory
 
 View = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ def write_report(run_folder: Path, config: ReportConfig) -> Path:
     Raises:
         PlauditError: the folder is missing, or one of its files is damaged.
     """
-    path = run_folder / "report" / "report.html"
+    path = RunDirectory(run_folder).stage("report").folder / "report.html"
     text = page(read_run(run_folder), config)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

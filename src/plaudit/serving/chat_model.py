@@ -1,4 +1,4 @@
-"""The model at the other end: renders the conversation, samples candidates, has them scored, and picks the best."""
+"""A model in a chat: renders the conversation, samples candidates, scores them, and picks the best."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,7 @@ _ANY_LENGTH = 2**30  # what is too long is handled here, by leaving out old turn
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """How a model is spoken to.
+    """How a conversation becomes a prompt, and how replies are sampled.
 
     Styles: dialogue renders all turns (chat template, or Human/Assistant turns), prompt puts what was typed into the
     data's prompt template, plain lets the model continue what was typed. Only dialogue remembers earlier turns.

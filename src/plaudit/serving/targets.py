@@ -1,4 +1,4 @@
-"""From what the user names (a run, a model folder, a hub name) to someone to talk to."""
+"""From what the user names (a run, a model folder, a hub name) to a model that can be chatted with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ RUNS_FOLDER = Recipe.model_fields["output"].default
 
 @dataclass(frozen=True)
 class Target:
-    """What was named: the model's folder or hub name, its reward sources, and how its data speak to it."""
+    """A model to chat with: its folder or hub name, its reward sources, and its prompt format."""
 
     model: str
     rewards: tuple[RewardSourceConfig, ...]
@@ -33,8 +33,8 @@ class Target:
     data: DataConfig
     generation: GenerationConfig
 
-    def settings(self, best_of: int, seed: int, plain: bool, changes: Mapping[str, Any]) -> ChatSettings:
-        """Return how to speak to it; ``changes`` replace values of its generation settings."""
+    def chat_settings(self, best_of: int, seed: int, plain: bool, changes: Mapping[str, Any]) -> ChatSettings:
+        """Return the settings of a chat with this model; ``changes`` replace its generation settings."""
         generation = GenerationConfig.model_validate({**self.generation.model_dump(), **changes})
         if plain:
             return ChatSettings("plain", _plain_data(), generation, best_of, seed)

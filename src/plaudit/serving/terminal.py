@@ -1,4 +1,4 @@
-"""The conversation at a terminal, or through a pipe: reads lines, obeys commands, prints replies."""
+"""The conversation at a terminal, or through a pipe: reads lines, carries out commands, prints replies."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def typed_lines() -> Iterator[str]:
 
 
 class Terminal:
-    """One conversation with one chat_model."""
+    """One conversation with one chat model."""
 
     def __init__(self, chat_model: ChatModel, console: Console) -> None:
         self.chat_model = chat_model
@@ -53,19 +53,19 @@ class Terminal:
         }
 
     def converse(self, lines: Iterator[str]) -> None:
-        """Answer line after line until the input ends or the user quits; faults are said and the talk goes on."""
+        """Answer each line until the input ends or the user quits; after an error the conversation continues."""
         for line in lines:
             words = line.strip().split(maxsplit=1)
             if words == ["/quit"]:
                 return
             try:
-                self._obey_or_answer(line, words)
+                self._command_or_answer(line, words)
             except PlauditError as error:
                 self._say(str(error), "red")
             except KeyboardInterrupt:
                 self._say("stopped; /quit leaves", "red")
 
-    def _obey_or_answer(self, line: str, words: list[str]) -> None:
+    def _command_or_answer(self, line: str, words: list[str]) -> None:
         if not words:
             return
         if not words[0].startswith("/"):
@@ -112,7 +112,7 @@ class Terminal:
 
     def _last_turn(self) -> Turn:
         if not self.conversation.turns:
-            raise PlauditError("nothing has been said yet; type something first")
+            raise PlauditError("there is no turn yet; type a message first")
         return self.conversation.turns[-1]
 
     def _say(self, text: str, style: str | None = None) -> None:
