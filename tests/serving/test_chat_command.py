@@ -1,6 +1,7 @@
 """`plaudit chat` on tiny random models, scripted through standard input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from plaudit.cli.main import app
 from plaudit.config.load import dump, load_recipe
-from plaudit.config.schema import FreshModel, ModelConfig
+from plaudit.config.schema import FreshModel, GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
@@ -117,6 +118,8 @@ def test_prompt_templates_and_training_lengths(tmp_path: Path) -> None:
     assert (target.style, target.data.prompt_template) == ("prompt", "w7 {prompt}")
     assert target.generation.min_new_tokens == 0
     assert [getattr(source, "path", None) for source in target.rewards] == [str(run / "reward" / "model")]
+    cut = replace(target, generation=GenerationConfig(top_k=5))
+    assert cut.chat_settings(best_of=1, seed=3, plain=True, changes={"temperature": 0.0}).generation.temperature == 0
     settings = target.chat_settings(best_of=2, seed=3, plain=True, changes={"temperature": 0.5})
     assert (settings.style, settings.data.prompt_template, settings.generation.temperature) == (
         "plain",

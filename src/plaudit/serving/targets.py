@@ -35,7 +35,9 @@ class Target:
 
     def chat_settings(self, best_of: int, seed: int, plain: bool, changes: Mapping[str, Any]) -> ChatSettings:
         """Return the settings of a chat with this model; ``changes`` replace its generation settings."""
-        generation = GenerationConfig.model_validate({**self.generation.model_dump(), **changes})
+        # Checked alone: what the run sampled with need not have an effect next to what the user changes.
+        checked = GenerationConfig.model_validate(changes)
+        generation = self.generation.model_copy(update={key: getattr(checked, key) for key in changes})
         if plain:
             return ChatSettings("plain", _plain_data(), generation, best_of, seed)
         return ChatSettings(self.style, self.data, generation, best_of, seed)
