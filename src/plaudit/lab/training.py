@@ -69,17 +69,22 @@ def saved_policy(folder: Path) -> Tensor:
 def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": p, "problem": problem.number}) + "\n" for p in PROMPTS))
-    given = {
-        **RL,
-        "model": {"path": str(folder / "reference")},
-        "prompts": {"sources": [str(prompts)], "held_out_fraction": 0.0},
-        "rewards": [REWARD],
-        "kl": {"coefficient": problem.beta},
-        "optimizer": OPTIMIZER,
-    }
-    context = _context("rl", _merged(given, entry.overrides), seed, folder)
+    context = _context("rl", rl_section(entry, problem.beta, folder / "reference", prompts), seed, folder)
     STAGES["rl"].run(context)
     return saved_policy(context.directory.model)
+
+
+def rl_section(entry: Entry, beta: float, reference: Path, prompts: Path) -> dict[str, Any]:
+    """Return the recipe's section ``rl`` of an entry."""
+    given = {
+        **RL,
+        "model": {"path": str(reference)},
+        "prompts": {"sources": [str(prompts)], "held_out_fraction": 0.0},
+        "rewards": [REWARD],
+        "kl": {} if entry.overrides.get("objective") == "best_of_n" else {"coefficient": beta},
+        "optimizer": OPTIMIZER,
+    }
+    return _merged(given, entry.overrides)
 
 
 def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
@@ -87,19 +92,24 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
     from plaudit.training.dpo import DpoTask
     from plaudit.training.loop import Trainer
 
-    given = {
-        **DPO,
-        "model": {"path": str(folder / "reference")},
-        "data": {"sources": ["sampled"]},
-        "beta": entry.beta_factor * problem.beta,
-        "optimizer": OPTIMIZER | {"learning_rate": DPO_LEARNING_RATE},
-    }
-    context = _context("dpo", _merged(given, entry.overrides), seed, folder)
+    context = _context("dpo", dpo_section(entry, problem.beta, folder / "reference"), seed, folder)
     context.directory.create()
     loaded = load_policy(context.config.model, context.session.device, seed)
     examples = preference_examples(context, entry, problem, context.config.batch_size * DPO_STEPS, loaded)
     Trainer(DpoTask(context, loaded, examples)).train()
     return saved_policy(context.directory.model)
+
+
+def dpo_section(entry: Entry, beta: float, reference: Path) -> dict[str, Any]:
+    """Return the recipe's section ``dpo`` of an entry."""
+    given = {
+        **DPO,
+        "model": {"path": str(reference)},
+        "data": {"sources": ["sampled"]},
+        "beta": entry.beta_factor * beta,
+        "optimizer": OPTIMIZER | {"learning_rate": DPO_LEARNING_RATE},
+    }
+    return _merged(given, entry.overrides)
 
 
 def _context(stage: str, section: Mapping[str, Any], seed: int, folder: Path) -> "StageContext[Any]":
