@@ -18,4 +18,5 @@ def test_an_entry_is_a_valid_section(entry: Entry) -> None:
         rl = RlConfig.model_validate(rl_section(entry, 0.5, REFERENCE, Path("prompts.jsonl")))
         assert rl.objective == "best_of_n" or rl.kl.coefficient == 0.5
     else:
-        assert DpoConfig.model_validate(dpo_section(entry, 0.5, REFERENCE)).beta == 0.5 * entry.beta_factor
+        beta = entry.overrides.get("beta", 0.5 * entry.beta_factor)
+        assert DpoConfig.model_validate(dpo_section(entry, 0.5, REFERENCE)).beta == beta
