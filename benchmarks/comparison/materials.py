@@ -12,7 +12,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import PromptRow, RankingRow, ResponseRow, Row
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import tokenize_rows
 from plaudit.training.examples import Order
 
 VOCABULARY = 8192
@@ -83,16 +83,17 @@ def make_data(
     least, most = prompt_tokens or PROMPT_LENGTHS.get(task, (1, LONGEST))
     _write(path, rows)
     kept, prompts = [], set()
-    for tree in to_trees(load_rows(config, RankingRow, None, SEED).train, tokenizer, config, 2**20).trees:
+    for row in tokenize_rows(load_rows(config, RankingRow, None, SEED).train, tokenizer, config, 2**20).rows:
+        tree = row.tree
         longest = len(tree.prompt) + max(map(len, tree.responses))
         if longest <= LONGEST and least <= len(tree.prompt) <= most and tree.prompt not in prompts:
             prompts.add(tree.prompt)
-            kept.append(rows[tree.fields["origin"].line - 1])
+            kept.append(rows[row.row.origin.line - 1])
     if len(kept) < count:
         raise SystemExit(f"{pairs} has {len(kept)} pairs with prompts of {least} to {most} tokens, {count} asked for")
     _write(path, kept[:count])
     wanted = load_rows(config, KINDS.get(task, RankingRow), None, SEED).train
-    return to_trees(wanted, tokenizer, config, 2**20).trees
+    return tokenize_rows(wanted, tokenizer, config, 2**20).trees
 
 
 def _write(path: Path, rows: Sequence[dict[str, str]]) -> None:

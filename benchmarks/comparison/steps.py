@@ -7,8 +7,10 @@ from typing import Any
 
 from comparison.arithmetic import TRAINING, Shape, states_before
 from comparison.materials import SEED, data_config
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import DpoConfig, ModelConfig, Recipe, RewardConfig, RlConfig, SftConfig
+from plaudit.data.rows import Origin, PromptRow
+from plaudit.data.tokenization import TokenizedRow
 from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import load_policy, load_scorer
@@ -17,11 +19,13 @@ from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import DpoTask
-from plaudit.training.examples import Examples
+from plaudit.training.examples import Examples, StageRows
 from plaudit.training.loop import Trainer
+from plaudit.training.preference_examples import Preference
 from plaudit.training.reward import RewardTask
 from plaudit.training.rl.roles import build_roles
 from plaudit.training.rl.task import RlTask
+from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.sft import SftTask
 
 Trees = Sequence[PromptTree]
@@ -50,21 +54,26 @@ class Steps:
         """Return an optimizer step of a reward model; the ranks are the order of the responses."""
         config = RewardConfig(**self._section(model), data=_unread(), batch_size=len(trees))
         loaded, _ = load_scorer(model, self.session.device, SEED)
-        task = RewardTask(self._context(config), loaded, _examples(_ranked(trees)))
+        examples = Examples([Example(tree, tuple(range(len(tree.responses)))) for tree in trees], [])
+        task = RewardTask(self._context(config), loaded, examples)
         return self._training(task, trees, _scores(loaded.model, trees))
 
     def sft(self, model: ModelConfig, trees: Trees) -> Step:
         """Return an optimizer step of supervised fine-tuning."""
         config = SftConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
         loaded = load_policy(model, self.session.device, SEED)
-        task = SftTask(self._context(config), loaded, _examples(trees))
+        context = self._context(config)
+        samples = SampleCompletions(context, loaded, StageRows([], []))
+        task = SftTask(context, loaded, Examples([Example(tree, None) for tree in trees], []), samples)
         return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def dpo(self, model: ModelConfig, trees: Trees) -> Step:
         """Return an optimizer step of DPO, whose reference has been asked before."""
         config = DpoConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
         loaded = load_policy(model, self.session.device, SEED)
-        task = DpoTask(self._context(config), loaded, _examples(_ranked(trees)))
+        context = self._context(config)
+        samples = SampleCompletions(context, loaded, StageRows([], []))
+        task = DpoTask(context, loaded, Examples(_preferences(trees), []), samples)
         return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def scoring(self, model: ModelConfig, trees: Trees) -> Step:
@@ -117,9 +126,10 @@ class Steps:
             | settings
         )
         roles = build_roles(config, self.session.device, SEED)
-        prompts = [PromptTree(tree.prompt, (), {"prompt_text": ""}) for tree in trees]
+        origin = Origin("given as trees", 1)
+        prompts = [TokenizedRow(PromptRow("", origin), PromptTree(tree.prompt, ()), "") for tree in trees]
         reward = build_reward(config.rewards, self.session.device, {})
-        task = RlTask(self._context(config), roles, reward, _examples(prompts))
+        task = RlTask(self._context(config), roles, reward, StageRows(prompts, []))
         task.warned.add("truncated")  # that every response is cut at the limit is meant
         trainer = Trainer(task)
 
@@ -165,14 +175,10 @@ def _step(run: Callable[[], Any], trees: Trees, operations: float) -> Step:
     return Step(run, operations, sum(tree.positions for tree in trees), responses)
 
 
-def _examples(trees: Trees) -> Examples:
-    return Examples(list(trees), [], [], [])
-
-
-def _ranked(trees: Trees) -> list[PromptTree]:
-    """Return the trees with ranks in the order of their responses, and a reference that says the same of all."""
+def _preferences(trees: Trees) -> list[Example[Preference]]:
+    """Return the trees with ranks in the order of their responses, and a reference to which all are equally likely."""
     return [
-        replace(tree, fields={"ranks": tuple(range(responses)), "reference": (0.0,) * responses})
+        Example(tree, Preference(tuple(range(responses)), (0.0,) * responses))
         for tree in trees
         for responses in [len(tree.responses)]
     ]

@@ -13,7 +13,7 @@ from plaudit.data.inspect import texts_of
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import RankingRow
 from plaudit.data.sources import read_source
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import tokenize_rows
 from tiny_tokenizers import byte_level, space_in_front
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -91,14 +91,14 @@ def test_open_assistant() -> None:
 def test_tokens_read_back_as_prompt_and_response(tokenizer: Any, readable: int) -> None:
     config = DataConfig(sources=[SourceConfig(path=str(HH))], held_out_fraction=0, max_bad_fraction=0.5)
     rows = load_rows(config, RankingRow, None, 0).train
-    trees = to_trees(rows, tokenizer, config, 100_000).trees
+    done = tokenize_rows(rows, tokenizer, config, 100_000)
     unknown, checked = tokenizer.unk_token_id, 0
-    for row, tree in zip(rows, trees, strict=True):
-        assert isinstance(row, RankingRow)
-        for text, ids in zip(row.responses, tree.responses, strict=True):
+    for row in done.rows:
+        tree = row.tree
+        for text, ids in zip(row.row.responses, tree.responses, strict=True):
             assert ids[-1] == tokenizer.eos_token_id
             if unknown not in tree.prompt + ids:
-                joint = tree.fields["prompt_text"] + " " + text
+                joint = row.prompt_text + " " + text
                 assert tokenizer.decode(tree.prompt + ids, skip_special_tokens=True) == joint
                 checked += 1
     assert checked >= readable  # the second tokenizer does not know every character

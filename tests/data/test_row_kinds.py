@@ -17,7 +17,7 @@ from plaudit.data.inspect import inspect
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import Origin, Prompt, RankingRow, Row
 from plaudit.data.rows.registry import ROW_KINDS
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import tokenize_rows
 from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level
 
@@ -86,7 +86,7 @@ def test_it_serves_as_a_simpler_kind(file: str) -> None:
 def test_it_becomes_trees(file: str) -> None:
     tokenizer = byte_level()
     config = DataConfig.model_validate({"sources": [file], "held_out_fraction": 0.0})
-    trees = to_trees(load_rows(config, RatedRow, None, 0).train, tokenizer, config, 64).trees
+    trees = tokenize_rows(load_rows(config, RatedRow, None, 0).train, tokenizer, config, 64).trees
     assert [tokenizer.decode(response) for response in trees[3].responses] == [" a<end>", " b<end>", " c<end>"]
     assert tokenizer.decode(trees[3].prompt) == "p3"
 

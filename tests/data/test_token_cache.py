@@ -11,7 +11,7 @@ from plaudit.config.schema import DataConfig
 from plaudit.data import token_cache
 from plaudit.data.rows import Origin, RankingRow, Row, TextRow
 from plaudit.data.token_cache import CachingTokenizer
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import tokenize_rows
 from tiny_tokenizers import byte_level, space_in_front
 
 AT = Origin("rows.jsonl", 1)
@@ -45,10 +45,10 @@ class Counting:
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_trees_are_the_same_and_tokenised_once(name: str, tmp_path: Path) -> None:
     config = DataConfig.model_validate({"sources": ["rows.jsonl"]})
-    expected = to_trees(ROWS, TOKENIZERS[name], config, 100).trees
+    expected = tokenize_rows(ROWS, TOKENIZERS[name], config, 100).trees
     first, second = Counting(TOKENIZERS[name]), Counting(TOKENIZERS[name])
-    assert to_trees(ROWS, CachingTokenizer(first, tmp_path), config, 100).trees == expected
-    assert to_trees(ROWS, CachingTokenizer(second, tmp_path), config, 100).trees == expected
+    assert tokenize_rows(ROWS, CachingTokenizer(first, tmp_path), config, 100).trees == expected
+    assert tokenize_rows(ROWS, CachingTokenizer(second, tmp_path), config, 100).trees == expected
     assert first.texts > 0
     assert second.texts == 0
 

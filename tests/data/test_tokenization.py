@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
-from plaudit.data.tokenization import Tokenized, to_trees, with_loss_on_all
+from plaudit.data.tokenization import Tokenized, tokenize_rows, with_loss_on_all
 from plaudit.errors import PlauditError
 from tiny_tokenizers import CHAT_TEMPLATE, byte_level, space_in_front
 
@@ -29,7 +29,7 @@ def _text(tokenizer: Any, ids: tuple[int, ...]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def _only(done: Tokenized) -> PromptTree:
+def _only(done: Tokenized[Any]) -> PromptTree:
     (tree,) = done.trees
     return tree
 
@@ -42,16 +42,16 @@ def test_prompt_and_response_read_as_the_joined_text(
 ) -> None:
     tokenizer = TOKENIZERS[name]
     before, after = " ".join(prompt), joint + " ".join(response)
-    tree = _only(to_trees([ResponseRow(before, after, AT)], tokenizer, _config(), 512))
+    tree = _only(tokenize_rows([ResponseRow(before, after, AT)], tokenizer, _config(), 512))
     assert tree.responses[0][-1] == tokenizer.eos_token_id
     assert _text(tokenizer, tree.prompt + tree.responses[0]) == before + after
-    alone = _only(to_trees([PromptRow(before, AT)], tokenizer, _config(), 512))
+    alone = _only(tokenize_rows([PromptRow(before, AT)], tokenizer, _config(), 512))
     assert tree.prompt == alone.prompt
 
 
 def test_tokens_are_those_of_the_joint_text_where_the_border_allows() -> None:
     for tokenizer in (BYTES, SPACED):
-        tree = _only(to_trees([ResponseRow("yak", " yak", AT)], tokenizer, _config(), 512))
+        tree = _only(tokenize_rows([ResponseRow("yak", " yak", AT)], tokenizer, _config(), 512))
         joint = tokenizer("yak yak")["input_ids"]
         assert [*tree.prompt, *tree.responses[0]] == [*joint, tokenizer.eos_token_id]
 
@@ -59,44 +59,44 @@ def test_tokens_are_those_of_the_joint_text_where_the_border_allows() -> None:
 def test_no_eos_stands_at_the_end_of_prompts() -> None:
     adds_eos = TOKENIZERS["adds EOS"]
     assert adds_eos("sky")["input_ids"][-1] == adds_eos.eos_token_id
-    tree = _only(to_trees([ResponseRow("sky", " blue", AT)], adds_eos, _config(), 512))
+    tree = _only(tokenize_rows([ResponseRow("sky", " blue", AT)], adds_eos, _config(), 512))
     assert adds_eos.eos_token_id not in tree.prompt
     assert tree.responses[0].count(adds_eos.eos_token_id) == 1
-    same = _only(to_trees([ResponseRow("sky", " blue", AT)], SPACED, _config(), 512))
+    same = _only(tokenize_rows([ResponseRow("sky", " blue", AT)], SPACED, _config(), 512))
     assert (tree.prompt, tree.responses) == (same.prompt, same.responses)
 
 
 def test_plain_text_follows_the_bos_token_or_its_own_first_token() -> None:
     row, end = TextRow("The sky is blue.", AT), BYTES.eos_token_id
     ids = BYTES(row.text)["input_ids"]
-    tree = _only(to_trees([row], BYTES, _config(), 512))
+    tree = _only(tokenize_rows([row], BYTES, _config(), 512))
     assert (tree.prompt, tree.responses) == ((ids[0],), ((*ids[1:], end),))
     # GPT-2 has a BOS token, and does not add it.
-    tree = _only(to_trees([row], byte_level(bos_token="<end>"), _config(), 512))
+    tree = _only(tokenize_rows([row], byte_level(bos_token="<end>"), _config(), 512))
     assert (tree.prompt, tree.responses) == ((end,), ((*ids, end),))
     spaced = SPACED(row.text)["input_ids"]
-    tree = _only(to_trees([row], SPACED, _config(), 512))
+    tree = _only(tokenize_rows([row], SPACED, _config(), 512))
     assert (tree.prompt, tree.responses) == ((1,), ((*spaced[1:], SPACED.eos_token_id),))
 
 
-def test_fields_carry_what_belongs_to_the_row() -> None:
+def test_rows_keep_what_they_say() -> None:
     rows: list[Row] = [
         RankingRow("The sky is", (" blue.", " green.", " grey."), (0, 2, 1), AT),
         LabelledRow("The sky is", (" red.",), (False,), AT),
         PromptRow("One, two", AT, {"topic": "numbers", "origin": "mine"}),
     ]
-    ranking, labelled, prompt = to_trees(rows, BYTES, _config(prompt_template="Q: {prompt}"), 512).trees
-    assert ranking.fields == {"ranks": (0, 2, 1), "origin": AT, "prompt_text": "Q: The sky is"}
+    done = tokenize_rows(rows, BYTES, _config(prompt_template="Q: {prompt}"), 512)
+    assert [kept.row for kept in done.rows] == rows
+    assert [kept.prompt_text for kept in done.rows] == ["Q: The sky is", "Q: The sky is", "Q: One, two"]
+    ranking, labelled, prompt = done.trees
     assert [_text(BYTES, response) for response in ranking.responses] == [" blue.", " green.", " grey."]
-    assert labelled.fields == {"desirable": (False,), "origin": AT, "prompt_text": "Q: The sky is"}
     assert [_text(BYTES, response) for response in labelled.responses] == [" red."]
-    assert prompt.fields == {"topic": "numbers", "origin": AT, "prompt_text": "Q: One, two"}
     assert prompt.responses == ()
 
 
 def test_trees_keep_the_order_of_mixed_rows() -> None:
     rows: list[Row] = [TextRow("sky", AT), PromptRow("cats", AT), TextRow("dogs", AT), ResponseRow("a", " b", AT)]
-    trees = to_trees(rows, SPACED, _config(), 512).trees
+    trees = tokenize_rows(rows, SPACED, _config(), 512).trees
     texts = [_text(SPACED, tree.prompt + (tree.responses[0] if tree.responses else ())) for tree in trees]
     assert texts == ["sky", "cats", "dogs", "a b"]
 
@@ -104,15 +104,16 @@ def test_trees_keep_the_order_of_mixed_rows() -> None:
 def test_chat_templates_bring_their_own_special_tokens() -> None:
     tokenizer = byte_level(CHAT_TEMPLATE)
     row = ResponseRow((Message("user", "Is it open?"),), "Yes.", AT)
-    tree = _only(to_trees([row], tokenizer, _config(), 512))
+    done = tokenize_rows([row], tokenizer, _config(), 512)
+    tree = _only(done)
     assert tokenizer.decode(tree.prompt) == "<turn>user\nIs it open?<end>\n<turn>assistant\n"
     assert tokenizer.decode(tree.responses[0]) == "Yes.<end>"
-    assert tree.fields["prompt_text"] == "user\nIs it open?\nassistant\n"
+    assert done.rows[0].prompt_text == "user\nIs it open?\nassistant\n"
 
 
 def test_human_assistant_responses_begin_with_a_space() -> None:
     row = RankingRow((Message("user", "Is it open?"),), ("Yes.", "No."), (0, 1), AT)
-    tree = _only(to_trees([row], BYTES, _config(), 512))
+    tree = _only(tokenize_rows([row], BYTES, _config(), 512))
     assert BYTES.decode(tree.prompt) == "\n\nHuman: Is it open?\n\nAssistant:"
     assert [BYTES.decode(response) for response in tree.responses] == [" Yes.<end>", " No.<end>"]
 
@@ -121,7 +122,7 @@ def test_a_tokenizer_without_eos_is_refused() -> None:
     tokenizer = byte_level()
     tokenizer.eos_token = None
     with pytest.raises(PlauditError, match="no EOS token"):
-        to_trees([TextRow("sky", AT)], tokenizer, _config(), 512)
+        tokenize_rows([TextRow("sky", AT)], tokenizer, _config(), 512)
 
 
 # Twelve letters that are no words of the tokenizers: one token each (space_in_front adds BOS and a space).
@@ -150,8 +151,8 @@ def test_rows_beyond_a_limit_are_dropped_and_counted(limits: dict[str, int], con
         ResponseRow(SHORT, SHORT, AT),
     ]
     sizes = [(2, 13, 3), (12, 3), (2, 3)]
-    assert [_sizes(tree) for tree in to_trees(rows, BYTES, _config(), 100).trees] == sizes
-    done = to_trees(rows, BYTES, _config(**limits), context)
+    assert [_sizes(tree) for tree in tokenize_rows(rows, BYTES, _config(), 100).trees] == sizes
+    done = tokenize_rows(rows, BYTES, _config(**limits), context)
     assert (len(done.trees), done.dropped, done.truncated) == (kept, 3 - kept, 0)
 
 
@@ -171,8 +172,8 @@ def test_truncation_cuts_prompts_left_and_responses_right(
     limits: dict[str, int], context: int, sizes: tuple[int, ...]
 ) -> None:
     row = RankingRow(LONG[:-1] + "x", (LONG, SHORT), (0, 1), AT)
-    whole = _only(to_trees([row], BYTES, _config(), 100))
-    done = to_trees([row], BYTES, _config(**limits, overlong="truncate"), context)
+    whole = _only(tokenize_rows([row], BYTES, _config(), 100))
+    done = tokenize_rows([row], BYTES, _config(**limits, overlong="truncate"), context)
     tree = _only(done)
     assert _sizes(tree) == sizes
     assert done.truncated == int(sizes != (12, 13, 3))
@@ -180,30 +181,29 @@ def test_truncation_cuts_prompts_left_and_responses_right(
     assert tree.prompt == whole.prompt[-len(tree.prompt) :]
     assert tree.responses[0] == whole.responses[0][: sizes[1]]
     assert tree.responses[1] == whole.responses[1]
-    assert tree.fields["prompt_text"] == BYTES.decode(tree.prompt)
-    assert tree.fields["ranks"] == (0, 1)
+    assert done.rows[0].prompt_text == BYTES.decode(tree.prompt)
+    assert done.rows[0].row == row
 
 
 def test_truncation_keeps_a_leading_bos_token() -> None:
     row = PromptRow("One, two, three, four, five!", AT)
-    whole = _only(to_trees([row], SPACED, _config(), 100)).prompt
-    tree = _only(to_trees([row], SPACED, _config(overlong="truncate"), 5))
+    whole = _only(tokenize_rows([row], SPACED, _config(), 100)).prompt
+    tree = _only(tokenize_rows([row], SPACED, _config(overlong="truncate"), 5))
     assert tree.prompt == (whole[0], *whole[-4:])
     assert whole[0] == SPACED.bos_token_id
 
 
 def test_an_overlong_row_is_an_error_where_told_so() -> None:
     with pytest.raises(PlauditError, match=r"rows.jsonl line 3: prompt of 12 tokens with response of 3 exceeds.*14"):
-        to_trees([ResponseRow(LONG, SHORT, AT)], BYTES, _config(overlong="error"), 14)
+        tokenize_rows([ResponseRow(LONG, SHORT, AT)], BYTES, _config(overlong="error"), 14)
     with pytest.raises(PlauditError, match=r"all 2 rows are too long; rows.jsonl line 3"):
-        to_trees([ResponseRow(LONG, SHORT, AT)] * 2, BYTES, _config(), 14)
+        tokenize_rows([ResponseRow(LONG, SHORT, AT)] * 2, BYTES, _config(), 14)
 
 
 def test_loss_on_all_moves_the_prompt_into_the_response() -> None:
-    tree = _only(to_trees([ResponseRow("The sky is", " blue.", AT)], SPACED, _config(), 512))
+    tree = _only(tokenize_rows([ResponseRow("The sky is", " blue.", AT)], SPACED, _config(), 512))
     moved = with_loss_on_all(tree)
     assert moved.prompt == tree.prompt[:1]
     assert moved.prompt + moved.responses[0] == tree.prompt + tree.responses[0]
-    assert moved.fields == tree.fields
     with pytest.raises(PlauditError, match="exactly one response"):
         with_loss_on_all(PromptTree((1,), ((2,), (3,))))

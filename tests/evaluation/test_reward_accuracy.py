@@ -9,6 +9,7 @@ import torch
 from evaluation_world import make_tokenizer
 from plaudit.batching.trees import PromptTree
 from plaudit.data.rows import Origin, RankingRow
+from plaudit.data.tokenization import TokenizedRow
 from plaudit.evaluation.preference_baselines import preference_baselines, word_weights
 from plaudit.evaluation.reward_accuracy import (
     preference_accuracy,
@@ -87,13 +88,13 @@ class LengthReward:
 def test_reward_accuracy_on_trees() -> None:
     tokenizer = make_tokenizer()
 
-    def tree(*responses: str, ranks: tuple[int, ...]) -> PromptTree:
+    def tokenized(*responses: str) -> TokenizedRow[RankingRow]:
         ids = tuple((*tokenizer(response)["input_ids"], tokenizer.eos_token_id) for response in responses)
-        return PromptTree((3, 7), ids, {"ranks": ranks, "prompt_text": "the day"})
+        return TokenizedRow(ranking(*responses), PromptTree((3, 7), ids), "the day")
 
-    trees = [tree("was good", "bad", ranks=(0, 1)), tree("bad", "is very", "not", ranks=(0, 1, 2))]
     source = LengthReward()
-    found = reward_accuracy(source, trees, tokenizer, gain=2.0)
+    rankings = [tokenized("was good", "bad"), tokenized("bad", "is very", "not")]
+    found = reward_accuracy(source, rankings, tokenizer, gain=2.0)
     assert [sample.response_text for sample in source.seen] == ["was good", "bad", "bad", "is very", "not"]
     assert all(sample.prompt_text == "the day" and sample.ended for sample in source.seen)
     # Gaps in words: 1 | -1, 0, 1, so 2.5 of 4 pairs are right.

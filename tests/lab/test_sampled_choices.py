@@ -14,12 +14,12 @@ PROBLEM = Problem(0)
 
 def win_shares(flips: float) -> Tensor:
     """How often response i was ranked above response j, [prompts, i, j]."""
-    trees = sampled_rankings(PROBLEM, COUNT, flips, torch_generator(0, "ranking"))
+    examples = sampled_rankings(PROBLEM, COUNT, flips, torch_generator(0, "ranking"))
     shares = []
     for prompt in PROMPTS:
-        own = [tree for tree in trees if tree.prompt == prompt_ids(prompt)]
-        assert all(tree.responses == tuple(responses()) for tree in own)
-        ranks = torch.tensor([tree.fields["ranks"] for tree in own])
+        own = [example for example in examples if example.tree.prompt == prompt_ids(prompt)]
+        assert all(example.tree.responses == tuple(responses()) for example in own)
+        ranks = torch.tensor([example.target for example in own])
         assert (ranks.sort(1).values == torch.arange(ranks.shape[1])).all()
         shares.append((ranks[:, :, None] < ranks[:, None, :]).double().mean(0))
     return torch.stack(shares)
@@ -41,9 +41,10 @@ def test_pairs_of_a_ranking_are_bradley_terry_choices(flips: float) -> None:
 def test_labels_say_how_often_a_response_beats_another() -> None:
     everything = list(responses())
     wins = torch.zeros(2, len(PROMPTS), len(everything), dtype=torch.float64)
-    for tree in sampled_labels(PROBLEM, 4 * COUNT, torch_generator(0, "labels")):
-        place = [prompt_ids(prompt) for prompt in PROMPTS].index(tree.prompt), everything.index(tree.responses[0])
-        wins[(int(tree.fields["desirable"][0]), *place)] += 1
+    for example in sampled_labels(PROBLEM, 4 * COUNT, torch_generator(0, "labels")):
+        (response,) = example.tree.responses
+        place = [prompt_ids(prompt) for prompt in PROMPTS].index(example.tree.prompt), everything.index(response)
+        wins[(1 - example.target[0], *place)] += 1
     shown = wins.sum(0)
     off_diagonal = probabilities() * (1 - torch.eye(len(everything), dtype=torch.float64))
     expected = off_diagonal.sum(2) / (len(everything) - 1)

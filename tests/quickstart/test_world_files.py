@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from plaudit.config.schema import DataConfig, WorldConfig
 from plaudit.data.rows import Origin, ResponseRow
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import tokenize_rows
 from plaudit.quickstart.gold import gold_score
 from plaudit.quickstart.requests import read_prompt
 from plaudit.quickstart.world import make_world
@@ -127,7 +127,7 @@ def test_rows_become_trees_without_unknown_words(world: tuple[Path, dict[str, fl
     pairs = [
         ResponseRow(row["prompt"], row["response"], Origin("pretrain.jsonl", n + 1)) for n, row in enumerate(written)
     ]
-    trees = to_trees(pairs, tokenizer, DataConfig.model_validate({"sources": ["pretrain.jsonl"]}), 128).trees
+    trees = tokenize_rows(pairs, tokenizer, DataConfig.model_validate({"sources": ["pretrain.jsonl"]}), 128).trees
     for tree, row in zip(trees, written, strict=True):
         assert tokenizer.decode(tree.prompt) == row["prompt"]
         assert tokenizer.decode(tree.responses[0]) == row["response"] + " <eos>"

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.nn.functional import logsigmoid
 from plaudit.algorithms.catalogue import PREFERENCE_LOSSES
 from plaudit.algorithms.interface import LossOutputs
 from plaudit.batching.batches import make_batches
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import DpoConfig
 from plaudit.errors import PlauditError
@@ -28,7 +29,7 @@ from plaudit.training import reference_log_probabilities as reference_module
 from plaudit.training.dpo import DpoTask, load_dpo_task, settings_of
 from plaudit.training.loop import Trainer
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.preference_examples import with_mismatched
+from plaudit.training.preference_examples import Preference, with_mismatched
 from tiny_models import SIZES
 from tiny_runs import tiny_recipe
 
@@ -73,6 +74,15 @@ def plain(model: Any, tree: PromptTree) -> Tensor:
     return torch.stack([row[len(tree.prompt) - 1 : len(ids) - 1].sum() for row, ids in zip(chosen, rows, strict=True)])
 
 
+def losses_of(
+    task: DpoTask, examples: Sequence[Example[Preference]], sums: MetricSums, budget: int, pack_length: int
+) -> Iterator[Tensor]:
+    """The losses of a step's micro-batches."""
+    for build in make_batches([example.tree for example in examples], task.layout, budget, pack_length):
+        batch = build()
+        yield from task.losses(batch, [examples[index].target for index in batch.tree_indices], sums)
+
+
 def plain_pair(name: str, h: Tensor, mean: Tensor, b: int, w: int) -> Tensor:
     """The loss of a pair at the registry's defaults: b better, w worse."""
     gap = h[b] - h[w]
@@ -90,16 +100,22 @@ def plain_pair(name: str, h: Tensor, mean: Tensor, b: int, w: int) -> Tensor:
     return -mean[b] - 0.1 * logsigmoid(odds[b] - odds[w])
 
 
-def plain_loss(name: str, policy: Any, reference: Any, trees: list[PromptTree]) -> Tensor:
-    """The mean loss of the trees' prompts, each computed by itself."""
+def mismatched_tree(example: Example[Preference]) -> PromptTree:
+    assert example.target.mismatched is not None
+    return example.target.mismatched.tree
+
+
+def plain_loss(name: str, policy: Any, reference: Any, examples: list[Example[Preference]]) -> Tensor:
+    """The mean loss of the prompts, each computed by itself."""
     with torch.no_grad():
-        references = [plain(reference, tree) for tree in trees]
+        references = [plain(reference, example.tree) for example in examples]
         if name == "kto":
-            partners = [tree.fields["mismatched"] for tree in trees]
+            partners = [mismatched_tree(example) for example in examples]
             z = torch.cat([plain(policy, tree) - plain(reference, tree) for tree in partners]).mean().clamp(min=0)
     losses = []
-    for tree, ref in zip(trees, references, strict=True):
-        found, ranks = plain(policy, tree), tree.fields["ranks"]
+    for example, ref in zip(examples, references, strict=True):
+        tree, ranks = example.tree, example.target.ranks
+        found = plain(policy, tree)
         h, mean = found - ref, found / torch.tensor([len(response) for response in tree.responses])
         every = range(len(ranks))
         if name == "kto":
@@ -125,15 +141,14 @@ def test_loss_and_gradient_equal_plain_transformers(tmp_path: Path, architecture
         reference = copy.deepcopy(task.loaded.model).double()
         policy = task.loaded.model.double()
         moved(policy, seed=5)
-        trees, sums, found = list(task.begin_step(2)), MetricSums(), torch.zeros(())
+        examples, sums, found = list(task.begin_step(2)), MetricSums(), torch.zeros(())
         assert (task.reference_kl > 0) == (name == "kto")
-        for build in make_batches(trees, task.layout, 96, 48):
-            for loss in task.losses(build(), sums):
-                loss.backward()
-                found = found + loss.detach()
+        for loss in losses_of(task, examples, sums, 96, 48):
+            loss.backward()
+            found = found + loss.detach()
         gradients = {key: parameter.grad.clone() for key, parameter in policy.named_parameters()}
         policy.zero_grad()
-        expected = plain_loss(name, policy, reference, trees)
+        expected = plain_loss(name, policy, reference, examples)
         expected.backward()
         assert found.item() == pytest.approx(expected.item(), rel=1e-6), name
         assert sums.means()["loss"] == pytest.approx(expected.item(), rel=1e-6), name
@@ -148,17 +163,16 @@ def test_kto_weighs_desirable_and_undesirable_responses(tmp_path: Path, desirabl
     task = task_of(dpo_recipe(tmp_path), "dpo.loss=kto", *weights)
     reference = copy.deepcopy(task.loaded.model)
     moved(task.loaded.model)
-    trees = list(task.begin_step(1))
+    examples = list(task.begin_step(1))
     expected = []
     with torch.no_grad():
-        for tree in trees:
-            h = plain(task.loaded.model, tree) - plain(reference, tree) - task.reference_kl
-            good = torch.tensor(tree.fields["ranks"]) == 0
+        for example in examples:
+            h = plain(task.loaded.model, example.tree) - plain(reference, example.tree) - task.reference_kl
+            good = torch.tensor(example.target.ranks) == 0
             terms = torch.where(good, desirable * torch.sigmoid(-0.1 * h), undesirable * torch.sigmoid(0.1 * h))
             assert 0 < good.sum() < len(good)
             expected.append(float(terms.mean()))
-        batches = make_batches(trees, task.layout, 8192, 512)
-        found = sum(float(loss) for build in batches for loss in task.losses(build(), MetricSums()))
+        found = sum(float(loss) for loss in losses_of(task, examples, MetricSums(), 8192, 512))
     assert found == pytest.approx(sum(expected) / len(expected), rel=1e-5)
 
 
@@ -175,18 +189,17 @@ def test_a_policy_that_is_its_reference(tmp_path: Path, name: str, layout: str) 
     assert measured["held_out/accuracy"] == pytest.approx(0.5)
     assert measured["held_out/margin"] == pytest.approx(0, abs=1e-6)
     assert measured["held_out/drift"] == pytest.approx(0, abs=1e-6)
-    trees, sums = task.begin_step(1), MetricSums()
-    total = sum(
-        loss.item() for build in make_batches(trees, task.layout, 64, 24) for loss in task.losses(build(), sums)
-    )
+    sums = MetricSums()
+    total = sum(loss.item() for loss in losses_of(task, task.begin_step(1), sums, 64, 24))
     assert total == pytest.approx(FRESH[name], rel=1e-5)
     assert sums.means()["chosen_reward"] == pytest.approx(0, abs=1e-5)
 
 
 def test_metrics_by_hand(tmp_path: Path) -> None:
     task = task_of(dpo_recipe(tmp_path), "dpo.beta=0.5")
-    tree = PromptTree((4,), ((5, 6, 1), (7, 1), (8, 9, 10, 1)), {"ranks": (1, 0, 2), "reference": (-6.0, -4.0, -8.0)})
-    flat, sums = task._inputs([tree], torch.tensor([-5.0, -5.0, -8.0]), 0.0), MetricSums()
+    tree = PromptTree((4,), ((5, 6, 1), (7, 1), (8, 9, 10, 1)))
+    target = Preference((1, 0, 2), (-6.0, -4.0, -8.0))
+    flat, sums = task._inputs([tree], [target], torch.tensor([-5.0, -5.0, -8.0]), 0.0), MetricSums()
     task._count(flat, LossOutputs(torch.tensor(0.25)), 1, sums)
     means = task.end_step(1, sums)
     # h is 1, -1, 0. Pairs, better first: (-1, 1) wrong, (-1, 0) wrong, (1, 0) right.
@@ -205,12 +218,9 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
 
 def test_metrics_of_labels_by_hand(tmp_path: Path) -> None:
     task = task_of(dpo_recipe(tmp_path), "dpo.loss=kto", "dpo.beta=0.5")
-    fields = {"ranks": (0, 1), "reference": (-6.0, -4.0)}
-    trees = [
-        PromptTree((4,), ((5, 1), (6, 1)), fields),
-        PromptTree((4,), ((5, 7, 1),), {"ranks": (0,), "reference": (-1.0,)}),
-    ]
-    flat, sums = task._inputs(trees, torch.tensor([-5.0, -4.0, -2.0]), 0.5), MetricSums()
+    targets = [Preference((0, 1), (-6.0, -4.0)), Preference((0,), (-1.0,))]
+    trees = [PromptTree((4,), ((5, 1), (6, 1))), PromptTree((4,), ((5, 7, 1),))]
+    flat, sums = task._inputs(trees, targets, torch.tensor([-5.0, -4.0, -2.0]), 0.5), MetricSums()
     task._count(flat, LossOutputs(torch.tensor(0.8)), 2, sums)
     # h is 1, 0, -1 and z is 0.5: desirable 1 right, undesirable 0 right, desirable -1 wrong.
     assert task.end_step(1, sums) == pytest.approx(
@@ -228,6 +238,10 @@ def test_metrics_of_labels_by_hand(tmp_path: Path) -> None:
 
 
 # The reference --------------------------------------------------------------------------------------------------------
+
+
+def references(task: DpoTask) -> list[float]:
+    return [number for example in task.train for number in example.target.reference or ()]
 
 
 def computed(output: str) -> bool:
@@ -256,7 +270,7 @@ def test_the_reference_is_computed_once_and_never_in_a_step(
     kept = load_file(folder / "dpo" / "reference.safetensors")
     task = task_of(recipe)
     assert (forwards, computed(capsys.readouterr().err)) == ([], False)
-    assert [number for tree in task.train for number in tree.fields["reference"]] == kept["training"].tolist()
+    assert references(task) == kept["training"].tolist()
 
 
 def test_a_stale_reference_is_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,8 +293,8 @@ def test_with_adapters_the_reference_is_the_base_and_no_second_model(tmp_path: P
     recipe = dpo_recipe(tmp_path, dpo__model__lora=LORA)
     (tmp_path / "bare").mkdir()
     bare, task = task_of(dpo_recipe(tmp_path / "bare")), task_of(recipe)
-    plain_numbers = [number for tree in bare.train for number in tree.fields["reference"]]
-    assert [number for tree in task.train for number in tree.fields["reference"]] == plain_numbers
+    plain_numbers = references(bare)
+    assert references(task) == plain_numbers
     adapter = sum(p.numel() for name, p in task.module.named_parameters() if "lora_" in name)
     whole = sum(p.numel() for p in task.module.parameters())
     assert whole == adapter + sum(p.numel() for p in bare.module.parameters())
@@ -302,7 +316,7 @@ def test_adapters_learn_and_are_merged_into_an_ordinary_model(tmp_path: Path) ->
 
 def test_sequence_log_probabilities_are_float32_under_bf16(tmp_path: Path) -> None:
     task = task_of(dpo_recipe(tmp_path), "precision=bf16", "dpo.model.dtype=bfloat16")
-    (build, *_) = make_batches(task.train[:4], task.layout, 1000, 500)
+    (build, *_) = make_batches([example.tree for example in task.train[:4]], task.layout, 1000, 500)
     with task.session.autocast():
         assert task.module(build()).dtype == torch.float32
 
@@ -325,14 +339,16 @@ def test_unpaired_labels_come_from_a_file(tmp_path: Path, capsys: pytest.Capture
     write_rows(tmp_path / "labels.jsonl", rows)
     sources = f"dpo.data.sources=[{tmp_path}/labels.jsonl]"
     task = task_of(recipe, sources)
-    labels = [tree.fields["ranks"] for tree in task.train + task.held_out]
+    labels = [example.target.ranks for example in task.train + task.held_out]
     assert sorted(labels) == sorted((0,) if row["label"] else (1,) for row in rows)
     assert "(unpaired_preference)" in capsys.readouterr().err
-    for tree in task.train:
-        partner = tree.fields["mismatched"]
-        assert (partner.prompt, len(partner.responses), len(partner.fields["reference"])) == (tree.prompt, 1, 1)
-        others = {other.responses[0] for other in task.train if other.prompt != tree.prompt}
-        assert partner.responses[0] in others  # every response names its own prompt
+    for example in task.train:
+        partner, prompt = example.target.mismatched, example.tree.prompt
+        assert partner is not None
+        assert partner.reference is not None
+        assert (partner.tree.prompt, len(partner.tree.responses)) == (prompt, 1)
+        others = {other.tree.responses[0] for other in task.train if other.tree.prompt != prompt}
+        assert partner.tree.responses[0] in others  # every response names its own prompt
     folder = run(load_recipe(str(recipe), ["name=labels", sources, "dpo.optimizer.learning_rate=0.03"]), ["dpo"])
     last = json.loads((folder / "dpo" / "metrics.jsonl").read_text().splitlines()[-1])
     assert (last["accuracy"], last["loss"]) == (1.0, pytest.approx(0.0, abs=0.4))
@@ -343,12 +359,13 @@ def test_unpaired_labels_come_from_a_file(tmp_path: Path, capsys: pytest.Capture
 
 def test_mismatched_responses_belong_to_other_prompts() -> None:
     trees = [PromptTree((prompt,), ((prompt, word, 1),)) for prompt in (4, 5) for word in range(10, 15)]
-    for tree, given in zip(trees, with_mismatched(trees, 64, seed=0), strict=True):
-        partner = given.fields["mismatched"]
-        assert (given.prompt, given.responses, partner.prompt) == (tree.prompt, tree.responses, tree.prompt)
+    examples = [Example(tree, Preference((0,))) for tree in trees]
+    for tree, given in zip(trees, with_mismatched(examples, 64, seed=0), strict=True):
+        partner = mismatched_tree(given)
+        assert (given.tree, partner.prompt) == (tree, tree.prompt)
         assert partner.responses[0][0] != tree.prompt[0]
-    (alone,) = with_mismatched(trees[:1], 64, seed=0)
-    assert alone.fields["mismatched"] == PromptTree((4,), ((4, 10, 1),))
+    (alone,) = with_mismatched(examples[:1], 64, seed=0)
+    assert mismatched_tree(alone) == PromptTree((4,), ((4, 10, 1),))
 
 
 def test_mismatched_responses_fit_the_context(tmp_path: Path) -> None:
@@ -360,7 +377,7 @@ def test_mismatched_responses_fit_the_context(tmp_path: Path) -> None:
     recipe = dpo_recipe(tmp_path, dpo__loss="kto", dpo__data={"sources": ["labels"], "held_out_fraction": 0.0})
     write_rows(tmp_path / "labels.jsonl", rows)
     task = task_of(recipe, f"dpo.data.sources=[{tmp_path}/labels.jsonl]")
-    partners = {len(tree.prompt): tree.fields["mismatched"] for tree in task.train}
+    partners = {len(example.tree.prompt): mismatched_tree(example) for example in task.train}
     assert {size: len(tree.responses[0]) for size, tree in partners.items()} == {1: 2, 40: 24}
 
 

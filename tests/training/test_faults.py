@@ -54,20 +54,20 @@ def test_a_reward_that_is_no_number(recipe: Path, held_out: int) -> None:
     assert "\n" not in str(stopped.value)
     batch = lines_of(recipe.parent / "runs/tiny/rl/faulty-batch-0.jsonl")
     assert len(batch) == (held_out or 6)
-    assert all(row["prompt"] and row["responses"][0] for row in batch)
+    assert all(row["tree"]["prompt"] and row["tree"]["responses"][0] for row in batch)
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward", "rl"])
 def test_a_loss_that_is_no_number(recipe: Path, stage: str) -> None:
     trainer = prepared(recipe, stage)
-    trees = trainer.task.begin_step(1)
+    examples = trainer.task.begin_step(1)
     with torch.no_grad():
         next(iter(trainer.task.module.parameters()))[:] = float("nan")
     with pytest.raises(PlauditError, match=f"{stage}: the loss is not finite; the batch is in (.*jsonl)") as stopped:
-        trainer.accumulate(trees)
+        trainer.accumulate(examples)
     assert "\n" not in str(stopped.value)
     saved = lines_of(trainer.stage.folder / "faulty-batch-0.jsonl")
-    assert sorted(row["prompt"] for row in saved) == sorted(list(tree.prompt) for tree in trees)
+    assert sorted(row["tree"]["prompt"] for row in saved) == sorted(list(example.tree.prompt) for example in examples)
 
 
 def test_a_gradient_that_is_no_number(recipe: Path) -> None:

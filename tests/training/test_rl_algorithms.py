@@ -21,10 +21,10 @@ def step_loss(made: Any) -> tuple[float, Any]:
     """The loss of the first step's only micro-batch, with the policy moved off its reference and off its past."""
     task = made.task
     perturb(task.roles.loaded.model)
-    trees = task.begin_step(1)
+    trees = [example.tree for example in task.begin_step(1)]
     perturb(task.roles.loaded.model)
     (batch,) = [build() for build in _batches(task, trees)]
-    return sum(float(loss.detach()) for loss in task.losses(batch, MetricSums())), batch
+    return sum(float(loss.detach()) for loss in task.losses(batch, (), MetricSums())), batch
 
 
 def _batches(task: Any, trees: Any) -> Any:

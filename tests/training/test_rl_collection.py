@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import ModelConfig
 from plaudit.models.reward_model import load_reward_model, read_scale
 from plaudit.training.rl.experience import Experience
@@ -166,13 +167,13 @@ def test_a_value_model_starts_as_the_reward_model(folder: Path, lora: str) -> No
     """The value in front of a token is the reward model's score of what stands there so far."""
     task: Any = trainer(folder, f"rl.model={{path: 'stage:sft', lora: {lora}}}").task
     tree = task._requests(task.prompts[0], "any")[0]
-    trees = [type(task.prompts[0])(tuple(tree.prompt_ids), ((5, 6, 7), (8,)))]
+    trees = [PromptTree(tuple(tree.prompt_ids), ((5, 6, 7), (8,)))]
     with torch.no_grad():
         values = task.roles.values(PACKED.build(trees, [[0]]))
     prompt = trees[0].prompt
     prefixes = [prompt, (*prompt, 5), (*prompt, 5, 6), prompt]
     judge = load_reward_model(ModelConfig(path=str(folder / "runs/tiny/reward/model")), torch.device("cpu"))
-    expected = judge.scores([type(trees[0])(prefix[:-1], (prefix[-1:],)) for prefix in prefixes], 100)
+    expected = judge.scores([PromptTree(prefix[:-1], (prefix[-1:],)) for prefix in prefixes], 100)
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)
     assert values.std() > 1e-3
 

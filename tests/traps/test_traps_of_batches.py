@@ -69,11 +69,11 @@ def test_trap_06_micro_batches_change_neither_loss_nor_gradient(
     Accumulated gradients in transformers' Trainer were such means until October 2024.
     """
     whole = in_the_middle(folder, *ONE_STEP)
-    expected = step_gradients(whole, whole.task.experience.trees)
+    expected = step_gradients(whole, whole.task.experience.examples)
 
     def check(wrong: Callable[[Any, int, Any], None] | None) -> None:
         made = in_the_middle(folder, *ONE_STEP, "rl.token_budget=32")
-        trees = made.task.experience.trees
+        trees = made.task.experience.examples
         if wrong is not None:
             wrong(made, len(made._batches(trees)), monkeypatch)
         assert len(made._batches(trees)) > 2
@@ -105,8 +105,10 @@ def test_trap_06_for_every_objective(folder: Path, name: str) -> None:
     options = ["rl.responses_per_prompt=3", *(f"rl.{option}" for option in OBJECTIVES[name].split())]
     whole = in_the_middle(folder, *ONE_STEP, *options)
     split = in_the_middle(folder, *ONE_STEP, *options, "rl.token_budget=64", "rl.pack_length=40")
-    assert len(split._batches(split.task.experience.trees)) > 2
-    same_step(step_gradients(split, split.task.experience.trees), step_gradients(whole, whole.task.experience.trees))
+    assert len(split._batches(split.task.experience.examples)) > 2
+    same_step(
+        step_gradients(split, split.task.experience.examples), step_gradients(whole, whole.task.experience.examples)
+    )
 
 
 # 12 -------------------------------------------------------------------------------------------------------------------
@@ -167,8 +169,8 @@ def test_trap_12_inputs_are_not_mutated(folder: Path) -> None:
     made = in_the_middle(folder, *ONE_STEP)
     experience = made.task.experience
     before = {name: tensor.clone() for name, tensor in experience.to_tensors().items()}
-    first = step_gradients(made, experience.trees)
-    second = step_gradients(made, experience.trees)
+    first = step_gradients(made, experience.examples)
+    second = step_gradients(made, experience.examples)
     assert all(torch.equal(second[0][name], gradient) for name, gradient in first[0].items())
     assert all(torch.equal(tensor, before[name]) for name, tensor in experience.to_tensors().items())
 
@@ -203,9 +205,9 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
         original = made.task.losses
         visits: list[set[int]] = []
 
-        def losses(batch: batches.Batch, sums: MetricSums) -> Any:
+        def losses(batch: batches.Batch, targets: Any, sums: MetricSums) -> Any:
             visits[-1].update(tree.fields["first_response"] for tree in batch.trees)
-            return original(batch, sums)
+            return original(batch, targets, sums)
 
         made.task.losses = losses
         partitions = []
@@ -258,9 +260,9 @@ def test_trap_24_evaluation_drops_no_sample(folder: Path, mutation: Any, monkeyp
     alone = _measurements(folder)
     pairs = sum(
         first != second
-        for tree in trainer(folder, stage="reward").task.train[:7]
-        for place, first in enumerate(tree.fields["ranks"])
-        for second in tree.fields["ranks"][:place]
+        for example in trainer(folder, stage="reward").task.train[:7]
+        for place, first in enumerate(example.target)
+        for second in example.target[:place]
     )
     assert alone["reward"]["held_out/pairs"] == pairs
 
@@ -281,9 +283,9 @@ def test_trap_24_the_last_batch_counts(folder: Path, monkeypatch: Any) -> None:
 
     def check() -> None:
         made = trainer(folder, f"reward.model={folder / 'judge'}", "reward.token_budget=40", stage="reward")
-        trees = made.task.train[:7]
+        trees = [example.tree for example in made.task.train[:7]]
         assert len(list(batches.make_batches(trees, PACKED, 40, 512))) > 2
-        scores = made.task.raw_scores(trees)
+        scores = made.task.raw_scores(made.task.train[:7])
         with torch.no_grad():
             expected = [
                 judge.score(judge.model(torch.tensor([tree.prompt + response])).last_hidden_state)[0, -1, 0]

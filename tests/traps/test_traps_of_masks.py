@@ -97,7 +97,7 @@ def test_trap_08_values_at_masked_positions_change_nothing(folder: Path, monkeyp
     SkyRL's advantages were whitened with a mean over padding (reported in March 2026).
     """
     clean = in_the_middle(folder, *ROLLOUTS)
-    expected = step_gradients(clean, clean.task.experience.trees)
+    expected = step_gradients(clean, clean.task.experience.examples)
 
     def check_losses() -> None:
         made = in_the_middle(folder, *ROLLOUTS)
@@ -106,7 +106,7 @@ def test_trap_08_values_at_masked_positions_change_nothing(folder: Path, monkeyp
             rows = getattr(experience.rows, field.name)
             if rows.dim() == 2:
                 rows[~experience.mask] = 1e3
-        same_step(step_gradients(made, experience.trees), expected)
+        same_step(step_gradients(made, experience.examples), expected)
 
     def check_advantages(whitened: Callable[[Tensor, Tensor], Tensor]) -> None:
         rows, mask = clean.task.experience.rows, clean.task.experience.mask
@@ -190,8 +190,8 @@ def test_trap_20_a_fully_masked_response_is_no_nan(folder: Path, everything: boo
         task = made.task
         task.experience.rows.learned[: None if everything else 3] = False
         task.units = StepUnits.of(task.experience.trees, task.experience)
-        (build,) = made._batches(task.experience.trees)
-        policy = next(iter(task.losses(build(), MetricSums())))
+        (build,) = made._batches(task.experience.examples)
+        policy = next(iter(task.losses(build(), (), MetricSums())))
         assert torch.isfinite(policy)
         policy.backward()
         gradients = [

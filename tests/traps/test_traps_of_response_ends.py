@@ -114,9 +114,9 @@ def test_trap_10_padding_with_eos_does_not_erase_eos(folder: Path, monkeypatch: 
     def check_sft() -> None:
         same = trainer(folder, "sft.model={pad_token: <eos>, path: " + str(folder / "policy") + "}", stage="sft")
         assert same.task.loaded.tokenizer.pad_token_id == same.task.loaded.tokenizer.eos_token_id == EOS
-        trees = same.task.begin_step(1)
-        assert all(response[-1] == EOS for tree in trees for response in tree.responses)
-        found, again = step_gradients(same, trees)
+        examples = same.task.begin_step(1)
+        assert all(response[-1] == EOS for example in examples for response in example.tree.responses)
+        found, again = step_gradients(same, examples)
         assert again["loss"] == pytest.approx(numbers["loss"], abs=1e-6)
         for name, gradient in gradients.items():
             close(found[name], gradient)
@@ -162,9 +162,10 @@ def eos_behind_every_cut(monkeypatch: Any) -> None:
     """The bug: EOS is put behind a response that was cut at the limit of length."""
     original = tokenization._truncated
 
-    def truncated(tree: PromptTree, *others: Any) -> PromptTree:
-        cut = original(tree, *others)
-        return replace(cut, responses=tuple((*response[:-1], EOS) for response in cut.responses))
+    def truncated(row: Any, *others: Any) -> Any:
+        cut: Any = original(row, *others)
+        responses = tuple((*response[:-1], EOS) for response in cut.tree.responses)
+        return replace(cut, tree=PromptTree(cut.tree.prompt, responses))
 
     monkeypatch.setattr(tokenization, "_truncated", truncated)
 
@@ -207,7 +208,7 @@ def test_trap_11_trimming_keeps_eos_and_adds_none(folder: Path, mutation: Any, m
     def check_rows() -> None:
         rows = [ResponseRow("w1 w2", " ".join(["w5"] * length), Origin("file", 1)) for length in (2, 3, 4, 9)]
         config = DataConfig(sources=[SourceConfig(path="file")], max_response_tokens=4, overlong="truncate")
-        trees = tokenization.to_trees(rows, loaded.tokenizer, config, 64).trees
+        trees = tokenization.tokenize_rows(rows, loaded.tokenizer, config, 64).trees
         ends = [(len(tree.responses[0]), tree.responses[0][-1] == EOS) for tree in trees]
         assert ends == [(3, True), (4, True), (4, False), (4, False)]
 

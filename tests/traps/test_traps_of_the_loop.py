@@ -6,6 +6,7 @@ Every test lays the bug beside the real code: ``check`` passes on the one and mu
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,10 @@ def neighbours_are_seen(task: Any, monkeypatch: Any) -> None:
 
 def reference_per_token(task: Any, monkeypatch: Any) -> None:
     """The bug: a mean over tokens on one side of the ratio, a sum on the other."""
-    for tree in task.train:
-        lengths = [len(response) for response in tree.responses]
-        tree.fields["reference"] = [
-            number / length for number, length in zip(tree.fields["reference"], lengths, strict=True)
-        ]
+    for place, example in enumerate(task.train):
+        lengths = [len(response) for response in example.tree.responses]
+        means = tuple(number / length for number, length in zip(example.target.reference, lengths, strict=True))
+        task.train[place] = replace(example, target=replace(example.target, reference=means))
 
 
 @pytest.mark.parametrize("mutation", [neighbours_are_seen, reference_per_token])

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from plaudit.errors import PlauditError
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,11 @@ class PromptTree:
     def response_tokens(self) -> int:
         """Number of tokens in all responses."""
         return sum(len(response) for response in self.responses)
+
+
+@dataclass(frozen=True)
+class Example(Generic[T_co]):
+    """A prompt tree, and what is to be learned about its responses: their ranks, their place in a table, or None."""
+
+    tree: PromptTree
+    target: T_co

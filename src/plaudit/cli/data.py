@@ -42,7 +42,9 @@ def inspect(
     limit: Annotated[int | None, typer.Option(help="Read only the first rows.", min=1, show_default=False)] = None,
     samples: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 2,
     subset: Annotated[str | None, typer.Option(help="Subset of a hub dataset.", show_default=False)] = None,
-    split: Annotated[str, typer.Option(help="Split of a hub dataset.")] = "train",
+    split: Annotated[
+        str | None, typer.Option(help="Split of a hub dataset; default: train.", show_default=False)
+    ] = None,
 ) -> None:
     """Say what a file or hub dataset holds: format, counts, lengths, faults, samples."""
     from rich.console import Console
@@ -52,7 +54,8 @@ def inspect(
     from plaudit.data.rows.registry import ROW_KINDS
 
     loaded = _load_tokenizer(tokenizer) if tokenizer else None
-    source = SourceConfig(path=file, format=row_format, limit=limit, subset=subset, split=split)
+    given = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split}
+    source = SourceConfig.model_validate({key: value for key, value in given.items() if value is not None})
     found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples)
     _print(found, Console(highlight=False))
 

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from plaudit.data.formats.registry import FORMATS
     from plaudit.data.loading import LoadedRows, load_rows
     from plaudit.data.rows.registry import ROW_KINDS
-    from plaudit.data.tokenization import to_trees
+    from plaudit.data.tokenization import tokenize_rows
 
-__all__ = ["FORMATS", "ROW_KINDS", "LoadedRows", "load_rows", "to_trees"]
+__all__ = ["FORMATS", "ROW_KINDS", "LoadedRows", "load_rows", "tokenize_rows"]
 
 __getattr__ = lazy_exports(
     __name__,
@@ -18,6 +18,6 @@ __getattr__ = lazy_exports(
         "formats.registry": ["FORMATS"],
         "loading": ["LoadedRows", "load_rows"],
         "rows.registry": ["ROW_KINDS"],
-        "tokenization": ["to_trees"],
+        "tokenization": ["tokenize_rows"],
     },
 )

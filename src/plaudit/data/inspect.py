@@ -10,7 +10,7 @@ from plaudit.data.rows import Row
 from plaudit.data.sources import Reject, SourceCounts, SourceRows, read_source
 from plaudit.data.splits import prompt_key, row_content
 from plaudit.data.templates import human_assistant_text
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import tokenize_rows
 
 # A tokenizer that knows no longest input says so with a number of this size or more.
 _NO_LIMIT = 10**9
@@ -112,7 +112,7 @@ def _word_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
 
 def _all_trees(rows: Sequence[Row], tokenizer: Any) -> list[PromptTree]:
     config = DataConfig(sources=[SourceConfig(path="-")])
-    return to_trees(rows, tokenizer, config, context_length=_NO_LIMIT).trees if rows else []
+    return tokenize_rows(rows, tokenizer, config, context_length=_NO_LIMIT).trees if rows else []
 
 
 def _token_lengths(trees: Sequence[PromptTree]) -> dict[str, Lengths]:

@@ -1,35 +1,44 @@
 """Rows become prompt trees, tokenised once; what is too long is dropped, cut or refused, and always counted."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import LabelledRow, PromptRow, RankingRow, Row
+from plaudit.data.rows import Row
 from plaudit.data.templates import RenderedPrompt, render_prompt
 from plaudit.errors import PlauditError
 
 Ids = list[int]
 
+R = TypeVar("R", bound=Row)
+
 
 @dataclass(frozen=True)
-class Tokenized:
-    """Trees in the rows' order, and how many rows were too long: ``dropped`` are gone, ``truncated`` were cut.
+class TokenizedRow(Generic[R]):
+    """A row and its tokens; ``prompt_text`` is the prompt as text, with its template but without special tokens."""
 
-    ``rows`` holds the row of each tree, ``trees`` and ``rows`` being equally long.
-
-    Every tree carries in ``fields`` its row's ``origin`` and ``prompt_text`` (without special tokens); rankings also
-    ``ranks``; labelled rows also ``desirable``; prompts also the other columns of their row.
-    """
-
-    trees: list[PromptTree]
-    rows: list[Row]
-    dropped: int
-    truncated: int
+    row: R
+    tree: PromptTree
+    prompt_text: str
 
 
-def to_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig, context_length: int) -> Tokenized:
+@dataclass(frozen=True)
+class Tokenized(Generic[R]):
+    """Rows in their order, and how many were too long: ``dropped`` are gone, ``truncated`` were cut."""
+
+    rows: list[TokenizedRow[R]]
+    dropped: int = 0
+    truncated: int = 0
+
+    @property
+    def trees(self) -> list[PromptTree]:
+        """Return the tokens alone."""
+        return [row.tree for row in self.rows]
+
+
+def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context_length: int) -> Tokenized[R]:
     """Tokenise rows; prompt and the longest response together have at most ``context_length`` tokens.
 
     For prompts that are to be answered, pass the context length minus the room for the answer. Responses end with the
@@ -39,50 +48,46 @@ def to_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig, context_le
     """
     if tokenizer.eos_token_id is None:
         raise PlauditError("the tokenizer has no EOS token; name one with eos_token")
-    trees = [*_text_trees(rows, tokenizer), *_prompted_trees(rows, tokenizer, config)]
-    trees.sort(key=lambda numbered: numbered[0])
-    kept: list[PromptTree] = []
-    kept_rows: list[Row] = []
+    numbered = [*_text_rows(rows, tokenizer), *_prompted_rows(rows, tokenizer, config)]
+    everything = [row for _, row in sorted(numbered, key=lambda pair: pair[0])]
+    kept: list[TokenizedRow[R]] = []
     dropped = truncated = 0
-    for number, tree in trees:
-        if _is_overlong(tree, config, context_length):
+    for row in everything:
+        if _is_overlong(row.tree, config, context_length):
             if config.overlong == "error":
-                raise PlauditError(_overlong_message(tree, context_length))
+                raise PlauditError(_overlong_message(row, context_length))
             if config.overlong == "drop":
                 dropped += 1
                 continue
-            tree = _truncated(tree, tokenizer, config, context_length)
+            row = _truncated(row, tokenizer, config, context_length)
             truncated += 1
-        kept.append(tree)
-        kept_rows.append(rows[number])
+        kept.append(row)
     if rows and not kept:
-        raise PlauditError(f"all {len(rows)} rows are too long; " + _overlong_message(trees[0][1], context_length))
-    return Tokenized(kept, kept_rows, dropped, truncated)
+        raise PlauditError(f"all {len(rows)} rows are too long; " + _overlong_message(everything[0], context_length))
+    return Tokenized(kept, dropped, truncated)
 
 
 def with_loss_on_all(tree: PromptTree) -> PromptTree:
     """Move all but the first prompt token into the response, so that they are learned too; one response only."""
     if len(tree.responses) != 1:
         raise PlauditError("loss_on all needs exactly one response per prompt")
-    return replace(tree, prompt=tree.prompt[:1], responses=(tree.prompt[1:] + tree.responses[0],))
+    return PromptTree(tree.prompt[:1], (tree.prompt[1:] + tree.responses[0],))
 
 
 # Text to tokens -------------------------------------------------------------------------------------------------------
 
 
-def _text_trees(rows: Sequence[Row], tokenizer: Any) -> list[tuple[int, PromptTree]]:
+def _text_rows(rows: Sequence[R], tokenizer: Any) -> Iterator[tuple[int, TokenizedRow[R]]]:
     numbered = [(index, row) for index, row in enumerate(rows) if row.prompt is None]
     all_ids = _encode([row.responses[0] for _, row in numbered], tokenizer, special_tokens=True)
-    trees = []
     for (index, row), ids in zip(numbered, all_ids, strict=True):
         if tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
-        fields = {"origin": row.origin, "prompt_text": ""}
-        trees.append((index, PromptTree(tuple(ids[:1]), ((*ids[1:], tokenizer.eos_token_id),), fields)))
-    return trees
+        tree = PromptTree(tuple(ids[:1]), ((*ids[1:], tokenizer.eos_token_id),))
+        yield index, TokenizedRow(row, tree, "")
 
 
-def _prompted_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig) -> list[tuple[int, PromptTree]]:
+def _prompted_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig) -> Iterator[tuple[int, TokenizedRow[R]]]:
     numbered = [(index, row, row.prompt) for index, row in enumerate(rows) if row.prompt is not None]
     rendered = [render_prompt(prompt, tokenizer, config, row.origin) for _, row, prompt in numbered]
     prompts = _encode_prompts(rendered, tokenizer)
@@ -92,23 +97,12 @@ def _prompted_trees(rows: Sequence[Row], tokenizer: Any, config: DataConfig) -> 
         for response in row.responses
     ]
     encoded = iter(_encode_responses(pairs, rendered, prompts, tokenizer))
-    trees = []
     for which, (index, row, _) in enumerate(numbered):
         responses = tuple((*next(encoded), tokenizer.eos_token_id) for _ in row.responses)
         text = rendered[which].text
         if rendered[which].special_tokens:
             text = tokenizer.decode(prompts[which], skip_special_tokens=True)
-        trees.append((index, PromptTree(tuple(prompts[which]), responses, _fields(row, text))))
-    return trees
-
-
-def _fields(row: Row, prompt_text: str) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(row.fields) if isinstance(row, PromptRow) else {}
-    if isinstance(row, RankingRow):
-        fields["ranks"] = row.ranks
-    if isinstance(row, LabelledRow):
-        fields["desirable"] = row.desirable
-    return {**fields, "origin": row.origin, "prompt_text": prompt_text}
+        yield index, TokenizedRow(row, PromptTree(tuple(prompts[which]), responses), text)
 
 
 def _encode_prompts(rendered: Sequence[RenderedPrompt], tokenizer: Any) -> list[Ids]:
@@ -174,11 +168,12 @@ def _is_overlong(tree: PromptTree, config: DataConfig, context_length: int) -> b
     )
 
 
-def _truncated(tree: PromptTree, tokenizer: Any, config: DataConfig, context_length: int) -> PromptTree:
+def _truncated(row: TokenizedRow[R], tokenizer: Any, config: DataConfig, context_length: int) -> TokenizedRow[R]:
     """Cut prompts from the left (a leading BOS token stays) and responses from the right.
 
     The prompt may have ``max_prompt_tokens``, or what the longest response leaves of the context, but at least half.
     """
+    tree = row.tree
     longest = min(max(map(len, tree.responses), default=0), config.max_response_tokens or context_length)
     room = max(context_length - longest, (context_length + 1) // 2)
     limit = min(config.max_prompt_tokens or context_length, room)
@@ -188,16 +183,14 @@ def _truncated(tree: PromptTree, tokenizer: Any, config: DataConfig, context_len
         prompt = bos + prompt[len(prompt) - limit + len(bos) :]
     room = min(config.max_response_tokens or context_length, context_length - len(prompt))
     responses = tuple(response[:room] for response in tree.responses)
-    fields = dict(tree.fields)
-    if prompt != tree.prompt:
-        fields["prompt_text"] = tokenizer.decode(prompt, skip_special_tokens=True)
-    return PromptTree(prompt, responses, fields)
+    text = row.prompt_text if prompt == tree.prompt else tokenizer.decode(prompt, skip_special_tokens=True)
+    return TokenizedRow(row.row, PromptTree(prompt, responses), text)
 
 
-def _overlong_message(tree: PromptTree, context_length: int) -> str:
-    origin, longest = tree.fields["origin"], max(map(len, tree.responses), default=0)
+def _overlong_message(row: TokenizedRow[Any], context_length: int) -> str:
+    origin, longest = row.row.origin, max(map(len, row.tree.responses), default=0)
     return (
-        f"{origin.source} line {origin.line}: prompt of {len(tree.prompt)} tokens with response of {longest} exceeds "
-        f"max_prompt_tokens, max_response_tokens or the context's {context_length}; raise them, or set overlong to "
-        "drop or truncate"
+        f"{origin.source} line {origin.line}: prompt of {len(row.tree.prompt)} tokens with response of {longest} "
+        f"exceeds max_prompt_tokens, max_response_tokens or the context's {context_length}; raise them, or set "
+        "overlong to drop or truncate"
     )

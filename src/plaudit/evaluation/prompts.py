@@ -8,7 +8,7 @@ from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import PromptRow
 from plaudit.data.splits import prompt_key
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import tokenize_rows
 from plaudit.errors import PlauditError
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import derived_seed, python_generator
@@ -59,10 +59,10 @@ def make_requests(
             f"generation.max_new_tokens {generation.max_new_tokens} leaves no room for a prompt in the context of "
             f"{loaded.context_length} tokens; lower it"
         )
-    tokenized = to_trees(rows, loaded.tokenizer, data, room)
+    tokenized = tokenize_rows(rows, loaded.tokenizer, data, room)
     requests = [
-        Request(tree.prompt, tree.fields["prompt_text"], derived_seed(*key, index, response), tree.fields)
-        for index, tree in enumerate(tokenized.trees)
+        Request.of(prompt, derived_seed(*key, index, response))
+        for index, prompt in enumerate(tokenized.rows)
         for response in range(responses)
     ]
     return Asked(requests, tokenized.dropped, tokenized.truncated)

@@ -13,7 +13,8 @@ from plaudit.algorithms.comparisons import (
     ranked_pairs,
     score_gaps,
 )
-from plaudit.batching.trees import PromptTree
+from plaudit.data.rows import RankingRow
+from plaudit.data.tokenization import TokenizedRow
 from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
 from plaudit.rewards.sources import RewardSource
 from plaudit.rollouts.samples import Sample
@@ -83,31 +84,32 @@ def _interval_over_prompts(right: Tensor, pairs: Tensor) -> tuple[float, float]:
 
 
 def reward_accuracy(
-    source: RewardSource, rankings: Sequence[PromptTree], tokenizer: "PreTrainedTokenizerBase", gain: float = 1.0
+    source: RewardSource,
+    rankings: Sequence[TokenizedRow[RankingRow]],
+    tokenizer: "PreTrainedTokenizerBase",
+    gain: float = 1.0,
 ) -> dict[str, float]:
-    """Measure a source on rankings: trees whose ``fields`` hold ``ranks`` and ``prompt_text``.
+    """Measure a source on rankings.
 
     Returns what ``preference_accuracy`` does, the mean ``margin`` (score of the better minus that of the worse) and
     ``calibration_error`` of P(better) = sigmoid(margin / gain). ``gain`` is the factor by which a reward model's
     scores were normalised after training: the probability belongs to the scores before that.
     """
-    samples = [sample for tree in rankings for sample in _samples(tree, tokenizer)]
-    gaps = preference_gaps(source.score(samples), [tree.fields["ranks"] for tree in rankings])
+    samples = [sample for ranking in rankings for sample in _samples(ranking, tokenizer)]
+    gaps = preference_gaps(source.score(samples), [ranking.row.ranks for ranking in rankings])
     flat = torch.cat(gaps)
     calibration = expected_calibration_error(calibration_table(flat / gain, CALIBRATION_BINS))
     return {**preference_accuracy(gaps), "margin": flat.mean().item(), "calibration_error": calibration.item()}
 
 
-def _samples(tree: PromptTree, tokenizer: "PreTrainedTokenizerBase") -> list[Sample]:
-    prompt_text = tree.fields["prompt_text"]
+def _samples(ranking: TokenizedRow[RankingRow], tokenizer: "PreTrainedTokenizerBase") -> list[Sample]:
     return [
         Sample(
-            tree.prompt,
+            ranking.tree.prompt,
             response,
-            prompt_text,
+            ranking.prompt_text,
             tokenizer.decode(response, skip_special_tokens=True),
             ended=response[-1] == tokenizer.eos_token_id,
-            fields=tree.fields,
         )
-        for response in tree.responses
+        for response in ranking.tree.responses
     ]

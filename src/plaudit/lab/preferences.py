@@ -6,21 +6,22 @@ All responses are judged equally often, unlike samples from the reference, which
 import torch
 
 from plaudit.algorithms.catalogue import preference_loss
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import DpoConfig
+from plaudit.data.rows.ranking import Ranks
 from plaudit.lab.entries import Entry
 from plaudit.lab.problem import PROMPTS, Problem, prompt_ids, responses
 from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.seeding import torch_generator
 from plaudit.training.examples import Examples
-from plaudit.training.preference_examples import prepared
+from plaudit.training.preference_examples import Preference, prepared
 from plaudit.training.token_budget import TokenBudget
 
 
 def preference_examples(
     context: StageContext[DpoConfig], entry: Entry, problem: Problem, count: int, loaded: LoadedModel
-) -> Examples:
+) -> Examples[Preference]:
     """Return ``count`` prompts with choices: enough for one pass, so that no choice is seen twice.
 
     They bypass the file readers, because data files cannot contain an empty response.
@@ -28,16 +29,16 @@ def preference_examples(
     objective = preference_loss(context.config.loss)
     generator = torch_generator(context.seed, problem.number, "choices")
     if objective.reads == "labels":
-        trees = sampled_labels(problem, count, generator)
+        examples = sampled_labels(problem, count, generator)
     else:
-        trees = sampled_rankings(problem, count, entry.flips, generator)
+        examples = sampled_rankings(problem, count, entry.flips, generator)
     budget = TokenBudget(context.config.token_budget)
-    ready = prepared(context, objective, {"training": trees}, loaded, budget)
-    return Examples(ready["training"], [], [], [])
+    ready = prepared(context, objective, {"training": examples}, loaded, budget)
+    return Examples(ready["training"], [])
 
 
-def sampled_rankings(problem: Problem, count: int, flips: float, generator: torch.Generator) -> list[PromptTree]:
-    """Return trees with every response ranked, alternating between prompts; a fraction ``flips`` is reversed.
+def sampled_rankings(problem: Problem, count: int, flips: float, generator: torch.Generator) -> list[Example[Ranks]]:
+    """Return prompts with every response ranked, alternating between prompts; a fraction ``flips`` is reversed.
 
     A ranking sorts reward plus Gumbel noise, which is the Plackett-Luce model; each of its pairs is then a
     Bradley-Terry choice, ``P(i above j) = sigmoid(r_i - r_j)``.
@@ -50,13 +51,13 @@ def sampled_rankings(problem: Problem, count: int, flips: float, generator: torc
     ranks[flipped] = ranks.shape[1] - 1 - ranks[flipped]
     everything = tuple(responses())
     return [
-        PromptTree(prompt_ids(PROMPTS[turn]), everything, {"ranks": tuple(places)})
+        Example(PromptTree(prompt_ids(PROMPTS[turn]), everything), tuple(places))
         for turn, places in zip(turns.tolist(), ranks.tolist(), strict=True)
     ]
 
 
-def sampled_labels(problem: Problem, count: int, generator: torch.Generator) -> list[PromptTree]:
-    """Return trees with one response, desirable if it beat another one, which is not shown; the prompts take turns."""
+def sampled_labels(problem: Problem, count: int, generator: torch.Generator) -> list[Example[Ranks]]:
+    """Return prompts with one response each, of rank 0 if it beat another one, which is not shown, otherwise 1."""
     turns = torch.arange(count) % len(PROMPTS)
     everything = list(responses())
     shown = torch.randint(len(everything), (count,), generator=generator)
@@ -64,6 +65,6 @@ def sampled_labels(problem: Problem, count: int, generator: torch.Generator) -> 
     gaps = problem.rewards[turns, shown] - problem.rewards[turns, other]
     desirable = torch.rand(count, generator=generator, dtype=torch.float64) < gaps.sigmoid()
     return [
-        PromptTree(prompt_ids(PROMPTS[turn]), (everything[number],), {"desirable": (label,)})
+        Example(PromptTree(prompt_ids(PROMPTS[turn]), (everything[number],)), (0 if label else 1,))
         for turn, number, label in zip(turns.tolist(), shown.tolist(), desirable.tolist(), strict=True)
     ]

@@ -33,7 +33,7 @@ class SingleStrategy:
         """The weights are whole at all times."""
         return nullcontext()
 
-    def dummy_trees(self, trees: Sequence[Item], batches: int) -> list[Item]:
+    def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         """No process waits for another one before the step's end, so each has its own number of micro-batches."""
         return []
 

@@ -51,8 +51,8 @@ class Strategy(Protocol):
         """
         ...
 
-    def dummy_trees(self, trees: Sequence[Item], batches: int) -> list[Item]:
-        """Return trees that this process must compute, with weight zero, after the ``batches`` it made of ``trees``.
+    def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
+        """Return what this process must compute, with weight zero, after the ``batches`` it made of ``examples``.
 
         A strategy that exchanges something in each backward pass needs as many of them in every process.
         """

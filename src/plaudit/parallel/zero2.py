@@ -56,10 +56,10 @@ class Zero2Strategy:
 
     # One step --------------------------------------------------------------------------------------------------------
 
-    def dummy_trees(self, trees: Sequence[Item], batches: int) -> list[Item]:
-        """Return one small tree for every micro-batch that the busiest process has more than this one."""
-        everyone = self.processes.gather((batches, list(trees[:1])))
-        spare = [tree for _, first in ((batches, trees[:1]), *everyone) for tree in first]
+    def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
+        """Return one small example for every micro-batch that the busiest process has more than this one."""
+        everyone = self.processes.gather((batches, list(examples[:1])))
+        spare = [example for _, first in ((batches, examples[:1]), *everyone) for example in first]
         missing = max(count for count, _ in everyone) - batches
         return spare[:1] * missing
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from plaudit.config.schema import GenerationConfig
+from plaudit.data.rows import PromptRow
+from plaudit.data.tokenization import TokenizedRow
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Request:
     prompt_text: str
     seed: int
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, prompt: TokenizedRow[PromptRow], seed: int) -> "Request":
+        """Ask for an answer to a prompt; its row's other columns become the request's ``fields``."""
+        return cls(prompt.tree.prompt, prompt.prompt_text, seed, prompt.row.fields)
 
 
 class Engine(Protocol):

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data.rows import Message, Origin, Prompt, PromptRow
 from plaudit.data.templates import uses_chat_template
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.errors import PlauditError
 from plaudit.rollouts.samples import Engine, Request
 from plaudit.seeding import derived_seed
@@ -64,14 +63,9 @@ class ChatModel:
 
     def answer(self, conversation: Conversation, user: str) -> Turn:
         """Return the next turn; the conversation stays as it is. Raises PlauditError for a message that is too long."""
-        tree, left_out = self._prompt(conversation, user)
+        prompt, left_out = self._prompt(conversation, user)
         requests = [
-            Request(
-                tree.prompt,
-                tree.fields["prompt_text"],
-                derived_seed(self.settings.seed, "chat", conversation.asked, candidate),
-                tree.fields,
-            )
+            Request.of(prompt, derived_seed(self.settings.seed, "chat", conversation.asked, candidate))
             for candidate in range(self.settings.best_of)
         ]
         samples = self._engine.generate(requests, self._generation)
@@ -85,15 +79,16 @@ class ChatModel:
         system = conversation.system if self.remembers else None
         return Turn(user, candidates, best_candidate(candidates), system, left_out)
 
-    def _prompt(self, conversation: Conversation, user: str) -> tuple[PromptTree, int]:
+    def _prompt(self, conversation: Conversation, user: str) -> tuple[TokenizedRow[PromptRow], int]:
         """Return the prompt, and the number of oldest turns left out to make it fit."""
         most = len(conversation.turns) if self.remembers else 0
         for left_out in range(most + 1):
-            tree = self._tree(conversation.messages(user, left_out) if self.remembers else self._alone(user))
-            if len(tree.prompt) <= self._room:
-                return tree, left_out
+            prompt = self._tokenized(conversation.messages(user, left_out) if self.remembers else self._alone(user))
+            if len(prompt.tree.prompt) <= self._room:
+                return prompt, left_out
         raise PlauditError(
-            f"the message takes {len(tree.prompt)} tokens, the model's context has room for {self._room}; shorten it"
+            f"the message takes {len(prompt.tree.prompt)} tokens, the model's context has room for {self._room}; "
+            "shorten it"
         )
 
     def _alone(self, user: str) -> Prompt:
@@ -104,9 +99,9 @@ class ChatModel:
             return user
         return (Message("user", user),)
 
-    def _tree(self, prompt: Prompt) -> PromptTree:
+    def _tokenized(self, prompt: Prompt) -> TokenizedRow[PromptRow]:
         row = PromptRow(prompt, Origin("the conversation", 1))
-        return to_trees([row], self._loaded.tokenizer, self.settings.data, _ANY_LENGTH).trees[0]
+        return tokenize_rows([row], self._loaded.tokenizer, self.settings.data, _ANY_LENGTH).rows[0]
 
 
 def _generation(tokenizer: Any, settings: ChatSettings) -> GenerationConfig:

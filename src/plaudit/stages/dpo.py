@@ -29,7 +29,7 @@ class DpoStage(TrainingStage["DpoConfig"]):
 
         return DpoConfig
 
-    def load_task(self, context: "StageContext[DpoConfig]") -> "Task":
+    def load_task(self, context: "StageContext[DpoConfig]") -> "Task[Any]":
         """Load the policy, the data and the reference's log-probabilities."""
         from plaudit.training.dpo import load_dpo_task
 

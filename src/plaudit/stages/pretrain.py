@@ -1,6 +1,6 @@
 """The stage ``pretrain``: language modelling on plain text."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plaudit.stages.language_model import LanguageModelStage
 
@@ -19,7 +19,7 @@ class PretrainStage(LanguageModelStage):
     example = "plaudit pretrain quickstart pretrain.max_steps=200"
     headline = ("held_out/loss", "held-out loss in pre-training")
 
-    def load_task(self, context: "StageContext[SftConfig]") -> "Task":
+    def load_task(self, context: "StageContext[SftConfig]") -> "Task[Any]":
         """Load the model and the texts."""
         from plaudit.training.sft import load_sft_task
 

@@ -29,7 +29,7 @@ class RewardStage(TrainingStage["RewardConfig"]):
 
         return RewardConfig
 
-    def load_task(self, context: "StageContext[RewardConfig]") -> "Task":
+    def load_task(self, context: "StageContext[RewardConfig]") -> "Task[Any]":
         """Load the model and the comparisons."""
         from plaudit.training.reward import load_reward_task
 
@@ -59,10 +59,13 @@ def _train(context: "StageContext[RewardConfig]", member: int) -> dict[str, Any]
     from plaudit.training.loop import Trainer
     from plaudit.training.reward import load_reward_task
 
-    task, examples = load_reward_task(context, member)
+    task, rows = load_reward_task(context, member)
     result: dict[str, Any] = dict(Trainer(task).train())
-    if context.session.is_main and task.held_out:
-        result |= judge_reward_model(task.held_out_scores, task.held_out, examples.train_rows, examples.held_out_rows)
+    if task.held_out:
+        scores, ranks = task.raw_scores(task.held_out), [example.target for example in task.held_out]
+        train, held_out = ([row.row for row in part] for part in (rows.train, rows.held_out))
+        if context.session.is_main:
+            result |= judge_reward_model(scores, ranks, train, held_out)
     return result
 
 

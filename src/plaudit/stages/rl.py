@@ -30,7 +30,7 @@ class RlStage(TrainingStage["RlConfig"]):
 
         return RlConfig
 
-    def load_task(self, context: "StageContext[RlConfig]") -> "Task":
+    def load_task(self, context: "StageContext[RlConfig]") -> "Task[Any]":
         """Load policy, reference, value function, reward and prompts."""
         from plaudit.training.rl.stage import load_rl_task
 

@@ -1,6 +1,6 @@
 """The stage ``sft``: supervised fine-tuning on prompts and responses."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plaudit.stages.language_model import LanguageModelStage
 
@@ -19,7 +19,7 @@ class SftStage(LanguageModelStage):
     example = "plaudit sft quickstart sft.epochs=1"
     headline = ("held_out/loss", "held-out loss")
 
-    def load_task(self, context: "StageContext[SftConfig]") -> "Task":
+    def load_task(self, context: "StageContext[SftConfig]") -> "Task[Any]":
         """Load the model and the demonstrations."""
         from plaudit.training.sft import load_sft_task
 

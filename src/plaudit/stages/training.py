@@ -20,7 +20,7 @@ class TrainingStage(Stage[TrainingConfigT]):
     """A stage that goes through the training loop."""
 
     @abstractmethod
-    def load_task(self, context: "StageContext[TrainingConfigT]") -> "Task":
+    def load_task(self, context: "StageContext[TrainingConfigT]") -> "Task[Any]":
         """Load models and data, and return what the loop trains."""
 
     def trainer(self, context: "StageContext[TrainingConfigT]") -> "Trainer":

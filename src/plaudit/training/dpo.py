@@ -1,7 +1,6 @@
 """Direct preference optimisation: a policy from comparisons or labels, without a reward model and without sampling."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,17 +11,17 @@ from plaudit.algorithms.comparisons import comparison_statistics
 from plaudit.algorithms.direct_preference_losses import mismatched_kl
 from plaudit.algorithms.interface import LossOutputs, PreferenceInputs
 from plaudit.batching.batches import Batch
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import DpoConfig
-from plaudit.data.rows import LabelledRow, RankingRow, Row
+from plaudit.data.rows import LabelledRow, RankingRow
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
 from plaudit.plugins import import_function
 from plaudit.runs.context import StageContext
-from plaudit.training.examples import Examples, load_examples
+from plaudit.training.examples import Examples, StageRows, load_stage_rows
 from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.preference_examples import prepared
+from plaudit.training.preference_examples import Preference, label_ranks, prepared
 from plaudit.training.reference_log_probabilities import SequenceReader
 from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.supervised import SupervisedTask
@@ -36,36 +35,41 @@ def settings_of(config: DpoConfig) -> dict[str, float]:
     return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
-class DpoTask(SupervisedTask):
+class DpoTask(SupervisedTask[Preference]):
     """A prompt with ranked or labelled responses; the unit is a prompt."""
 
     module: SequenceReader
     headline_metric = "held_out/accuracy"
 
-    def __init__(self, context: StageContext[DpoConfig], loaded: LoadedModel, examples: Examples) -> None:
-        super().__init__(context, loaded, examples.train, examples.held_out)
+    def __init__(
+        self,
+        context: StageContext[DpoConfig],
+        loaded: LoadedModel,
+        examples: Examples[Preference],
+        samples: SampleCompletions,
+    ) -> None:
+        super().__init__(context, loaded, examples)
         config = context.config
         self.objective, self.settings = preference_loss(config.loss), settings_of(config)
         self.loss = load_loss(self.objective, "dpo.loss")
         self.reward = import_function(self.objective.reward, "dpo.loss")
         self.module = SequenceReader(loaded.model)
-        self.samples = SampleCompletions(context, loaded, examples)
+        self.samples = samples
         self.reference_kl = 0.0
-        self.last_measurement: dict[str, float] = {}
 
-    def units_of(self, tree: PromptTree) -> int:
+    def units_of(self, example: Example[Preference]) -> int:
         """Return 1: every prompt weighs the same, however many responses it has."""
         return 1
 
-    def begin_step(self, step: int) -> Sequence[PromptTree]:
-        """Return this process's share; a loss that reads labels first estimates the KL over the whole batch."""
+    def begin_step(self, step: int) -> Sequence[Example[Preference]]:
+        """Return this process's shard; a loss that reads labels first estimates the KL over the whole batch."""
         if self.objective.reads == "labels":
             self.reference_kl = self._mismatched_kl([self.train[index] for index in self.order.batch(step)])
         return super().begin_step(step)
 
-    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[Preference], sums: MetricSums) -> Iterator[Tensor]:
         """Yield the loss, summed over prompts, over the step's prompts."""
-        flat = self._inputs(batch.trees, self.module(batch), self.reference_kl)
+        flat = self._inputs(batch.trees, targets, self.module(batch), self.reference_kl)
         outputs = self.loss(flat)
         self._count(flat, outputs, len(batch.trees), sums)
         yield outputs.loss / self.units
@@ -75,37 +79,43 @@ class DpoTask(SupervisedTask):
         return _with_margin(sums.means())
 
     def measure(self, step: int) -> dict[str, float]:
-        """Return loss, accuracy, rewards and drift on held-out prompts, and write sample completions."""
+        """Measure on the held-out prompts, and write sample completions."""
         self.samples.write(step)
-        return self._measure_held_out()
+        return super().measure(step)
 
-    def _measure_held_out(self) -> dict[str, float]:
-        if not self.held_out:
-            return {}
+    def measure_held_out(self) -> dict[str, float]:
+        """Return loss, accuracy, rewards and drift."""
         kl = self._mismatched_kl(self.held_out) if self.objective.reads == "labels" else 0.0
-        flat, sums = self._inputs(self.held_out, self._measured(self.held_out), kl), MetricSums()
-        self._count(flat, self.loss(flat), len(self.held_out), sums)
-        self.last_measurement = {f"held_out/{name}": value for name, value in _with_margin(sums.means()).items()}
-        return self.last_measurement
+        trees, targets = [example.tree for example in self.held_out], [example.target for example in self.held_out]
+        flat, sums = self._inputs(trees, targets, self._measured(trees), kl), MetricSums()
+        self._count(flat, self.loss(flat), len(trees), sums)
+        return {f"held_out/{name}": value for name, value in _with_margin(sums.means()).items()}
 
     def _measured(self, trees: Sequence[PromptTree]) -> Tensor:
         return self.module.measured(trees, self.loaded, self.session, self.budget)
 
-    def _mismatched_kl(self, trees: Sequence[PromptTree]) -> float:
-        partners = [tree.fields["mismatched"] for tree in trees]
-        reference = torch.tensor([tree.fields["reference"][0] for tree in partners])
-        return float(mismatched_kl(self._measured(partners) - reference))
+    def _mismatched_kl(self, examples: Sequence[Example[Preference]]) -> float:
+        """Return the estimate of KL(policy || reference) in nats that losses with labels compare rewards with."""
+        pairs = [example.target.mismatched for example in examples]
+        reference = torch.tensor([pair.reference for pair in pairs if pair is not None])
+        return float(mismatched_kl(self._measured([pair.tree for pair in pairs if pair is not None]) - reference))
 
-    def _inputs(self, trees: Sequence[PromptTree], log_probabilities: Tensor, reference_kl: float) -> PreferenceInputs:
+    def _inputs(
+        self,
+        trees: Sequence[PromptTree],
+        targets: Sequence[Preference],
+        log_probabilities: Tensor,
+        reference_kl: float,
+    ) -> PreferenceInputs:
         """Lay the trees' responses flat, with the policy's log-probabilities of them."""
         device = log_probabilities.device
-        reference = [number for tree in trees for number in tree.fields.get("reference", ())]
+        reference = [number for target in targets for number in target.reference or ()]
         return PreferenceInputs(
             log_probabilities,
             torch.tensor(reference, device=device) if self.objective.needs_reference else None,
             torch.tensor([len(response) for tree in trees for response in tree.responses], device=device),
             torch.tensor([number for number, tree in enumerate(trees) for _ in tree.responses], device=device),
-            torch.tensor([rank for tree in trees for rank in tree.fields["ranks"]], device=device),
+            torch.tensor([rank for target in targets for rank in target.ranks], device=device),
             self.settings,
             reference_kl,
         )
@@ -132,16 +142,10 @@ class DpoTask(SupervisedTask):
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy."""
-        if not self.last_measurement:  # resumed after the last step: it was measured by a process that is gone
-            self._measure_held_out()
+        numbers = self.closing_numbers()
         if self.session.is_main:
             save_model(self.loaded.model, self.loaded.tokenizer, folder)
-        return {
-            "steps": float(self.steps),
-            "training_prompts": float(len(self.train)),
-            "held_out_prompts": float(len(self.held_out)),
-            **self.last_measurement,
-        }
+        return numbers
 
 
 def _with_margin(means: dict[str, float]) -> dict[str, float]:
@@ -152,13 +156,18 @@ def _with_margin(means: dict[str, float]) -> dict[str, float]:
 
 
 def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
-    """Return the stage's task; what its loss compares with is computed, or read where it has been before."""
+    """Return the stage's task; reference log-probabilities are computed, or read from the stage's folder."""
     config = context.config
     objective = preference_loss(config.loss)
     loaded = load_policy(config.model, context.session.device, context.seed)
-    kind: type[Row] = LabelledRow if objective.reads == "labels" else RankingRow
-    examples = load_examples(context, config.data, kind, loaded)
+    rows: StageRows[LabelledRow] | StageRows[RankingRow]
+    if objective.reads == "labels":
+        rows = labelled = load_stage_rows(context, config.data, LabelledRow, loaded)
+        examples = labelled.examples(label_ranks)
+    else:
+        rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded)
+        examples = ranked.examples(lambda row: row.ranks)
     parts = {"training": examples.train, "held-out": examples.held_out}
     ready = prepared(context, objective, parts, loaded, TokenBudget(config.token_budget))
-    examples = replace(examples, train=ready["training"], held_out=ready["held-out"])
-    return DpoTask(context, loaded, examples)
+    samples = SampleCompletions(context, loaded, rows)
+    return DpoTask(context, loaded, Examples(ready["training"], ready["held-out"]), samples)

@@ -1,17 +1,18 @@
 """Prompt trees for a stage: read, split, tokenised, counted aloud; and the order in which they come."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 from plaudit.config.schema import DataConfig, Section
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import Row
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
-from plaudit.data.tokenization import Tokenized, to_trees
+from plaudit.data.tokenization import Tokenized, TokenizedRow, tokenize_rows
 from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.runs.directory import REJECTS
@@ -19,24 +20,38 @@ from plaudit.seeding import python_generator
 
 logger = logging.getLogger(__name__)
 
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class Examples:
-    """Trees to learn from and held-out trees, and the row that each tree came from."""
+class Examples(Generic[T]):
+    """What a task learns from, and what it is measured on."""
 
-    train: list[PromptTree]
-    held_out: list[PromptTree]
-    train_rows: list[Row]
-    held_out_rows: list[Row]
+    train: list[Example[T]]
+    held_out: list[Example[T]]
 
 
-def load_examples(
+@dataclass(frozen=True)
+class StageRows(Generic[R]):
+    """A stage's tokenised rows: those to learn from, and those held out."""
+
+    train: list[TokenizedRow[R]]
+    held_out: list[TokenizedRow[R]]
+
+    def examples(self, target: Callable[[R], T]) -> Examples[T]:
+        """Return the rows' trees, each with what ``target`` takes from its row."""
+        train, held_out = ([Example(row.tree, target(row.row)) for row in part] for part in (self.train, self.held_out))
+        return Examples(train, held_out)
+
+
+def load_stage_rows(
     context: StageContext[Section],
     config: DataConfig,
-    kind: type[Row],
+    kind: type[R],
     loaded: LoadedModel,
     room_for_answer: int = 0,
-) -> Examples:
+) -> StageRows[R]:
     """Read a stage's data; bad rows go to a file of their own, and what was dropped or cut is printed.
 
     ``room_for_answer``: tokens of the context that prompts must leave free.
@@ -46,8 +61,8 @@ def load_examples(
     rows = load_rows(config, kind, rejects, context.seed)
     length = loaded.context_length - room_for_answer
     tokenizer = CachingTokenizer(loaded.tokenizer, Path(session.recipe.output) / FOLDER)
-    train = to_trees(rows.train, tokenizer, config, length)
-    held_out = to_trees(rows.held_out, tokenizer, config, length) if rows.held_out else Tokenized([], [], 0, 0)
+    train = tokenize_rows(rows.train, tokenizer, config, length)
+    held_out = tokenize_rows(rows.held_out, tokenizer, config, length) if rows.held_out else Tokenized([])
     if session.is_main:
         for line in rows.summary():
             logger.info("%s: %s", context.name, line)
@@ -55,7 +70,7 @@ def load_examples(
             if part.dropped or part.truncated:
                 counted = f"{part.dropped} dropped, {part.truncated} truncated"
                 logger.info("%s: %s rows too long: %s", context.name, name, counted)
-    return Examples(train.trees, held_out.trees, train.rows, held_out.rows)
+    return StageRows(train.rows, held_out.rows)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 
 
-def save_faulty_batch(folder: Path, trees: Sequence[PromptTree], rank: int) -> Path:
-    """Write the trees' token ids and texts as JSON lines, longest first, and return the file."""
+def save_faulty_batch(folder: Path, examples: Sequence[Example[Any]], rank: int) -> Path:
+    """Write the examples' token ids and targets as JSON lines, longest first, and return the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"faulty-batch-{rank}.jsonl"
     with path.open("w", encoding="utf-8") as file:
-        for tree in sorted(trees, key=lambda tree: -tree.positions):
-            row = {"prompt": tree.prompt, "responses": tree.responses, "fields": dict(tree.fields)}
-            file.write(json.dumps(row, default=str) + "\n")
+        for example in sorted(examples, key=lambda example: -example.tree.positions):
+            file.write(json.dumps(asdict(example), default=str) + "\n")
     return path

@@ -11,12 +11,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from plaudit.batching.batches import Batch, make_batches
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 from plaudit.errors import Interrupted, PlauditError
 from plaudit.memory import is_out_of_memory
 from plaudit.parallel.state import trained_parameters
@@ -40,11 +41,13 @@ from plaudit.training.token_budget import TokenBudget
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-class Trainer:
+
+class Trainer(Generic[T]):
     """Runs one task to its end, from the newest checkpoint if there is one."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task[T]) -> None:
         context = task.context
         self.task, self.config, self.session, self.stage = task, context.config, context.session, context.directory
         task.module.eval()
@@ -104,13 +107,13 @@ class Trainer:
     def _step(self, step: int) -> dict[str, float] | None:
         torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
         with self.strategy.gathered():
-            trees = self.task.begin_step(step)
-        sums = self.accumulate(trees)
+            examples = self.task.begin_step(step)
+        sums = self.accumulate(examples)
         rate = learning_rate_factor(step - 1, self.task.steps, self.config.optimizer)
         set_learning_rate(self.strategy.optimizer, rate)
         norm = self.strategy.step()
         if not torch.isfinite(norm):
-            self._stop_at_fault(step, trees, "the gradient is not finite")
+            self._stop_at_fault(step, examples, "the gradient is not finite")
         sums.add("gradient_norm", norm, 1)
         sums.add("learning_rate", self.strategy.optimizer.param_groups[0]["lr"], 1)
         everyone = MetricSums()
@@ -118,7 +121,7 @@ class Trainer:
             everyone.merge(share)
         return self.task.end_step(step, everyone)
 
-    def accumulate(self, trees: Sequence[PromptTree]) -> MetricSums:
+    def accumulate(self, examples: Sequence[Example[T]]) -> MetricSums:
         """Add up this process's gradients of all micro-batches; return what was measured on the way.
 
         It is repeated with half the budget when any process runs out of memory.
@@ -126,16 +129,16 @@ class Trainer:
         self.task.module.train()  # dropout and recomputed activations are for learning, not for measuring
         while True:
             sums = MetricSums()
-            if not self._runs_out_of_memory(trees, sums):
+            if not self._runs_out_of_memory(examples, sums):
                 self.task.module.eval()
                 return sums
             self.strategy.discard()
             self.budget.halve()
 
-    def _runs_out_of_memory(self, trees: Sequence[PromptTree], sums: MetricSums) -> bool:
+    def _runs_out_of_memory(self, examples: Sequence[Example[T]], sums: MetricSums) -> bool:
         """Go over all micro-batches; return whether memory ran out on the way, in this or another process."""
         try:
-            self._backward(trees, sums)
+            self._backward(examples, sums)
         except OutOfMemoryElsewhereError:
             return True
         except (RuntimeError, MemoryError) as fault:
@@ -144,24 +147,32 @@ class Trainer:
             return self.session.any(True)
         return self.session.any(False)
 
-    def _backward(self, trees: Sequence[PromptTree], sums: MetricSums) -> None:
-        batches = self._batches(trees)
-        dummy_trees = self.strategy.dummy_trees(trees, len(batches))
+    def _backward(self, examples: Sequence[Example[T]], sums: MetricSums) -> None:
+        batches = self._batches(examples)
+        dummy_examples = self.strategy.dummy_examples(examples, len(batches))
         for build in batches:
-            self._learn(build, sums)
-        for tree in dummy_trees:
-            for build in self._batches([tree]):
-                self._learn(build, MetricSums(), weight=0.0)
+            self._learn(build, examples, sums)
+        for example in dummy_examples:
+            for build in self._batches([example]):
+                self._learn(build, [example], MetricSums(), weight=0.0)
 
-    def _batches(self, trees: Sequence[PromptTree]) -> list[Callable[[], Batch]]:
+    def _batches(self, examples: Sequence[Example[T]]) -> list[Callable[[], Batch]]:
+        trees = [example.tree for example in examples]
         return list(make_batches(trees, self.task.layout, self.budget.positions, self.config.pack_length))
 
-    def _learn(self, build: Callable[[], Batch], sums: MetricSums, weight: float | None = None) -> None:
+    def _learn(
+        self,
+        build: Callable[[], Batch],
+        examples: Sequence[Example[T]],
+        sums: MetricSums,
+        weight: float | None = None,
+    ) -> None:
         batch = build().to(self.session.device)
-        losses = self.task.losses(batch, sums)
+        own = [examples[index] for index in batch.tree_indices]
+        losses = self.task.losses(batch, [example.target for example in own], sums)
         while (loss := self._next_loss(losses)) is not None:
             if not torch.isfinite(loss):
-                self._stop_at_fault(None, batch.trees, "the loss is not finite")
+                self._stop_at_fault(None, own, "the loss is not finite")
             self.strategy.backward(loss if weight is None else weight * loss)
 
     def _next_loss(self, losses: Iterator[Tensor]) -> Tensor | None:
@@ -173,8 +184,8 @@ class Trainer:
         with self.strategy.gathered():
             return self.task.measure(step)
 
-    def _stop_at_fault(self, step: int | None, trees: Sequence[PromptTree], what: str) -> None:
-        place = save_faulty_batch(self.stage.folder, trees, self.session.rank)
+    def _stop_at_fault(self, step: int | None, examples: Sequence[Example[T]], what: str) -> None:
+        place = save_faulty_batch(self.stage.folder, examples, self.session.rank)
         at = "" if step is None else f" at step {step}"
         raise PlauditError(
             f"{self.stage.folder.name}: {what}{at}; the batch is in {place}. Look at its longest and strangest rows, "

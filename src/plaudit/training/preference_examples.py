@@ -1,20 +1,16 @@
-"""Prompt trees as direct preference optimisation takes them: decided, with their reference, with mismatched partners.
-
-A tree's ``fields`` hold ``ranks`` (of labels: 0 desirable, 1 not). For losses with a reference they hold ``reference``,
-the log-probabilities of its responses; for losses that read labels ``mismatched``, a tree of its own with the response
-to another prompt.
-"""
+"""What direct preference optimisation learns of a prompt: ranks, reference log-probabilities, a mismatched response."""
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from plaudit.algorithms.catalogue import PreferenceLossEntry
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import Section
+from plaudit.data.rows import LabelledRow
+from plaudit.data.rows.ranking import Ranks
 from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.seeding import python_generator
@@ -24,87 +20,104 @@ from plaudit.training.token_budget import TokenBudget
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Mismatched:
+    """A prompt with a response to another prompt; ``reference`` is its log-probability in nats, None until known."""
+
+    tree: PromptTree
+    reference: float | None = None
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a loss compares a prompt's K responses with.
+
+    ``ranks`` [K] are, of labels, 0 for desirable and 1 for undesirable. Losses with a reference also read ``reference``
+    [K], the reference's log-probability of each response in nats; those that read labels ``mismatched``.
+    """
+
+    ranks: Ranks
+    reference: tuple[float, ...] | None = None
+    mismatched: Mismatched | None = None
+
+
+def label_ranks(row: LabelledRow) -> Ranks:
+    """Return labels as ranks."""
+    return tuple(0 if desirable else 1 for desirable in row.desirable)
+
+
 def prepared(
     context: StageContext[Section],
     objective: PreferenceLossEntry,
-    parts: Mapping[str, Sequence[PromptTree]],
+    parts: Mapping[str, Sequence[Example[Ranks]]],
     loaded: LoadedModel,
     budget: TokenBudget,
-) -> dict[str, list[PromptTree]]:
-    """Return the trees of every part with all that the objective's loss reads of them; a part's name is for messages.
+) -> dict[str, list[Example[Preference]]]:
+    """Return the examples of every part with all that the objective's loss reads; a part's name is for messages.
 
-    What the reference says is computed, or read where it has been computed before.
+    Reference log-probabilities are computed, or read from the stage's folder.
     """
-    kept = {name: _decided(context, trees, name) for name, trees in parts.items()}
-    if objective.reads == "labels":
-        kept = {name: with_mismatched(trees, loaded.context_length, context.seed) for name, trees in kept.items()}
-    return _with_reference(context, kept, loaded, budget) if objective.needs_reference else kept
+    reads_labels = objective.reads == "labels"
+    ready: dict[str, list[Example[Preference]]] = {}
+    for name, examples in parts.items():
+        kept = [example for example in examples if not _says_nothing(example, reads_labels)]
+        if context.session.is_main and len(kept) < len(examples):
+            dropped = len(examples) - len(kept)
+            logger.info("%s: %d %s prompts dropped: all responses identical or tied", context.name, dropped, name)
+        ready[name] = [Example(example.tree, Preference(example.target)) for example in kept]
+        if reads_labels:
+            ready[name] = with_mismatched(ready[name], loaded.context_length, context.seed)
+    return _with_reference(context, ready, loaded, budget) if objective.needs_reference else ready
 
 
-def _decided(context: StageContext[Section], trees: Sequence[PromptTree], name: str) -> list[PromptTree]:
-    """Return the trees that say something, with labels turned into ranks; how many do not is printed.
+def _says_nothing(example: Example[Ranks], reads_labels: bool) -> bool:
+    """Say whether the responses are identical, which cutting them may have made them, or have the same rank."""
+    identical = len(example.tree.responses) > 1 and len(set(example.tree.responses)) == 1
+    return identical or (not reads_labels and len(set(example.target)) == 1)
 
-    Sides may have become identical by being cut, and all ranks may be tied.
+
+def with_mismatched(
+    examples: Sequence[Example[Preference]], context_length: int, seed: int
+) -> list[Example[Preference]]:
+    """Give every prompt a mismatched response, one to another prompt, the same in every epoch.
+
+    The response is cut where the context ends. Where there is no other prompt, it is one of the prompt's responses.
     """
-    kept = [_with_ranks(tree) for tree in trees if not _is_identical_or_tied(tree)]
-    if context.session.is_main and len(kept) < len(trees):
-        dropped = len(trees) - len(kept)
-        logger.info("%s: %d %s prompts dropped: all responses identical or tied", context.name, dropped, name)
-    return kept
-
-
-def _is_identical_or_tied(tree: PromptTree) -> bool:
-    identical = len(tree.responses) > 1 and len(set(tree.responses)) == 1
-    return identical or ("ranks" in tree.fields and len(set(tree.fields["ranks"])) == 1)
-
-
-def _with_ranks(tree: PromptTree) -> PromptTree:
-    if "ranks" in tree.fields:
-        return tree
-    return _with_fields(tree, ranks=tuple(0 if desirable else 1 for desirable in tree.fields["desirable"]))
-
-
-def with_mismatched(trees: Sequence[PromptTree], context_length: int, seed: int) -> list[PromptTree]:
-    """Give every tree a mismatched one: its prompt with a response to another prompt, the same in every epoch.
-
-    The response is cut where the context ends. A prompt that has no other beside it keeps a response of its own.
-    """
-    order = list(range(len(trees)))
+    order = list(range(len(examples)))
     python_generator(seed, "mismatched").shuffle(order)
-    paired = list(trees)
+    paired = list(examples)
     for place, index in enumerate(order):
-        tree = trees[index]
-        others = (trees[order[(place + step) % len(order)]] for step in range(1, len(order) + 1))
+        tree = examples[index].tree
+        others = (examples[order[(place + step) % len(order)]].tree for step in range(1, len(order) + 1))
         other = next((other for other in others if other.prompt != tree.prompt), tree)
         response = other.responses[place % len(other.responses)][: context_length - len(tree.prompt)]
-        paired[index] = _with_fields(tree, mismatched=PromptTree(tree.prompt, (response,)))
+        mismatched = Mismatched(PromptTree(tree.prompt, (response,)))
+        paired[index] = Example(tree, replace(examples[index].target, mismatched=mismatched))
     return paired
 
 
 def _with_reference(
     context: StageContext[Section],
-    parts: dict[str, list[PromptTree]],
+    parts: Mapping[str, Sequence[Example[Preference]]],
     loaded: LoadedModel,
     budget: TokenBudget,
-) -> dict[str, list[PromptTree]]:
-    """Return the trees of every part with what the reference says of them and of their mismatched trees."""
-    groups = dict(parts)
-    for name, trees in parts.items():
-        groups[f"{name} mismatched"] = [tree.fields["mismatched"] for tree in trees if "mismatched" in tree.fields]
+) -> dict[str, list[Example[Preference]]]:
+    """Return the examples of every part with the reference's log-probabilities, also of mismatched responses."""
+    groups = {name: [example.tree for example in examples] for name, examples in parts.items()}
+    for name, examples in parts.items():
+        pairs = [example.target.mismatched for example in examples]
+        groups[f"{name} mismatched"] = [pair.tree for pair in pairs if pair is not None]
     found = reference_log_probabilities(context, groups, loaded, budget)
-    filled = {name: _filled(trees, found[name]) for name, trees in groups.items()}
-    for name in parts:
-        partners = filled[f"{name} mismatched"]
-        if partners:
-            pairs = zip(filled[name], partners, strict=True)
-            filled[name] = [_with_fields(tree, mismatched=partner) for tree, partner in pairs]
-    return {name: filled[name] for name in parts}
+    return {name: _filled(examples, found[name], found[f"{name} mismatched"]) for name, examples in parts.items()}
 
 
-def _filled(trees: Sequence[PromptTree], log_probabilities: Tensor) -> list[PromptTree]:
-    numbers = iter(log_probabilities.tolist())
-    return [_with_fields(tree, reference=tuple(next(numbers) for _ in tree.responses)) for tree in trees]
-
-
-def _with_fields(tree: PromptTree, **fields: Any) -> PromptTree:
-    return replace(tree, fields={**tree.fields, **fields})
+def _filled(
+    examples: Sequence[Example[Preference]], reference: Tensor, of_mismatched: Tensor
+) -> list[Example[Preference]]:
+    numbers, others = iter(reference.tolist()), iter(of_mismatched.tolist())
+    filled = []
+    for example in examples:
+        own, pair = tuple(next(numbers) for _ in example.tree.responses), example.target.mismatched
+        other = None if pair is None else replace(pair, reference=next(others))
+        filled.append(Example(example.tree, replace(example.target, reference=own, mismatched=other)))
+    return filled

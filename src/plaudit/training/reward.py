@@ -17,16 +17,17 @@ from plaudit.algorithms.comparisons import (
 from plaudit.algorithms.interface import RewardInputs
 from plaudit.algorithms.preference_losses import centering_penalty
 from plaudit.batching.batches import Batch
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 from plaudit.config.schema import RewardConfig
 from plaudit.data.rows import RankingRow
+from plaudit.data.rows.ranking import Ranks
 from plaudit.models.heads.scalar import ScoreModule, scalar_head
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.trunk import unwrapped
 from plaudit.runs.context import StageContext
-from plaudit.training.examples import Examples, load_examples
+from plaudit.training.examples import Examples, StageRows, load_stage_rows
 from plaudit.training.health_checks import warn_if_no_better_than_chance
 from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
@@ -43,38 +44,34 @@ class Comparisons:
     ranks: Tensor
 
     @classmethod
-    def of(cls, trees: Sequence[PromptTree], device: torch.device) -> "Comparisons":
-        """Lay the trees' ranks flat."""
-        prompts = [number for number, tree in enumerate(trees) for _ in tree.responses]
-        ranks = [rank for tree in trees for rank in tree.fields["ranks"]]
-        return cls(torch.tensor(prompts, device=device), torch.tensor(ranks, device=device))
+    def of(cls, all_ranks: Sequence[Ranks], device: torch.device) -> "Comparisons":
+        """Lay the ranks of several prompts' responses flat."""
+        prompts = [number for number, ranks in enumerate(all_ranks) for _ in ranks]
+        flat = [rank for ranks in all_ranks for rank in ranks]
+        return cls(torch.tensor(prompts, device=device), torch.tensor(flat, device=device))
 
 
-class RewardTask(SupervisedTask):
+class RewardTask(SupervisedTask[Ranks]):
     """K ranked responses per prompt; the unit is a prompt."""
 
     headline_metric = "held_out/accuracy"
 
-    def __init__(self, context: StageContext[RewardConfig], loaded: LoadedModel, examples: Examples) -> None:
-        # A prompt whose responses all tie says nothing about their order.
-        train, held_out = ([t for t in trees if _has_order(t)] for trees in (examples.train, examples.held_out))
-        super().__init__(context, loaded, train, held_out)
+    def __init__(self, context: StageContext[RewardConfig], loaded: LoadedModel, examples: Examples[Ranks]) -> None:
+        super().__init__(context, loaded, Examples(_with_order(examples.train), _with_order(examples.held_out)))
         self.config = config = context.config
         entry = reward_loss(config.loss)
         self.loss = load_loss(entry, "reward.loss")
         self.settings = {name: getattr(config, name) for name in entry.defaults}
         self.module = ScoreModule(loaded.model)
-        self.last_measurement: dict[str, float] = {}
-        self.held_out_scores = torch.zeros(0)
 
-    def units_of(self, tree: PromptTree) -> int:
+    def units_of(self, example: Example[Ranks]) -> int:
         """Return 1: every prompt weighs the same, however many responses it has."""
         return 1
 
-    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[Ranks], sums: MetricSums) -> Iterator[Tensor]:
         """Yield the ranking loss (and the centering penalty), summed over prompts, over the step's prompts."""
         scores = self.module(batch)
-        flat = Comparisons.of(batch.trees, scores.device)
+        flat = Comparisons.of(targets, scores.device)
         inputs = self._inputs(scores, flat)
         ranking = self.loss(inputs)
         loss = ranking.loss
@@ -90,29 +87,26 @@ class RewardTask(SupervisedTask):
     def _inputs(self, scores: Tensor, flat: Comparisons) -> RewardInputs:
         return RewardInputs(scores, flat.prompts, flat.ranks, self.settings)
 
-    def measure(self, step: int) -> dict[str, float]:
-        """Return held-out loss, pair accuracy, mean margin and calibration error."""
-        if not self.held_out:
-            return {}
-        scores, flat = self.raw_scores(self.held_out), Comparisons.of(self.held_out, torch.device("cpu"))
-        self.held_out_scores = scores
+    def measure_held_out(self) -> dict[str, float]:
+        """Return loss, pair accuracy, mean margin and calibration error."""
+        scores = self.raw_scores(self.held_out)
+        flat = Comparisons.of([example.target for example in self.held_out], torch.device("cpu"))
         inputs = self._inputs(scores, flat)
         gaps = score_gaps(scores, inputs.pairs)
         statistics = comparison_statistics(gaps)
         pairs = float(statistics.pairs)
         calibration = expected_calibration_error(calibration_table(gaps, CALIBRATION_BINS))
-        self.last_measurement = {
+        return {
             "held_out/loss": float(self.loss(inputs).loss) / len(self.held_out),
             "held_out/accuracy": float(statistics.correct) / pairs,
             "held_out/margin": float(statistics.margin) / pairs,
             "held_out/calibration_error": float(calibration),
             "held_out/pairs": pairs,
         }
-        return self.last_measurement
 
-    def raw_scores(self, trees: Sequence[PromptTree]) -> Tensor:
+    def raw_scores(self, examples: Sequence[Example[Ranks]]) -> Tensor:
         """Return the scores of all responses before any scale, [R], all processes together."""
-        own = self.session.shard(trees)
+        own = self.session.shard([example.tree for example in examples])
         with self.session.autocast():
             scores = self.budget.run(
                 lambda positions: per_response(
@@ -125,30 +119,21 @@ class RewardTask(SupervisedTask):
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model with its scale: mean 0 and variance 1 on the training responses."""
         scale = ScoreScale.normalizing(self.raw_scores(self.train)) if self.config.normalize else ScoreScale()
-        if not self.last_measurement:  # resumed after the last step: it was measured by a process that is gone
-            self.measure(self.steps)
-        if self.last_measurement and self.session.is_main:
-            warn_if_no_better_than_chance(
-                self.last_measurement["held_out/accuracy"], self.last_measurement["held_out/pairs"]
-            )
+        numbers = self.closing_numbers()
+        if self.held_out and self.session.is_main:
+            warn_if_no_better_than_chance(numbers["held_out/accuracy"], numbers["held_out/pairs"])
         if self.session.is_main:
             save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)
-        return {
-            "steps": float(self.steps),
-            "training_prompts": float(len(self.train)),
-            "held_out_prompts": float(len(self.held_out)),
-            "gain": scale.gain,
-            "bias": scale.bias,
-            **self.last_measurement,
-        }
+        return numbers | {"gain": scale.gain, "bias": scale.bias}
 
 
-def _has_order(tree: PromptTree) -> bool:
-    return len(set(tree.fields["ranks"])) > 1
+def _with_order(examples: Sequence[Example[Ranks]]) -> list[Example[Ranks]]:
+    """Leave out prompts whose responses all tie: they say nothing about an order."""
+    return [example for example in examples if len(set(example.target)) > 1]
 
 
-def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tuple[RewardTask, Examples]:
-    """Return the stage's task and its examples; a model without a trained head gets a new one.
+def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tuple[RewardTask, StageRows[RankingRow]]:
+    """Return the stage's task and its rows; a model without a trained head gets a new one.
 
     ``member`` numbers the models of an ensemble from 1: each starts from random weights of its own where there are any.
     """
@@ -156,8 +141,8 @@ def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tu
     loaded, has_head = load_scorer(config.model, context.session.device, seed)
     if not has_head:
         _start_head(loaded, seed)
-    examples = load_examples(context, config.data, RankingRow, loaded)
-    return RewardTask(context, loaded, examples), examples
+    rows = load_stage_rows(context, config.data, RankingRow, loaded)
+    return RewardTask(context, loaded, rows.examples(lambda row: row.ranks)), rows
 
 
 def _start_head(loaded: LoadedModel, seed: int) -> None:

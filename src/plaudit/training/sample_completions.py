@@ -1,15 +1,17 @@
 """A few completions at every held-out measurement, so that one can read what a language model has become."""
 
+from typing import Any
+
 from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
 from plaudit.data.rows import Origin, PromptRow
-from plaudit.data.tokenization import to_trees
+from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.models.loading.models import LoadedModel
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.seeding import derived_seed
-from plaudit.training.examples import Examples
+from plaudit.training.examples import StageRows
 
 
 class SampleCompletions:
@@ -19,10 +21,10 @@ class SampleCompletions:
         self,
         context: StageContext[LanguageModelStageConfig],
         loaded: LoadedModel,
-        examples: Examples,
+        rows: StageRows[Any],
     ) -> None:
         self.context, self.config, self.session, self.loaded = context, context.config, context.session, loaded
-        self.requests = self._requests(examples)
+        self.requests = self._requests(rows)
 
     def write(self, step: int) -> None:
         """Append the completions to the stage's samples, in the main process."""
@@ -33,17 +35,19 @@ class SampleCompletions:
             for sample in TransformersEngine(self.loaded).generate(self.requests, settings):
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
 
-    def _requests(self, examples: Examples) -> list[Request]:
+    def _requests(self, rows: StageRows[Any]) -> list[Request]:
         room = self.loaded.context_length - self.config.sample_tokens
         if self.config.sample_prompts:
-            rows = [
+            given = [
                 PromptRow(text, Origin("sample_prompts", i)) for i, text in enumerate(self.config.sample_prompts, 1)
             ]
-            trees = to_trees(rows, self.loaded.tokenizer, self.config.data, room).trees
+            prompts: list[TokenizedRow[Any]] = [
+                *tokenize_rows(given, self.loaded.tokenizer, self.config.data, room).rows
+            ]
         else:
-            fitting = [tree for tree in (examples.held_out or examples.train) if len(tree.prompt) <= room]
-            trees = fitting[: self.config.samples]
+            fitting = [row for row in (rows.held_out or rows.train) if len(row.tree.prompt) <= room]
+            prompts = fitting[: self.config.samples]
         return [
-            Request(tree.prompt, tree.fields["prompt_text"], derived_seed(self.context.seed, "sample", number))
-            for number, tree in enumerate(trees)
+            Request(row.tree.prompt, row.prompt_text, derived_seed(self.context.seed, "sample", number))
+            for number, row in enumerate(prompts)
         ]

@@ -1,7 +1,7 @@
 """Supervised fine-tuning and language modelling: minimise -log p(response | prompt), a sum over tokens."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,40 +9,44 @@ import torch
 from torch import Tensor
 
 from plaudit.batching.batches import Batch
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 from plaudit.config.schema import SftConfig
+from plaudit.data.rows import Row
 from plaudit.data.rows.registry import ROW_KINDS
-from plaudit.data.tokenization import with_loss_on_all
+from plaudit.data.tokenization import TokenizedRow, with_loss_on_all
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.inference import per_token
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
 from plaudit.runs.context import StageContext
-from plaudit.training.examples import Examples, load_examples
+from plaudit.training.examples import Examples, load_stage_rows
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.supervised import SupervisedTask
 
 
-class SftTask(SupervisedTask):
+class SftTask(SupervisedTask[None]):
     """One response per prompt; the unit is a response token."""
 
     headline_metric = "held_out/loss"
 
-    def __init__(self, context: StageContext[SftConfig], loaded: LoadedModel, examples: Examples) -> None:
-        train, held_out = examples.train, examples.held_out
-        if context.config.loss_on == "all":
-            train, held_out = ([with_loss_on_all(tree) for tree in trees] for trees in (train, held_out))
-        super().__init__(context, loaded, train, held_out)
+    def __init__(
+        self,
+        context: StageContext[SftConfig],
+        loaded: LoadedModel,
+        examples: Examples[None],
+        samples: SampleCompletions,
+    ) -> None:
+        super().__init__(context, loaded, examples)
         self.config = context.config
         self.module = PolicyModule(loaded.model)
-        self.samples = SampleCompletions(context, loaded, examples)
+        self.samples = samples
 
-    def units_of(self, tree: PromptTree) -> int:
+    def units_of(self, example: Example[None]) -> int:
         """Return the number of response tokens."""
-        return tree.response_tokens
+        return example.tree.response_tokens
 
-    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[None], sums: MetricSums) -> Iterator[Tensor]:
         """Yield -sum of log-probabilities over the step's number of response tokens."""
         log_probabilities = self.module(batch).statistics.log_probabilities
         sums.add("loss", -log_probabilities.sum(), log_probabilities.numel())
@@ -50,11 +54,13 @@ class SftTask(SupervisedTask):
         yield -log_probabilities.sum() / self.units
 
     def measure(self, step: int) -> dict[str, float]:
-        """Return held-out loss per token, perplexity and token accuracy, and write sample completions."""
+        """Measure on the held-out examples, and write sample completions."""
         self.samples.write(step)
-        if not self.held_out:
-            return {}
-        own = self.session.shard(self.held_out)
+        return super().measure(step)
+
+    def measure_held_out(self) -> dict[str, float]:
+        """Return loss per token, perplexity and token accuracy."""
+        own = self.session.shard([example.tree for example in self.held_out])
         sums = torch.zeros(3, dtype=torch.float64)
         if own:
             with self.session.autocast():
@@ -89,6 +95,11 @@ def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", 
     """Return the stage's task; ``usual_rows`` is what ``rows: auto`` means in this stage."""
     config = context.config
     loaded = load_policy(config.model, context.session.device, context.seed)
-    rows = usual_rows if config.rows == "auto" else config.rows
-    examples = load_examples(context, config.data, ROW_KINDS[rows], loaded)
-    return SftTask(context, loaded, examples)
+    kind = ROW_KINDS[usual_rows if config.rows == "auto" else config.rows]
+    rows = load_stage_rows(context, config.data, kind, loaded)
+    train, held_out = ([_example(row, config) for row in part] for part in (rows.train, rows.held_out))
+    return SftTask(context, loaded, Examples(train, held_out), SampleCompletions(context, loaded, rows))
+
+
+def _example(row: TokenizedRow[Row], config: SftConfig) -> Example[None]:
+    return Example(with_loss_on_all(row.tree) if config.loss_on == "all" else row.tree, None)

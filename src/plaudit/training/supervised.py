@@ -1,46 +1,55 @@
 """What supervised stages have in common: epochs over a dataset, a line of metrics for every step."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.batches import Batch
+from plaudit.batching.trees import Example
 from plaudit.config.schema import SupervisedStageConfig
 from plaudit.errors import PlauditError
 from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
-from plaudit.training.examples import Order
+from plaudit.training.examples import Examples, Order
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.token_budget import TokenBudget
 
+T = TypeVar("T")
 
-class SupervisedTask:
-    """Goes over ``train`` in epochs; a subclass says what is learned and measured."""
+
+class SupervisedTask(ABC, Generic[T]):
+    """Goes over the training examples in epochs; a subclass says what is learned and measured.
+
+    ``T`` is what a loss reads of an example besides its tokens.
+    """
 
     module: nn.Module
+    headline_metric: str
 
     def __init__(
         self,
         context: StageContext[SupervisedStageConfig],
         loaded: LoadedModel,
-        train: list[PromptTree],
-        held_out: list[PromptTree],
+        examples: Examples[T],
     ) -> None:
-        if not train:
+        if not examples.train:
             raise PlauditError(f"{context.name}: no row to learn from; look at the sources with `plaudit data inspect`")
         config = context.config
         self.context, self.session = context, context.session
         self.loaded, self.layout = loaded, loaded.layout
-        self.train, self.held_out = train, held_out
+        self.train, self.held_out = examples.train, examples.held_out
         self.evaluate_every = config.evaluate_every
         self.budget = TokenBudget(config.token_budget)
-        self.order = Order(len(train), config.batch_size, (context.seed, context.name))
+        self.order = Order(len(self.train), config.batch_size, (context.seed, context.name))
         epochs = math.ceil(config.epochs * self.order.steps_per_epoch)
         self.steps = epochs if config.max_steps is None else min(epochs, config.max_steps)
         self.units = 0
+        self.last_measurement: dict[str, float] = {}
         if config.gradient_checkpointing:
             recompute_activations(loaded.model)
 
@@ -48,15 +57,19 @@ class SupervisedTask:
         """All parameters learn at one rate."""
         return {}
 
-    def begin_step(self, step: int) -> Sequence[PromptTree]:
-        """Return this process's share of the step's batch, and count the units of the whole batch."""
-        trees = [self.train[index] for index in self.order.batch(step)]
-        self.units = max(sum(self.units_of(tree) for tree in trees), 1)
-        return self.session.shard(trees)
+    def begin_step(self, step: int) -> Sequence[Example[T]]:
+        """Return this process's shard of the step's batch, and count the units of the whole batch."""
+        examples = [self.train[index] for index in self.order.batch(step)]
+        self.units = max(sum(self.units_of(example) for example in examples), 1)
+        return self.session.shard(examples)
 
-    def units_of(self, tree: PromptTree) -> int:
-        """Return how many units of the loss a tree has."""
-        raise TypeError("a supervised task counts its own units")
+    @abstractmethod
+    def units_of(self, example: Example[T]) -> int:
+        """Return how many units of the loss an example has."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, targets: Sequence[T], sums: MetricSums) -> Iterator[Tensor]:
+        """Yield losses of a micro-batch, each differentiated before the next is computed."""
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Every step has its line."""
@@ -69,6 +82,30 @@ class SupervisedTask:
     def measures_at(self, step: int) -> bool:
         """Measure at regular steps and at the end."""
         return step % self.evaluate_every == 0 or step == self.steps
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Measure on the held-out examples, if there are any."""
+        self.last_measurement = self.measure_held_out() if self.held_out else {}
+        return self.last_measurement
+
+    @abstractmethod
+    def measure_held_out(self) -> dict[str, float]:
+        """Return metrics on the held-out examples, of which there is at least one."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> dict[str, float]:
+        """Write the model and return the stage's closing numbers."""
+
+    def closing_numbers(self) -> dict[str, float]:
+        """Return the number of steps and prompts, and the last held-out measurement."""
+        if not self.last_measurement and self.held_out:  # resumed after the last step, in another process
+            self.last_measurement = self.measure_held_out()
+        return {
+            "steps": float(self.steps),
+            "training_prompts": float(len(self.train)),
+            "held_out_prompts": float(len(self.held_out)),
+            **self.last_measurement,
+        }
 
     def is_finished(self) -> bool:
         """Supervised stages run to their last step."""

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
 from plaudit.batching.layouts.base import Layout
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 from plaudit.config.schema import StageConfig
 from plaudit.runs.context import StageContext
 from plaudit.training.metric_sums import MetricSums
 
+T = TypeVar("T")
 
-class Task(Protocol):
-    """A stage as the loop sees it. Steps are optimizer steps, counted from 1."""
+
+class Task(Protocol[T]):
+    """A stage as the loop sees it. Steps are optimizer steps, counted from 1; ``T`` is what an example's loss reads."""
 
     layout: Layout
     steps: int
@@ -38,12 +40,14 @@ class Task(Protocol):
         """
         ...
 
-    def begin_step(self, step: int) -> Sequence[PromptTree]:
-        """Return this process's share of the trees of a step; whatever the step needs is ready afterwards."""
+    def begin_step(self, step: int) -> Sequence[Example[T]]:
+        """Return this process's shard of the examples of a step; whatever the step needs is ready afterwards."""
         ...
 
-    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[T], sums: MetricSums) -> Iterator[Tensor]:
         """Yield losses of a micro-batch, each differentiated before the next is computed.
+
+        ``targets`` are those of the batch's trees, in the order of ``batch.trees``.
 
         A loss is a sum over the micro-batch's units divided by the number of units of the whole step, over all
         micro-batches and processes.

@@ -9,6 +9,9 @@ from plaudit.data.rows.labelled import LabelledRow
 from plaudit.data.rows.prompt import PromptRow
 from plaudit.data.rows.response import ResponseRow
 
+Ranks = tuple[int, ...]
+"""The rank of each of a prompt's responses: 0 is best, equal ranks are ties."""
+
 
 @dataclass(frozen=True)
 class RankingRow:
@@ -18,7 +21,7 @@ class RankingRow:
     richness: ClassVar[int] = 3
     prompt: Prompt
     responses: tuple[str, ...]
-    ranks: tuple[int, ...]
+    ranks: Ranks
     origin: Origin
 
     def judgements(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from plaudit.batching.ragged import response_mask
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example, PromptTree
 from plaudit.rollouts.samples import Sample
 
 
@@ -52,6 +52,11 @@ class Experience:
     trees: list[PromptTree]
     lengths: Tensor
     rows: ResponseRows
+
+    @property
+    def examples(self) -> list[Example[None]]:
+        """The trees as the loop takes them."""
+        return [Example(tree, None) for tree in self.trees]
 
     @property
     def mask(self) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from plaudit.algorithms.masking import ROUNDING
+from plaudit.batching.trees import Example
 from plaudit.config.schema import GenerationConfig, RlConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, ComposedScores, NonFiniteScoreError
@@ -103,7 +104,8 @@ class RolloutSampler:
             with self.session.autocast():
                 return self.reward.score(list(chain.from_iterable(groups)))
         except NonFiniteScoreError as fault:
-            place = save_faulty_batch(self.context.directory.folder, trees_of(groups), self.session.rank)
+            examples = [Example(tree, None) for tree in trees_of(groups)]
+            place = save_faulty_batch(self.context.directory.folder, examples, self.session.rank)
             raise PlauditError(f"{fault}; the batch is in {place}: look at what this source does with it") from fault
 
     def _scored(self, prompts: Sequence[Requests]) -> ScoredGroups:

@@ -6,7 +6,7 @@ from plaudit.errors import PlauditError
 from plaudit.rewards.sources import build_reward
 from plaudit.rewards.trained_model import RewardModelSource
 from plaudit.runs.context import StageContext
-from plaudit.training.examples import load_examples
+from plaudit.training.examples import load_stage_rows
 from plaudit.training.rl.adapter_reward import AdapterReward, is_adapter_on
 from plaudit.training.rl.roles import AdapterRoles, Roles, build_roles
 from plaudit.training.rl.task import RlTask
@@ -32,8 +32,8 @@ def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
             f"rl.generation.max_new_tokens: {room} leaves no room for a prompt in the context of {length} tokens; "
             "lower it"
         )
-    examples = load_examples(context, config.prompts, PromptRow, roles.loaded, room)
-    return RlTask(context, roles, reward, examples)
+    prompts = load_stage_rows(context, config.prompts, PromptRow, roles.loaded, room)
+    return RlTask(context, roles, reward, prompts)
 
 
 def _rewards_on_the_base(config: RlConfig, roles: Roles) -> dict[str, RewardModelSource]:

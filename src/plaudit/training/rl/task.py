@@ -14,8 +14,10 @@ from plaudit.algorithms.rewards import RunningMoments
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import RlConfig
+from plaudit.data.rows import PromptRow
+from plaudit.data.tokenization import TokenizedRow
 from plaudit.errors import PlauditError
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.models.saving import save_model
@@ -25,7 +27,7 @@ from plaudit.rollouts.samples import Request
 from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.seeding import derived_seed, python_generator
-from plaudit.training.examples import Examples, Order
+from plaudit.training.examples import Order, StageRows
 from plaudit.training.health_checks import warn_about_rollouts
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.experience import Experience
@@ -50,15 +52,15 @@ class RlTask:
         context: StageContext[RlConfig],
         roles: Roles,
         reward: ComposedReward,
-        examples: Examples,
+        prompts: StageRows[PromptRow],
     ) -> None:
-        if not examples.train:
+        if not prompts.train:
             raise PlauditError(f"{context.name}: no prompt to answer; look at the sources with `plaudit data inspect`")
         config = context.config
         self.context, self.session = context, context.session
         self.config, self.roles, self.reward = config, roles, reward
         self.module, self.layout = roles.module, roles.loaded.layout
-        self.prompts, self.held_out = examples.train, examples.held_out[: config.held_out_prompts]
+        self.prompts, self.held_out = prompts.train, prompts.held_out[: config.held_out_prompts]
         self.engine = TransformersEngine(roles.loaded)
         uses_greedy = config.objective == "policy_gradient" and ADVANTAGES[config.advantages].uses_greedy
         self.generation = RolloutSampler(context, roles, self.engine, reward, uses_greedy)
@@ -91,7 +93,7 @@ class RlTask:
 
     # An iteration ----------------------------------------------------------------------------------------------------
 
-    def begin_step(self, step: int) -> Sequence[PromptTree]:
+    def begin_step(self, step: int) -> Sequence[Example[None]]:
         """Collect experience when an iteration begins; return this process's share of the step's minibatch."""
         iteration, place = self._iteration(step), (step - 1) % self.steps_per_iteration
         if place == 0:
@@ -101,7 +103,7 @@ class RlTask:
         assert self.experience is not None
         trees = self._minibatch(iteration, *divmod(place, self.config.minibatches))
         self.units = StepUnits.of(trees, self.experience)
-        return self.session.shard(trees)
+        return [Example(tree, None) for tree in self.session.shard(trees)]
 
     def _collect(self, iteration: int) -> None:
         self.experience, self.collected = self.collector.collect(self._draw, self.controller, self.reward_moments)
@@ -124,14 +126,9 @@ class RlTask:
         self.prompts_drawn += count
         return requests
 
-    def _requests(self, tree: PromptTree, *key: int | str) -> list[Request]:
+    def _requests(self, prompt: TokenizedRow[PromptRow], *key: int | str) -> list[Request]:
         return [
-            Request(
-                tree.prompt,
-                tree.fields["prompt_text"],
-                derived_seed(self.context.seed, self.context.name, *key, sample),
-                tree.fields,
-            )
+            Request.of(prompt, derived_seed(self.context.seed, self.context.name, *key, sample))
             for sample in range(self.config.responses_per_prompt)
         ]
 
@@ -146,7 +143,7 @@ class RlTask:
 
     # Losses ----------------------------------------------------------------------------------------------------------
 
-    def losses(self, batch: Batch, sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[None], sums: MetricSums) -> Iterator[Tensor]:
         """Yield the policy's loss and, where there is a value function of its own, the value's."""
         assert self.experience is not None
         part = MicroBatch.of(batch, self.experience, self.units)
@@ -200,7 +197,7 @@ class RlTask:
         """Answer held-out prompts; return mean scores and write samples."""
         if not self.held_out:
             return {}
-        requests = [self._requests(tree, "held out", number)[0] for number, tree in enumerate(self.held_out)]
+        requests = [self._requests(prompt, "held out", number)[0] for number, prompt in enumerate(self.held_out)]
         self.roles.activate_policy()
         own = self.session.shard(requests)
         with self.session.autocast():
