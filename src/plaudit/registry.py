@@ -32,7 +32,7 @@ class Registry(Generic[Entry]):
         Raises PlauditError for a name in use.
         """
         if self._entries.get(name, entry) != entry:
-            raise PlauditError(f"{name}: there is already a {self.what} of this name; choose another name")
+            raise PlauditError(f"{name}: a {self.what} with this name is already registered; choose another name")
         if before is not None and name not in self._entries:
             names = list(self._entries)
             later = {following: self._entries.pop(following) for following in names[names.index(before) :]}

@@ -87,7 +87,7 @@ def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) ->
 
 def _was_computed_from(name: str, inputs: Sequence[str]) -> str:
     return (
-        f"{name}: it was computed from results of {', '.join(inputs)} that have been replaced since; compute it again "
+        f"{name}: it was computed from results of {', '.join(inputs)} that have since been replaced; repeat it "
         f"with: {restart_command(name)}"
     )
 
@@ -96,7 +96,7 @@ def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> N
     for earlier in sorted(referenced_stages(section), key=STAGES.names.index):
         if not run.stage(earlier).finished:
             raise PlauditError(
-                f"{name}: it needs the result of {earlier}, which is not in {run.folder}; run that first"
+                f"{name}: it needs the result of {earlier}, which is not in {run.folder}; run that stage first"
             )
         if inputs := run.replaced_inputs(earlier):
             raise PlauditError(f"{name} needs {_was_computed_from(earlier, inputs)}")

@@ -64,7 +64,7 @@ def changed_tokenizer(folder: Path, **settings: Any) -> str:
         ),
         ("pretrain.data.sources=[nowhere.jsonl]", "nowhere.jsonl: no such file"),
         ("trackers=[tensorbord]", "trackers: tensorbord: unknown; did you mean tensorboard?"),
-        ("processes=2", "processes: 2 asked for, 1 started; start it with: torchrun"),
+        ("processes=2", "processes: 2 requested, but 1 started; start it with: torchrun"),
         ("distributed=replicated", "distributed: replicated needs several processes; set processes"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_model_without_pad_or_end_token(tmp_path: Path, refused: Plaudit, toke
     recipe = tiny_recipe(tmp_path)
     tokenizer = changed_tokenizer(tmp_path / "lacking", **{token: None})
     line = refused("run", str(recipe), f"pretrain.model.tokenizer={tokenizer}")
-    assert line == f"{tokenizer}: the tokenizer names no {token}; choose one with model.{token}=…"
+    assert line == f"{tokenizer}: the tokenizer has no {token}; set one with model.{token}=…"
 
 
 def test_mismatched_tokenizers(trained: Path, tmp_path: Path, refused: Plaudit) -> None:
@@ -110,7 +110,7 @@ def test_mismatched_tokenizers(trained: Path, tmp_path: Path, refused: Plaudit) 
 
 def test_a_language_model_is_no_reward_model(trained: Path, refused: Plaudit) -> None:
     folder = trained.parent / "runs/tiny/sft/model"
-    message = f"{folder}: a language model, no reward model: its scores would be random; train one with"
+    message = f"{folder}: this is a language model without a trained reward head"
     assert refused("rl", str(trained), f"rl.rewards.0.path={folder}").startswith(message)
     assert refused("rl", str(trained), f"rl.value_model={folder}").startswith(message)
 

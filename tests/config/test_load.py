@@ -132,7 +132,7 @@ class TestMistakes:
             ),
             ("rl.rewards.2.weight=1", "rl.rewards.2.weight=1: rl.rewards has 2 entries, counted from 0: no 2"),
             ("rl.rewards.x=1", "rl.rewards.x=1: rl.rewards has 2 entries, counted from 0: no x"),
-            ("name.first=a", "name.first=a: name is 'trial' and holds no keys"),
+            ("name.first=a", "name.first=a: name is 'trial' and has no keys"),
             ("seed", "seed: expected key=value, such as rl.kl.coefficient=0.1"),
             ("rl..kl=1", "rl..kl=1: expected key=value, such as rl.kl.coefficient=0.1"),
             (
@@ -178,7 +178,7 @@ class TestMistakes:
     @pytest.mark.parametrize("content", ["", "- a\n- b", "plain"])
     def test_a_file_that_holds_no_keys(self, recipe_file: Path, content: str) -> None:
         recipe_file.write_text(content)
-        assert problem() == "recipe.yaml: no recipe: expected keys and values, such as 'name: my-run'"
+        assert problem() == "recipe.yaml: not a recipe; expected keys and values, such as 'name: my-run'"
 
     def test_files_that_cannot_be_read(self, tmp_path: Path) -> None:
         Path("latin.yaml").write_bytes("name: Zoë".encode("latin-1"))

@@ -157,9 +157,9 @@ def test_a_bad_held_out_source_stops_the_run_too(tmp_path: Path) -> None:
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     path = _file(tmp_path, "rows.jsonl", _pairs(0, 3))
-    with pytest.raises(PlauditError, match="every row is held out"):
+    with pytest.raises(PlauditError, match="all rows are held out"):
         _load({"sources": [path], "held_out": [path]})
-    with pytest.raises(PlauditError, match="gives no response row"):
+    with pytest.raises(PlauditError, match="contains no response row"):
         _load({"sources": [_file(tmp_path, "bad.jsonl", [{"prompt": "p", "response": ""}])], "max_bad_fraction": 1})
     with pytest.raises(PlauditError, match=r"line 1: malformed JSON, as is every other line"):
         _load({"sources": [_file(tmp_path, "worse.jsonl", ["{", "{"])], "max_bad_fraction": 1})

@@ -19,7 +19,7 @@ def test_plain_prompts_go_into_the_template_with_any_braces() -> None:
     config = _config(prompt_template="{x} Question: {prompt}\nAnswer:")
     rendered = render_prompt("a {b}?", byte_level(), config)
     assert rendered == RenderedPrompt("{x} Question: a {b}?\nAnswer:", False, "")
-    with pytest.raises(PlauditError, match="prompt_template has no"):
+    with pytest.raises(PlauditError, match="prompt_template does not contain"):
         render_prompt("a", byte_level(), _config(prompt_template="no place"))
 
 
@@ -42,5 +42,5 @@ def test_a_missing_or_unwilling_chat_template_is_named() -> None:
     with pytest.raises(PlauditError, match="the tokenizer has none"):
         render_prompt(TURNS, byte_level(), _config(conversation="chat_template"))
     refusing = byte_level("{{ raise_exception('roles must alternate') }}")
-    with pytest.raises(PlauditError, match=r"f.jsonl line 7: the chat template refuses .*roles must alternate"):
+    with pytest.raises(PlauditError, match=r"f.jsonl line 7: the chat template rejects .*roles must alternate"):
         render_prompt(TURNS, refusing, _config(), Origin("f.jsonl", 7))

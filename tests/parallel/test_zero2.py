@@ -127,7 +127,9 @@ def test_a_checkpoint_of_two_processes_is_nothing_for_one(tmp_path: Path) -> Non
     assert recipe.sft is not None
     tensors: dict[str, dict[str, Tensor]] = {"model": {}, "task": {}, "optimizer-1-of-2": {}}
     save_checkpoint(stage.checkpoints, 1, tensors, {}, keep=1)
-    with pytest.raises(PlauditError, match=r"checkpoints: written by another number of processes or another `distrib"):
+    with pytest.raises(
+        PlauditError, match=r"checkpoints: written with another number of processes or another `distrib"
+    ):
         Trainer(ToyTask(StageContext(recipe.sft, session, stage))).train()  # type: ignore[arg-type]
 
 
@@ -274,13 +276,15 @@ def parameters_that_learn_in_different_orders_are_refused(rank: int) -> None:
     update = toy_update(model, "zero2")
     first, second = (model[0], model[1]) if rank else (model[1], model[0])
     update.backward(second(first(torch.ones(3))).sum())
-    with pytest.raises(PlauditError, match="distributed: zero2 needs the same parameters to learn in the same order"):
+    with pytest.raises(
+        PlauditError, match="distributed: zero2 needs the same parameters to be trained in the same order"
+    ):
         take_step(update)
 
 
 def weights_of_two_types_are_refused(rank: int) -> None:
     model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.bfloat16)])
-    with pytest.raises(PlauditError, match="needs weights of one type, and this model learns bfloat16 and float32;"):
+    with pytest.raises(PlauditError, match="needs weights of one type, but this model trains bfloat16 and float32;"):
         toy_update(model, "zero2")
 
 

@@ -99,7 +99,7 @@ def test_unknown_labels_list_the_known(tmp_path: Path, label: str | None, proble
 def test_a_text_beyond_the_context_is_refused(tmp_path: Path) -> None:
     source = build(save_classifier(tmp_path, ["sad", "glad"]), label="glad", scored_text="response")
     source.score([sample_of("the", "day " * 24)])
-    with pytest.raises(PlauditError, match="a text has 25 tokens, the classifier takes 24"):
+    with pytest.raises(PlauditError, match="a text has 25 tokens, but the classifier accepts 24"):
         source.score([sample_of("the", "day " * 25)])
 
 

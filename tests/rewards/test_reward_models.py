@@ -114,5 +114,5 @@ def test_a_response_beyond_the_reward_models_context(tmp_path: Path) -> None:
     config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     reward.score([sample_of("the day", "was " * 29)])
-    with pytest.raises(PlauditError, match=r"'judge': .* response has 33 tokens, the reward model takes 32"):
+    with pytest.raises(PlauditError, match=r"'judge': .* response has 33 tokens, but the reward model accepts 32"):
         reward.score([sample_of("the day", "was " * 30)])

@@ -220,7 +220,7 @@ def test_a_stage_is_out_of_date_when_a_result_that_it_was_computed_from_is_repla
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, restart: bool) -> None:
     (tmp_path / "config.yaml").write_text("name: run\n")
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(PlauditError, match="holds something that is no run"):
+    with pytest.raises(PlauditError, match="not a Plaudit run"):
         opened(tmp_path, restart)
     with pytest.raises(PlauditError, match="is a file"):
         opened(tmp_path / "thesis.tex", restart)
@@ -255,7 +255,7 @@ def test_two_processes_cannot_write_one_run_and_a_kill_frees_it(tmp_path: Path) 
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
         for restart in (False, True):
-            with pytest.raises(PlauditError, match=f"process {holder.pid} is writing this run"):
+            with pytest.raises(PlauditError, match=f"process {holder.pid} is already writing this run"):
                 opened(tmp_path / "run", restart)
         holder.kill()
     assert run.stage("sft").begun

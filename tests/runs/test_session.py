@@ -22,7 +22,7 @@ from plaudit.runs.session import start_session
             "1",
             "2 asked for, 1 started; start it with: torchrun --nproc_per_node",
         ),
-        ({}, "4", "processes: 1 asked for, 4 started; set processes=4 distributed=replicated"),
+        ({}, "4", "processes: 1 requested, but 4 started; set processes=4 distributed=replicated"),
         ({"processes": 2}, "2", "distributed: 2 processes need distributed=replicated or distributed=zero2"),
         (
             {"distributed": "replicated"},
@@ -63,5 +63,5 @@ def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: p
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the device that is asked for exists here")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_there(tmp_path: Path, device: Literal["cuda", "mps"]) -> None:
-    with pytest.raises(PlauditError, match=f"device: {device} asked for, this machine has cpu; choose device=auto"):
+    with pytest.raises(PlauditError, match=f"device: {device} requested, but this machine has cpu; set device=auto"):
         start_session(Recipe(name="trial", device=device), RunDirectory(tmp_path))

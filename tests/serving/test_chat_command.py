@@ -132,7 +132,7 @@ def test_what_cannot_be_talked_to_is_named(tmp_path: Path, folder: Path) -> None
     with pytest.raises(PlauditError, match="neither a run"):
         find_target(str(tmp_path))
     (tmp_path / "config.yaml").write_text(dump(load_recipe(str(folder / "recipe.yaml"))))
-    with pytest.raises(PlauditError, match="no stage has produced a model"):
+    with pytest.raises(PlauditError, match="no stage has finished a model"):
         find_target(str(tmp_path))
 
 

@@ -23,12 +23,10 @@ class PromptTree:
 
     def __post_init__(self) -> None:
         if not self.prompt:
-            raise PlauditError(
-                "a prompt became no token at all: give the tokenizer a BOS token or the prompt some text"
-            )
+            raise PlauditError("a prompt has no tokens; use a tokenizer with a BOS token, or give the prompt some text")
         if not all(self.responses):
             raise PlauditError(
-                "a response became no token at all: give the tokenizer an EOS token or the response some text"
+                "a response has no tokens; use a tokenizer with an EOS token, or give the response some text"
             )
 
     @property

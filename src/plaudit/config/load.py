@@ -49,7 +49,7 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
     is_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.is_file()
     raw = read_yaml(path) if is_file else parse_yaml(shipped_recipe(path_or_name), path_or_name)
     if not isinstance(raw, dict):
-        raise PlauditError(f"{path_or_name}: no recipe: expected keys and values, such as 'name: my-run'")
+        raise PlauditError(f"{path_or_name}: not a recipe; expected keys and values, such as 'name: my-run'")
     parsed = [parse_override(text) for text in overrides]
     apply_overrides(raw, parsed)
     if is_file:

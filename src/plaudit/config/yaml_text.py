@@ -45,7 +45,7 @@ def parse_yaml(text: str, source: str) -> Any:
         line = f":{mark.line + 1}" if mark else ""
         raise PlauditError(f"{source}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise PlauditError(f"{source}: no readable YAML: {str(error).splitlines()[0]}") from None
+        raise PlauditError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 def read_yaml(path: Path) -> Any:
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         raise PlauditError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise PlauditError(f"{path}: is a folder; give a YAML file") from None
+        raise PlauditError(f"{path}: this is a folder; give a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PlauditError(f"{path}: cannot be read: {error}") from None
     return parse_yaml(text, str(path))

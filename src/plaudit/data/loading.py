@@ -60,7 +60,7 @@ def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int
     keys = {prompt_key(row) for row in held_out}
     train = _training_rows(config.sources, sources, keys, seed)
     if not train and (held_out_sources or config.held_out_fraction < 1):
-        raise PlauditError(f"{_names(config.sources)}: every row is held out; add rows or lower held_out_fraction")
+        raise PlauditError(f"{_names(config.sources)}: all rows are held out; add rows or lower held_out_fraction")
     removed = sum(prompt_key(row) in keys for row in rows) if held_out_sources else 0
     return LoadedRows(train, held_out, [read.counts for read in (*sources, *held_out_sources)], removed)
 
@@ -82,11 +82,11 @@ def _check(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None)
         where = f"; all are in {rejects}" if rejects else ""
         raise PlauditError(
             f"{counts.source} line {read.rejects[0].origin.line}: {read.rejects[0].reason}; {counts.bad_records} of "
-            f"{counts.records} rows are bad ({reasons}), more than max_bad_fraction {max_bad_fraction:g}; correct them "
+            f"{counts.records} records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them "
             f"or raise it{where}"
         )
     if not read.rows:
-        raise PlauditError(f"{counts.source}: gives no {read.kind.kind} row; check the file and its format")
+        raise PlauditError(f"{counts.source}: contains no {read.kind.kind} row; check the file and its format")
 
 
 def _write_rejects(path: Path, sources: Sequence[SourceRows[Any]]) -> None:

@@ -36,7 +36,7 @@ def read_records(
     if _is_local(path):
         if subset is not None or files is not None:
             key = "files" if subset is None else "subset"
-            raise PlauditError(f"{path}: is a local file, but {key} is for hub datasets; remove {key}")
+            raise PlauditError(f"{path}: this is a local file, but {key} only applies to hub datasets; remove {key}")
         read = _records_of_file(Path(path))
     else:
         read = _records_of_hub(path, subset, split, files)
@@ -45,7 +45,7 @@ def read_records(
         empty = False
         yield numbered
     if empty:
-        raise PlauditError(f"{path}: holds no rows; give a file with at least one")
+        raise PlauditError(f"{path}: the file has no rows; give one with at least one row")
 
 
 def _is_local(path: str) -> bool:
@@ -61,7 +61,7 @@ def _records_of_file(path: Path) -> Iterator[Numbered]:
     if not path.exists():
         raise PlauditError(f"{path}: no such file; check the path")
     if path.is_dir():
-        raise PlauditError(f"{path}: is a folder; name a file in it")
+        raise PlauditError(f"{path}: this is a folder; name a file in it")
     extension = _extension(path)
     if extension is None:
         raise PlauditError(f"{path}: unknown kind of file; known endings are {', '.join(_READERS)}")
@@ -122,7 +122,7 @@ def _read_json(path: Path) -> Iterator[Numbered]:
         raise PlauditError(f"{path} line {error.lineno}: malformed JSON ({error.msg}); correct the file") from error
     entries = content.get("data") if isinstance(content, dict) else content
     if not isinstance(entries, list):
-        raise PlauditError(f'{path}: neither a list of objects nor an object with a list under "data"; use one of them')
+        raise PlauditError(f'{path}: expected a list of objects, or an object with such a list under "data"')
     for number, entry in enumerate(entries, start=1):
         lone_surrogate = _has_lone_surrogate(entry)
         yield number, Malformed("not valid Unicode", json.dumps(entry)) if lone_surrogate else _object(entry)
@@ -157,7 +157,9 @@ def _read_parquet(path: Path) -> Iterator[Numbered]:
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise PlauditError(f"{path}: no parquet file ({_first_line(error)}); fetch or write it again") from error
+        raise PlauditError(
+            f"{path}: not a valid parquet file ({_first_line(error)}); fetch or write it again"
+        ) from error
     number = 0
     for batch in file.iter_batches():
         for record in batch.to_pylist():
@@ -172,8 +174,8 @@ def _records_of_hub(name: str, subset: str | None, split: str, files: str | None
         dataset = datasets.load_dataset(name, subset, data_files=files, split=split)
     except Exception as error:  # whatever went wrong in there, the user needs to know which dataset it was
         raise PlauditError(
-            f"{name}: no such file, and no hub dataset that can be loaded (subset {subset}, split {split}, files "
-            f"{files}): {_first_line(error)}; check these, the name and the network, or give a local file"
+            f"{name}: no such file, and no such hub dataset could be loaded (subset {subset}, split {split}, files "
+            f"{files}): {_first_line(error)}; check the name, these settings and the network, or give a local file"
         ) from error
     yield from enumerate(dataset, start=1)
 

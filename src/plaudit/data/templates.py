@@ -32,7 +32,7 @@ def render_prompt(prompt: Prompt, tokenizer: Any, config: DataConfig, origin: Or
     """
     if isinstance(prompt, str):
         if "{prompt}" not in config.prompt_template:
-            raise PlauditError("prompt_template has no {prompt} in it; write {prompt} where the prompt goes")
+            raise PlauditError("prompt_template does not contain {prompt}; put {prompt} where the prompt belongs")
         return RenderedPrompt(config.prompt_template.replace("{prompt}", prompt), False, "")
     if uses_chat_template(tokenizer, config):
         return RenderedPrompt(_chat_text(prompt, tokenizer, origin), True, "")
@@ -68,6 +68,6 @@ def _chat_text(prompt: Sequence[Message], tokenizer: Any, origin: Origin | None)
     except jinja2.TemplateError as error:
         place = f"{origin.source} line {origin.line}: " if origin else ""
         raise PlauditError(
-            f"{place}the chat template refuses the dialogue ({error}); correct it, or set conversation to "
+            f"{place}the chat template rejects the dialogue ({error}); correct it, or set conversation to "
             "human_assistant"
         ) from error

@@ -47,7 +47,7 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
     ``overlong: error``, at the first row that is.
     """
     if tokenizer.eos_token_id is None:
-        raise PlauditError("the tokenizer has no EOS token; name one with eos_token")
+        raise PlauditError("the tokenizer has no EOS token; set one with model.eos_token")
     numbered = [*_text_rows(rows, tokenizer), *_prompted_rows(rows, tokenizer, config)]
     everything = [row for _, row in sorted(numbered, key=lambda pair: pair[0])]
     kept: list[TokenizedRow[R]] = []

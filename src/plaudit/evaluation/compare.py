@@ -146,8 +146,8 @@ def _refuse_other_prompts(name: str, samples: Sequence[Sample], answers: Mapping
     first_name, first = next(iter(answers.items()))
     if [sample.prompt_text for sample in samples] != [sample.prompt_text for sample in first.samples]:
         raise PlauditError(
-            f"evaluate.models.{name} has room for other prompts than {first_name} ({len(samples)} and "
-            f"{len(first.samples)}): set evaluate.prompts.max_prompt_tokens to what the smaller context leaves"
+            f"evaluate.models.{name} can take other prompts than {first_name} ({len(samples)} and "
+            f"{len(first.samples)}): lower evaluate.prompts.max_prompt_tokens so that the prompts fit both contexts"
         )
 
 

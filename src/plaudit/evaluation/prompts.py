@@ -35,7 +35,7 @@ def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | Non
     unique = list({prompt_key(row): row for row in rows}.values())
     if len(unique) < 2:
         raise PlauditError(
-            f"{place}: {len(unique)} prompts are held out, at least 2 are needed; raise held_out_fraction"
+            f"{place}: {len(unique)} prompts are held out, but at least 2 are needed; raise held_out_fraction"
         )
     chosen = python_generator(seed, "evaluate", "prompts").sample(range(len(unique)), min(most, len(unique)))
     return [unique[index] for index in sorted(chosen)]

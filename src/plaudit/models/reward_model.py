@@ -73,18 +73,18 @@ def refuse_untrained_head(path: str | None, has_head: bool) -> None:
     """Raise PlauditError when a model that should score has no trained head; ``has_head`` is ``load_scorer``'s."""
     if not has_head:
         raise PlauditError(
-            f"{path}: a language model, no reward model: its scores would be random; train one with `plaudit reward` "
-            "and give the folder of its model"
+            f"{path}: this is a language model without a trained reward head, so its scores would be random; train one "
+            "with `plaudit reward` and give the folder of its model"
         )
 
 
 def read_scale(path: str) -> ScoreScale:
-    """Return the scale saved beside a reward model; 1 and 0 for classifiers that have none."""
+    """Return the scale saved with a reward model; gain 1 and bias 0 for classifiers that have none."""
     file = Path(path) / SCALE_FILE
     return ScoreScale(**json.loads(file.read_text())) if file.exists() else ScoreScale()
 
 
 def save_reward_model(model: Any, tokenizer: Any, scale: ScoreScale, folder: Path) -> None:
-    """Write a transformers folder that ``AutoModelForSequenceClassification`` loads, with gain and bias beside it."""
+    """Write a folder that ``AutoModelForSequenceClassification`` loads, with gain and bias in a separate file."""
     save_model(model, tokenizer, folder)
     (folder / SCALE_FILE).write_text(json.dumps(vars(scale)) + "\n")

@@ -125,7 +125,7 @@ def check_launch(count: int) -> None:
             if count > 1
             else f"set processes={launched} distributed=replicated"
         )
-        raise PlauditError(f"processes: {count} asked for, {launched} started; {remedy}")
+        raise PlauditError(f"processes: {count} requested, but {launched} started; {remedy}")
 
 
 def start_processes(count: int, device: str) -> Processes:
@@ -147,11 +147,13 @@ def _device(wanted: str, count: int) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and found is None):
         return torch.device("cpu")
     if found is None or wanted not in ("auto", found.type):
-        raise PlauditError(f"device: {wanted} asked for, this machine has {found or 'cpu'}; choose device=auto")
+        raise PlauditError(f"device: {wanted} requested, but this machine has {found or 'cpu'}; set device=auto")
     if count == 1:
         return torch.device(found.type)
     if found.type not in BACKENDS:
-        raise PlauditError(f"processes: several cannot exchange tensors on {found.type}; set device=cpu or processes=1")
+        raise PlauditError(
+            f"processes: several processes cannot exchange tensors on {found.type}; set device=cpu or processes=1"
+        )
     local, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.accelerator.device_count()
     if local >= devices:
         raise PlauditError(

@@ -98,8 +98,8 @@ class Zero2Strategy:
             return torch.zeros(())
         if len(set(self.processes.gather(self.arrivals))) > 1:
             raise PlauditError(
-                "distributed: zero2 needs the same parameters to learn in the same order in every process, which "
-                "those of this model do not; use distributed=replicated"
+                "distributed: zero2 needs the same parameters to be trained in the same order in every process, which "
+                "this model does not satisfy; use distributed=replicated"
             )
         self.engine.step()
         self.passes = self.arrivals = 0
@@ -184,7 +184,7 @@ def _only_type(parameters: Iterable[Tensor]) -> torch.dtype:
     if len(types) > 1:
         names = sorted(str(dtype).removeprefix("torch.") for dtype in types)
         raise PlauditError(
-            f"distributed: zero2 needs weights of one type, and this model learns {' and '.join(names)}; set "
+            f"distributed: zero2 needs weights of one type, but this model trains {' and '.join(names)}; set "
             "model.dtype=float32 with precision=bf16, or use distributed=replicated"
         )
     return types.pop()

@@ -73,4 +73,4 @@ def draw_prompts(use: str, count: int, random_numbers: random.Random) -> list[st
             prompts[write_prompt(request, random_numbers)] = None
         if len(prompts) == count:
             return list(prompts)
-    raise PlauditError(f"world: found only {len(prompts)} of {count} different prompts for {use}; ask for fewer")
+    raise PlauditError(f"world: found only {len(prompts)} of {count} different prompts for {use}; request fewer")

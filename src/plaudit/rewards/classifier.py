@@ -99,12 +99,12 @@ class TextClassifier:
         if not ids:  # an empty response: the end token alone says the same
             if self.tokenizer.eos_token_id is None:
                 raise PlauditError(
-                    f"{self.place}: a text has no token; save the classifier's tokenizer with an eos_token"
+                    f"{self.place}: a text has no tokens; save the classifier's tokenizer with an eos_token"
                 )
             return [self.tokenizer.eos_token_id]
         if self.longest is not None and len(ids) > self.longest:
             raise PlauditError(
-                f"{self.place}: a text has {len(ids)} tokens, the classifier takes {self.longest}; "
+                f"{self.place}: a text has {len(ids)} tokens, but the classifier accepts {self.longest}; "
                 "shorten generation.max_new_tokens or the prompts"
             )
         return ids

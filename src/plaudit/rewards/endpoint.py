@@ -46,7 +46,7 @@ class EndpointSource:
         self.batch_size = config.batch_size
         self.place = f"reward source {config.name!r}: {config.url}"
         if not config.url.startswith(("http://", "https://")):
-            raise PlauditError(f"{self.place} is not an address: it must begin with http:// or https://")
+            raise PlauditError(f"{self.place} is not a URL: it must begin with http:// or https://")
         self.client = httpx2.Client(timeout=config.timeout, headers=_authorization(config, self.place))
 
     @classmethod
@@ -85,7 +85,7 @@ class EndpointSource:
             return attempts(self._attempt, texts)
         except _TemporaryError as last:
             raise PlauditError(
-                f"{self.place} {last}, {ATTEMPTS} attempts; is the service running, and is its address right?"
+                f"{self.place} {last}, {ATTEMPTS} attempts; check that the service is running and that the URL is right"
             ) from last
 
     def _attempt(self, texts: dict[str, list[str]]) -> "Response":

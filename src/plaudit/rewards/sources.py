@@ -101,7 +101,7 @@ def refuse_duplicate_names(names: Sequence[str]) -> None:
     """Raise PlauditError when a name occurs twice: metrics and tables could not tell the two apart."""
     for name in names:
         if names.count(name) > 1:
-            raise PlauditError(f"two reward sources are named {name!r}: give each a name of its own")
+            raise PlauditError(f"two reward sources are named {name!r}: give each a different name")
 
 
 def _build_source(config: RewardSourceConfig, device: torch.device) -> RewardSource:

@@ -53,8 +53,8 @@ class RewardModelSource:
         longest = padded_positions(samples, 1)
         if longest > self.model.loaded.context_length:
             raise PlauditError(
-                f"reward source {self.name!r}: a prompt with its response has {longest} tokens, the reward model takes "
-                f"{self.model.loaded.context_length}; shorten max_prompt_tokens or generation.max_new_tokens"
+                f"reward source {self.name!r}: a prompt with its response has {longest} tokens, but the reward model "
+                f"accepts {self.model.loaded.context_length}; shorten max_prompt_tokens or generation.max_new_tokens"
             )
         keys = [(sample.prompt_ids, sample.response_ids) for sample in samples]
         different = list(dict(zip(keys, samples, strict=True)).values())

@@ -160,7 +160,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
             return path
         logger.warning("skipped a damaged checkpoint: %s/%s", path, reason)
     if reason is not None:
-        raise PlauditError(f"{folder}: every checkpoint is damaged; delete this folder to begin the stage anew")
+        raise PlauditError(f"{folder}: every checkpoint is damaged; delete this folder to start the stage over")
     return None
 
 
@@ -176,7 +176,7 @@ def load_checkpoint(
 
     reason = _damage(path) if verify else None
     if reason is not None:
-        raise PlauditError(f"{path}/{reason}; delete this checkpoint to go on from the one before")
+        raise PlauditError(f"{path}/{reason}; delete this checkpoint to resume from the previous one")
     saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
     wanted = [file for file in sorted(path.glob("*.safetensors")) if files is None or file.stem in files]
     tensors = {file.stem: load_file(file, device=str(device)) for file in wanted}

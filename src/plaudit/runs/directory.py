@@ -209,12 +209,12 @@ class RunDirectory:
         if not self.folder.exists():
             return
         if not self.folder.is_dir():
-            raise PlauditError(f"{self.folder}: is a file; choose another name or output")
+            raise PlauditError(f"{self.folder}: this is a file; choose another `name` or `output`")
         foreign = not _is_ours(self.configuration) and any(
             not path.name.startswith(".") for path in self.folder.iterdir()
         )
         if foreign:
-            raise PlauditError(f"{self.folder}: holds something that is no run; choose another name or output")
+            raise PlauditError(f"{self.folder}: not empty and not a Plaudit run; choose another `name` or `output`")
 
     def _refuse_changes(self, old: Recipe, new: Recipe, restarted: Collection[str]) -> None:
         begun = [stage for stage in STAGES if stage not in restarted and self.stage(stage).begun]

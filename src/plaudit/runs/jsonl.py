@@ -56,7 +56,7 @@ def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        raise PlauditError(f"{path}, line {number}: not a JSON object; remove the line or restore the file")
+        raise PlauditError(f"{path}, line {number}: not a JSON object; delete the line or restore the file")
     return record
 
 

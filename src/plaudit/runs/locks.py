@@ -24,7 +24,7 @@ def locked(run_folder: Path) -> BaseFileLock:
     except Timeout:
         process = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
         raise PlauditError(
-            f"{run_folder}: process {process} is writing this run; wait for it, or stop it first"
+            f"{run_folder}: process {process} is already writing this run; wait for it or stop it"
         ) from None
     holder.write_text(str(os.getpid()), encoding="utf-8")
     return lock

@@ -41,7 +41,7 @@ class ChatModel:
 
     def __init__(self, loaded: "LoadedModel", engine: Engine, reward: "ComposedReward", settings: ChatSettings) -> None:
         if settings.best_of > 1 and not reward.sources:
-            raise PlauditError("best-of needs something that scores the candidates; name a reward model with --reward")
+            raise PlauditError("--best-of needs a reward model to score the candidates; name one with --reward")
         reward.check_tokenizer(loaded.tokenizer)
         self.settings = settings
         self.reward_names = reward.names
@@ -87,7 +87,7 @@ class ChatModel:
             if len(prompt.tree.prompt) <= self._room:
                 return prompt, left_out
         raise PlauditError(
-            f"the message takes {len(prompt.tree.prompt)} tokens, the model's context has room for {self._room}; "
+            f"the message has {len(prompt.tree.prompt)} tokens, but the model's context has room for {self._room}; "
             "shorten it"
         )
 

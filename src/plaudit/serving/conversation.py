@@ -75,7 +75,7 @@ class Conversation:
         try:
             path.write_text("".join(lines), encoding="utf-8")
         except OSError as error:
-            raise PlauditError(f"cannot write {path}: {error.strerror}; give another file") from error
+            raise PlauditError(f"cannot write {path}: {error.strerror}; choose another file") from error
 
 
 def ranked_candidates(

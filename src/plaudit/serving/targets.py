@@ -52,7 +52,9 @@ def find_target(name: str) -> Target:
         if RunDirectory(folder).configuration.is_file():
             return _run_target(folder)
     if Path(name).is_dir() and not any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_")):
-        raise PlauditError(f"{name}: neither a run (no config.yaml) nor a model (no config.json); give one of them")
+        raise PlauditError(
+            f"{name}: neither a run (no config.yaml) nor a model (no config.json); give the folder of one of them"
+        )
     return Target(name, (), "dialogue", _plain_data(), GenerationConfig())
 
 
@@ -77,7 +79,7 @@ def _run_target(folder: Path) -> Target:
     trained = [name for name in reversed(STAGES.names) if _makes(name, "policy") and run.stage(name).model.is_dir()]
     if not trained:
         raise PlauditError(
-            f"{folder}: no stage has produced a model yet; finish the run with: plaudit run {recipe.name}"
+            f"{folder}: no stage has finished a model yet; continue the run with: plaudit run {recipe.name}"
         )
     # The settings of the latest stage that has any, whether or not it has run.
     stages = [(STAGES[name], section) for name, section in reversed(run.resolve(recipe).sections().items())]

@@ -106,7 +106,9 @@ class Terminal:
 
     def _system(self, text: str) -> None:
         if not self.chat_model.remembers:
-            raise PlauditError("this model answers single prompts and takes no system message; put it into the prompt")
+            raise PlauditError(
+                "this model answers single prompts and does not accept a system message; put it into the prompt"
+            )
         self.conversation.system = text or None
         self._say("system message set" if text else "system message removed", "dim")
 

@@ -188,7 +188,7 @@ class Trainer(Generic[T]):
         place = save_faulty_batch(self.stage.folder, examples, self.session.rank)
         at = "" if step is None else f" at step {step}"
         raise PlauditError(
-            f"{self.stage.folder.name}: {what}{at}; the batch is in {place}. Look at its longest and strangest rows, "
+            f"{self.stage.folder.name}: {what}{at}; the batch is in {place}. Check its longest and most unusual rows, "
             "then lower optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
         )
 
@@ -246,8 +246,8 @@ class Trainer(Generic[T]):
     def _restore(self, checkpoint: Checkpoint) -> None:
         if not checkpoint.tensors.keys() >= set(self.strategy.files):
             raise PlauditError(
-                f"{self.stage.checkpoints}: written by another number of processes or another `distributed`, with "
-                "which alone it can be continued; start as many as then, or delete this folder to begin anew"
+                f"{self.stage.checkpoints}: written with another number of processes or another `distributed` "
+                "setting; resume with the same ones, or delete this folder to start the stage over"
             )
         self.strategy.load_state(checkpoint.tensors)
         self.task.restore(checkpoint.tensors["task"], checkpoint.state["task"])

@@ -38,7 +38,9 @@ class SupervisedTask(ABC, Generic[T]):
         examples: Examples[T],
     ) -> None:
         if not examples.train:
-            raise PlauditError(f"{context.name}: no row to learn from; look at the sources with `plaudit data inspect`")
+            raise PlauditError(
+                f"{context.name}: there is no row to train on; check the sources with `plaudit data inspect`"
+            )
         config = context.config
         self.context, self.session = context, context.session
         self.loaded, self.layout = loaded, loaded.layout

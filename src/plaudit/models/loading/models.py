@@ -87,7 +87,7 @@ def load_scorer(config: ModelConfig, device: torch.device, seed: int = 0) -> tup
     loaded = _load(config, "SEQ_CLS", device, seed)
     if not hasattr(unwrapped(loaded.model), "score"):
         raise PlauditError(
-            f"{config.path}: this architecture has no sequence classifier that reads a decoder's last token"
+            f"{config.path}: no sequence classifier for this architecture reads the last token; choose another model"
         )
     return _logged("scorer", config, loaded), config.fresh is None and _is_classifier(str(config.path))
 
@@ -105,8 +105,8 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> L
         model.config.pad_token_id = tokenizer.pad_token_id
         if head == "CAUSAL_LM" and not head_is_known(model):
             raise PlauditError(
-                f"{config.path or 'model.fresh'}: this architecture changes logits after the output head in a way that "
-                "is not supported; choose another model"
+                f"{config.path or 'model.fresh'}: this architecture modifies the logits after the output head in an "
+                "unsupported way; choose another model"
             )
         acceleration = install(model, config.layout, generates=head == "CAUSAL_LM")
         if config.lora is not None:

@@ -28,7 +28,7 @@ def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
                 raise PlauditError(f"{name}: {role} {chosen!r} is not in the tokenizer's vocabulary")
             setattr(tokenizer, role, chosen)
         if getattr(tokenizer, role) is None:
-            raise PlauditError(f"{name}: the tokenizer names no {role}; choose one with model.{role}=…")
+            raise PlauditError(f"{name}: the tokenizer has no {role}; set one with model.{role}=…")
     if config.chat_template is not None:
         tokenizer.chat_template = config.chat_template
     return tokenizer
@@ -40,5 +40,5 @@ def check_vocabulary(config: ModelConfig, model: "PreTrainedModel", tokenizer: "
     if largest >= model.config.vocab_size:
         raise PlauditError(
             f"{config.path or 'model.fresh'}: the tokenizer {config.tokenizer or config.path} has ids up to {largest}, "
-            f"the model only {model.config.vocab_size} embeddings; give the tokenizer that belongs to the model"
+            f"the model only {model.config.vocab_size} embeddings; use the tokenizer that belongs to the model"
         )

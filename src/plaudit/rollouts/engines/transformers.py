@@ -81,15 +81,15 @@ class TransformersEngine:
         if settings.min_new_tokens > settings.max_new_tokens:
             raise PlauditError("generation: min_new_tokens is above max_new_tokens; lower it")
         if "" in settings.stop:
-            raise PlauditError("generation: stop holds an empty string; remove it")
+            raise PlauditError("generation: stop contains an empty string; remove it")
         lengths = [len(request.prompt_ids) for request in requests]
         if 0 in lengths:
-            raise PlauditError(f"prompt {lengths.index(0)} is empty; give it text or the tokenizer a BOS token")
+            raise PlauditError(f"prompt {lengths.index(0)} is empty; give it text, or use a tokenizer with a BOS token")
         context = context_length(self._model.config)
         if lengths and max(lengths) + settings.max_new_tokens > context:
             raise PlauditError(
-                f"a prompt of {max(lengths)} tokens and max_new_tokens={settings.max_new_tokens} exceed the model's "
-                f"context of {context} tokens; lower max_new_tokens or max_prompt_tokens"
+                f"a prompt of {max(lengths)} tokens and max_new_tokens={settings.max_new_tokens} together exceed "
+                f"the model's context of {context} tokens; lower max_new_tokens or max_prompt_tokens"
             )
 
     @torch.inference_mode()
@@ -158,7 +158,7 @@ class TransformersEngine:
     ) -> Sample:
         if not all(map(isfinite, log_probabilities)):
             raise PlauditError(
-                "the model's output is not finite; go back to an earlier checkpoint and lower the learning rate"
+                "the model's output is not finite; return to an earlier checkpoint and lower the learning rate"
             )
         tokenizer = self._loaded.tokenizer
         cut = cut_at_stop(tokenizer, request.prompt_ids, response, stops) if stops else None

@@ -79,7 +79,7 @@ def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> dict[str, 
     unexpected = peft.set_peft_model_state_dict(roles.model, low_rank, adapter).unexpected_keys
     if unexpected or there != len(low_rank) or HEAD not in tensors:
         raise PlauditError(
-            f"{folder}: its {len(low_rank)} weights do not fit the {there} places on the policy's base; "
+            f"{folder}: its {len(low_rank)} weights do not match the {there} adapted layers of the policy's base; "
             "train the reward model from the policy's model, or use rl.weights=separate"
         )
     roles.model.eval()

@@ -16,7 +16,7 @@ def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
     """Return the stage's task."""
     config, session = context.config, context.session
     if config.generation.temperature == 0:
-        raise PlauditError("rl.generation.temperature: learning needs sampled responses; choose a temperature above 0")
+        raise PlauditError("rl.generation.temperature: training needs sampled responses; choose a temperature above 0")
     roles = build_roles(config, session.device, context.seed)
     if config.value_learning_rate is not None and not roles.value_parameters():
         raise PlauditError(

@@ -55,7 +55,9 @@ class RlTask:
         prompts: StageRows[PromptRow],
     ) -> None:
         if not prompts.train:
-            raise PlauditError(f"{context.name}: no prompt to answer; look at the sources with `plaudit data inspect`")
+            raise PlauditError(
+                f"{context.name}: there is no prompt to answer; check the sources with `plaudit data inspect`"
+            )
         config = context.config
         self.context, self.session = context, context.session
         self.config, self.roles, self.reward = config, roles, reward
