@@ -86,7 +86,7 @@ def test_bad_rows(tmp_path: Path, refused: Plaudit) -> None:
     bad.write_text('{"text": "w1 w2"}\n{"text": 3}\n')
     line = refused("run", str(recipe), f"pretrain.data.sources=[{bad}]")
     assert line.startswith(f"{bad} line 2: ")
-    assert "1 of 2 rows are bad" in line
+    assert "1 of 2 records are bad" in line
 
 
 @pytest.mark.parametrize("token", ["pad_token", "eos_token"])

@@ -141,7 +141,7 @@ def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Pa
     with pytest.raises(PlauditError) as caught:
         _load({"sources": [path], "max_bad_fraction": 0.09}, rejects)
     message = str(caught.value)
-    assert message.startswith(f"{path} line 19: no response; 2 of 20 rows are bad (")
+    assert message.startswith(f"{path} line 19: no response; 2 of 20 records are bad (")
     assert "1 malformed JSON" in message
     assert "max_bad_fraction 0.09" in message
     assert str(rejects) in message
@@ -151,7 +151,7 @@ def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Pa
 def test_a_bad_held_out_source_stops_the_run_too(tmp_path: Path) -> None:
     good = _file(tmp_path, "good.jsonl", _pairs(0, 10))
     bad = _file(tmp_path, "bad.jsonl", [*_pairs(20, 23), {"prompt": "x"}])
-    with pytest.raises(PlauditError, match=r"bad.jsonl line 4: no response; 1 of 4 rows are bad"):
+    with pytest.raises(PlauditError, match=r"bad.jsonl line 4: no response; 1 of 4 records are bad"):
         _load({"sources": [good], "held_out": [bad]})
 
 
