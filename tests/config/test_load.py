@@ -185,7 +185,7 @@ class TestMistakes:
         Path("folder.yaml").mkdir()
         for name, message in (
             ("nowhere.yaml", "nowhere.yaml: no such file"),
-            ("folder.yaml", "folder.yaml: is a folder; give a YAML file"),
+            ("folder.yaml", "folder.yaml: this is a folder; give a YAML file"),
             ("latin.yaml", "latin.yaml: cannot be read"),
         ):
             with pytest.raises(PlauditError, match=message):

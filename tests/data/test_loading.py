@@ -143,7 +143,7 @@ def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Pa
     message = str(caught.value)
     assert message.startswith(f"{path} line 19: no response; 2 of 20 records are bad (")
     assert "1 malformed JSON" in message
-    assert "max_bad_fraction 0.09" in message
+    assert "max_bad_fraction=0.09" in message
     assert str(rejects) in message
     assert len(rejects.read_text().splitlines()) == 2
 

@@ -72,5 +72,5 @@ def test_saved_lines_hold_every_candidate(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PlauditError, match="give another file"):
+    with pytest.raises(PlauditError, match="choose another file"):
         Conversation().save(tmp_path / "missing" / "talk.jsonl")
