@@ -85,6 +85,7 @@ class HttpReward(RewardSourceConfig):
         None,
         description="name of the environment variable whose value is sent as the Authorization header, such as "
         "`Bearer ...`",
+        json_schema_extra=MAY_CHANGE,
     )
 
 
