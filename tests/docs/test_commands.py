@@ -11,7 +11,8 @@ from plaudit.config.load import load_recipe, shipped_recipes
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src/plaudit/recipes").glob("*.yaml")]
 COMMAND = re.compile(
-    r"(?:^ *(?:\$ )?|`)(?:\.venv/bin/)?plaudit (?:run|pretrain|sft|reward|dpo|rl|evaluate|report) ([\w.-]+)([^`\n]*)", re.MULTILINE
+    r"(?:^ *(?:\$ )?|`)(?:\.venv/bin/)?plaudit (?:run|pretrain|sft|reward|dpo|rl|evaluate|report) ([\w.-]+)([^`\n]*)",
+    re.MULTILINE,
 )
 
 
