@@ -65,6 +65,21 @@ def test_explained_variance_by_hand() -> None:
         assert explained_variance(VALUES, returns, MASK).item() == 0
 
 
+def test_returns_that_vary_little_around_a_small_mean_do_vary() -> None:
+    returns = torch.tensor([[1e-3, 1e-3 + 1e-7, 1e-3 - 1e-7]], dtype=torch.float64)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    assert explained_variance(returns, returns, mask).item() == 1
+    assert explained_variance(torch.zeros(1, 3, dtype=torch.float64), returns, mask).item() == pytest.approx(
+        0, abs=1e-6
+    )
+
+
+def test_a_variance_that_rounding_makes_negative_is_zero() -> None:
+    # S2/n - (S1/n)^2 = 1.9 / 2 - 1 = -0.05
+    mean, variance = mean_and_variance(torch.tensor([2.0, 2.0, 1.9]))
+    assert (mean.item(), variance.item()) == (1.0, 0.0)
+
+
 def test_nothing_real_gives_zeros() -> None:
     nothing = torch.zeros(2, 3, dtype=torch.bool)
     assert masked_sum(VALUES, nothing).item() == 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from padded_batches import Padded, left_aligned, padded_batches, property_test
+from plaudit.algorithms.masking import ROUNDING
 from plaudit.algorithms.rewards import (
     RunningMoments,
     clip_scores,
@@ -83,6 +84,15 @@ def test_running_moments_equal_those_of_everything_seen(batches: list[list[float
             assert moments.squared_deviations == pytest.approx(statistics.pvariance(seen) * len(seen), abs=1e-6)
 
 
+def test_moments_of_nothing_are_zero_and_can_be_given() -> None:
+    moments = RunningMoments()
+    assert (moments.count, moments.mean, moments.squared_deviations, moments.standard_deviation) == (0, 0, 0, 0)
+    # Standard deviation sqrt(8 / 2) = 2; spread as large as rounding, and no larger, is none.
+    assert RunningMoments(2, 5.0, 8.0).standard_deviation == 2.0
+    assert RunningMoments(1, 1.0, ROUNDING**2).standard_deviation == 0.0
+    assert RunningMoments(1, 1.0, (2 * ROUNDING) ** 2).standard_deviation == pytest.approx(2 * ROUNDING)
+
+
 def test_scores_without_spread_are_not_scaled() -> None:
     moments = RunningMoments()
     assert moments.scaled(torch.tensor([3.0])).tolist() == [3.0]
@@ -102,5 +112,5 @@ def test_the_state_goes_through_json() -> None:
 
 def test_soft_overlong_penalty_by_hand() -> None:
     # Limit 10, buffer 4: nothing up to 6 tokens, then a quarter for each, 1 at the limit.
-    found = soft_overlong_penalty(torch.tensor([1, 6, 7, 9, 10]), limit=10, buffer=4)
-    assert found.tolist() == [0.0, 0.0, 0.25, 0.75, 1.0]
+    found = soft_overlong_penalty(torch.tensor([1, 6, 7, 9, 10, 13]), limit=10, buffer=4)
+    assert found.tolist() == [0.0, 0.0, 0.25, 0.75, 1.0, 1.0]
