@@ -54,18 +54,42 @@ def tokenizer(tmp_path: Path) -> Any:
     return AutoTokenizer.from_pretrained(tmp_path)
 
 
-def partner_of(tokenizer: Any, style: Any = "dialogue", context: int = 64, best_of: int = 3, **data: Any) -> ChatModel:
+def partner_of(
+    tokenizer: Any,
+    style: Any = "dialogue",
+    context: int = 64,
+    best_of: int = 3,
+    writer: Writer | None = None,
+    **data: Any,
+) -> ChatModel:
     loaded: Any = SimpleNamespace(tokenizer=tokenizer, context_length=context)
     reward = ComposedReward([Length("long", 1.0), Length("short", -1.0)], [1.0, 1.0])
     config = DataConfig(sources=[SourceConfig(path="x")], **data)
-    return ChatModel(
-        loaded, Writer(), reward, ChatSettings(style, config, GenerationConfig(max_new_tokens=8), best_of, seed=0)
-    )
+    settings = ChatSettings(style, config, GenerationConfig(max_new_tokens=8), best_of, seed=0)
+    return ChatModel(loaded, writer or Writer(), reward, settings)
 
 
 def writer_of(chat_model: ChatModel) -> Writer:
     engine: Any = chat_model._engine
     return engine
+
+
+@pytest.mark.parametrize(
+    "style, chat_template, prompt_template, expected",
+    [
+        ("prompt", CHAT_TEMPLATE, "{prompt}", "user w3 w0"),
+        ("prompt", CHAT_TEMPLATE, "w1 {prompt}", "w1 w3"),
+        ("prompt", None, "{prompt}", "w3"),
+        ("plain", CHAT_TEMPLATE, "{prompt}", "w3"),
+    ],
+)
+def test_a_single_prompt_goes_through_the_chat_template_unless_a_prompt_template_is_given(
+    tokenizer: Any, style: str, chat_template: str | None, prompt_template: str, expected: str
+) -> None:
+    tokenizer.chat_template = chat_template
+    writer = Writer()
+    partner_of(tokenizer, style, writer=writer, prompt_template=prompt_template).answer(Conversation(), "w3")
+    assert {request.prompt_ids for request in writer.requests} == {tuple(tokenizer(expected)["input_ids"])}
 
 
 def test_the_best_of_n_by_the_first_reward_is_the_reply(tokenizer: Any) -> None:
