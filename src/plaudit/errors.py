@@ -1,4 +1,4 @@
-"""The one error that users see: a line with the place and the remedy, never a traceback."""
+"""The exceptions that end a run with a line instead of a traceback."""
 
 import signal
 

@@ -234,7 +234,9 @@ def test_a_run_killed_before_its_configuration_was_written_can_begin(tmp_path: P
 
 
 HOLD_THE_LOCK = """
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from plaudit.config.load import load_recipe
@@ -242,15 +244,20 @@ from plaudit.runs.directory import RunDirectory
 
 run = RunDirectory(Path(sys.argv[1]))
 run.open(load_recipe(str(run.configuration)))
+if sys.argv[2] == "with a child" and os.fork() == 0:
+    os.close(1)
+    time.sleep(20)
 print("locked", flush=True)
 sys.stdin.read()
 """
 
 
-def test_two_processes_cannot_write_one_run_and_a_kill_frees_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["alone", "with a child"])
+def test_two_processes_cannot_write_one_run_and_a_kill_frees_it(tmp_path: Path, family: str) -> None:
+    """Also while a child that the process has forked lives on."""
     run = opened(tmp_path / "run")
     begin(run, "sft")
-    command = [sys.executable, "-c", HOLD_THE_LOCK, str(run.folder)]
+    command = [sys.executable, "-c", HOLD_THE_LOCK, str(run.folder), family]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"

@@ -135,6 +135,9 @@ def start_processes(count: int, device: str) -> Processes:
     PlauditError where that device does not exist.
     """
     chosen = _device(device, count)
+    if chosen.type == "cpu":
+        # Where DeepSpeed is installed, other libraries import it, and it would print that it found no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if count == 1:
         return OneProcess(chosen)
     if not torch.distributed.is_initialized():
