@@ -7,7 +7,6 @@ import guard
 import pytest
 import torch
 
-from plaudit.config.load import load_recipe
 from plaudit.config.schema import GenerationConfig
 from plaudit.models.acceleration.install import install
 from plaudit.models.heads import log_probabilities
@@ -15,6 +14,7 @@ from plaudit.rollouts.engines import transformers as engine
 from plaudit.rollouts.samples import Request
 from plaudit.runner import run
 from plaudit.training.loop import Trainer
+from rl_runs import load_fitting
 from tiny_models import SIZES, VOCABULARY, tiny_causal_model
 from tiny_runs import tiny_recipe
 
@@ -112,7 +112,7 @@ def test_an_iteration_makes_no_needless_pass(
             passes.append(tuple(input_ids.shape))
         return original(self, input_ids=input_ids, **options)
 
-    recipe = load_recipe(str(tiny_recipe(tmp_path)), ["rl.iterations=1", "rl.held_out_prompts=0", *options])
+    recipe = load_fitting(tiny_recipe(tmp_path), ["rl.iterations=1", "rl.held_out_prompts=0", *options])
     run(recipe, ["pretrain", "sft", "reward"])
     train = Trainer.train
 

@@ -102,7 +102,7 @@ def test_mismatched_tokenizers(trained: Path, tmp_path: Path, refused: Plaudit) 
     write_tokenizer(other)
     text = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(text.replace('"w7"', '"w77"'))
-    overrides = [f"rl.model.tokenizer={other}", "rl.held_out_prompts=0"]
+    overrides = [f"rl.model.tokenizer={other}", "rl.held_out_prompts=0", "rl.evaluate_every=null"]
     assert refused("rl", str(trained), *overrides).startswith(
         "mismatched tokenizers: reward source 'preference' (30 tokens) and the policy (30 tokens) do not share"
     )

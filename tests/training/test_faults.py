@@ -110,7 +110,9 @@ def test_halved_budgets_change_no_weight(
         for stage in ("pretrain", "sft", "reward", "dpo", "rl"):
             changes |= {f"{stage}__token_budget": budget, f"{stage}__checkpoint_every": 100}
         generation = {"max_new_tokens": 6, "batch_size": 2}
-        recipe = tiny_recipe(tmp_path / name, rl__generation=generation, rl__held_out_prompts=0, **changes)
+        recipe = tiny_recipe(
+            tmp_path / name, rl__generation=generation, rl__held_out_prompts=0, rl__evaluate_every=None, **changes
+        )
         recipe.write_text(recipe.read_text().replace("kind: model", "kind: model\n    batch_size: 4"))
         capsys.readouterr()
         with monkeypatch.context() as patch:

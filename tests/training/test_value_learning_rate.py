@@ -68,5 +68,5 @@ def test_a_rate_of_zero_keeps_its_weights_alone(folder: Path, arrangement: str, 
 )
 def test_refused_where_no_weights_are_the_values_alone(folder: Path, options: list[str]) -> None:
     trainer(folder, *options)
-    with pytest.raises(PlauditError, match=r"^rl\.value_learning_rate: .*remove it"):
+    with pytest.raises(PlauditError, match=r"rl\.value_learning_rate"):
         trainer(folder, *options, "rl.value_learning_rate=0.01")

@@ -59,9 +59,13 @@ def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypat
     """
 
     def check(wrong: Callable[[Any, Any], None] | None = None) -> None:
-        for layout, pack_length in (("packed", 16), ("packed", 512), ("padded", 512)):
+        for layout, lengths in (
+            ("packed", ["dpo.pack_length=16"]),
+            ("packed", ["dpo.pack_length=512"]),
+            ("padded", []),
+        ):
             start = f"dpo.model={{path: {folder / 'policy'}, layout: {layout}}}"
-            made = trainer(folder, start, f"dpo.pack_length={pack_length}", stage="dpo")
+            made = trainer(folder, start, *lengths, stage="dpo")
             if wrong is not None:
                 wrong(made.task, monkeypatch)
             numbers = made.accumulate(made.task.begin_step(1)).means()
