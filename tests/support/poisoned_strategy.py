@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from plaudit.parallel.gradients import clip_gradients
 from plaudit.parallel.processes import Processes
 from plaudit.parallel.state import load_optimizer_tensors, optimizer_tensors, trained_parameters
-from plaudit.parallel.strategy import Item
+from plaudit.parallel.strategy import Item, StrategyFactory
 
 
 class PoisonedStrategy:
@@ -54,7 +54,7 @@ class PoisonedStrategy:
         yield
         self._fill(None)
 
-    def dummy_trees(self, trees: Sequence[Item], batches: int) -> list[Item]:
+    def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         return []
 
     def backward(self, loss: Tensor) -> None:
@@ -82,3 +82,7 @@ class PoisonedStrategy:
     def close(self) -> None:
         for hook in self.hooks:
             hook.remove()
+
+
+FACTORY: StrategyFactory = PoisonedStrategy
+"""Lets the type checker compare the class with the protocol."""
