@@ -216,7 +216,7 @@ class TestStageReferences:
 
     def test_to_a_stage_that_the_recipe_lacks(self) -> None:
         assert problem("rl.value_model=stage:reward") == (
-            "recipe.yaml: rl.value_model: stage:reward: reward is no stage of this recipe; stages before rl: sft"
+            "recipe.yaml: rl.value_model: stage:reward: reward is not a stage of this recipe; stages before rl: sft"
         )
 
     @pytest.mark.parametrize("stage", ["rl", "sft"])

@@ -90,7 +90,7 @@ def test_an_empty_response_is_scored_as_the_end_token(tmp_path: Path) -> None:
     torch.testing.assert_close(source.score([sample_of("the", "")]), plain_logits(path, ["[EOS]"])[:, 1])
 
 
-@pytest.mark.parametrize("label, problem", [("happy", "there is no label 'happy'"), (None, "no label is named")])
+@pytest.mark.parametrize("label, problem", [("happy", "there is no label 'happy'"), (None, "no label is set")])
 def test_unknown_labels_list_the_known(tmp_path: Path, label: str | None, problem: str) -> None:
     with pytest.raises(PlauditError, match=f"'mood': {problem}; the classifier's labels are sad, neutral, glad"):
         build(save_classifier(tmp_path, ["sad", "neutral", "glad"]), label=label)

@@ -1,4 +1,4 @@
-"""How much better an action was than expected: GAE and returns per token, the others per response.
+"""How much better an action was than expected: GAE and returns per token, other estimators per response.
 
 Advantages are constants of the losses: they are computed from numbers that carry no gradient.
 """
@@ -17,7 +17,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_: fl
         R_t     = A_t + V_t
 
     All tensors are [responses, time]; t + 1 is the next real token. After the last one V and A are zero: a response
-    ends there, also one that was cut off. Masked positions get zeros. Source: Schulman et al. 2015, equation 16.
+    ends there, even if it was cut off. Masked positions get zeros. Source: Schulman et al. 2015, equation 16.
     """
     rewards, values = zero_masked(rewards, mask), zero_masked(values, mask)
     next_value = next_advantage = values.new_zeros(values.shape[0])

@@ -10,7 +10,7 @@ def token_weights(mask: Tensor, aggregation: Aggregation, tokens: int, responses
     """Return the weight of every token's loss, [responses, time], zero where ``mask`` is false::
 
         token_mean     1 / tokens            every token alike (Yu et al. 2025, DAPO, equation 8)
-        sequence_mean  1 / (|y| responses)   every response alike, its tokens sharing (Shao et al. 2024, equation 3)
+        sequence_mean  1 / (|y| responses)   every response alike, split over its tokens (Shao et al. 2024, equation 3)
         sequence_sum   1 / responses         the gradient of the expected reward (Liu et al. 2025, Dr. GRPO, up to a
                                              constant)
 

@@ -46,7 +46,7 @@ def conservative_dpo_loss(
 
         -(1 - e) log sigmoid(z) - e log sigmoid(-z)
 
-    e, the label smoothing, is the share of labels taken to be wrong; 0 gives DPO. The minimum for a pair that is always
+    e, the label smoothing, is the assumed fraction of wrong labels; 0 gives DPO. The minimum for a pair that is always
     judged alike is finite, ``z = log (1 - e) / e``. Source: Mitchell 2023, "A note on DPO with noisy preferences and
     relationship to IPO" (cDPO).
     """

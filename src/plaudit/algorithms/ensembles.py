@@ -1,4 +1,4 @@
-"""One score from several reward models, so that a response must please them all."""
+"""One score from several reward models, so that errors of a single model matter less."""
 
 from typing import Literal
 
@@ -16,9 +16,9 @@ def ensemble_scores(scores: Tensor, combination: Combination, penalty: float) ->
         minimum     min_m s_m                       (worst case)
         penalized   mean_m s_m - penalty Var_m s_m  (uncertainty weighted)
 
-    The variance is the population's, over the members. Where the members disagree, what they say is likely to be an
-    error that optimisation would exploit. Source: Coste et al. 2023. ``penalty`` counts for
-    ``penalized`` alone.
+    The variance is the population's, over the members. Where the members disagree, their scores are likely to be
+    errors that optimisation would exploit. Source: Coste et al. 2023. ``penalty`` only
+    affects ``penalized``.
     """
     scores = widened(scores)
     if combination == "minimum":

@@ -3,9 +3,9 @@
 Source: Schulman, "Approximating KL divergence" (2020). With ``d = log pi(y) - log pi_ref(y)`` and y drawn from pi,
 ``k1`` and ``k3`` have the mean ``KL = E[d]``, and ``k2`` comes near it while the two policies are close.
 
-Values are one thing, gradients another. Differentiated as they stand, only ``k2`` gives the gradient of the KL of the
-next token; that of ``k1`` is zero on average, and that of ``k3`` belongs to KL(reference || policy). And all of them
-miss that a token changes which tokens come after it, and so their KL. ``kl_loss`` and ``own_token_correction`` give the
+Their gradients are another matter. Differentiated directly, only ``k2`` gives the gradient of the KL of the next token;
+that of ``k1`` is zero on average, and that of ``k3`` belongs to KL(reference || policy). All three also ignore that a
+token changes which tokens follow it, and so changes their KL. ``kl_loss`` and ``own_token_correction`` give the
 gradient of the KL of whole responses, whichever estimator measures it.
 """
 

@@ -33,7 +33,7 @@ class AdaptiveKl(FixedKl):
         coefficient = coefficient * (1 + error * n / horizon)
 
     Source: Ziegler et al. 2019, section 2.2, and its code. ``horizon`` counts responses. The share ``n / horizon``
-    counts as at most 1, which keeps the coefficient positive when a round has more responses than the horizon.
+    counts as at most 1, which keeps the coefficient positive if an iteration has more responses than the horizon.
     """
 
     def __init__(self, coefficient: float, target: float, horizon: float) -> None:

@@ -1,7 +1,7 @@
 """Sums, means, variances and whitening over the real tokens of padded tensors.
 
-Everywhere in this room ``mask`` is a bool tensor that is true at real tokens. Whatever stands at the other positions,
-be it NaN, changes neither a result nor a gradient. Numbers narrower than float32 are widened before they are added up.
+In this package ``mask`` is a bool tensor that is true at real tokens. Values at the other positions, even NaN, change
+neither a result nor a gradient. Numbers narrower than float32 are widened before they are summed.
 """
 
 import torch
@@ -11,7 +11,7 @@ WHITENING_EPSILON = 1e-8
 """Added to the variance, so that values without spread become zeros and not NaN."""
 
 ROUNDING = 1e-6
-"""A standard deviation below this share of the mean is rounding of float32, not spread."""
+"""A standard deviation below this fraction of the mean is rounding of float32, not spread."""
 
 
 def widened(values: Tensor) -> Tensor:

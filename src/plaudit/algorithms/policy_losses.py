@@ -20,7 +20,7 @@ class PolicyLoss:
     """Scalars. ``loss`` is the weighted sum over real tokens; the others carry no gradient.
 
     ``clipped`` counts the tokens whose gradient the clip removes; ``approximate_kl`` is the sum over real tokens of
-    KL(old || new), estimated by k3; ``ratio_max`` the largest ratio, zero when there is no real token.
+    KL(old || new), estimated by k3; ``ratio_max`` the largest ratio, zero if there is no real token.
     """
 
     loss: Tensor

@@ -41,8 +41,8 @@ def simpo_loss(
         -log sigmoid(beta l(b) - beta l(w) - margin)
 
     ``beta l`` is the implicit reward. Where b is preferred with probability P, the minimum has a gap of
-    ``margin + log P / (1 - P)``; for a pair that is always judged alike it grows without end, and nothing but the
-    learning rate holds the policy near where it began. Source: Meng et al. 2024, equation 6, with margin for its gamma.
+    ``margin + log P / (1 - P)``; for a pair that is always judged alike it grows without end, and only the learning
+    rate keeps the policy near where it began. Source: Meng et al. 2024, equation 6, with margin for its gamma.
     """
     pairs = pairs or ranked_pairs(prompts, ranks)
     losses = -logsigmoid(beta * score_gaps(per_token(log_probabilities, lengths), pairs) - margin)

@@ -1,4 +1,4 @@
-"""From the score of a response to the rewards of its tokens, and what is done to scores before.
+"""From the score of a response to the rewards of its tokens, and the adjustments of scores before that.
 
 Scores are [responses]. Their order of treatment is the caller's; a penalty that comes after clipping is not clipped.
 """
@@ -62,7 +62,7 @@ class RunningMoments:
 
     @property
     def standard_deviation(self) -> float:
-        """Root of the population variance; zero when there is no spread but rounding."""
+        """Root of the population variance; zero if scores differ only by rounding."""
         deviation = math.sqrt(self.squared_deviations / self.count) if self.count else 0.0
         return deviation if deviation > ROUNDING * abs(self.mean) else 0.0
 

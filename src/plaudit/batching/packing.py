@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def pack_rows(sizes: Sequence[int], row_length: int) -> list[list[int]]:
-    """Distribute items over rows of ``row_length`` positions; an item longer than that gets a row of its own.
+    """Distribute items over rows of ``row_length`` positions; an item longer than that gets its own row.
 
     Returns the item indices of every row. First-fit decreasing (Johnson 1973) needs at most 11/9 of the optimal number
     of rows, plus one. Equal sizes keep their order, so the result depends on the sizes alone.

@@ -139,6 +139,6 @@ def _plain_table(title: str, second: str, lines: "Iterator[tuple[str, str]] | li
 
     table = Table(title, Column(second, overflow="fold"))
     for name, value in lines:
-        # Data is shown as it is: square brackets in it are no markup.
+        # Data is shown literally: square brackets in it are not markup.
         table.add_row(Text(name), Text(value))
     return table

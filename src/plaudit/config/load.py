@@ -187,7 +187,7 @@ def _check_references(recipe: Recipe, source: str) -> None:
         for place, text in _references(getattr(recipe, stage), (stage,)):
             wanted = text.removeprefix(_REFERENCE).partition("/")[0]
             if wanted not in earlier:
-                what = "does not run before it" if wanted in present else "is no stage of this recipe"
+                what = "does not run before it" if wanted in present else "is not a stage of this recipe"
                 before = ", ".join(earlier) or "none"
                 problems.append(f"{source}: {dotted(place)}: {text}: {wanted} {what}; stages before {stage}: {before}")
     if problems:

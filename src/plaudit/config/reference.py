@@ -19,7 +19,7 @@ _START = """# Configuration
 
 A recipe is a YAML file. `plaudit recipes` lists those that come with the package; `plaudit recipes NAME` prints one.
 A key that is not given has the default below. An unknown key, a wrong type and a key given twice are errors. So is a
-key that has no effect because of other keys, such as `rl.value_clip` where there is no value function.
+key that has no effect because of other keys, such as `rl.value_clip` without a value function.
 
 Any value can be replaced on the command line, by its dotted place; list entries count from 0:
 

@@ -19,7 +19,7 @@ _LONGEST_CSV_FIELD = 2**30
 
 @dataclass(frozen=True)
 class Malformed:
-    """A line that is no record: why, and how it begins."""
+    """A line that is not a record: the reason, and how the line begins."""
 
     reason: str
     excerpt: str

@@ -42,7 +42,7 @@ class CachingTokenizer:
 
 def _key(tokenizer: str, texts: Sequence[str], options: dict[str, Any]) -> str:
     digest = hashlib.sha256()
-    # Lengths stand in front of the parts, so that no two lists of texts look alike.
+    # Lengths precede the parts, so that different lists of texts never look alike.
     for part in (version("tokenizers"), version("transformers"), tokenizer, repr(sorted(options.items())), *texts):
         content = part.encode("utf-8", "surrogatepass")
         digest.update(len(content).to_bytes(8, "little") + content)

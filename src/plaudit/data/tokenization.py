@@ -117,7 +117,7 @@ def _encode_responses(
     """Tokenise (number of the prompt, response text) so that the response continues its prompt.
 
     Prompt and response are tokenised together and split after the prompt's tokens. Where a token spans the border, the
-    response is tokenised as it is after a line break: alone, some tokenizers would put a space in front of it.
+    response is tokenised as it is after a line break: alone, some tokenizers would put a space before it.
     """
     texts = [(rendered[which].text + response, rendered[which].special_tokens) for which, response in pairs]
     joint = _encode_prompts([RenderedPrompt(text, special, "") for text, special in texts], tokenizer)

@@ -129,7 +129,7 @@ def check_launch(count: int) -> None:
 
 
 def start_processes(count: int, device: str) -> Processes:
-    """Join the ``count`` processes that a launcher has started, each on a device of its own if it is not the CPU.
+    """Join the ``count`` processes that a launcher has started, each on its own device if it is not the CPU.
 
     ``device`` is the type of a torch device, or ``auto``: the accelerator if there is one, otherwise the CPU. Raises
     PlauditError where that device does not exist.

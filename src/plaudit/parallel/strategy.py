@@ -83,7 +83,7 @@ class Strategy(Protocol):
         """Return what this process must write into a checkpoint: file -> name -> tensor, without copies.
 
         The files of all processes together hold the weights that learn and the optimizer's state. Each process names
-        files of its own, or none.
+        its own files, or none.
         """
         ...
 

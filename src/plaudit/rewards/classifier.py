@@ -20,7 +20,7 @@ class TextClassifier:
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", place: str) -> None:
         if tokenizer.pad_token_id is None:
             raise PlauditError(f"{place}: the classifier's tokenizer has no padding token; save it with a pad_token")
-        # Decoder classifiers read their score at the last token that is no padding, by the model's own setting.
+        # Decoder classifiers read their score at the last token that is not padding, by the model's setting.
         model.config.pad_token_id = tokenizer.pad_token_id
         # Padding on the left would shift the positions of models that count them from the row's start.
         tokenizer.padding_side = "right"
@@ -64,7 +64,7 @@ class TextClassifier:
         if label is None and len(self.labels) == 1:
             return 0
         if label not in self.labels:
-            problem = "no label is named" if label is None else f"there is no label {label!r}"
+            problem = "no label is set" if label is None else f"there is no label {label!r}"
             raise PlauditError(f"{self.place}: {problem}; the classifier's labels are {', '.join(self.labels)}")
         return self.labels.index(label)
 
@@ -137,6 +137,6 @@ class ClassifierSource:
 
 
 def _longest_text(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    # A tokenizer without a limit of its own reports an astronomically large one.
+    # A tokenizer without a limit reports an astronomically large one.
     limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
     return min((limit for limit in limits if limit and limit < 10**9), default=None)

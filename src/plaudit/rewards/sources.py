@@ -75,7 +75,7 @@ class ComposedReward:
                 source.check_tokenizer(tokenizer)
 
     def score(self, samples: Sequence[Sample]) -> ComposedScores:
-        """Score ``samples`` by every source. Raises NonFiniteScoreError at the first score that is no number."""
+        """Score ``samples`` by every source. Raises NonFiniteScoreError at the first score that is not finite."""
         each = {source.name: source.score(samples) for source in self.sources}
         for name, scores in each.items():
             _refuse_non_finite(name, scores, samples)

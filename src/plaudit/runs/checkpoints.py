@@ -1,4 +1,4 @@
-"""Checkpoints that survive kill -9: written beside their place, verified by checksums, renamed when complete.
+"""Checkpoints that survive kill -9: written under a temporary name, verified by checksums, renamed when complete.
 
 A checkpoint is a folder ``step-00000012`` with safetensors files, ``state.json`` and ``manifest.json``, which holds the
 size and SHA-256 of every other file. Nothing in it is pickled. Several processes may write files of their own into it.
@@ -54,7 +54,7 @@ def save_checkpoint(
         folder: holds the checkpoints of one stage; only one run may write it at a time.
         step: the number of finished optimizer steps.
         tensors: name of a file -> name -> tensor, of any dtype, shape and device. Two names of one file must not share
-            a tensor (tied weights): save one of them. Each process names files of its own, or none.
+            a tensor (tied weights): save one of them. Each process names its own files, or none.
         state: must come back from JSON equal to itself: string keys, lists, no NaN. Floats keep every bit.
         keep: newest checkpoints that stay, this one included. Those of later steps belong to a future that was
             abandoned (the stage was resumed from an older one) and are deleted.

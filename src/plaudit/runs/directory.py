@@ -64,7 +64,7 @@ class StageDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether the folder holds more than hidden files, and bad rows and inputs, which every start writes anew."""
+        """Whether the folder holds more than hidden files, and bad rows and inputs, which every start writes again."""
         if not self.folder.is_dir():
             return False
         return any(path.name not in (REJECTS, INPUTS) and path.name[0] != "." for path in self.folder.iterdir())

@@ -44,7 +44,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def rewind(path: Path, step: int | None) -> None:
-    """Drop the records after ``step``, or all of them if it is None, so that a resumed stage writes them anew."""
+    """Drop the records after ``step``, or all of them if it is None, so that a resumed stage writes them again."""
     if path.exists():
         kept = [record for record in read_json_lines(path) if step is not None and record["step"] <= step]
         write_atomically(path, "".join(json_text(record) + "\n" for record in kept))

@@ -49,7 +49,7 @@ def collect_metadata(recipe: Recipe, device: torch.device, processes: int = 1) -
 def begin_metadata(path: Path, collected: Mapping[str, Any]) -> None:
     """Write the file, or update that of a continued run, which keeps its start and timings.
 
-    Versions or data that are no longer what they were are warned about: exact continuation is lost.
+    Warns about changed versions or data, because the run is then not continued exactly.
     """
     if not path.exists():
         write_metadata(path, collected)
@@ -58,7 +58,9 @@ def begin_metadata(path: Path, collected: Mapping[str, Any]) -> None:
     for section in ("versions", "data"):
         changed = [name for name, value in old[section].items() if collected[section].get(name, value) != value]
         if changed:
-            logger.warning("%s changed since the run began: %s; it is no exact continuation", section, changed)
+            logger.warning(
+                "%s changed since the run began: %s; the run will not be continued exactly", section, changed
+            )
     update_metadata(path, {key: value for key, value in collected.items() if key not in ("started", "stages")})
 
 

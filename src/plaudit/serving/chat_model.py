@@ -92,7 +92,7 @@ class ChatModel:
         )
 
     def _alone(self, user: str) -> Prompt:
-        """Return a message as a prompt of its own: through the chat template where no prompt template is given."""
+        """Return a message as a separate prompt: through the chat template if no prompt template is given."""
         data = self.settings.data
         templated = data.prompt_template != DataConfig.model_fields["prompt_template"].default
         if self.settings.style == "plain" or templated or not uses_chat_template(self._loaded.tokenizer, data):

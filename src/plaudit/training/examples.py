@@ -1,4 +1,4 @@
-"""Prompt trees for a stage: read, split, tokenised, counted aloud; and the order in which they come."""
+"""Loads the examples of a stage: reads, splits, tokenises and reports them; and the order in which they are used."""
 
 import logging
 from collections.abc import Callable, Sequence

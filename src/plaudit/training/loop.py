@@ -1,7 +1,7 @@
 """The one training loop: every stage goes through it.
 
 A step asks the task for its trees, lays them out in micro-batches of the token budget, adds up gradients, and takes one
-optimizer step. Then come metrics, held-out measurements and checkpoints, in this order, so that whoever continues from
+optimizer step. Then come metrics, held-out measurements and checkpoints, in this order, so that a run resumed from
 a checkpoint has nothing to repeat.
 """
 

@@ -36,7 +36,7 @@ def build_optimizer(groups: Sequence[ParameterGroup], config: OptimizerConfig) -
 
 
 def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """Return the share of the peak learning rate at ``step``, which counts from 0.
+    """Return the fraction of the peak learning rate at ``step``, which counts from 0.
 
     With W = round(warmup_fraction · total_steps), the factor is (step + 1) / (W + 1) before step W, and 1 at step W.
     From there to the last step, total_steps - 1, it falls to ``final_fraction`` in a line or half a cosine, or stays

@@ -135,7 +135,7 @@ def _with_order(examples: Sequence[Example[Ranks]]) -> list[Example[Ranks]]:
 def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tuple[RewardTask, StageRows[RankingRow]]:
     """Return the stage's task and its rows; a model without a trained head gets a new one.
 
-    ``member`` numbers the models of an ensemble from 1: each starts from random weights of its own where there are any.
+    ``member`` numbers the models of an ensemble from 1: each starts from different random weights if there are any.
     """
     config, seed = context.config, context.seed + member - 1
     loaded, has_head = load_scorer(config.model, context.session.device, seed)

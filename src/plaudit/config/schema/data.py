@@ -46,10 +46,10 @@ class DataConfig(Section):
 
     sources: list[SourceReference] = Field(min_length=1, description="files and hub datasets")
     held_out: list[SourceReference] = Field(
-        default_factory=list, description="sources for held-out measurements; default: a share of the sources"
+        default_factory=list, description="sources for held-out measurements; default: a fraction of the sources"
     )
-    held_out_fraction: Fraction = Field(0.1, description="share of the prompts that is held out when held_out is empty")
-    max_bad_fraction: Fraction = Field(0.01, description="the run stops when more than this share of the rows is bad")
+    held_out_fraction: Fraction = Field(0.1, description="fraction of prompts held out if held_out is empty")
+    max_bad_fraction: Fraction = Field(0.01, description="the run stops if a larger fraction of the records is bad")
     prompt_template: str = Field("{prompt}", description="text around a plain prompt")
     conversation: Literal["auto", "chat_template", "human_assistant"] = Field(
         "auto", description="how dialogues become text; auto: the tokenizer's chat template if it has one"

@@ -17,7 +17,7 @@ class ToxicityConfig(Section):
     classifier: TrainedModelReference = Field(description="a sequence classifier")
     labels: list[str] = Field(min_length=1, description="labels that count as toxic; their probabilities are added")
     activation: Literal["sigmoid", "softmax"] = Field(description="how the classifier's logits become probabilities")
-    prompts: DataConfig | None = Field(None, description="prompts of its own; default: those of the evaluation")
+    prompts: DataConfig | None = Field(None, description="separate prompts; default: those of the evaluation")
 
 
 class EvaluateConfig(Section):
@@ -28,7 +28,7 @@ class EvaluateConfig(Section):
     reference: str | None = Field(None, description="the model that KL and perplexity refer to; default: the baseline")
     prompts: DataConfig = Field(description="held-out prompts are used")
     rewards: list[RewardReference] = Field(min_length=1, description="reward sources that score the responses")
-    max_prompts: Positive = Field(256, description="at most so many prompts")
+    max_prompts: Positive = Field(256, description="maximum number of prompts")
     generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
     best_of: list[Positive] = Field(default_factory=list, description="N of best-of-N; empty: none")
     best_of_model: str | None = Field(None, description="model that best-of-N samples from; default: the baseline")

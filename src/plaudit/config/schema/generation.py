@@ -11,7 +11,7 @@ class GenerationConfig(Section):
     """How responses are sampled."""
 
     max_new_tokens: Positive = Field(64, description="longest response")
-    min_new_tokens: int = Field(0, ge=0, description="no end token before so many tokens")
+    min_new_tokens: int = Field(0, ge=0, description="minimum number of tokens before the end token")
     random_length: bool = Field(False, description="draw each response's limit from min_new_tokens to max_new_tokens")
     temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0 takes the likeliest token")
     top_k: int = Field(0, ge=0, description="sample among the k likeliest tokens; 0 is off")

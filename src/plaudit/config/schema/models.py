@@ -23,7 +23,7 @@ class LoraConfig(Section):
 
     rank: Positive = Field(16, description="rank of the update")
     alpha: float = Field(32.0, description="the update is scaled by alpha / rank")
-    dropout: Fraction = Field(0.0, description="dropout in front of the adapter")
+    dropout: Fraction = Field(0.0, description="dropout before the adapter")
     targets: str | list[str] = Field("all-linear", description="modules that get an adapter")
 
 

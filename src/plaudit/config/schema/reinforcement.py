@@ -41,7 +41,7 @@ class KlConfig(Section):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """Without a coefficient there is no penalty, and nothing that could adapt: the weight changes by factors."""
+        """Without a coefficient there is no penalty, and nothing to adapt: the coefficient changes by factors."""
         if self.coefficient == 0:
             return dict.fromkeys(("placement", "estimator", "target", "horizon"), "with coefficient=0")
         return {} if self.target is not None else {"horizon": "without a target, to which the weight would adapt"}

@@ -16,8 +16,8 @@ class OptimizerConfig(Section):
 
     learning_rate: Annotated[float, Field(ge=0)] = Field(1e-5, description="peak learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="how it falls after the warm-up")
-    final_fraction: Fraction = Field(0.1, description="share of the peak that linear and cosine end at")
-    warmup_fraction: Fraction = Field(0.05, description="share of the steps over which it rises from zero")
+    final_fraction: Fraction = Field(0.1, description="fraction of the peak at which linear and cosine end")
+    warmup_fraction: Fraction = Field(0.05, description="fraction of the steps over which it rises from zero")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay, on matrices only")
     beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="decay of the gradient's running mean")
     beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="decay of its running square")
@@ -142,7 +142,7 @@ class DpoConfig(LanguageModelStageConfig):
         None, description="weight of the KL to the reference, or of what takes its place; default: the loss's own"
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = Field(
-        None, description="cdpo, robust_dpo: share of the labels taken to be wrong; default: the loss's own"
+        None, description="cdpo, robust_dpo: fraction of labels assumed to be wrong; default: that of the loss"
     )
     margin: Annotated[float, Field(ge=0)] | None = Field(
         None, description="simpo: margin that the reward gap must exceed; default: the loss's own"

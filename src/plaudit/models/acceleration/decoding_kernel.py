@@ -18,7 +18,7 @@ from numba.extending import intrinsic, overload
 ANY_ORDER = {"reassoc", "contract", "nsz"}  # of sums; numbers that are not finite come out as such
 
 if sys.platform != "linux":
-    # Elsewhere a second OpenMP beside torch's would end the process.
+    # Elsewhere a second OpenMP runtime next to torch's would end the process.
     numba.config.THREADING_LAYER = "workqueue"
 
 

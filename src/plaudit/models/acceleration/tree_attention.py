@@ -197,7 +197,7 @@ def attend(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    # Under autocast the rotary embedding hands over float32 queries and keys beside bfloat16 values.
+    # Under autocast the rotary embedding returns float32 queries and keys, while values are bfloat16.
     trees = layout.trees(value.dtype)
     attended: Tensor = _TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, trees, scale)
     return attended, None

@@ -1,4 +1,4 @@
-"""Folders that hold an adapter alone, beside the name of its base: what a quantised base leaves behind."""
+"""Folders with only an adapter and the name of its base, as saved for quantised bases."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def quantization_of(model: Any) -> str | None:
 
 
 def adapter_task(path: str | None) -> str | None:
-    """Return peft's name of an adapter folder's task (CAUSAL_LM, SEQ_CLS); None for folders that are no adapter."""
+    """Return peft's name of an adapter folder's task (CAUSAL_LM, SEQ_CLS); None if the folder is not an adapter."""
     file = Path(path or "") / ADAPTER_FILE
     return str(json.loads(file.read_text())["task_type"]) if path and file.exists() else None
 

@@ -130,7 +130,7 @@ class RunningBatch:
                 yield row, self._requests[places[row]], responses[row]
 
     def drop_finished(self, least_share: float) -> int:
-        """Let finished rows leave if they are at least this share of all rows; return how many rows still run."""
+        """Let finished rows leave if they are at least this fraction of all rows; return how many rows still run."""
         running = int((~self.finished).sum())
         rows = len(self.finished)
         if 0 < running <= rows * (1 - least_share):

@@ -1,4 +1,4 @@
-"""A reward model that is an adapter on the policy's frozen base: no weights but the adapter and a head of its own."""
+"""A reward model that is an adapter on the policy's frozen base: its only weights are the adapter and a head."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> dict[str, 
     config.task_type, config.modules_to_save = "CAUSAL_LM", None
     tensors = load_file(folder / "adapter_model.safetensors")
     low_rank = {name: tensor for name, tensor in tensors.items() if "lora_" in name}
-    # New adapters draw from the global generator; what they draw is overwritten, and nobody else may feel it.
+    # New adapters draw from the global generator. The draw is overwritten, so the generator's state is restored.
     with torch.random.fork_rng(devices=[]):
         roles.model.add_adapter(adapter, config)
     there = sum(adapter_of(name) == adapter for name, _ in roles.model.named_parameters())

@@ -77,7 +77,7 @@ class MicroBatch:
 def policy_objective(
     config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float, sums: MetricSums
 ) -> Tensor:
-    """Return the policy's loss of a micro-batch, its share of the whole step's."""
+    """Return the policy's loss of a micro-batch, as its part of the whole step's loss."""
     log_probabilities = to_rows(output.statistics.log_probabilities, part.batch.lengths)
     if config.objective == "online_dpo":
         return _online_dpo(part, log_probabilities, kl_coefficient, sums)

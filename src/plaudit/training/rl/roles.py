@@ -45,7 +45,7 @@ class Roles(Protocol):
         ...
 
     def asked(self, policy: bool) -> nn.Module:
-        """Return the models that a batch goes through: the reference, and policy and values if they are asked, too."""
+        """Return the models that a batch runs through: the reference, and policy and values if they are requested."""
         ...
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
@@ -53,7 +53,7 @@ class Roles(Protocol):
         ...
 
     def values(self, batch: Batch) -> Tensor | None:
-        """Return values [N] of a value with weights of its own; None if they come with the policy or not at all."""
+        """Return values [N] of a separate value model; None if they come with the policy or not at all."""
         ...
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:

@@ -66,7 +66,7 @@ class ScoredGroups:
 
 
 class RolloutSampler:
-    """Generates and scores responses, every process its share of the prompts; all processes know all results."""
+    """Generates and scores responses. Every process handles its shard of the prompts and gets all results."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class RolloutSampler:
         return drawn.chosen(order), {"prompts_drawn": float(len(drawn.groups)), "sampling_rounds": float(rounds)}
 
     def score(self, groups: Sequence[Sequence[Sample]]) -> ComposedScores:
-        """Score the samples of all groups. A score that is no number stops the run, with the samples saved."""
+        """Score the samples of all groups. A non-finite score stops the run and saves the samples."""
         try:
             with self.session.autocast():
                 return self.reward.score(list(chain.from_iterable(groups)))

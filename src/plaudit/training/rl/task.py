@@ -96,7 +96,7 @@ class RlTask:
     # An iteration ----------------------------------------------------------------------------------------------------
 
     def begin_step(self, step: int) -> Sequence[Example[None]]:
-        """Collect experience when an iteration begins; return this process's share of the step's minibatch."""
+        """Collect experience when an iteration begins; return this process's shard of the step's minibatch."""
         iteration, place = self._iteration(step), (step - 1) % self.steps_per_iteration
         if place == 0:
             self._collect(iteration)
@@ -146,7 +146,7 @@ class RlTask:
     # Losses ----------------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch, targets: Sequence[None], sums: MetricSums) -> Iterator[Tensor]:
-        """Yield the policy's loss and, where there is a value function of its own, the value's."""
+        """Yield the policy's loss and, with a separate value function, the value loss."""
         assert self.experience is not None
         part = MicroBatch.of(batch, self.experience, self.units)
         measured: Extras = "none" if self.readings is None else "measured"
