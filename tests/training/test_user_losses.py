@@ -127,6 +127,18 @@ def test_a_name_that_is_neither_known_nor_a_function(losses: Path, key: str, of:
         load_loss(entry_of("json:missing"), key)
 
 
+@pytest.mark.parametrize("key", ["rl.policy_loss", "dpo.loss", "reward.loss"])
+def test_a_loss_that_cannot_be_imported_is_refused_before_anything_is_loaded(losses: Path, key: str) -> None:
+    stage = key.partition(".")[0]
+    without = [f"{name}=null" for name in ("pretrain", "sft", "reward", "dpo", "rl") if name != stage]
+    model = [f"{stage}.model={losses}/nowhere", "rl.rewards.0.path=nowhere", "rl.value_model=null"][
+        : 3 if stage == "rl" else 1
+    ]
+    recipe = load_recipe(str(losses / "recipe.yaml"), [*without, *model, f"{key}=losses_of_mine:missing"])
+    with pytest.raises(PlauditError, match=rf"^{key}: the module losses_of_mine has no function missing"):
+        run(recipe)
+
+
 def toy(inputs: PolicyInputs) -> LossOutputs:
     """The sum of the advantages' products with the log-probabilities."""
     return LossOutputs(-(inputs.advantages * inputs.log_probabilities).sum())

@@ -32,8 +32,12 @@ class RlStage(TrainingStage["RlConfig"]):
 
     def load_task(self, context: "StageContext[RlConfig]") -> "Task[Any]":
         """Load policy, reference, value function, reward and prompts."""
+        from plaudit.algorithms.catalogue import policy_loss
+        from plaudit.training.losses import load_loss
         from plaudit.training.rl.stage import load_rl_task
 
+        # A loss that cannot be imported is an error here, and not only after the first rollouts.
+        load_loss(policy_loss(context.config.policy_loss), "rl.policy_loss")
         return load_rl_task(context)
 
     def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":

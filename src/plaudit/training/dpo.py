@@ -159,6 +159,7 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     """Return the stage's task; reference log-probabilities are computed, or read from the stage's folder."""
     config = context.config
     objective = preference_loss(config.loss)
+    load_loss(objective, "dpo.loss")  # an error before the reference has been computed
     loaded = load_policy(config.model, context.session.device, context.seed)
     rows: StageRows[LabelledRow] | StageRows[RankingRow]
     if objective.reads == "labels":

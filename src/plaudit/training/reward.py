@@ -138,6 +138,7 @@ def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tu
     ``member`` numbers the models of an ensemble from 1: each starts from different random weights if there are any.
     """
     config, seed = context.config, context.seed + member - 1
+    load_loss(reward_loss(config.loss), "reward.loss")  # an error before the model has been loaded
     loaded, has_head = load_scorer(config.model, context.session.device, seed)
     if not has_head:
         _start_head(loaded, seed)
