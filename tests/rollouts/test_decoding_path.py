@@ -1,7 +1,9 @@
 """The engine's own decoding on a CPU against the model's usual attention."""
 
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -131,3 +133,27 @@ def test_without_numba_the_samples_are_the_same(monkeypatch: pytest.MonkeyPatch)
     for one, two in zip(found, expected, strict=True):
         assert one.response_ids == two.response_ids
         assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-5)
+
+
+def test_two_engines_in_two_threads_sample_what_they_sample_alone() -> None:
+    """The threads take turns in the middle of every layer, in prefill and at every token, under autocast."""
+    models = [tiny_model("llama"), tiny_model("gpt2")]
+    settings = GenerationConfig(max_new_tokens=6, min_new_tokens=6, batch_size=40)
+    engines, requests = [engine_of(model) for model in models], [requests_of([3, 8, 5]), requests_of([7, 2, 4], seed=1)]
+
+    def sampled(number: int) -> list[Sample]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return engines[number].generate(requests[number], settings)
+
+    alone = [sampled(number) for number in (0, 1)]
+    turns = threading.Barrier(2)
+
+    def take_turns(*_: Any) -> None:
+        turns.wait(60)
+
+    parts = [part for model in models for part in model.modules() if type(part).__name__.endswith(("Attention", "MLP"))]
+    assert len(parts) == 8
+    for part in parts:
+        part.register_forward_pre_hook(take_turns)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(sampled, (0, 1))) == alone
