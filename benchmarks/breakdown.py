@@ -94,13 +94,13 @@ def phases() -> Iterator[Mapping[str, float]]:
     from plaudit.parallel.replicated import ReplicatedStrategy
     from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.training.loop import Trainer
-    from plaudit.training.rl.experience_builder import ExperienceBuilder
-    from plaudit.training.rl.rollout_sampler import RolloutSampler
+    from plaudit.training.rl.readings import ModelReader
+    from plaudit.training.rl.scoring import Scorer
 
     places = {
         "sampling": (TransformersEngine, "generate"),
-        "rewards": (RolloutSampler, "score"),
-        "reference; in PPO also old log-probabilities and values": (ExperienceBuilder, "_evaluate"),
+        "rewards": (Scorer, "score"),
+        "reference; in PPO also old log-probabilities and values": (ModelReader, "rows"),
         "learning, forward": (Trainer, "accumulate"),
         "learning, backward": (ReplicatedStrategy, "backward"),
         "optimizer": (ReplicatedStrategy, "step"),

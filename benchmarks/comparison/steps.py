@@ -23,8 +23,8 @@ from plaudit.training.examples import Examples, StageRows
 from plaudit.training.loop import Trainer
 from plaudit.training.preference_examples import Preference
 from plaudit.training.reward import RewardTask
-from plaudit.training.rl.roles import build_roles
-from plaudit.training.rl.task import RlTask
+from plaudit.training.rl.roles.build import build_roles
+from plaudit.training.rl.stage import build_rl_task
 from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.sft import SftTask
 
@@ -129,7 +129,7 @@ class Steps:
         origin = Origin("given as trees", 1)
         prompts = [TokenizedRow(PromptRow("", origin), PromptTree(tree.prompt, ()), "") for tree in trees]
         reward = build_reward(config.rewards, self.session.device, {})
-        task = RlTask(self._context(config), roles, reward, StageRows(prompts, []))
+        task = build_rl_task(self._context(config), roles, reward, StageRows(prompts, []))
         task.warned.add("truncated")  # that every response is cut at the limit is meant
         trainer = Trainer(task)
 

@@ -14,7 +14,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import ModelConfig
 from plaudit.models.acceleration.forward import hidden_states
-from plaudit.models.adapters.lora import with_adapter
+from plaudit.models.adapters.lora import adapter_of, with_adapter
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.loading.models import load_policy
 from plaudit.models.reward_model import load_reward_model
@@ -25,8 +25,9 @@ from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
-from plaudit.training.rl.adapter_reward import AdapterReward, is_adapter_on
-from plaudit.training.rl.roles import AdapterRoles, adapter_of, build_roles
+from plaudit.training.rl.roles.adapter_reward import AdapterReward, is_adapter_on
+from plaudit.training.rl.roles.adapters import AdapterRoles
+from plaudit.training.rl.roles.build import build_roles
 from plaudit.training.rl.stage import load_rl_task
 from tiny_runs import tiny_recipe
 
@@ -133,9 +134,9 @@ def test_gradients_equal_those_of_models_of_their_own(folder: Path, recompute: s
     computed: list[Any] = []
     trunk_of(roles.model).layers[0].mlp.register_forward_pre_hook(lambda *call: computed.append(call))
     roles.policy(batch(), 1.0).statistics.log_probabilities.sum().backward()
-    values = roles.values(batch())
-    assert values is not None
-    values.square().sum().backward()
+    with roles.values(batch()) as values:
+        assert values is not None
+        values.square().sum().backward()
     assert len(computed) == (4 if recompute == "true" else 2)
     found = {name: p.grad for name, p in roles.model.named_parameters() if p.grad is not None}
     separate = separate_gradients(config, roles.value_head)
@@ -188,7 +189,7 @@ def test_adapters_of_another_base_are_models_of_their_own(folder: Path, tmp_path
     task = load_rl_task(StageContext(other, session, RunDirectory(tmp_path).stage("rl")))
     assert not any(".reward0." in name for name, _ in task.module.named_parameters())
     torch.testing.assert_close(
-        task.reward.sources[0].model.scores(TREES, 1000),  # type: ignore[attr-defined]
+        task.iteration.scorer.reward.sources[0].model.scores(TREES, 1000),  # type: ignore[attr-defined]
         build_reward(config.rewards, CPU).sources[0].model.scores(TREES, 1000),  # type: ignore[attr-defined]
     )
 

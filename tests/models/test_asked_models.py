@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from plaudit.models.heads.scalar import ValueModule
-from plaudit.training.rl.roles import SeparateRoles, SharedRoles
+from plaudit.training.rl.roles.separate import SeparateRoles
+from plaudit.training.rl.roles.shared import SharedRoles
 from tiny_models import tiny_causal_model, tiny_classifier
 
 
@@ -17,16 +18,16 @@ def loaded(model: Any) -> Any:
 def test_the_reference_alone_or_with_all_that_learns() -> None:
     policy, value = tiny_causal_model("llama"), ValueModule(tiny_classifier("llama"))
     roles = SeparateRoles(loaded(policy), value)
-    assert roles._frozen is not None
-    frozen = set(roles._frozen.modules())
-    assert set(roles.asked(policy=False).modules()) >= frozen
-    assert not set(roles.asked(policy=False).modules()) & set(policy.modules())
-    assert set(roles.asked(policy=True).modules()) >= frozen | set(policy.modules()) | set(value.modules())
+    assert roles.frozen is not None
+    frozen = set(roles.frozen.modules())
+    assert set(roles.modules_used(policy=False).modules()) >= frozen
+    assert not set(roles.modules_used(policy=False).modules()) & set(policy.modules())
+    assert set(roles.modules_used(policy=True).modules()) >= frozen | set(policy.modules()) | set(value.modules())
 
 
 def test_a_reference_without_adapters_is_the_policys_own_base() -> None:
     policy = tiny_causal_model("llama")
     policy.disable_adapter = None
     roles = SharedRoles(loaded(policy), needs_values=False)
-    assert roles._frozen is None
-    assert set(roles.asked(policy=False).modules()) >= set(policy.modules())
+    assert roles.frozen is None
+    assert set(roles.modules_used(policy=False).modules()) >= set(policy.modules())

@@ -158,7 +158,7 @@ def rl_metrics(count: int) -> Iterable[dict[str, Any]]:
             "value_loss": rise(step, count, 0.9, 0.12) + 0.03 * abs(draw.gauss(0, 1)),
             "explained_variance": -8.0 if step == 1 else rise(step, count, -0.2, 0.71) + 0.05 * draw.gauss(0, 1),
             "clip_fraction": 0.11 + 0.02 * draw.gauss(0, 1),
-            "value_clip_share": 0.05 + 0.01 * draw.gauss(0, 1),
+            "value_clip_fraction": 0.05 + 0.01 * draw.gauss(0, 1),
             "approximate_kl": 0.012 + 0.002 * draw.gauss(0, 1),
             "ratio/max": 1.8 + 0.2 * draw.gauss(0, 1),
             "response_length": rise(step, count, 24.0, 28.0) + 0.5 * draw.gauss(0, 1),

@@ -53,7 +53,7 @@ def collected(folder: Path, *overrides: str) -> Any:
     """Return the task of reinforcement learning after its first rollouts, with the policy off its reference."""
     task = trainer(folder, *overrides).task
     perturb(task.roles.loaded.model)
-    task._collect(1)
+    task.begin_step(1)
     return task
 
 

@@ -1,4 +1,4 @@
-"""Iterations of a single step, which ask the policy only once, against the same with a pass beforehand."""
+"""Old log-probabilities read during an iteration's only step, against the same with a pass before the step."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from plaudit.batching.layouts.padded import PADDED
+from plaudit.batching.ragged import to_rows
 from plaudit.models.heads.log_probabilities import TokenStatistics
-from plaudit.training.rl import experience_builder as collection
-from plaudit.training.rl.on_policy import StepReadings, is_read_off_the_step
+from plaudit.training.rl import readings
+from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
+from plaudit.training.rl.readings import ReadDuringStep, is_needed_before
 from rl_runs import load_fitting, rl_metrics
 
 SINGLE = ["rl.epochs=1", "rl.minibatches=1", "rl.responses_per_prompt=3", "rl.optimizer.learning_rate=0.01"]
@@ -30,7 +33,7 @@ def test_reading_off_the_step_changes_no_number(
 ) -> None:
     options = [*KINDS[kind], f"rl.token_budget={budget}", "rl.pack_length=24", "rl.iterations=3"]
     read = rl_metrics(folder, f"read-{kind}-{budget}", *options)
-    monkeypatch.setattr(collection, "is_read_off_the_step", lambda config: False)
+    monkeypatch.setattr(readings, "is_needed_before", lambda config: True)
     asked = rl_metrics(folder, f"asked-{kind}-{budget}", *options)
     assert len(read) == len(asked) == 3
     assert abs(asked[-1]["kl"]) > 1e-3
@@ -54,19 +57,29 @@ def test_what_needs_a_pass_beforehand(folder: Path, changes: list[str]) -> None:
     def config(*overrides: str) -> Any:
         return load_fitting(folder / "recipe.yaml", overrides).rl
 
-    assert is_read_off_the_step(config(*GRPO))
-    assert is_read_off_the_step(config(*GRPO, "rl.kl={coefficient: 0.0}"))
-    assert not is_read_off_the_step(config(*GRPO, *changes))
+    assert not is_needed_before(config(*GRPO))
+    assert not is_needed_before(config(*GRPO, "rl.kl={coefficient: 0.0}"))
+    assert is_needed_before(config(*GRPO, *changes))
 
 
 def test_readings_of_all_processes_come_in_the_order_of_the_responses() -> None:
-    shares = []
+    trees = numbered_trees([(9,)] * 4, [(tuple(range(1, number + 2)),) for number in range(4)])
+    lengths, empty = torch.tensor([1, 2, 3, 4]), torch.zeros(4, 4)
+    rows = ResponseRows(empty, empty, empty, empty, empty, empty, empty[:, 0], lengths > 0)
+    experience = Experience(trees, lengths, rows, None)
+    gathered: list[Any] = []
+
+    def gather(value: Any) -> list[Any]:
+        gathered.append(value)
+        return gathered
+
     for numbers in ([3, 0], [2, 1]):
-        readings = StepReadings()
+        reader: Any = SimpleNamespace(session=SimpleNamespace(gather=gather))
+        reading = ReadDuringStep(reader, 1.0)
+        batch = PADDED.build(trees, numbers)
         flat = torch.tensor([float(number) for number in numbers for _ in range(number + 1)])
-        readings.keep(numbers, [number + 1 for number in numbers], TokenStatistics(flat, -flat))
-        shares.append(readings)
-    session: Any = SimpleNamespace(gather=lambda value: [readings._of_response for readings in shares])
-    rows = shares[0].rows(session)
-    assert rows.log_probabilities.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [2, 2, 2, 0], [3, 3, 3, 3]]
-    assert torch.equal(rows.entropies, -rows.log_probabilities)
+        old = reading.old_log_probabilities(experience, batch, TokenStatistics(flat, -flat))
+        assert torch.equal(old, to_rows(flat, batch.lengths))
+        found = reading.policy_rows()
+    assert found.log_probabilities.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [2, 2, 2, 0], [3, 3, 3, 3]]
+    assert torch.equal(found.entropies, -found.log_probabilities)

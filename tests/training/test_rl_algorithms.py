@@ -10,6 +10,7 @@ from torch import Tensor
 
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES
 from plaudit.batching.ragged import to_rows
+from plaudit.rollouts.samples import Request
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.objectives import aggregation_of, clip_of
 from rl_runs import load_fitting, perturb, rl_metrics, trainer
@@ -72,7 +73,7 @@ def test_kl_in_the_loss_stays_out_of_the_rewards(folder: Path) -> None:
     # And the loss holds the mean over tokens of exp(ref - log pi) - 1 + log pi - ref.
     numbers = task.experience.numbers(batch.trees)
     mask, new = task.experience.mask[numbers], log_probabilities_of(task, batch)
-    ratio = (new - rows.log_probabilities[numbers]).exp()
+    ratio = (new - task.experience.old_log_probabilities[numbers]).exp()
     advantages = rows.advantages[numbers].double()
     policy = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)[mask].mean()
     difference = new - rows.reference[numbers]
@@ -128,10 +129,10 @@ def test_cut_sampling_is_weighed_by_what_was_kept(folder: Path) -> None:
         assert sum(len(tree.responses) for tree in trees) == len(rows.importance)
     assert rows.importance[mask].max() < 1
     assert rows.importance[mask].min() > 0
-    assert task.collected["rollout_ratio"] == pytest.approx(float(rows.importance[mask].mean()), abs=1e-6)
+    assert task.metrics["rollout_ratio"] == pytest.approx(float(rows.importance[mask].mean()), abs=1e-6)
     numbers = task.experience.numbers(batch.trees)
     mask, new = mask[numbers], log_probabilities_of(task, batch)
-    ratio, advantages = (new - rows.log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
+    ratio, advantages = (new - task.experience.old_log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
     per_token = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages) * rows.importance[numbers]
     value = 0.1 * _value_loss(task, batch, numbers)
     assert loss == pytest.approx(float(per_token[mask].mean()) + value, abs=1e-5)
@@ -139,8 +140,8 @@ def test_cut_sampling_is_weighed_by_what_was_kept(folder: Path) -> None:
 
 def _value_loss(task: Any, batch: Any, numbers: Tensor) -> float:
     rows, mask = task.experience.rows, task.experience.mask[numbers]
-    with torch.no_grad():
-        values = to_rows(task.roles.values(batch), batch.lengths)
+    with torch.no_grad(), task.roles.values(batch) as flat:
+        values = to_rows(flat, batch.lengths)
     old, returns = rows.values[numbers], rows.returns[numbers]
     moved = torch.minimum(torch.maximum(values, old - 0.2), old + 0.2)
     return float(torch.maximum((values - returns) ** 2, (moved - returns) ** 2)[mask].mean() / 2)
@@ -148,11 +149,10 @@ def _value_loss(task: Any, batch: Any, numbers: Tensor) -> float:
 
 def test_remax_subtracts_the_greedy_score(folder: Path) -> None:
     task: Any = trainer(folder, "rl.advantages=remax", "rl.scale_rewards=false", "rl.kl={coefficient: 0}").task
-    task._collect(1)
+    task.begin_step(1)
     experience = task.experience
-    greedy = [task._requests(task.prompts[0], "any")[0].__class__(tree.prompt, "", 1) for tree in experience.trees]
-    settings = task.config.generation.model_copy(update={"temperature": 0.0})
-    baseline = task.generation.score([[sample] for sample in task.engine.generate(greedy, settings)]).total
+    greedy = task.iteration.sampler.sample_greedily([[Request(tree.prompt, "", 1)] for tree in experience.trees])
+    baseline = task.iteration.scorer.score(greedy).total
     expected = (experience.rows.scores - baseline)[:, None] * experience.mask
     torch.testing.assert_close(experience.rows.advantages, expected, atol=1e-5, rtol=1e-5)
 
@@ -165,17 +165,17 @@ def test_dynamic_sampling_replaces_prompts_without_spread(folder: Path) -> None:
     spreads = []
     for task in (plain, dynamic):
         any_task: Any = task
-        any_task._collect(1)
+        any_task.begin_step(1)
         scores = any_task.experience.rows.scores.reshape(-1, 2)
         assert len(scores) == 6
         spreads.append(int((scores[:, 0] != scores[:, 1]).sum()))
     assert spreads[0] < 6
     assert spreads[1] == 6
     measured: Any = dynamic
-    assert measured.collected["prompts_drawn"] == measured.prompts_drawn > 6
+    assert measured.metrics["prompts_drawn"] == measured.prompts.drawn > 6
     # The next iteration goes on after the last prompt that was drawn, also after a restart.
     _, state = measured.checkpoint()
-    assert state["prompts_drawn"] == measured.prompts_drawn
+    assert state["prompts_drawn"] == measured.prompts.drawn
 
 
 def test_truncated_responses_teach_nothing_where_they_are_masked(folder: Path) -> None:
@@ -187,7 +187,7 @@ def test_truncated_responses_teach_nothing_where_they_are_masked(folder: Path) -
     rows, learned = task.experience.rows, task.experience.rows.learned[numbers]
     assert 0 < int(learned.sum()) < len(learned)
     mask, new = task.experience.mask[numbers] & learned[:, None], log_probabilities_of(task, batch)
-    ratio, advantages = (new - rows.log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
+    ratio, advantages = (new - task.experience.old_log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
     expected = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)[mask].mean()
     assert loss == pytest.approx(float(expected), abs=1e-5)
 
@@ -200,7 +200,7 @@ def test_long_responses_are_punished_softly(folder: Path) -> None:
     found = []
     for task in (plain, soft):
         any_task: Any = task
-        any_task._collect(1)
+        any_task.begin_step(1)
         found.append(any_task.experience)
     penalty = 2.0 * ((found[0].lengths - 3) / 3).clamp(min=0)  # the limit is 6 tokens
     assert penalty.max() == 2.0
@@ -214,7 +214,7 @@ def test_scores_are_clipped_before_anything_is_computed_of_them(folder: Path) ->
     rows, greedy = [], []
     for task in (plain, clipped):
         any_task: Any = task
-        any_task._collect(1)
+        any_task.begin_step(1)
         experience = any_task.experience
         rows.append(experience.rows.scores)
         greedy.append(experience.rows.scores - experience.rows.advantages[:, 0])
@@ -222,7 +222,7 @@ def test_scores_are_clipped_before_anything_is_computed_of_them(folder: Path) ->
         torch.testing.assert_close(found, whole.clamp(-0.2, 0.2), atol=1e-6, rtol=1e-6)
         assert (whole.abs() > 0.2).any()
     assert (rows[0].abs() < 0.2).any()
-    metrics: Any = [plain.collected, clipped.collected]  # type: ignore[attr-defined]
+    metrics: Any = [plain.metrics, clipped.metrics]  # type: ignore[attr-defined]
     assert metrics[0]["reward/mean"] == metrics[1]["reward/mean"]  # the metric is of the scores as they were given
 
 
@@ -250,7 +250,7 @@ def test_advantages_beside_a_kl_in_the_loss_keep_their_scale(
 ) -> None:
     """Whitening would divide the reward and not the KL, and so change what is optimal."""
     task: Any = trainer(folder, f"rl.kl={{coefficient: 0.1, placement: {placement}}}", "rl.scale_rewards=false").task
-    task._collect(1)
+    task.begin_step(1)
     real = task.experience.rows.advantages[task.experience.mask]
     found = float(real.var(correction=0))
     assert found == pytest.approx(variance, abs=1e-3) if variance else abs(found - 1) > 0.05

@@ -41,7 +41,7 @@ def test_an_iteration_by_hand(folder: Path) -> None:
     policy = task.roles.loaded.model
     perturb(policy)
     trees = task.begin_step(1)
-    experience, metrics = task.experience, task.collected
+    experience, metrics = task.experience, task.metrics
     runs = folder / "runs/tiny"
     exact = AutoModelForCausalLM.from_pretrained(runs / "sft/model").double().eval()
     reference = AutoModelForCausalLM.from_pretrained(runs / "sft/model").double().eval()
@@ -67,7 +67,7 @@ def test_an_iteration_by_hand(folder: Path) -> None:
             own.insert(0, advantage)
         returns = [one + value for one, value in zip(own, values, strict=True)]
         length = len(response)
-        close(experience.rows.log_probabilities[number, :length], old)
+        close(experience.old_log_probabilities[number, :length], old)
         close(experience.rows.values[number, :length], values)
         close(experience.rows.returns[number, :length], returns)
         assert not experience.rows.returns[number, length:].any()
@@ -103,12 +103,14 @@ def close(found: Tensor, expected: Any, tolerance: float = 1e-4) -> None:
 
 def test_each_epoch_visits_every_tree_once(folder: Path) -> None:
     task: Any = trainer(folder, "rl.prompts_per_iteration=7", "rl.minibatches=3").task
-    task._collect(1)
+    task.begin_step(1)
     everything = sorted(tree.fields["first_response"] for tree in task.experience.trees)
     assert everything == list(range(7))
     orders = []
     for epoch in range(2):
-        parts = [[tree.fields["first_response"] for tree in task._minibatch(1, epoch, part)] for part in range(3)]
+        steps = range(3 * epoch, 3 * epoch + 3)
+        minibatches = [task.iteration.minibatch(task.experience, 1, step) for step in steps]
+        parts = [[tree.fields["first_response"] for tree in minibatch] for minibatch in minibatches]
         assert sorted(len(part) for part in parts) == [2, 2, 3]
         orders.append([number for part in parts for number in part])
         assert sorted(orders[-1]) == everything
@@ -117,7 +119,7 @@ def test_each_epoch_visits_every_tree_once(folder: Path) -> None:
 
 def test_experience_survives_as_tensors(folder: Path) -> None:
     task: Any = trainer(folder, "rl.responses_per_prompt=2").task
-    task._collect(1)
+    task.begin_step(1)
     again = Experience.from_tensors(task.experience.to_tensors())
     assert [(tree.prompt, tree.responses, tree.fields) for tree in again.trees] == [
         (tree.prompt, tree.responses, tree.fields) for tree in task.experience.trees
@@ -151,7 +153,7 @@ def test_the_kl_budget_ends_the_stage(folder: Path) -> None:
 def test_group_estimators_need_no_values(folder: Path, estimator: str) -> None:
     group = [f"rl.advantages={estimator}", "rl.responses_per_prompt=3", "rl.kl={coefficient: 0}"]
     task: Any = trainer(folder, *group, "rl.scale_rewards=false").task
-    task._collect(1)
+    task.begin_step(1)
     first = task.experience.rows.advantages[:, 0].reshape(-1, 3)
     assert first.sum(1).abs().max() < 1e-5
     assert first.abs().max() > 0.1
@@ -166,11 +168,9 @@ def test_group_estimators_need_no_values(folder: Path, estimator: str) -> None:
 def test_a_value_model_starts_as_the_reward_model(folder: Path, lora: str) -> None:
     """The value in front of a token is the reward model's score of what stands there so far."""
     task: Any = trainer(folder, f"rl.model={{path: 'stage:sft', lora: {lora}}}").task
-    tree = task._requests(task.prompts[0], "any")[0]
-    trees = [PromptTree(tuple(tree.prompt_ids), ((5, 6, 7), (8,)))]
-    with torch.no_grad():
-        values = task.roles.values(PACKED.build(trees, [[0]]))
-    prompt = trees[0].prompt
+    prompt = task.prompts.rows[0].tree.prompt
+    with torch.no_grad(), task.roles.values(PACKED.build([PromptTree(prompt, ((5, 6, 7), (8,)))], [[0]])) as found:
+        values = found
     prefixes = [prompt, (*prompt, 5), (*prompt, 5, 6), prompt]
     judge = load_reward_model(ModelConfig(path=str(folder / "runs/tiny/reward/model")), torch.device("cpu"))
     expected = judge.scores([PromptTree(prefix[:-1], (prefix[-1:],)) for prefix in prefixes], 100)
@@ -181,7 +181,7 @@ def test_a_value_model_starts_as_the_reward_model(folder: Path, lora: str) -> No
 def test_a_shared_value_head_starts_at_zero(folder: Path) -> None:
     made = trainer(folder, "rl.weights=shared", "rl.value_model=null")
     task: Any = made.task
-    task._collect(1)
+    task.begin_step(1)
     assert not task.experience.rows.values.any()
     made.accumulate(task.begin_step(1))
     head = dict(task.module.named_parameters())["policy.value_head.weight"]

@@ -24,9 +24,9 @@ from plaudit.batching.layouts.packed import PACKED
 from plaudit.models import inference
 from plaudit.runs.session import Session
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.rl import task as task_module
-from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
-from plaudit.training.rl.task import RlTask
+from plaudit.training.rl import iteration
+from plaudit.training.rl.iteration import Iteration
+from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective, value_objective
 from trap_world import close, in_the_middle, in_two_processes, same_step, step_gradients, trainer
 
 ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, temperature: 1.4}"]
@@ -44,20 +44,18 @@ def own_units(part: MicroBatch, task: Any, micro_batches: int) -> MicroBatch:
 
 def mean_of_actors(made: Any, micro_batches: int, monkeypatch: Any) -> None:
     monkeypatch.setattr(
-        task_module,
+        iteration,
         "policy_objective",
         lambda config, part, *others: policy_objective(config, own_units(part, made.task, micro_batches), *others),
     )
 
 
 def mean_of_critics(made: Any, micro_batches: int, monkeypatch: Any) -> None:
-    task = made.task
-
-    def value_loss(values: Tensor, part: MicroBatch, sums: MetricSums) -> Tensor:
-        loss = type(task)._value_loss(task, values, part, sums)
-        return loss * task.units.tokens / own_units(part, task, micro_batches).units.tokens
-
-    monkeypatch.setattr(task, "_value_loss", value_loss)
+    monkeypatch.setattr(
+        iteration,
+        "value_objective",
+        lambda config, part, *others: value_objective(config, own_units(part, made.task, micro_batches), *others),
+    )
 
 
 @pytest.mark.parametrize("mutation, head", [(mean_of_actors, "policy"), (mean_of_critics, "value")])
@@ -180,12 +178,17 @@ def test_trap_12_inputs_are_not_mutated(folder: Path) -> None:
 
 def order_of_the_first_epoch(original: Callable[..., Any]) -> Callable[..., Any]:
     """The bug: shuffled once, then always the same minibatches."""
-    return lambda task, iteration, epoch, minibatch: original(task, iteration, 0, minibatch)
+    return lambda page, experience, number, step: original(page, experience, number, step % 3)
 
 
 def drawn_with_replacement(original: Callable[..., Any]) -> Callable[..., Any]:
     """The bug: every minibatch is drawn anew, so some responses come twice and some never."""
-    return lambda task, iteration, epoch, minibatch: original(task, iteration, 10 * epoch + minibatch, minibatch)
+
+    def minibatch(page: Any, experience: Any, number: int, step: int) -> Any:
+        epoch, place = divmod(step, 3)
+        return original(page, experience, number, 3 * (10 * epoch + place) + place)
+
+    return minibatch
 
 
 def the_last_one_dropped(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -195,7 +198,7 @@ def the_last_one_dropped(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("mutation", [order_of_the_first_epoch, drawn_with_replacement, the_last_one_dropped])
 def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation: Any, monkeypatch: Any) -> None:
-    """An epoch is a partition of the round, another one each time; otherwise samples are forgotten or learned twice.
+    """An epoch is a partition of the rollouts, another one each time; otherwise samples are forgotten or learned twice.
 
     Seven prompts in three minibatches: the remainder must be visited too.
     """
@@ -222,7 +225,7 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
         assert len({tuple(minibatches) for minibatches in partitions}) == 6
 
     check()
-    monkeypatch.setattr(RlTask, "_minibatch", mutation(RlTask._minibatch))
+    monkeypatch.setattr(Iteration, "minibatch", mutation(Iteration.minibatch))
     with pytest.raises(AssertionError):
         check()
 
@@ -245,7 +248,8 @@ def _measurements(folder: Path) -> dict[str, dict[str, float]]:
     with torch.no_grad():  # the head of a reward model starts at random
         reward.task.loaded.model.score.weight.copy_(torch.linspace(-1, 1, 16)[None])
     reward.task.held_out = reward.task.train[:7]
-    rl.task.held_out = rl.task.prompts[:5]
+    prompts = rl.task.prompts
+    rl.task.held_out.requests = [prompts.requests(tree, 1, "held out", n) for n, tree in enumerate(prompts.rows[:5])]
     sft = trainer(folder, stage="sft")
     sft.task.held_out = sft.task.train[:9]
     return {"reward": reward.task.measure(0), "rl": rl.task.measure(0), "sft": sft.task.measure(0)}

@@ -25,8 +25,7 @@ from plaudit.errors import PlauditError
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.rewards.sources import ComposedScores
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.rl import experience_builder as collection
-from plaudit.training.rl import objectives
+from plaudit.training.rl import iteration, metrics, objectives
 from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
 from rl_runs import load_fitting
@@ -49,17 +48,17 @@ def test_trap_13_the_controller_is_fed_the_kl_of_whole_sequences(folder: Path, m
 
     def check() -> None:
         task = collected(folder, *ROLLOUTS, f"rl.kl={{coefficient: 0.1, target: {target}, horizon: 100}}")
-        rows, mask = task.experience.rows, task.experience.mask
-        kl = float(((rows.log_probabilities - rows.reference) * mask).sum() / len(mask))
-        per_token = float(((rows.log_probabilities - rows.reference) * mask).sum() / mask.sum())
+        experience, mask = task.experience, task.experience.mask
+        total = float(((experience.old_log_probabilities - experience.rows.reference) * mask).sum())
+        kl, per_token = total / len(mask), total / int(mask.sum())
         assert per_token < target < kl
         task.end_step(task.steps_per_iteration, MetricSums())
         error = max(-0.2, min(0.2, kl / target - 1))
-        assert task.controller.coefficient == pytest.approx(0.1 * (1 + error * 7 / 100), abs=1e-9)
+        assert task.iteration.controller.coefficient == pytest.approx(0.1 * (1 + error * 7 / 100), abs=1e-9)
 
     check()
     monkeypatch.setattr(
-        collection, "sequence_kl", lambda kl, mask: sequence_kl(kl, mask).sum() / mask.sum() * torch.ones(len(mask))
+        metrics, "sequence_kl", lambda kl, mask: sequence_kl(kl, mask).sum() / mask.sum() * torch.ones(len(mask))
     )
     with pytest.raises(AssertionError):
         check()
@@ -116,9 +115,9 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
         drawn = (old.sum(1, keepdim=True).exp() * len(RESPONSES)).expand_as(old)
         nothing = torch.zeros_like(old)
         everyone = torch.ones(len(RESPONSES), dtype=torch.bool)
-        rows = ResponseRows(old, old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
-        experience = Experience([tree], batch.lengths, rows)
-        part = MicroBatch.of(batch, experience, StepUnits.of([tree], experience))
+        rows = ResponseRows(old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
+        experience = Experience([tree], batch.lengths, rows, old)
+        part = MicroBatch.of(batch, experience, StepUnits.of([tree], experience), old)
         loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0, MetricSums())
         return list(torch.autograd.grad(loss, list(policy.parameters())))
 
@@ -189,7 +188,7 @@ def test_trap_18_groups_without_spread_have_no_advantage(
 
     def check() -> None:
         made = trainer(folder, *GROUPS, "rl.advantages=grpo")
-        made.task.reward.score = lambda samples: ComposedScores(
+        made.task.iteration.scorer.reward.score = lambda samples: ComposedScores(
             equal := torch.full((len(samples),), score), {"": equal}
         )
         trees = made.task.begin_step(1)
@@ -212,7 +211,7 @@ def test_trap_18_groups_without_spread_have_no_advantage(
 
 
 def whitened_by_each_process(values: Tensor, mask: Tensor) -> Tensor:
-    """The bug: mean and variance of a process's own share of the round."""
+    """The bug: mean and variance of a process's own shard of the rollouts."""
     whitened = torch.zeros_like(values)
     for rank in range(2):
         whitened[rank::2] = whiten(values[rank::2], mask[rank::2])
@@ -220,7 +219,7 @@ def whitened_by_each_process(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def test_trap_19_whitening_is_over_all_processes(folder: Path, monkeypatch: Any) -> None:
-    """Mean and variance are those of the whole round; else the same run learns something else on more processes.
+    """Mean and variance are those of all rollouts; else the same run learns something else on more processes.
 
     TRL's PPO whitens the advantages of each process by themselves.
     """
@@ -235,6 +234,6 @@ def test_trap_19_whitening_is_over_all_processes(folder: Path, monkeypatch: Any)
         close(torch.tensor(found), torch.tensor(alone))
 
     check()
-    monkeypatch.setattr(collection, "whiten", whitened_by_each_process)
+    monkeypatch.setattr(iteration, "whiten", whitened_by_each_process)
     with pytest.raises(AssertionError):
         check()

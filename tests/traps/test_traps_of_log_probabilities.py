@@ -4,6 +4,7 @@ Every test lays the bug beside the real code: ``check`` passes on the one and mu
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,13 @@ def reference_at_temperature_1(task: Any, monkeypatch: Any) -> None:
 def tempered_values(task: Any, monkeypatch: Any) -> None:
     """The bug: whatever a head says is divided by the temperature, values too."""
     original = task.roles.values
-    task.roles.values = lambda batch: original(batch) / task.config.generation.temperature
+
+    @contextmanager
+    def values(batch: Any) -> Iterator[Tensor]:
+        with original(batch) as found:
+            yield found / task.config.generation.temperature
+
+    task.roles.values = values
 
 
 @pytest.mark.parametrize(
@@ -171,14 +178,15 @@ def test_trap_03_one_temperature_everywhere_and_never_on_values(folder: Path, mu
             wrong(task, monkeypatch)
         trees = task.begin_step(1)
         policy, judge, rows = task.roles.loaded.model, task.roles.module["value"].model, task.experience.rows
+        old = task.experience.old_log_probabilities
         for number, (prompt, response) in enumerate(responses_of(task)):
             expected = plain_log_probabilities(policy, prompt, response, 1.4)
-            close(rows.log_probabilities[number, : len(response)], expected)
+            close(old[number, : len(response)], expected)
             close(rows.reference[number, : len(response)], expected)  # nothing has been learned yet
             with torch.no_grad():
                 states = judge.model(torch.tensor([prompt + response])).last_hidden_state[0]
                 close(rows.values[number, : len(response)], judge.score(states)[len(prompt) - 1 : -1, 0], 1e-4)
-        assert task.collected["rollout_gap"] < 1e-5
+        assert task.metrics["rollout_gap"] < 1e-5
         assert made.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
 
     check(None)
@@ -260,7 +268,7 @@ def test_trap_05_log_probability_is_the_sampled_tokens(
         task = collected(folder, *ROLLOUTS)
         for number, (prompt, response) in enumerate(responses_of(task)):
             expected = plain_log_probabilities(task.roles.loaded.model, prompt, response, 1.4)
-            close(task.experience.rows.log_probabilities[number, : len(response)], expected)
+            close(task.experience.old_log_probabilities[number, : len(response)], expected)
 
     check()
     monkeypatch.setattr(module, name, mutation)

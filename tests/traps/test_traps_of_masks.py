@@ -24,9 +24,7 @@ from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.ragged import rows_from
 from plaudit.parallel.state import trained_parameters
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.rl import experience_builder as collection
-from plaudit.training.rl import objectives
-from plaudit.training.rl import task as task_module
+from plaudit.training.rl import metrics, objectives, readings
 from plaudit.training.rl.objectives import StepUnits
 from trap_world import (
     close,
@@ -125,7 +123,7 @@ def test_trap_08_values_at_masked_positions_change_nothing(folder: Path, monkeyp
     check_advantages(whiten)
     with pytest.raises(AssertionError):
         check_advantages(lambda values, mask: (values - values.mean()) / values.std())
-    monkeypatch.setattr(task_module, "clipped_value_loss", value_loss_over_all_positions)
+    monkeypatch.setattr(objectives, "clipped_value_loss", value_loss_over_all_positions)
     with pytest.raises(AssertionError):
         check_losses()
 
@@ -152,22 +150,22 @@ def test_trap_15_padding_stays_out_of_entropy_and_kl(
     folder: Path, name: str, mutation: Any, number: str, monkeypatch: Any
 ) -> None:
     """Counted padding makes both numbers follow the length of the batch's longest response, and the controller too."""
-    monkeypatch.setattr(collection, "rows_from", padded_with_noise)
+    monkeypatch.setattr(readings, "rows_from", padded_with_noise)
 
     def check() -> None:
         task = collected(folder, *ROLLOUTS)
         policy, entropies, kls = task.roles.loaded.model, [], []
         for prompt, response in responses_of(task):
             own = (plain_logits(policy, prompt, response) / 1.4).log_softmax(-1)
-            its = (plain_logits(task.roles._frozen, prompt, response) / 1.4).log_softmax(-1)
+            its = (plain_logits(task.roles.frozen, prompt, response) / 1.4).log_softmax(-1)
             chosen = (own - its)[range(len(response)), list(response)]
             entropies += (-(own.exp() * own).sum(-1)).tolist()
             kls.append(float(chosen.sum()))
         expected = {"entropy": sum(entropies) / len(entropies), "kl": sum(kls) / len(kls)}
-        assert task.collected[number] == pytest.approx(expected[number], abs=1e-4)
+        assert task.metrics[number] == pytest.approx(expected[number], abs=1e-4)
 
     check()
-    monkeypatch.setattr(collection, name, mutation)
+    monkeypatch.setattr(metrics, name, mutation)
     with pytest.raises(AssertionError):
         check()
 

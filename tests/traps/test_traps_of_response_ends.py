@@ -23,7 +23,7 @@ from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.texts import cut_at_stop
 from plaudit.training import loop
-from plaudit.training.rl import experience_builder as collection
+from plaudit.training.rl import iteration
 from trap_world import EOS, close, collected, responses_of, step_gradients, trainer
 
 ROLLOUTS = ["rl.prompts_per_iteration=8", "rl.generation={max_new_tokens: 10, temperature: 1.4}"]
@@ -56,8 +56,8 @@ def _ends(batch: Batch) -> Tensor:
 @pytest.mark.parametrize(
     "mutation",
     [
-        lambda monkeypatch: monkeypatch.setattr(collection, "token_rewards", in_the_last_column),
-        lambda monkeypatch: monkeypatch.setattr(collection, "token_rewards", in_front_of_eos),
+        lambda monkeypatch: monkeypatch.setattr(iteration, "token_rewards", in_the_last_column),
+        lambda monkeypatch: monkeypatch.setattr(iteration, "token_rewards", in_front_of_eos),
         read_in_front_of_the_end,
     ],
     ids=["last column", "before EOS", "read early"],
@@ -125,8 +125,8 @@ def test_trap_10_padding_with_eos_does_not_erase_eos(folder: Path, monkeypatch: 
         task = collected(folder, *ROLLOUTS, "rl.model={pad_token: <eos>, path: " + str(folder / "policy") + "}")
         ends = [response[-1] for _, response in responses_of(task)]
         assert 0 < ends.count(EOS) < len(ends)
-        assert task.collected["ended_fraction"] == ends.count(EOS) / len(ends)
-        assert task.collected["rollout_gap"] < 1e-5
+        assert task.metrics["ended_fraction"] == ends.count(EOS) / len(ends)
+        assert task.metrics["rollout_gap"] < 1e-5
 
     check_sft()
     check_rollouts()

@@ -21,7 +21,7 @@ from plaudit.parallel.state import trained_parameters
 from plaudit.rollouts.engines.running_batch import RunningBatch
 from plaudit.runs.checkpoints import load_checkpoint
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.rl import roles
+from plaudit.training.rl.roles import build, shared
 from trap_world import (
     close,
     perturb,
@@ -83,8 +83,9 @@ def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypat
 
 def weights_of_the_start(task: Any, monkeypatch: Any) -> None:
     """The bug: the engine has its own copy of the weights, and nobody sends it the new ones."""
-    task.engine._loaded = copy.copy(task.engine._loaded)
-    task.engine._loaded.model = copy.deepcopy(task.engine._loaded.model)
+    engine = task.iteration.sampler.engine
+    engine._loaded = copy.copy(engine._loaded)
+    engine._loaded.model = copy.deepcopy(engine._loaded.model)
 
 
 def prompts_cached_forever(task: Any, monkeypatch: Any) -> None:
@@ -115,15 +116,13 @@ def test_trap_22_a_weight_update_changes_the_rollouts(
         task = made.task
         if wrong is not None:
             wrong(task, monkeypatch)
-        requests = [task._requests(tree, "any", number)[0] for number, tree in enumerate(task.prompts[:7])]
-        task.roles.activate_policy()
-        before = task.engine.generate(requests, task.config.generation)
+        requests = [task.prompts.requests(tree, 1, number) for number, tree in enumerate(task.prompts.rows[:7])]
+        before = task.iteration.sampler.sample(requests)
         for step in range(1, task.steps_per_iteration + 1):
             made._step(step)
-        task.roles.activate_policy()
-        after = task.engine.generate(requests, task.config.generation)
-        assert [sample.response_ids for sample in after] != [sample.response_ids for sample in before]
-        for sample in after:
+        after = task.iteration.sampler.sample(requests)
+        assert [sample.response_ids for (sample,) in after] != [sample.response_ids for (sample,) in before]
+        for (sample,) in after:
             now = plain_log_probabilities(task.roles.loaded.model, sample.prompt_ids, sample.response_ids, 1.4)
             close(torch.tensor(sample.log_probabilities), now, 1e-4)
 
@@ -135,7 +134,7 @@ def test_trap_22_a_weight_update_changes_the_rollouts(
 # 23 -------------------------------------------------------------------------------------------------------------------
 
 SAVED_AFTER = 5  # in the middle of the second of three iterations of four steps
-PARTS = ["controller", "reward_moments", "prompts_drawn", "collected", "optimizer", "experience", "model"]
+PARTS = ["controller", "reward_moments", "prompts_drawn", "metrics", "optimizer", "experience", "model"]
 
 
 def _resumable(folder: Path) -> Any:
@@ -172,8 +171,8 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
         made, checkpoint = _resumable(folder), load_checkpoint(path, files=("model", "task", "optimizer"))
         _, fresh = made.task.checkpoint()
         state = checkpoint.state["task"]
-        if missing == "collected":
-            state["collected"]["kl"] = 0.0
+        if missing == "metrics":
+            state["metrics"]["kl"] = 0.0
         elif missing in state:
             state[missing] = fresh[missing]
         elif missing == "optimizer":
@@ -182,10 +181,8 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
             checkpoint.tensors["model"] = _weights(made)
         made._restore(checkpoint)
         if missing == "experience":  # forgotten, so collected once more
-            drawn = made.task.prompts_drawn
-            made.task.prompts_drawn -= 7
-            made.task._collect(2)
-            assert made.task.prompts_drawn == drawn
+            made.task.prompts.drawn -= 7
+            made.task.experience, made.task.metrics = made.task.iteration.collect(made.task.prompts)
         for step in range(SAVED_AFTER + 1, made.task.steps + 1):
             made._step(step)
         for name, weight in _weights(made).items():
@@ -216,7 +213,8 @@ def epsilon_of_other_stages(monkeypatch: Any) -> None:
 
 def head_as_torch_draws_it(monkeypatch: Any) -> None:
     """The bug: a new value head starts at random."""
-    monkeypatch.setattr(roles, "scalar_head", lambda size: scalar_head(size, 0.2))
+    for module in (build, shared):
+        monkeypatch.setattr(module, "scalar_head", lambda size: scalar_head(size, 0.2))
 
 
 @pytest.mark.parametrize("mutation", [dropout_of_the_saved_model, epsilon_of_other_stages, head_as_torch_draws_it])
@@ -250,11 +248,11 @@ def test_trap_25_no_dropout_large_epsilon_values_from_zero(
 def test_trap_25_on_adapters(folder: Path) -> None:
     """The value head on a shared base starts at zero too, and adapters leave the policy at its reference."""
     task = trainer(folder, *ROLLOUTS, "rl.weights=adapters", "rl.value_model=null").task
-    task._collect(1)
+    task.begin_step(1)
     assert not task.experience.rows.values.any()
     assert responses_of(task)
-    assert task.collected["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert task.metrics["kl"] == pytest.approx(0.0, abs=1e-6)
     perturb(task.module["value_head"])
     task.end_step(task.steps_per_iteration, MetricSums())
-    task._collect(2)
+    task.begin_step(task.steps_per_iteration + 1)
     assert task.experience.rows.values.std() > 1e-3

@@ -72,7 +72,9 @@ def reinforcement_panels(stage: Stage, config: Mapping[str, Any]) -> Iterator[Pa
     yield Panel("Explained variance", "of the returns, by the value model", (Line("explained_variance"),), lowest=-1)
     yield Panel("Response length", "tokens", (Line("response_length"),))
     yield Panel("Ended responses", "fraction that ended by themselves", (Line("ended_fraction"),))
-    yield Panel("Clipped", "fraction of tokens", (Line("clip_fraction", "policy"), Line("value_clip_share", "value")))
+    yield Panel(
+        "Clipped", "fraction of tokens", (Line("clip_fraction", "policy"), Line("value_clip_fraction", "value"))
+    )
     yield Panel("Policy change per iteration", "approximate KL, nats per token", (Line("approximate_kl"),))
     yield Panel("Largest policy ratio", "", (Line("ratio/max"),))
     yield from _optimizer()

@@ -1,5 +1,6 @@
 """Low-rank adapters on a model, and the model without them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -37,3 +38,9 @@ def adapters_off(model: "PeftModel") -> Iterator[None]:
         yield
     for parameter in learning:
         parameter.requires_grad_(True)
+
+
+def adapter_of(parameter_name: str) -> str | None:
+    """Return the adapter that a parameter belongs to, by its name: ``….v_proj.lora_A.NAME.weight``; None for others."""
+    found = re.search(r"\.lora_\w+\.([^.]+)(\.weight)?$", parameter_name)
+    return found[1] if found else None

@@ -11,19 +11,19 @@ from plaudit.batching.ragged import response_mask
 from plaudit.batching.trees import Example, PromptTree
 from plaudit.rollouts.samples import Sample
 
+OLD = "old_log_probabilities"
+
 
 @dataclass(frozen=True)
 class ResponseRows:
-    """Numbers of R responses, the longest of T tokens. All are [R, T] and zero behind the end of a response.
+    """Numbers of R responses, the longest of T tokens. All are [R, T] and zero after the end of a response.
 
-    ``log_probabilities``: under the policy before the iteration's first step, NaN where they are read off the step;
-    ``sampled``: with which the tokens were really sampled; ``reference``: under the reference; ``importance``: weights
-    of the tokens in the policy loss (one without a correction); ``values`` and ``returns`` are zero without a value
-    function. But ``scores`` [R], after penalties, scaling and clipping; and ``learned`` [R], false for responses that
-    teach nothing because they were cut off.
+    ``sampled``: log-probabilities with which the tokens were sampled, after top_k and top_p; ``reference``: under the
+    reference; ``importance``: weights of the tokens in the policy loss (one without a correction); ``values`` and
+    ``returns`` are zero without a value function. But ``scores`` [R], after penalties, scaling and clipping; and
+    ``learned`` [R], false for responses that teach nothing because they were cut off.
     """
 
-    log_probabilities: Tensor
     sampled: Tensor
     reference: Tensor
     importance: Tensor
@@ -46,12 +46,14 @@ class Experience:
     """Rollouts of all processes, with everything that the losses compare against.
 
     ``trees`` holds a prompt with its responses each; their ``fields["first_response"]`` is the number of the first
-    response. ``lengths`` is [R].
+    response. ``lengths`` is [R]. ``old_log_probabilities`` [R, T] are those of the policy before the iteration's first
+    step; None where that step itself computes them (``ReadDuringStep``).
     """
 
     trees: list[PromptTree]
     lengths: Tensor
     rows: ResponseRows
+    old_log_probabilities: Tensor | None
 
     @property
     def examples(self) -> list[Example[None]]:
@@ -60,8 +62,13 @@ class Experience:
 
     @property
     def mask(self) -> Tensor:
-        """True on real tokens, [R, T]."""
-        return response_mask(self.lengths, self.rows.log_probabilities.shape[1])
+        """True on the tokens that the policy chose, [R, T]."""
+        return response_mask(self.lengths, self.rows.sampled.shape[1])
+
+    @property
+    def learned(self) -> Tensor:
+        """True on the tokens that the policy learns from, [R, T]: those it chose, in responses that teach."""
+        return self.mask & self.rows.learned[:, None]
 
     def numbers(self, trees: Sequence[PromptTree]) -> Tensor:
         """Return the response numbers of the given trees, in their order."""
@@ -77,6 +84,7 @@ class Experience:
             "responses_per_prompt": torch.tensor([len(tree.responses) for tree in self.trees]),
             "response_tokens": torch.cat(responses),
             "lengths": self.lengths,
+            **({} if self.old_log_probabilities is None else {OLD: self.old_log_probabilities}),
             **{field.name: getattr(self.rows, field.name) for field in fields(self.rows)},
         }
 
@@ -92,7 +100,7 @@ class Experience:
             first += count
         trees = numbered_trees([tuple(p.tolist()) for p in prompts], groups)
         rows = ResponseRows(**{field.name: tensors[field.name] for field in fields(ResponseRows)})
-        return cls(trees, tensors["lengths"], rows)
+        return cls(trees, tensors["lengths"], rows, tensors.get(OLD))
 
 
 def numbered_trees(prompts: Sequence[tuple[int, ...]], groups: Sequence[Any]) -> list[PromptTree]:

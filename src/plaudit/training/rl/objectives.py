@@ -1,6 +1,6 @@
 """What a minibatch teaches: the losses of its micro-batches, from the policy's log-probabilities and the experience."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,11 +12,11 @@ from plaudit.algorithms.interface import PolicyInputs
 from plaudit.algorithms.kl import kl_loss
 from plaudit.algorithms.language_modelling import language_modelling_loss
 from plaudit.algorithms.policy_losses import Clip
+from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.batches import Batch
-from plaudit.batching.ragged import response_mask, to_rows
+from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
-from plaudit.models.heads.log_probabilities import TokenStatistics
 from plaudit.models.heads.policy import PolicyOutput
 from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
@@ -37,35 +37,31 @@ class StepUnits:
     def of(cls, trees: list[PromptTree], experience: Experience) -> "StepUnits":
         """Count the units of a minibatch."""
         numbers = experience.numbers(trees)
-        lengths, learned = experience.lengths[numbers], experience.rows.learned[numbers]
-        return cls(len(trees), len(numbers), int(lengths.sum()), int(learned.sum()), int(lengths[learned].sum()))
+        chosen, learned = experience.mask[numbers], experience.learned[numbers]
+        return cls(len(trees), len(numbers), int(chosen.sum()), int(learned.any(1).sum()), int(learned.sum()))
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A part of a minibatch: its layout, what was collected of its responses, and their real tokens [R, T]."""
+    """A part of a minibatch: its layout, what was collected of its responses, and the units of the whole step.
+
+    ``old`` [R, T] are the log-probabilities under the policy that sampled; ``mask`` [R, T] is true on the tokens that
+    the policy chose, ``learned`` [R, T] on those that it learns from.
+    """
 
     batch: Batch
     rows: ResponseRows
+    old: Tensor
     mask: Tensor
+    learned: Tensor
     units: StepUnits
 
     @classmethod
-    def of(cls, batch: Batch, experience: Experience, units: StepUnits) -> "MicroBatch":
+    def of(cls, batch: Batch, experience: Experience, units: StepUnits, old: Tensor) -> "MicroBatch":
         """Look up what belongs to a batch."""
-        numbers = experience.numbers(batch.trees)
-        rows = experience.rows.chosen(numbers, int(batch.lengths.max()), batch.lengths.device)
-        return cls(batch, rows, response_mask(batch.lengths), units)
-
-    def learned_by(self, statistics: TokenStatistics) -> "MicroBatch":
-        """Return the same for a policy that is still the one that sampled: all ratios are one."""
-        old = to_rows(statistics.log_probabilities.detach(), self.batch.lengths)
-        return replace(self, rows=replace(self.rows, log_probabilities=old))
-
-    @property
-    def learned(self) -> Tensor:
-        """The tokens that the policy learns from, [R, T]."""
-        return self.mask & self.rows.learned[:, None]
+        numbers, time, device = experience.numbers(batch.trees), int(batch.lengths.max()), batch.lengths.device
+        mask, learned = (rows[numbers, :time].to(device) for rows in (experience.mask, experience.learned))
+        return cls(batch, experience.rows.chosen(numbers, time, device), old, mask, learned, units)
 
     @property
     def prompts(self) -> Tensor:
@@ -96,18 +92,17 @@ def _policy_gradient(
     rows, mask, weights = part.rows, part.learned, _weights(config, part)
     loss = load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
     inputs = PolicyInputs(
-        log_probabilities, rows.log_probabilities, rows.advantages, weights * rows.importance, mask, clip_of(config)
+        log_probabilities, part.old, rows.advantages, weights * rows.importance, mask, clip_of(config)
     )
     policy = loss(inputs)
-    tokens = int(mask.sum())
-    share = tokens / max(part.units.learned_tokens, 1)
-    sums.add("policy_loss", policy.loss, share)
+    fraction = int(mask.sum()) / max(part.units.learned_tokens, 1)
+    sums.add("policy_loss", policy.loss, fraction)
     sums.add_metrics(policy.metrics)
     if config.kl.placement == "reward" or kl_coefficient == 0:
         return policy.loss
-    penalty = kl_loss(log_probabilities, rows.log_probabilities, rows.reference, mask, config.kl.estimator)
+    penalty = kl_loss(log_probabilities, part.old, rows.reference, mask, config.kl.estimator)
     penalty = weighted_sum(penalty, weights * rows.importance, mask)
-    sums.add("kl_loss", penalty, share)
+    sums.add("kl_loss", penalty, fraction)
     return policy.loss + kl_coefficient * penalty
 
 
@@ -126,6 +121,17 @@ def _best_of_n(part: MicroBatch, log_probabilities: Tensor, sums: MetricSums) ->
     loss = language_modelling_loss(log_probabilities, part.mask & best.reshape(-1, 1))
     sums.add("policy_loss", loss, len(part.batch.trees))
     return loss / part.units.prompts
+
+
+def value_objective(config: RlConfig, part: MicroBatch, values: Tensor, sums: MetricSums) -> Tensor:
+    """Return the value function's loss of a micro-batch, its fraction of the whole step's; ``values`` is [N]."""
+    rows, tokens = part.rows, int(part.mask.sum())
+    value = clipped_value_loss(
+        to_rows(values, part.batch.lengths), rows.values, rows.returns, part.mask, config.value_clip
+    )
+    sums.add("value_loss", value.loss, tokens)
+    sums.add("value_clip_fraction", value.clipped, tokens)
+    return config.value_coefficient * value.loss / part.units.tokens
 
 
 def _weights(config: RlConfig, part: MicroBatch) -> Tensor:

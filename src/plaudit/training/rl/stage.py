@@ -1,43 +1,69 @@
-"""The reinforcement-learning stage: load the roles, the reward and the prompts, and hand them to the loop."""
+"""The reinforcement-learning stage: load models, rewards and prompts, and put the pieces of an iteration together."""
 
 from plaudit.config.schema import ModelReward, RlConfig
 from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
-from plaudit.rewards.sources import build_reward
+from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rewards.trained_model import RewardModelSource
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.runs.context import StageContext
-from plaudit.training.examples import load_stage_rows
-from plaudit.training.rl.adapter_reward import AdapterReward, is_adapter_on
-from plaudit.training.rl.roles import AdapterRoles, Roles, build_roles
+from plaudit.training.examples import StageRows, load_stage_rows
+from plaudit.training.rl.held_out import HeldOutPrompts
+from plaudit.training.rl.iteration import Iteration
+from plaudit.training.rl.prompts import PromptSchedule
+from plaudit.training.rl.readings import build_policy_reading
+from plaudit.training.rl.roles.adapter_reward import AdapterReward, is_adapter_on
+from plaudit.training.rl.roles.adapters import AdapterRoles
+from plaudit.training.rl.roles.base import Roles
+from plaudit.training.rl.roles.build import build_roles
+from plaudit.training.rl.rollout_sampler import RolloutSampler
+from plaudit.training.rl.scoring import Scorer
 from plaudit.training.rl.task import RlTask
 
 
 def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
     """Return the stage's task."""
-    config, session = context.config, context.session
-    if config.generation.temperature == 0:
-        raise PlauditError("rl.generation.temperature: training needs sampled responses; choose a temperature above 0")
-    roles = build_roles(config, session.device, context.seed)
-    if config.value_learning_rate is not None and not roles.value_parameters():
-        raise PlauditError(
-            f"rl.value_learning_rate: with weights={config.weights}, objective={config.objective} and "
-            f"advantages={config.advantages} no weights belong to a value function alone; remove it, or choose "
-            "weights=separate or weights=adapters with advantages=gae"
-        )
-    reward = build_reward(config.rewards, session.device, _rewards_on_the_base(config, roles))
+    config, device = context.config, context.session.device
+    roles = build_roles(config, device, context.seed)
+    reward = build_reward(config.rewards, device, _rewards_on_the_base(config, roles))
     reward.check_tokenizer(roles.loaded.tokenizer)
-    room, length = config.generation.max_new_tokens, roles.loaded.context_length
-    if room >= length:
+    return build_rl_task(context, roles, reward, _load_prompts(context, roles))
+
+
+def build_rl_task(
+    context: StageContext[RlConfig], roles: Roles, reward: ComposedReward, rows: StageRows[PromptRow]
+) -> RlTask:
+    """Put the pieces of an iteration together."""
+    config = context.config
+    sampler = RolloutSampler(TransformersEngine(roles.loaded), config.generation, context.session)
+    scorer = Scorer(context, reward)
+    reading = build_policy_reading(context, roles)
+    iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
+    prompts = PromptSchedule(
+        rows.train, config.prompts_per_iteration, config.responses_per_prompt, (context.seed, context.name)
+    )
+    held_out = HeldOutPrompts(context, rows.held_out[: config.held_out_prompts], prompts, sampler, scorer)
+    return RlTask(context, iteration, prompts, held_out)
+
+
+def _load_prompts(context: StageContext[RlConfig], roles: Roles) -> StageRows[PromptRow]:
+    config, length = context.config, roles.loaded.context_length
+    response = config.generation.max_new_tokens
+    if response >= length:
         raise PlauditError(
-            f"rl.generation.max_new_tokens: {room} leaves no room for a prompt in the context of {length} tokens; "
+            f"rl.generation.max_new_tokens: {response} leaves no room for a prompt in the context of {length} tokens; "
             "lower it"
         )
-    prompts = load_stage_rows(context, config.prompts, PromptRow, roles.loaded, room)
-    return RlTask(context, roles, reward, prompts)
+    rows = load_stage_rows(context, config.prompts, PromptRow, roles.loaded, response)
+    if not rows.train:
+        raise PlauditError(
+            f"{context.name}: there is no prompt to answer; check the sources with `plaudit data inspect`"
+        )
+    return rows
 
 
 def _rewards_on_the_base(config: RlConfig, roles: Roles) -> dict[str, RewardModelSource]:
-    """Return the reward models that are adapters on the policy's base; others are loaded as models of their own."""
+    """Return the reward models that are adapters on the policy's base; others are loaded as separate models."""
     if not isinstance(roles, AdapterRoles):
         return {}
     made = {}

@@ -1,10 +1,9 @@
-"""A reward model that is an adapter on the policy's frozen base: its only weights are the adapter and a head."""
+"""A reward model that is an adapter on the policy's frozen base: it adds only the adapter's and its head's weights."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
@@ -14,7 +13,7 @@ from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.loading.tokenizer import load_tokenizer
 from plaudit.models.reward_model import RewardModel, read_scale
-from plaudit.training.rl.roles import AdapterRoles, adapter_of
+from plaudit.training.rl.roles.adapters import AdapterRoles
 
 HEAD = "base_model.model.score.weight"
 
@@ -23,9 +22,9 @@ class AdapterReward(RewardModel):
     """The reward model saved in ``path``, computed on the roles' base; its scores are those of the merged model."""
 
     def __init__(self, path: str, roles: AdapterRoles, adapter: str = "reward") -> None:
-        tensors = _load_adapter(Path(path) / "adapter", roles, adapter)
-        head = nn.Linear(tensors[HEAD].shape[1], 1, bias=False)
-        head.weight = nn.Parameter(tensors[HEAD].float(), requires_grad=False)
+        head_weight = _load_adapter(Path(path) / "adapter", roles, adapter)
+        head = nn.Linear(head_weight.shape[1], 1, bias=False)
+        head.weight = nn.Parameter(head_weight.float(), requires_grad=False)
         self.loaded, self.scale = roles.loaded, read_scale(path)
         self.module = _AdapterScorer(roles, adapter, head.to(roles.loaded.device))
         self._tokenizer = load_tokenizer(ModelConfig(path=path))
@@ -45,16 +44,15 @@ class _AdapterScorer(ScoreModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the score of every response, [R]."""
-        self.roles.activate(self.adapter)
-        states = hidden_states(self.model, batch, batch.last_token_index)
-        self.roles.activate_policy()
+        with self.roles.using(self.adapter):
+            states = hidden_states(self.model, batch, batch.last_token_index)
         return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
 
 
 def is_adapter_on(path: str, base: ModelConfig) -> bool:
-    """Whether ``path`` holds an adapter that was trained on the very weights that ``base`` names.
+    """Whether ``path`` holds an adapter that was trained on exactly the weights that ``base`` names.
 
-    Adapters of quantised bases are not shared: they were trained on other numbers than the merged model gives.
+    Adapters of quantised bases are not shared: the merged model rounds differently from its quantised base.
     """
     file = Path(path) / "adapter" / "adapter_config.json"
     if base.path is None or base.quantization is not None or not file.exists():
@@ -63,8 +61,8 @@ def is_adapter_on(path: str, base: ModelConfig) -> bool:
     return Path(base.path).resolve() == Path(trained_on).resolve()
 
 
-def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> dict[str, Tensor]:
-    """Put the adapter on the roles' base, frozen, and return all tensors of its file."""
+def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> Tensor:
+    """Put the adapter on the roles' base, frozen, and return its head's weight [1, hidden]."""
     import peft
     from safetensors.torch import load_file
 
@@ -72,16 +70,9 @@ def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> dict[str, 
     config.task_type, config.modules_to_save = "CAUSAL_LM", None
     tensors = load_file(folder / "adapter_model.safetensors")
     low_rank = {name: tensor for name, tensor in tensors.items() if "lora_" in name}
-    # New adapters draw from the global generator. The draw is overwritten, so the generator's state is restored.
-    with torch.random.fork_rng(devices=[]):
-        roles.model.add_adapter(adapter, config)
-    there = sum(adapter_of(name) == adapter for name, _ in roles.model.named_parameters())
-    unexpected = peft.set_peft_model_state_dict(roles.model, low_rank, adapter).unexpected_keys
-    if unexpected or there != len(low_rank) or HEAD not in tensors:
+    if not roles.add_frozen(adapter, config, low_rank) or HEAD not in tensors:
         raise PlauditError(
-            f"{folder}: its {len(low_rank)} weights do not match the {there} adapted layers of the policy's base; "
-            "train the reward model from the policy's model, or use rl.weights=separate"
+            f"{folder}: its {len(low_rank)} weights do not fit the policy's base; train the reward model from the "
+            "policy's model, or use rl.weights=separate"
         )
-    roles.model.eval()
-    roles.activate_policy()
-    return tensors
+    return tensors[HEAD]

@@ -1,0 +1,31 @@
+"""Dynamic sampling (Yu et al. 2025, DAPO): prompts whose responses all score the same teach nothing; draw others."""
+
+from collections.abc import Callable
+
+import torch
+
+from plaudit.training.rl.scoring import ScoredGroups
+
+
+def refill(
+    drawn: ScoredGroups, draw: Callable[[int], ScoredGroups], most_refills: int
+) -> tuple[ScoredGroups, dict[str, float]]:
+    """Replace prompts without spread among their scores by further prompts.
+
+    Args:
+        drawn: scored responses to as many prompts as are wanted.
+        draw: returns scored responses to the next n prompts.
+        most_refills: how often to draw at most.
+
+    Returns:
+        As many prompts as ``drawn`` has, and metrics. If prompts with spread are too few even after the last refill,
+        prompts without spread fill the rest.
+    """
+    wanted, refills = len(drawn.groups), 0
+    while (missing := wanted - int(drawn.has_spread().sum())) > 0 and refills < most_refills:
+        drawn = drawn.extended(draw(missing))
+        refills += 1
+    spread = drawn.has_spread()
+    # Prompts with spread come first, each part in the order drawn.
+    order = torch.cat([spread.nonzero()[:, 0], (~spread).nonzero()[:, 0]])[:wanted]
+    return drawn.chosen(order), {"prompts_drawn": float(len(drawn.groups)), "sampling_refills": float(refills)}

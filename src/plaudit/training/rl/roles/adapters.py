@@ -1,0 +1,102 @@
+"""One frozen base; policy and value are low-rank adapters on it, and the reference is the base alone.
+
+Which adapter is on is a state of the base. The policy's is on at all times, but inside of ``using`` blocks and while
+the reference computes. A backward pass that recomputes activations needs the adapter of its forward pass, so values
+are differentiated inside their block.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch
+from plaudit.config.schema import LoraConfig, ModelConfig
+from plaudit.models.acceleration.forward import hidden_states
+from plaudit.models.adapters.lora import adapter_of, adapters_off
+from plaudit.models.heads.log_probabilities import Extras
+from plaudit.models.heads.policy import PolicyModule, PolicyOutput
+from plaudit.models.heads.scalar import scalar_head
+from plaudit.models.loading.models import load_policy
+from plaudit.models.trunk import unwrapped
+from plaudit.seeding import derived_seed
+from plaudit.training.rl.roles.base import learning_names
+
+POLICY, VALUE = "default", "value"
+
+
+class AdapterRoles:
+    """Policy and value, two adapters on one base; further ones, frozen, can be added for rewards."""
+
+    def __init__(self, config: ModelConfig, needs_values: bool, device: torch.device, seed: int) -> None:
+        adapter = config.lora or LoraConfig()
+        self.loaded = load_policy(config.model_copy(update={"lora": adapter}), device, seed)
+        self.model: Any = self.loaded.model
+        self.module: nn.ModuleDict = nn.ModuleDict({"policy": PolicyModule(self.model)})
+        self.value_head: nn.Linear | None = None
+        if needs_values:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derived_seed(seed, "value adapter"))
+                self.model.add_adapter(VALUE, self.model.peft_config[POLICY])
+            self.value_head = scalar_head(unwrapped(self.model).config.hidden_size).to(device)
+            self.module["value_head"] = self.value_head
+        self._switch_to(POLICY)
+
+    def value_parameters(self) -> list[str]:
+        """The value's adapter and its head."""
+        names = learning_names(self.module)
+        return [name for name in names if adapter_of(name) == VALUE or name.startswith("value_head.")]
+
+    def modules_used(self, policy: bool) -> nn.Module:
+        """Return the one base of all."""
+        return self.module
+
+    def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
+        """Return the policy's statistics of the response tokens [N]."""
+        output: PolicyOutput = self.module["policy"](batch, temperature, extras)
+        return output
+
+    @contextmanager
+    def values(self, batch: Batch) -> Iterator[Tensor | None]:
+        """Give the values [N] while the value's adapter is on; None without a value function."""
+        if self.value_head is None:
+            yield None
+            return
+        with self.using(VALUE):
+            yield self.value_head(hidden_states(self.model, batch, batch.predictor_index)).squeeze(-1).float()
+
+    def reference(self, batch: Batch, temperature: float) -> Tensor:
+        """Return the log-probabilities [N] of the base without adapters."""
+        with torch.no_grad(), adapters_off(self.model):
+            return PolicyModule(self.model)(batch, temperature).statistics.log_probabilities
+
+    @contextmanager
+    def using(self, adapter: str) -> Iterator[None]:
+        """Compute with another adapter inside the block; afterwards the policy's is on again."""
+        self._switch_to(adapter)
+        try:
+            yield
+        finally:
+            self._switch_to(POLICY)
+
+    def add_frozen(self, adapter: str, peft_config: Any, tensors: dict[str, Tensor]) -> bool:
+        """Add an adapter that does not learn, with the given weights; return whether they are exactly its weights."""
+        import peft
+
+        # New adapters draw from the global generator; what they draw is overwritten, and nothing else may depend on it.
+        with torch.random.fork_rng(devices=[]):
+            self.model.add_adapter(adapter, peft_config)
+        wanted = sum(adapter_of(name) == adapter for name, _ in self.model.named_parameters())
+        unexpected = peft.set_peft_model_state_dict(self.model, tensors, adapter).unexpected_keys
+        self.model.eval()
+        self._switch_to(POLICY)
+        return not unexpected and wanted == len(tensors)
+
+    def _switch_to(self, adapter: str) -> None:
+        """Switch adapters; policy and value go on learning, whereas peft freezes adapters that are not active."""
+        self.model.set_adapter(adapter)
+        for name, parameter in self.model.named_parameters():
+            if (owner := adapter_of(name)) is not None:
+                parameter.requires_grad_(owner in (POLICY, VALUE))

@@ -1,0 +1,85 @@
+"""The roles as the algorithm sees them, and the reference of a policy that is a model by itself."""
+
+import copy
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch
+from plaudit.models.adapters.lora import adapters_off
+from plaudit.models.heads.log_probabilities import Extras
+from plaudit.models.heads.policy import PolicyModule, PolicyOutput
+from plaudit.models.loading.models import LoadedModel
+
+
+class Roles(Protocol):
+    """Policy, reference and value, whatever they share.
+
+    Outside of a ``values`` block ``loaded.model`` is the policy: it can generate, learn and be saved.
+    """
+
+    loaded: LoadedModel
+
+    @property
+    def module(self) -> nn.ModuleDict:
+        """Every weight that learns, by role."""
+        ...
+
+    def value_parameters(self) -> list[str]:
+        """Return the names in ``module`` of the weights that learn and belong to the value function alone."""
+        ...
+
+    def modules_used(self, policy: bool) -> nn.Module:
+        """Return the modules that a batch goes through: the reference, and with ``policy`` policy and values."""
+        ...
+
+    def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
+        """Return the policy's statistics of the response tokens [N], and values [N] if they come with them."""
+        ...
+
+    def values(self, batch: Batch) -> AbstractContextManager[Tensor | None]:
+        """Give the values [N] of a value function with its own weights; None where they come with the policy or not.
+
+        Differentiate them inside the block: recomputed activations need the weights that are active there.
+        """
+        ...
+
+    def reference(self, batch: Batch, temperature: float) -> Tensor:
+        """Return the reference's log-probabilities of the response tokens [N], without gradient."""
+        ...
+
+
+class PolicyWithReference:
+    """A policy, and its frozen reference: the model before training, or the model without its adapters."""
+
+    module: nn.ModuleDict
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        has_adapters = hasattr(loaded.model, "disable_adapter")
+        self.frozen = None if has_adapters else copy.deepcopy(loaded.model).eval().requires_grad_(False)
+
+    def modules_used(self, policy: bool) -> nn.Module:
+        """Return the reference, and with ``policy`` everything that learns."""
+        reference = self.loaded.model if self.frozen is None else self.frozen
+        return nn.ModuleList([reference, self.module] if policy else [reference])
+
+    def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
+        """Return the policy's statistics of the response tokens [N], and values [N] if they come with them."""
+        output: PolicyOutput = self.module["policy"](batch, temperature, extras)
+        return output
+
+    def reference(self, batch: Batch, temperature: float) -> Tensor:
+        """Return the log-probabilities [N] of the frozen copy, or of the policy without its adapters."""
+        with torch.no_grad():
+            if self.frozen is not None:
+                return PolicyModule(self.frozen)(batch, temperature).statistics.log_probabilities
+            with adapters_off(self.loaded.model):
+                return PolicyModule(self.loaded.model)(batch, temperature).statistics.log_probabilities
+
+
+def learning_names(module: nn.Module) -> list[str]:
+    """Return the names of the parameters that learn."""
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]

@@ -1,0 +1,52 @@
+"""From the configuration to loaded roles."""
+
+import torch
+from torch import nn
+
+from plaudit.config.schema import RlConfig
+from plaudit.models.acceleration.forward import recompute_activations
+from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.heads.scalar import ValueModule, scalar_head
+from plaudit.models.loading.models import load_policy, load_scorer
+from plaudit.models.reward_model import read_scale, refuse_untrained_head
+from plaudit.models.trunk import unwrapped
+from plaudit.training.rl.roles.adapters import AdapterRoles
+from plaudit.training.rl.roles.base import Roles
+from plaudit.training.rl.roles.separate import SeparateRoles
+from plaudit.training.rl.roles.shared import SharedRoles
+
+
+def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
+    """Load what the configuration's arrangement needs; values only for advantages that use them."""
+    needs_values = config.uses_values
+    roles: Roles
+    if config.weights == "adapters":
+        roles = AdapterRoles(config.model, needs_values, device, seed)
+    elif config.weights == "shared":
+        roles = SharedRoles(load_policy(config.model, device, seed), needs_values)
+    else:
+        value = _value_model(config, device, seed) if needs_values else None
+        roles = SeparateRoles(load_policy(config.model, device, seed), value)
+    if config.gradient_checkpointing:
+        for part in roles.module.values():
+            if isinstance(part, PolicyModule | ValueModule):
+                recompute_activations(part.model)
+    return roles
+
+
+def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModule:
+    """Return the reward model read as a value model on the same scale, or the policy with a head that is zero."""
+    if config.value_model is None:
+        loaded, _ = load_scorer(config.model, device, seed)
+        unwrapped(loaded.model).score = scalar_head(loaded.model.config.hidden_size).to(device)
+        return ValueModule(loaded.model)
+    start = config.model.model_copy(update={"path": config.value_model, "fresh": None, "tokenizer": None})
+    loaded, has_head = load_scorer(start, device, seed)
+    refuse_untrained_head(config.value_model, has_head)
+    scale, trained = read_scale(config.value_model), unwrapped(loaded.model).score
+    head = nn.Linear(trained.in_features, 1)
+    with torch.no_grad():
+        head.weight.copy_(scale.gain * trained.weight)
+        head.bias.fill_(scale.bias)
+    unwrapped(loaded.model).score = head.to(device)
+    return ValueModule(loaded.model)

@@ -1,0 +1,31 @@
+"""Shared weights: a value head on the policy's trunk."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from plaudit.batching.batches import Batch
+from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.heads.scalar import scalar_head
+from plaudit.models.loading.models import LoadedModel
+from plaudit.models.trunk import unwrapped
+from plaudit.training.rl.roles.base import PolicyWithReference
+
+
+class SharedRoles(PolicyWithReference):
+    """One forward pass gives the policy's statistics and the values."""
+
+    def __init__(self, loaded: LoadedModel, needs_values: bool) -> None:
+        super().__init__(loaded)
+        head = scalar_head(unwrapped(loaded.model).config.hidden_size).to(loaded.device) if needs_values else None
+        self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model, head)})
+
+    def value_parameters(self) -> list[str]:
+        """None: the head reads what the policy learns as well, so both learn at one rate."""
+        return []
+
+    @contextmanager
+    def values(self, batch: Batch) -> Iterator[Tensor | None]:
+        """Give None: values come with the policy."""
+        yield None
