@@ -71,7 +71,7 @@ def _replace_runner(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) ->
         (["run", "trial.yaml", "reward.kl=1"], "reward.kl=1: unknown key; "),
         (["run", "trial.yaml", "reward.epochs=[1]"], "reward.epochs=[1]: expected a number above 0, not [1]"),
         (["run", "trial.yaml", "seed"], "seed: expected key=value, such as rl.kl.coefficient=0.1"),
-        (["run", "trial.yaml", "reward.model=stage:sft"], "trial.yaml: reward.model.path: stage:sft: sft is no stage"),
+        (["run", "trial.yaml", "reward.model=stage:sft"], "trial.yaml: reward.model.path: stage:sft: sft is not "),
         (["sft", "trial.yaml"], "trial: this recipe has no section sft; it has reward"),
         (["run"], "Missing argument 'RECIPE'; see plaudit run --help"),
         (["run", "trial.yaml", "--resart"], "No such option: --resart"),

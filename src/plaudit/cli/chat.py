@@ -12,20 +12,27 @@ def chat(
         list[str] | None, typer.Option("--reward", help="Another reward model: run, folder or hub name; repeatable.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="0 takes the likeliest token.", min=0, show_default="the run's")
+        float | None, typer.Option(help="0 always takes the most likely token.", min=0, show_default="the run's")
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(help="Sample among tokens of this total probability.", min=1e-6, max=1, show_default="the run's"),
+        typer.Option(
+            help="Sample from the most likely tokens with this total probability.",
+            min=1e-6,
+            max=1,
+            show_default="the run's",
+        ),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest reply in tokens.", min=1, show_default="the run's")
+        int | None, typer.Option(help="Maximum length of a reply, in tokens.", min=1, show_default="the run's")
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Let the model simply continue what is typed.")] = False,
-    seed: Annotated[int, typer.Option(help="All randomness derives from it.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the best there is")] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Let the model continue the typed text, without a prompt template.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the best available")] = None,
 ) -> None:
-    """Talk to a model. Type /help for commands: all candidates with their scores, undo, save, and more.
+    """Talk to a model. Type /help in the chat for its commands.
 
     Given a run, chat with the model of its latest stage; its reward model scores the candidates.
 

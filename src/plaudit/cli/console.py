@@ -44,8 +44,8 @@ def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command with the options ``--quiet``, ``--verbose`` and ``--debug`` after its own."""
     options = {
         "quiet": Annotated[bool, typer.Option("--quiet", help="Show only warnings, errors and results.")],
-        "verbose": Annotated[bool, typer.Option("--verbose", help="Show also what is of interest to developers.")],
-        "debug": Annotated[bool, typer.Option("--debug", help="Show errors with their traceback and cause.")],
+        "verbose": Annotated[bool, typer.Option("--verbose", help="Also show messages for developers.")],
+        "debug": Annotated[bool, typer.Option("--debug", help="Show errors with traceback and cause.")],
     }
 
     @wraps(command)

@@ -16,37 +16,37 @@ if TYPE_CHECKING:
 _SHOWN_REJECTS = 5
 _SHOWN_CHARACTERS = 300
 
-app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
+app = typer.Typer(help="Inspect data before training.", no_args_is_help=True)
 
 
 @app.callback()
 def _data() -> None:
-    """Look at data before training on it."""
+    """Inspect data before training."""
 
 
 @app.command(epilog="Example: plaudit data inspect preferences.jsonl --tokenizer gpt2")
 @with_output_options
 def inspect(
     file: Annotated[str, typer.Argument(help="File (jsonl, jsonl.gz, json, csv, parquet) or hub dataset name.")],
-    row_format: Annotated[str, typer.Option("--format", help="Row format; auto recognises it.")] = "auto",
+    row_format: Annotated[str, typer.Option("--format", help="Row format; auto detects it.")] = "auto",
     kind: Annotated[
         str | None,
         typer.Option(help="Kind of row to read: text, response, ranking, labelled or prompt.", show_default=False),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or hub name of a tokenizer: lengths in tokens.", show_default=False)
+        str | None, typer.Option(help="Tokenizer (folder or hub name) for lengths in tokens.", show_default=False)
     ] = None,
     context_length: Annotated[
-        int | None, typer.Option(help="Tokens that fit; default: what the tokenizer says.", min=1, show_default=False)
+        int | None, typer.Option(help="Context length in tokens; default: the tokenizer's.", min=1, show_default=False)
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Read only the first rows.", min=1, show_default=False)] = None,
-    samples: Annotated[int, typer.Option(help="Rows to show.", min=0)] = 2,
+    samples: Annotated[int, typer.Option(help="Number of rows to show.", min=0)] = 2,
     subset: Annotated[str | None, typer.Option(help="Subset of a hub dataset.", show_default=False)] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of a hub dataset; default: train.", show_default=False)
     ] = None,
 ) -> None:
-    """Say what a file or hub dataset holds: format, counts, lengths, faults, samples."""
+    """Show what a file or hub dataset contains: format, counts, lengths, bad records, samples."""
     from rich.console import Console
 
     from plaudit.config.schema import SourceConfig

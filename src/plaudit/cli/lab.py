@@ -11,18 +11,20 @@ BOUND_MISSED = 1
 
 
 def lab(
-    only: Annotated[str | None, typer.Option(metavar="NAMES", help="Rows, separated by commas; default: all.")] = None,
-    problems: Annotated[int, typer.Option(min=1, help="Random problems.")] = 5,
-    first_problem: Annotated[int, typer.Option(min=0, help="The number that decides the first of them.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of every row on every problem.")] = 1,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where lab.json, lab.csv and lab.png go.")] = Path(
+    only: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Names of rows, separated by commas; default: all.")
+    ] = None,
+    problems: Annotated[int, typer.Option(min=1, help="Number of random problems.")] = 5,
+    first_problem: Annotated[int, typer.Option(min=0, help="Number (seed) of the first problem.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per row and problem.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: one per core.")] = None,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for lab.json, lab.csv and lab.png.")] = Path(
         "lab"
     ),
 ) -> None:
-    """Train with every algorithm on problems whose optimum is known exactly, and measure what each one misses.
+    """Compare every algorithm with its exact optimum on tiny problems.
 
-    The exit code is 1 when a row misses its bounds.
+    The exit code is 1 if a row exceeds its bounds.
     """
     from plaudit.lab.entries import chosen
     from plaudit.lab.table import default_workers, print_results, run_laboratory, write_results

@@ -12,21 +12,21 @@ RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (see `plaudit recipes`).")
 ]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values that replace those of the recipe.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values that replace the recipe's.")
 ]
 RestartRunOption = Annotated[
     bool,
     typer.Option(
         "--restart",
-        help="Start over: delete what the run, or --only, has made.",
+        help="Start over: first delete the run, or the stages given by --only.",
     ),
 ]
 RestartStageOption = Annotated[
-    bool, typer.Option("--restart", help="Start this stage over: delete its folder, and no other stage's.")
+    bool, typer.Option("--restart", help="Start this stage over: delete its folder, but no other stage's.")
 ]
 
 OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", metavar="STAGE", help="Run this stage alone; repeatable.")
+    list[str] | None, typer.Option("--only", metavar="STAGE", help="Run only this stage; repeatable.")
 ]
 
 
@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("run", epilog="Example: plaudit run quickstart rl.iterations=50 seed=1")(with_output_options(run))
     for name in WITH_COMMAND:
         stage = STAGES[name]
-        help_text = f"{stage.help}\n\nIt is the stage {name} of a recipe, and works in the run's folder."
+        help_text = f"{stage.help}\n\nRuns the stage {name} of the recipe in the run's folder."
         app.command(name, help=help_text, epilog=f"Example: {stage.example}")(with_output_options(_command(name)))
 
 
@@ -47,7 +47,7 @@ def run(
 ) -> None:
     """Run all stages of a recipe.
 
-    The same command continues an interrupted run; finished stages are not repeated.
+    The same command resumes an interrupted run. Finished stages are skipped.
     """
     from plaudit import api
 
