@@ -23,7 +23,7 @@ class TrainingStage(Stage[TrainingConfigT]):
     def load_task(self, context: "StageContext[TrainingConfigT]") -> "Task[Any]":
         """Load models and data, and return what the loop trains."""
 
-    def trainer(self, context: "StageContext[TrainingConfigT]") -> "Trainer":
+    def trainer(self, context: "StageContext[TrainingConfigT]") -> "Trainer[Any]":
         """Return the loop over the stage's task, before its first step."""
         from plaudit.training.loop import Trainer
 
@@ -34,7 +34,7 @@ class TrainingStage(Stage[TrainingConfigT]):
         return dict(self.trainer(context).train())
 
 
-def build_trainer(session: "Session", name: str) -> "Trainer":
+def build_trainer(session: "Session", name: str) -> "Trainer[Any]":
     """Return the loop over a training stage of the session's recipe, before its first step."""
     from plaudit.runs.context import stage_context
 
