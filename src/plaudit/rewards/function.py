@@ -25,7 +25,7 @@ class FunctionSource:
         self.name = config.name
         self.function = function
         self.batch_size = responses_at_once(
-            config.batch_size, f"reward source {config.name!r}", "let the function use less memory"
+            config.batch_size, f"reward source {config.name!r}", "reduce the memory that the function needs"
         )
         self.place = f"reward source {config.name!r}: {config.function}"
 

@@ -1,7 +1,7 @@
 """The last block's MLP computes only the positions that are read.
 
-After the last attention no position looks at another one. A reward model reads one state of each response, a policy
-those before response tokens; the MLP of the last block, two thirds of its arithmetic, is wasted on all others.
+After the last attention, positions no longer depend on each other. A reward model uses one hidden state per response, a
+policy those before response tokens. The last block's MLP, two thirds of that block's arithmetic, is wasted elsewhere.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reading the models: what policy, reference and value function say of the rollouts.
+"""Computes what the loss needs from the models: log-probabilities of policy and reference, and values.
 
 The policy that sampled gives the "old" log-probabilities. Two strategies compute them:
 
@@ -31,7 +31,7 @@ from plaudit.training.token_budget import TokenBudget
 
 @dataclass(frozen=True)
 class PolicyRows:
-    """What the policy that sampled says of the rollouts: [R, T] each, zero after the end of a response."""
+    """Values of the sampled tokens under the policy that sampled: [R, T] each, zero after the end of a response."""
 
     log_probabilities: Tensor
     entropies: Tensor
