@@ -23,7 +23,7 @@ key that has no effect because of other keys, such as `rl.value_clip` without a 
 
 Any value can be replaced on the command line, by its dotted place; list entries count from 0:
 
-    plaudit run stories seed=1 rl.kl.coefficient=0.1 rl.rewards.0.weight=2 'evaluate.best_of=[1, 4]'
+    plaudit run quickstart seed=1 rl.kl.coefficient=0.1 rl.rewards.0.weight=2 'evaluate.best_of=[1, 4]'
 
 The values are YAML. `null` switches off what may be null, and removes a whole stage. Any other key has its default
 again with `KEY=null` on the command line, as if the recipe did not give it.
