@@ -1,6 +1,6 @@
 """How conversations become prompts, and how the best of N is chosen, with an engine that only writes down."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from plaudit.config.schema import DataConfig, GenerationConfig, SourceConfig
@@ -36,6 +37,12 @@ class Writer:
             Sample(request.prompt_ids, (5,) * (i + 1), request.prompt_text, " good " * (i + 1), i % 2 == 0)
             for i, request in enumerate(requests)
         ]
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Its answers need no weights."""
+
+    def close(self) -> None:
+        """It holds nothing."""
 
 
 class Length:

@@ -1,11 +1,12 @@
 """A tokenizer, tiny random models and classifiers, prompts, and an engine that answers without a model."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig, GenerationConfig
 from plaudit.parallel.processes import OneProcess
@@ -90,6 +91,12 @@ class ScriptedEngine:
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         self.asked.extend(requests)
         return [self._sample(request, settings) for request in requests]
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Its answers need no weights."""
+
+    def close(self) -> None:
+        """It holds nothing."""
 
     def _sample(self, request: Request, settings: GenerationConfig) -> Sample:
         generator = python_generator(request.seed)

@@ -23,7 +23,8 @@ from plaudit.parallel.processes import Processes
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rewards.trained_model import same_vocabulary
-from plaudit.rollouts.samples import Engine, Request, Sample
+from plaudit.rollouts.engines.base import Engine
+from plaudit.rollouts.samples import Request, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
         _candidates(engine, loaded, context, candidates),
         _toxicity_samples(engine, loaded, context),
     )
+    engine.close()
     del loaded, engine
     _give_back_cached_memory()
     return answers

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxic
 from plaudit.models.loading.models import load_policy
 from plaudit.parallel.processes import Processes
 from plaudit.rewards.sources import ComposedReward, build_reward
-from plaudit.rollouts.engines.transformers import TransformersEngine
+from plaudit.rollouts.engines.build import build_engine
 from plaudit.rollouts.samples import Sample
 from plaudit.runs.progress import StageProgress
 
@@ -40,7 +41,7 @@ def evaluate(
     processes: Processes,
     simulated: bool,
     load: LoadModel = load_policy,
-    make_engine: MakeEngine = TransformersEngine,
+    make_engine: MakeEngine | None = None,
 ) -> dict[str, Any]:
     """Measure the models of ``config``, write the tables into ``folder`` and return the summary.
 
@@ -54,7 +55,8 @@ def evaluate(
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
     rejects = written and written / "rejects.jsonl"
     rows = held_out_prompts(config.prompts, config.max_prompts, seed, rejects, "evaluate.prompts")
-    context = EvaluationContext(config, rows, _toxicity_rows(config, seed, written), seed, processes, load, make_engine)
+    engines = make_engine or partial(build_engine, config.generation.engine)
+    context = EvaluationContext(config, rows, _toxicity_rows(config, seed, written), seed, processes, load, engines)
     answers = _answers_of_all(context, reward)
     reference = config.reference or config.baseline
     under_reference = reference_log_probabilities(context, reference, answers)

@@ -157,16 +157,19 @@ def _exact_gradient(problem: Problem, folder: Path) -> Tensor:
 def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
     """Return the log of how often each response was the best of ``n``, by the engine and the reward source."""
     from plaudit.models.loading.models import load_policy
-    from plaudit.rollouts.engines.transformers import TransformersEngine
+    from plaudit.rollouts.engines.build import build_engine
     from plaudit.rollouts.samples import Request
 
-    engine = TransformersEngine(load_policy(ModelConfig(path=str(folder / "reference")), torch.device("cpu")))
+    settings = GenerationConfig(max_new_tokens=MAX_TOKENS, batch_size=NEVER)
+    engine = build_engine(
+        settings.engine, load_policy(ModelConfig(path=str(folder / "reference")), torch.device("cpu"))
+    )
     requests = [
         Request(prompt_ids(prompt), prompt, derived_seed(seed, "best of n", prompt, draw), {"problem": problem.number})
         for prompt in PROMPTS
         for draw in range(BEST_OF_N_DRAWS * n)
     ]
-    samples = engine.generate(requests, GenerationConfig(max_new_tokens=MAX_TOKENS, batch_size=NEVER))
+    samples = engine.generate(requests, settings)
     recipe_source = build_reward([_reward_source()], torch.device("cpu"))
     best = recipe_source.score(samples).total.reshape(-1, n).argmax(1)
     numbers = {response: number for number, response in enumerate(responses())}

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from plaudit.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from plaudit.rollouts.engines.base import Engine
     from plaudit.rollouts.engines.transformers import TransformersEngine
-    from plaudit.rollouts.samples import Engine, Request, Sample
+from plaudit.rollouts.samples import Request, Sample
 
 __all__ = ["Engine", "Request", "Sample", "TransformersEngine"]
 
 __getattr__ = lazy_exports(
     __name__,
-    {"engines.transformers": ["TransformersEngine"], "samples": ["Engine", "Request", "Sample"]},
+    {"engines.transformers": ["TransformersEngine"], "engines.base": ["Engine"], "samples": ["Request", "Sample"]},
 )

@@ -1,10 +1,9 @@
 """What a generation engine returns and a reward source scores: prompts, settings in, samples out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from plaudit.config.schema import GenerationConfig
 from plaudit.data.rows import PromptRow
 from plaudit.data.tokenization import TokenizedRow
 
@@ -43,11 +42,3 @@ class Request:
     def of(cls, prompt: TokenizedRow[PromptRow], seed: int) -> "Request":
         """Ask for an answer to a prompt; its row's other columns become the request's ``fields``."""
         return cls(prompt.tree.prompt, prompt.prompt_text, seed, prompt.row.fields)
-
-
-class Engine(Protocol):
-    """Generates one sample per request, in the order of the requests."""
-
-    def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
-        """Return a sample for each request."""
-        ...

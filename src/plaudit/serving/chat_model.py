@@ -8,7 +8,8 @@ from plaudit.data.rows import Message, Origin, Prompt, PromptRow
 from plaudit.data.templates import uses_chat_template
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.errors import PlauditError
-from plaudit.rollouts.samples import Engine, Request
+from plaudit.rollouts.engines.base import Engine
+from plaudit.rollouts.samples import Request
 from plaudit.seeding import derived_seed
 from plaudit.serving.conversation import Conversation, Turn, best_candidate, ranked_candidates
 

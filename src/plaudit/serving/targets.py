@@ -66,12 +66,12 @@ def open_chat_model(
 
     from plaudit.models.loading.models import load_policy
     from plaudit.rewards.sources import build_reward
-    from plaudit.rollouts.engines.transformers import TransformersEngine
+    from plaudit.rollouts.engines.build import build_engine
 
     place = torch.device(_available(device))
     loaded = load_policy(_model_config(target.model), place)
     reward = build_reward([*target.rewards, *_named(rewards, [source.name for source in target.rewards])], place)
-    return ChatModel(loaded, TransformersEngine(loaded), reward, settings)
+    return ChatModel(loaded, build_engine(settings.generation.engine, loaded), reward, settings)
 
 
 def _run_target(folder: Path) -> Target:

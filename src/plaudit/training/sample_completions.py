@@ -6,7 +6,7 @@ from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
 from plaudit.data.rows import Origin, PromptRow
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.models.loading.models import LoadedModel
-from plaudit.rollouts.engines.transformers import TransformersEngine
+from plaudit.rollouts.engines.build import build_engine
 from plaudit.rollouts.samples import Request
 from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
@@ -32,7 +32,7 @@ class SampleCompletions:
             return
         settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
         with JsonLinesWriter(self.context.directory.samples) as log, self.session.autocast():
-            for sample in TransformersEngine(self.loaded).generate(self.requests, settings):
+            for sample in build_engine(settings.engine, self.loaded).generate(self.requests, settings):
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
 
     def _requests(self, rows: StageRows[Any]) -> list[Request]:

@@ -5,11 +5,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from plaudit.config.schema.base import MAY_CHANGE, Positive, Section, problems_at
+from plaudit.config.schema.engines import EngineReference, TransformersEngineConfig
 
 
 class GenerationConfig(Section):
     """How responses are sampled."""
 
+    engine: EngineReference = Field(default_factory=TransformersEngineConfig, description="what generates")
     max_new_tokens: Positive = Field(64, description="longest response")
     min_new_tokens: int = Field(0, ge=0, description="minimum number of tokens before the end token")
     random_length: bool = Field(False, description="draw each response's limit from min_new_tokens to max_new_tokens")

@@ -4,7 +4,7 @@ Requests of similar length share a batch, prompts are padded on the left, identi
 that have ended leave the batch. What is sampled for a request depends on its seed alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import GenerationConfig
+from plaudit.config.schema.engines import TransformersEngineConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import HalvingSize, in_batches, responses_at_once
 from plaudit.models.acceleration.context import ForwardContext, forward_context
@@ -54,6 +55,17 @@ class TransformersEngine:
         self._accepted = accepted_arguments(self._model.__class__)
         self._end_ids = _end_ids(self._model, loaded.tokenizer)
         self._batch_sizes: dict[int, HalvingSize] = {}
+
+    @classmethod
+    def load(cls, config: TransformersEngineConfig, loaded: CausalModel) -> "TransformersEngine":
+        """Return the engine of a loaded model."""
+        return cls(loaded)
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Do nothing: the engine computes with the model that learns."""
+
+    def close(self) -> None:
+        """Do nothing: the model belongs to the caller."""
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         """Return a sample for each request, in order.

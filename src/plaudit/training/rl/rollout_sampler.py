@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from plaudit.config.schema import GenerationConfig
-from plaudit.rollouts.samples import Engine, Sample
+from plaudit.rollouts.engines.base import Engine
+from plaudit.rollouts.samples import Sample
 from plaudit.runs.session import Session
 from plaudit.training.rl.prompts import Requests
 

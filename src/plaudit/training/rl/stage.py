@@ -5,7 +5,7 @@ from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rewards.trained_model import RewardModelSource
-from plaudit.rollouts.engines.transformers import TransformersEngine
+from plaudit.rollouts.engines.build import build_engine
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import StageRows, load_stage_rows
 from plaudit.training.rl.held_out import HeldOutPrompts
@@ -35,7 +35,7 @@ def build_rl_task(
 ) -> RlTask:
     """Put the pieces of an iteration together."""
     config = context.config
-    sampler = RolloutSampler(TransformersEngine(roles.loaded), config.generation, context.session)
+    sampler = RolloutSampler(build_engine(config.generation.engine, roles.loaded), config.generation, context.session)
     scorer = Scorer(context, reward)
     reading = build_policy_reading(context, roles)
     iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)

@@ -72,6 +72,7 @@ class RlTask:
         """Collect experience when an iteration begins; return this process's shard of the step's minibatch."""
         iteration, step_within = self._iteration(step), (step - 1) % self.steps_per_iteration
         if step_within == 0:
+            self._update_engine(iteration - 1)
             self.experience, self.metrics = self.iteration.collect(self.prompts)
             self.sums = MetricSums()
         if self.is_finished():
@@ -118,7 +119,11 @@ class RlTask:
 
     def measure(self, step: int) -> dict[str, float]:
         """Answer held-out prompts; return mean scores and write samples."""
+        self._update_engine(self.line_number(step))
         return self.held_out.measure(self.line_number(step))
+
+    def _update_engine(self, version: int) -> None:
+        self.iteration.sampler.engine.update_weights(version, self.roles.loaded.model.named_parameters())
 
     def _iteration(self, step: int) -> int:
         return (step - 1) // self.steps_per_iteration + 1
@@ -147,6 +152,7 @@ class RlTask:
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy; a value head is needed only in training and is not saved."""
+        self.iteration.sampler.engine.close()
         if self.session.is_main:
             save_model(self.roles.loaded.model, self.roles.loaded.tokenizer, folder)
         return {"steps": float(self.steps), "prompts": float(len(self.prompts.rows)), **self.metrics}

@@ -1,0 +1,32 @@
+"""Generation engines: a section for each kind, and the registry of kinds."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from plaudit.config.schema.base import Section, named_by
+from plaudit.config.schema.kinds import Kinds
+from plaudit.registry import Registry
+
+
+class EngineConfig(Section):
+    """What generates responses. A plain string means ``kind``."""
+
+    engine: ClassVar[str]
+    """``module:class`` of the engine; the class has ``load(config, loaded)``, see ``plaudit.rollouts.engines.base``."""
+
+    kind: str = Field(description="which engine")
+
+
+class TransformersEngineConfig(EngineConfig):
+    """The model itself, in this process, with its current weights."""
+
+    engine: ClassVar[str] = "plaudit.rollouts.engines.transformers:TransformersEngine"
+
+    kind: Literal["transformers"] = Field("transformers", description="the model itself, in this process")
+
+
+ENGINES: Registry[type[EngineConfig]] = Registry("engine", {"transformers": TransformersEngineConfig})
+"""Every kind of engine. A plugin registers its kinds here, see ``docs/extending.md``."""
+
+EngineReference = Annotated[EngineConfig, Kinds(EngineConfig, "kind", ENGINES, "transformers"), named_by("kind")]

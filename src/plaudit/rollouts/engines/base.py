@@ -1,0 +1,38 @@
+"""What every generation engine can do."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from plaudit.config.schema import GenerationConfig
+from plaudit.rollouts.samples import Request, Sample
+
+
+class Engine(Protocol):
+    """Generates one sample per request, in the order of the requests."""
+
+    def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+        """Return a sample for each request."""
+        ...
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Generate with these weights from now on.
+
+        Args:
+            version: number of the finished training iterations.
+            tensors: the model's parameters with their names; not read by engines that share the model's memory.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release processes and memory. The engine is not used afterwards."""
+        ...
+
+
+class EngineClass(Protocol):
+    """An engine's class, as its configuration section names it."""
+
+    def load(self, config: Any, loaded: Any) -> Engine:
+        """Return the engine of a section for a loaded model (``plaudit.models.loading.models.LoadedModel``)."""
+        ...
