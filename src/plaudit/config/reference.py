@@ -17,24 +17,27 @@ NOT_SET = "-"
 
 _START = """# Configuration
 
-A recipe is a YAML file. `plaudit recipes` lists those that come with the package; `plaudit recipes NAME` prints one.
-A key that is not given has the default below. An unknown key, a wrong type and a key given twice are errors. So is a
-key that has no effect because of other keys, such as `rl.value_clip` without a value function.
+Every key of a recipe, with its type and default. `plaudit recipes` lists the recipes that come with the package, and
+`plaudit recipes NAME` prints one; see [Getting started](getting-started.md) for how to use them.
 
-Any value can be replaced on the command line, by its dotted place; list entries count from 0:
+Unknown keys, wrong types and keys given twice are errors. So are keys that have no effect because of other keys, such
+as `rl.value_clip` without a value function.
+
+Any value can be replaced on the command line by its dotted path; list entries count from 0:
 
     plaudit run quickstart seed=1 rl.kl.coefficient=0.1 rl.rewards.0.weight=2 'evaluate.best_of=[1, 4]'
 
-The values are YAML. `null` switches off what may be null, and removes a whole stage. Any other key has its default
-again with `KEY=null` on the command line, as if the recipe did not give it.
+The values are YAML. `null` disables an optional setting or removes a whole stage. For any other key, `KEY=null` on the
+command line restores the default.
 
-A run that has begun goes on with the configuration that it began with. Keys marked "may change" are the exception:
+A run resumes only with the configuration it was started with. Keys marked "may change" are the exception, because
 results do not depend on them.
 
-Wherever a file or a model is named, `stage:NAME` means the model that an earlier stage of the same run has made, and
-`stage:NAME/FILE` a file in its folder. A plain string may stand for a model or a source: it is its `path`.
+Wherever a file or a model is named, `stage:NAME` means the model of an earlier stage of the same run, and
+`stage:NAME/FILE` a file in that stage's folder. A model or a data source may be given as a plain string, which is its
+`path`.
 
-This page is written from `src/plaudit/config/schema/` by `make docs`.
+This page is generated from `src/plaudit/config/schema/` by `make docs`.
 """
 
 
