@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from generating_models import ARCHITECTURES, engine_of, requests_of, tiny_model
+from generating_models import ARCHITECTURES, engine_of, plain_log_probabilities, requests_of, tiny_model
 from plaudit.config.schema import GenerationConfig
 from plaudit.models.acceleration import tree_attention as attention
 from plaudit.models.acceleration.cached_attention import decode
@@ -117,10 +117,15 @@ def test_prompts_are_kept_once_and_rows_leave(precision: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_generates_under_autocast(architecture: str) -> None:
-    engine = engine_of(tiny_model(architecture))
+    """What it says of its samples is what a plain forward pass in float32 says, up to bfloat16's rounding."""
+    model = tiny_model(architecture)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        samples = engine.generate(shared_prompts(), SETTINGS)
+        samples = engine_of(model).generate(shared_prompts(), SETTINGS)
     assert {sample.ended for sample in samples} == {True, False}
+    exact = [plain_log_probabilities(model, sample, SETTINGS.temperature) for sample in samples]
+    errors = torch.cat([torch.tensor(one.log_probabilities) - its for one, its in zip(samples, exact, strict=True)])
+    assert len(errors) > 100
+    assert errors.square().mean().sqrt() < 0.05
 
 
 def test_without_numba_the_samples_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 import torch
 
-from generating_models import ARCHITECTURES, END, WORDS, engine_of, requests_of, tiny_model, word_tokenizer
+from generating_models import (
+    ARCHITECTURES,
+    END,
+    WORDS,
+    engine_of,
+    plain_log_probabilities,
+    requests_of,
+    tiny_model,
+    word_tokenizer,
+)
 from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
-from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import draw_limits
 from small_memory import small_memory
-
-
-def plain_log_probabilities(model: Any, sample: Sample, temperature: float) -> torch.Tensor:
-    """Log-probabilities by one forward over the whole sequence, without padding or cache."""
-    ids = torch.tensor([sample.prompt_ids + sample.response_ids])
-    with torch.no_grad():
-        logits = model.eval()(input_ids=ids).logits[0, len(sample.prompt_ids) - 1 : -1]
-    everything = torch.log_softmax(logits / temperature, -1)
-    return everything.gather(1, torch.tensor(sample.response_ids)[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

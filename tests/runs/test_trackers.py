@@ -60,11 +60,12 @@ def test_without_trackers_nothing_is_written(tmp_path: Path) -> None:
 @needs_tensorboard
 def test_tensorboard_gets_the_metrics_of_each_stage(tmp_path: Path) -> None:
     reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
-    for stage, value in (("sft", 2.5), ("rl", 0.5)):
-        with stage_trackers(recipe("tensorboard"), "sft", tmp_path / stage) as trackers:
+    two_stages = recipe("tensorboard").model_copy(update={"reward": recipe().sft})
+    for stage, value in (("sft", 2.5), ("reward", 0.5)):
+        with stage_trackers(two_stages, stage, tmp_path / stage) as trackers:
             trackers.log({"loss": value}, 1)
             trackers.log({"loss": value / 2}, 2)
-    for stage, value in (("sft", 2.5), ("rl", 0.5)):
+    for stage, value in (("sft", 2.5), ("reward", 0.5)):
         events = reader.EventAccumulator(str(tmp_path / stage / "tensorboard"))
         events.Reload()
         assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, value), (2, value / 2)]

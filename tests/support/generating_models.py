@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from plaudit.models.acceleration.install import install
 from plaudit.rollouts.engines.transformers import TransformersEngine
-from plaudit.rollouts.samples import Request
+from plaudit.rollouts.samples import Request, Sample
 from plaudit.seeding import torch_generator
 
 WORDS = 40
@@ -73,3 +73,12 @@ def requests_of(lengths: list[int], seed: int = 0) -> list[Request]:
     generator = torch_generator(seed)
     prompts = [tuple(torch.randint(4, WORDS, (length,), generator=generator).tolist()) for length in lengths]
     return [Request(prompt, f"prompt {i}", seed=100 + i, fields={"row": i}) for i, prompt in enumerate(prompts)]
+
+
+def plain_log_probabilities(model: Any, sample: Sample, temperature: float) -> torch.Tensor:
+    """Log-probabilities by one forward over the whole sequence, without padding or cache."""
+    ids = torch.tensor([sample.prompt_ids + sample.response_ids])
+    with torch.no_grad():
+        logits = model.eval()(input_ids=ids).logits[0, len(sample.prompt_ids) - 1 : -1]
+    everything = torch.log_softmax(logits / temperature, -1)
+    return everything.gather(1, torch.tensor(sample.response_ids)[:, None])[:, 0]

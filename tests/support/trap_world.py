@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -121,7 +120,8 @@ def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
 def in_two_processes(work: Callable[[], Any], rendezvous: Path) -> Any:
     """Return what ``work`` returns in the first of two processes, which share work and results over gloo.
 
-    They are forked, so whatever has been patched here is patched there. What is returned must be plain data.
+    They are forked, so whatever has been patched here is patched there. What is returned must be plain data. An
+    exception in either of them is raised here as ``WorkerError`` with its type and message.
     """
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
@@ -131,10 +131,17 @@ def in_two_processes(work: Callable[[], Any], rendezvous: Path) -> Any:
         worker.start()
     sending.close()
     try:
-        return receiving.recv()  # EOFError when both have ended without a result
+        result, failure = receiving.recv()
     finally:
         for worker in workers:
             worker.join()
+    if failure:
+        raise WorkerError(failure)
+    return result
+
+
+class WorkerError(Exception):
+    """What went wrong in one of two processes."""
 
 
 def _work(rank: int, work: Callable[[], Any], rendezvous: Path, sending: Any) -> None:
@@ -144,11 +151,11 @@ def _work(rank: int, work: Callable[[], Any], rendezvous: Path, sending: Any) ->
         )
         result = work()
         if rank == 0:
-            sending.send(result)
+            sending.send((result, None))
         torch.distributed.barrier()
         os._exit(0)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        sending.send((None, f"{type(error).__name__}: {error}"))
         os._exit(1)
 
 
