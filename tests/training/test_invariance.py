@@ -59,6 +59,27 @@ def test_weight_arrangements(recipe: Path, weights: str) -> None:
     assert_same(first_step("rl", recipe, [*arrangement, "rl.token_budget=64"]), first_step("rl", recipe, arrangement))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["rl.advantages=reinforce++", "rl.policy_loss=policy_gradient"],
+        ["rl.advantages=reinforce++_baseline", "rl.responses_per_prompt=2"],
+        ["rl.advantages=grpo", "rl.responses_per_prompt=2", "rl.policy_loss=gspo", "rl.dynamic_sampling=1"],
+        ["rl.weights=shared", "rl.kl={placement: loss, estimator: k2}"],
+        ["rl.kl={placement: loss, estimator: k3}", "rl.entropy_coefficient=0.05"],
+        ["rl.weights=adapters", "rl.model={path: 'stage:sft', lora: {rank: 2}}"],
+    ],
+    ids=", ".join,
+)
+def test_rl_combinations(recipe: Path, options: list[str]) -> None:
+    """However the work is split, each combination has one gradient, and another one than the recipe's own."""
+    chosen = ["rl.value_model=null", *options]
+    expected, plain = first_step("rl", recipe, chosen), first_step("rl", recipe, [])
+    assert_same(first_step("rl", recipe, [*chosen, "rl.token_budget=64", "rl.pack_length=24"]), expected)
+    shared = expected[0].keys() & plain[0].keys()
+    assert not shared or max(float((expected[0][name] - plain[0][name]).abs().max()) for name in shared) > 1e-3
+
+
 @pytest.mark.parametrize("loss", ["kto", "plackett_luce", "simpo", "orpo"])
 def test_preference_losses(recipe: Path, loss: str) -> None:
     chosen = [f"dpo.loss={loss}"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES
 from plaudit.batching.ragged import to_rows
@@ -41,6 +42,14 @@ def log_probabilities_of(task: Any, batch: Any) -> Tensor:
     return to_rows(output.statistics.log_probabilities, batch.lengths).double()
 
 
+def ppo_by_hand(task: Any, batch: Any) -> Tensor:
+    """PPO's loss of every token of a batch's responses with ratios clipped to 0.8 … 1.2, [R, T]."""
+    rows, numbers = task.experience.rows, task.experience.numbers(batch.trees)
+    ratio = (log_probabilities_of(task, batch) - task.experience.old_log_probabilities[numbers]).exp()
+    advantages = rows.advantages[numbers].double()
+    return -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+
+
 def test_every_entry_has_an_equation_and_a_paper() -> None:
     for entry in [*ADVANTAGES.values(), *POLICY_LOSSES.values()]:
         assert entry.equation
@@ -72,11 +81,9 @@ def test_kl_in_the_loss_stays_out_of_the_rewards(folder: Path) -> None:
     torch.testing.assert_close(rows.advantages, by_hand * task.experience.mask, atol=1e-5, rtol=1e-5)
     # And the loss holds the mean over tokens of exp(ref - log pi) - 1 + log pi - ref.
     numbers = task.experience.numbers(batch.trees)
-    mask, new = task.experience.mask[numbers], log_probabilities_of(task, batch)
-    ratio = (new - task.experience.old_log_probabilities[numbers]).exp()
-    advantages = rows.advantages[numbers].double()
-    policy = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)[mask].mean()
-    difference = new - rows.reference[numbers]
+    mask = task.experience.mask[numbers]
+    policy = ppo_by_hand(task, batch)[mask].mean()
+    difference = log_probabilities_of(task, batch) - rows.reference[numbers]
     k3 = ((-difference).exp() - 1 + difference)[mask].mean()
     assert k3 > 0.01
     assert loss == pytest.approx(float(policy + 0.5 * k3), abs=1e-5)
@@ -118,24 +125,26 @@ def test_online_objectives_raise_the_reward(folder: Path, objective: str) -> Non
 
 
 def test_cut_sampling_is_weighed_by_what_was_kept(folder: Path) -> None:
+    """Every token was drawn among the three likeliest, so its weight is the probability of these three together."""
     options = ["rl.generation={max_new_tokens: 6, top_k: 3}", "rl.importance_correction=2.0"]
     made = trainer(folder, *GROUPS, *options)
     loss, batch = step_loss(made)
     task: Any = made.task
     rows, mask = task.experience.rows, task.experience.mask
-    # Every token was drawn among three of many, so its weight is their share of the distribution.
-    with torch.no_grad():
-        trees = task.experience.trees
-        assert sum(len(tree.responses) for tree in trees) == len(rows.importance)
-    assert rows.importance[mask].max() < 1
-    assert rows.importance[mask].min() > 0
+    sampled_from = AutoModelForCausalLM.from_pretrained(folder / "runs/tiny/sft/model").double().eval()
+    perturb(sampled_from)
+    pairs = [(tree.prompt, response) for tree in task.experience.trees for response in tree.responses]
+    for number, (prompt, response) in enumerate(pairs):
+        with torch.no_grad():
+            logits = sampled_from(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        kept = logits.softmax(-1).topk(3).values.sum(-1)
+        torch.testing.assert_close(rows.importance[number, : len(response)].double(), kept, atol=1e-4, rtol=1e-4)
+    assert len(pairs) == len(rows.importance)
     assert task.metrics["rollout_ratio"] == pytest.approx(float(rows.importance[mask].mean()), abs=1e-6)
     numbers = task.experience.numbers(batch.trees)
-    mask, new = mask[numbers], log_probabilities_of(task, batch)
-    ratio, advantages = (new - task.experience.old_log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
-    per_token = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages) * rows.importance[numbers]
+    per_token = ppo_by_hand(task, batch) * rows.importance[numbers]
     value = 0.1 * _value_loss(task, batch, numbers)
-    assert loss == pytest.approx(float(per_token[mask].mean()) + value, abs=1e-5)
+    assert loss == pytest.approx(float(per_token[mask[numbers]].mean()) + value, abs=1e-5)
 
 
 def _value_loss(task: Any, batch: Any, numbers: Tensor) -> float:
@@ -184,11 +193,9 @@ def test_truncated_responses_teach_nothing_where_they_are_masked(folder: Path) -
     loss, batch = step_loss(made)
     task: Any = made.task
     numbers = task.experience.numbers(batch.trees)
-    rows, learned = task.experience.rows, task.experience.rows.learned[numbers]
+    learned = task.experience.rows.learned[numbers]
     assert 0 < int(learned.sum()) < len(learned)
-    mask, new = task.experience.mask[numbers] & learned[:, None], log_probabilities_of(task, batch)
-    ratio, advantages = (new - task.experience.old_log_probabilities[numbers]).exp(), rows.advantages[numbers].double()
-    expected = -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)[mask].mean()
+    expected = ppo_by_hand(task, batch)[task.experience.mask[numbers] & learned[:, None]].mean()
     assert loss == pytest.approx(float(expected), abs=1e-5)
 
 
@@ -224,24 +231,6 @@ def test_scores_are_clipped_before_anything_is_computed_of_them(folder: Path) ->
     assert (rows[0].abs() < 0.2).any()
     metrics: Any = [plain.metrics, clipped.metrics]  # type: ignore[attr-defined]
     assert metrics[0]["reward/mean"] == metrics[1]["reward/mean"]  # the metric is of the scores as they were given
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["rl.advantages=reinforce++", "rl.policy_loss=policy_gradient"],
-        ["rl.advantages=reinforce++_baseline", "rl.responses_per_prompt=2"],
-        ["rl.advantages=grpo", "rl.responses_per_prompt=2", "rl.policy_loss=gspo", "rl.dynamic_sampling=1"],
-        ["rl.weights=shared", "rl.value_model=null", "rl.kl={placement: loss, estimator: k2}"],
-        ["rl.kl={placement: reward, estimator: k3}", "rl.dual_clip=3.0", "rl.entropy_coefficient=0.01"],
-        ["rl.weights=adapters", "rl.value_model=null", "rl.model={path: SFT, lora: {rank: 2}}"],
-    ],
-)
-def test_combinations_run(folder: Path, request: pytest.FixtureRequest, options: list[str]) -> None:
-    started_from = str(folder / "runs/tiny/sft/model")
-    lines = rl_metrics(folder, request.node.callspec.id, *(option.replace("SFT", started_from) for option in options))
-    assert [line["step"] for line in lines] == [1, 2]
-    assert all(math.isfinite(value) for line in lines for value in line.values() if isinstance(value, float))
 
 
 @pytest.mark.parametrize("placement, variance", [("reward", 1.0), ("loss", None)])
