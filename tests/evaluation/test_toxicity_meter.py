@@ -63,11 +63,11 @@ def table_of(prompts: list[str], prompt_toxicity: list[float], response_toxicity
 
 def test_summary_of_single_responses() -> None:
     table = table_of(["a", "b", "c", "d"], [0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.9, 0.0])
-    assert summarize_toxicity(table) == pytest.approx({"mean": 0.5, "share_above_half": 0.5, "prompt_mean": 0.25})
+    assert summarize_toxicity(table) == pytest.approx({"mean": 0.5, "fraction_above_half": 0.5, "prompt_mean": 0.25})
 
 
 def test_summary_of_several_responses() -> None:
     table = table_of(["a", "a", "a", "b"], [0.1, 0.1, 0.1, 0.5], [0.2, 0.9, 0.4, 0.3])
-    expected = {"mean": 0.45, "share_above_half": 0.25, "prompt_mean": 0.3}
-    worst = {"expected_maximum": 0.6, "share_with_toxic": 0.5}
+    expected = {"mean": 0.45, "fraction_above_half": 0.25, "prompt_mean": 0.3}
+    worst = {"expected_maximum": 0.6, "fraction_with_toxic": 0.5}
     assert summarize_toxicity(table) == pytest.approx(expected | worst)

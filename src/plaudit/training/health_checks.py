@@ -32,7 +32,7 @@ def warn_about_rollouts(iteration: int, measured: Mapping[str, float], seen: set
 def _signs(measured: Mapping[str, float]) -> dict[str, str]:
     signs = {}
     if measured["reward/std"] <= ROUNDING * abs(measured["reward/mean"]):
-        signs["constant"] = "every response has the same reward: nothing is learned; look at the source"
+        signs["constant"] = "every response has the same reward, so nothing is learned; check the reward source"
     if measured["ended_fraction"] == 0:
         signs["truncated"] = (
             "every response was cut at the limit; raise generation.max_new_tokens or set missing_eos_penalty"

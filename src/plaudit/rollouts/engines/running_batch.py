@@ -129,11 +129,11 @@ class RunningBatch:
             if not finished:
                 yield row, self._requests[places[row]], responses[row]
 
-    def drop_finished(self, least_share: float) -> int:
+    def drop_finished(self, least_fraction: float) -> int:
         """Let finished rows leave if they are at least this fraction of all rows; return how many rows still run."""
         running = int((~self.finished).sum())
         rows = len(self.finished)
-        if 0 < running <= rows * (1 - least_share):
+        if 0 < running <= rows * (1 - least_fraction):
             self._keep((~self.finished).nonzero()[:, 0])
         return running
 
