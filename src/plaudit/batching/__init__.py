@@ -7,11 +7,11 @@ from plaudit.lazy import lazy_exports
 if TYPE_CHECKING:
     from plaudit.batching.batches import Batch, make_batches
     from plaudit.batching.layouts.base import Layout
-    from plaudit.batching.trees import Example, PromptTree
+    from plaudit.batching.trees import Example, PromptTree, Segment
 
-__all__ = ["Batch", "Example", "Layout", "PromptTree", "make_batches"]
+__all__ = ["Batch", "Example", "Layout", "PromptTree", "Segment", "make_batches"]
 
 __getattr__ = lazy_exports(
     __name__,
-    {"batches": ["Batch", "make_batches"], "layouts.base": ["Layout"], "trees": ["Example", "PromptTree"]},
+    {"batches": ["Batch", "make_batches"], "layouts.base": ["Layout"], "trees": ["Example", "PromptTree", "Segment"]},
 )

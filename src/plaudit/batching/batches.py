@@ -68,17 +68,20 @@ def dense_tree_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
 class Batch:
     """Trees laid out as rows of tokens.
 
-    With N response tokens in R responses, in the order of ``trees`` and, within a tree, of its responses:
+    With N learned tokens in R responses, in the order of ``trees`` and, within a tree, of its responses:
 
     - ``layout``: the layout that made the batch
     - ``tree_indices``: index of each tree in the sequence that the batch was made from
     - ``input_ids``, ``position_ids``: [rows, length]
     - ``mask``: which of these tokens see each other
-    - ``targets``: [N], the response tokens
-    - ``predictor_index``: [N], flat position (row x length + column) of the token before each response token
-    - ``token_index``: [N], flat position of each response token
-    - ``lengths``: [R], tokens of each response
+    - ``targets``: [N], the learned tokens
+    - ``predictor_index``: [N], flat position (row x length + column) of the token before each learned token
+    - ``token_index``: [N], flat position of each learned token
+    - ``lengths``: [R], learned tokens of each response
     - ``tree_spans``: where each tree stands; empty where a tree is spread over several rows
+    - ``response_ends``: [R], flat position of the last token of each response; None where that token is learned
+
+    A layout builds a batch as if all response tokens were learned; ``learned_only`` then leaves out the others.
     """
 
     layout: "Layout"
@@ -92,11 +95,27 @@ class Batch:
     token_index: Tensor
     lengths: Tensor
     tree_spans: tuple[TreeSpan, ...] = ()
+    response_ends: Tensor | None = None
 
     @property
     def last_token_index(self) -> Tensor:
-        """Flat position of the last token of each response, [R]."""
-        return self.token_index[self.lengths.cumsum(0) - 1]
+        """Flat position of the last token of each response, learned or not, [R]."""
+        return self.token_index[self.lengths.cumsum(0) - 1] if self.response_ends is None else self.response_ends
+
+    def learned_only(self) -> "Batch":
+        """Return the batch with the tables of learned tokens; the model still reads all tokens."""
+        if all(tree.learned is None for tree in self.trees):
+            return self
+        flags = [flag for tree in self.trees for number in range(len(tree.responses)) for flag in tree.flags(number)]
+        learned = torch.tensor(flags)
+        return replace(
+            self,
+            targets=self.targets[learned],
+            predictor_index=self.predictor_index[learned],
+            token_index=self.token_index[learned],
+            lengths=torch.tensor([length for tree in self.trees for length in tree.lengths]),
+            response_ends=self.last_token_index,
+        )
 
     @property
     def positions(self) -> int:
@@ -125,4 +144,4 @@ def make_batches(
     Yields functions that build each batch, so that only one batch is alive at a time.
     """
     for part in layout.split(trees, token_budget, pack_length):
-        yield lambda part=part: layout.build(trees, part)  # type: ignore[misc]
+        yield lambda part=part: layout.build(trees, part).learned_only()  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """A prompt with its responses: the one structure that everything trains on or scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -10,16 +10,34 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of a response. Tokens that are not learned, such as a user's turn or a tool's result, are only read."""
+
+    tokens: tuple[int, ...]
+    learned: bool = True
+
+
+@dataclass(frozen=True)
 class PromptTree:
     """A prompt and the responses that branch off it, as token ids.
 
     ``prompt`` holds at least one token (the state before the first response token must exist) and every response at
-    least one. ``fields`` carries whatever belongs to the row: ranks, old log-probabilities, an index.
+    least one that is learned. ``learned`` holds a flag for each token of each response; None means that all are
+    learned. Tokens that are not learned are context: they have no log-probability, loss, entropy, value or advantage,
+    and do not count in a response's length. ``fields`` carries what belongs to rollouts.
     """
 
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
     fields: Mapping[str, Any] = field(default_factory=dict)
+    learned: tuple[tuple[bool, ...], ...] | None = None
+
+    @classmethod
+    def of_segments(cls, prompt: tuple[int, ...], responses: Sequence[Sequence[Segment]]) -> "PromptTree":
+        """Return a tree whose responses consist of segments."""
+        tokens = tuple(tuple(token for part in response for token in part.tokens) for response in responses)
+        flags = tuple(tuple(part.learned for part in response for _ in part.tokens) for response in responses)
+        return cls(prompt, tokens, learned=flags if not all(map(all, flags)) else None)
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -28,6 +46,11 @@ class PromptTree:
             raise PlauditError(
                 "a response has no tokens; use a tokenizer with an EOS token, or give the response some text"
             )
+        if self.learned is not None:
+            if [*map(len, self.learned)] != [*map(len, self.responses)]:
+                raise ValueError("learned must hold a flag for each token of each response")
+            if not all(map(any, self.learned)):
+                raise PlauditError("a response has no token to learn: at least one of its segments must be learned")
 
     @property
     def positions(self) -> int:
@@ -35,9 +58,18 @@ class PromptTree:
         return len(self.prompt) + sum(len(response) for response in self.responses)
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of learned tokens of each response."""
+        return tuple(map(len, self.responses)) if self.learned is None else tuple(map(sum, self.learned))
+
+    @property
     def response_tokens(self) -> int:
-        """Number of tokens in all responses."""
-        return sum(len(response) for response in self.responses)
+        """Number of learned tokens in all responses."""
+        return sum(self.lengths)
+
+    def flags(self, number: int) -> tuple[bool, ...]:
+        """Return whether each token of a response is learned."""
+        return (True,) * len(self.responses[number]) if self.learned is None else self.learned[number]
 
 
 @dataclass(frozen=True)

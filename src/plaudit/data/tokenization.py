@@ -183,8 +183,9 @@ def _truncated(row: TokenizedRow[R], tokenizer: Any, config: DataConfig, context
         prompt = bos + prompt[len(prompt) - limit + len(bos) :]
     room = min(config.max_response_tokens or context_length, context_length - len(prompt))
     responses = tuple(response[:room] for response in tree.responses)
+    learned = None if tree.learned is None else tuple(flags[:room] for flags in tree.learned)
     text = row.prompt_text if prompt == tree.prompt else tokenizer.decode(prompt, skip_special_tokens=True)
-    return TokenizedRow(row.row, PromptTree(prompt, responses), text)
+    return TokenizedRow(row.row, PromptTree(prompt, responses, learned=learned), text)
 
 
 def _overlong_message(row: TokenizedRow[Any], context_length: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from plaudit.batching.trees import PromptTree
-from plaudit.rollouts.samples import Sample
+from plaudit.rollouts.samples import Sample, learned_flags
 
 
 def samples_to_trees(samples: Sequence[Sample], most_responses: int) -> list[PromptTree]:
@@ -14,9 +14,11 @@ def samples_to_trees(samples: Sequence[Sample], most_responses: int) -> list[Pro
     """
     trees = []
     for prompt, group in groupby(samples, key=lambda sample: sample.prompt_ids):
-        responses = [sample.response_ids for sample in group]
-        for start in range(0, len(responses), most_responses):
-            trees.append(PromptTree(prompt, tuple(responses[start : start + most_responses])))
+        own = list(group)
+        for start in range(0, len(own), most_responses):
+            part = own[start : start + most_responses]
+            responses = tuple(sample.response_ids for sample in part)
+            trees.append(PromptTree(prompt, responses, learned=learned_flags(part)))
     return trees
 
 

@@ -1,6 +1,6 @@
 """What a generation engine returns and a reward source scores: prompts, settings in, samples out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,10 @@ class Sample:
     ``log_shares`` the logarithm of the share of the vocabulary's probability that each was sampled among (zero without
     top_k, top_p and forbidden tokens). Both are empty for responses that were not generated. ``prompt_text`` and
     ``response_text`` hold no special tokens.
+
+    ``learned`` holds a flag for each token of the response; None means that all are learned. Tokens that the model did
+    not choose, such as a tool's result or a user's turn, are False: the model reads them, and nothing is learned from
+    them. Both kinds of log-probabilities are then those of the learned tokens alone.
     """
 
     prompt_ids: tuple[int, ...]
@@ -27,6 +31,19 @@ class Sample:
     log_probabilities: tuple[float, ...] = ()
     log_shares: tuple[float, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
+    learned: tuple[bool, ...] | None = None
+
+    @property
+    def length(self) -> int:
+        """Number of learned tokens of the response."""
+        return len(self.response_ids) if self.learned is None else sum(self.learned)
+
+
+def learned_flags(samples: Sequence[Sample]) -> tuple[tuple[bool, ...], ...] | None:
+    """Return the flags of several responses as a prompt tree takes them: None where all tokens are learned."""
+    if all(sample.learned is None for sample in samples):
+        return None
+    return tuple(sample.learned or (True,) * len(sample.response_ids) for sample in samples)
 
 
 @dataclass(frozen=True)

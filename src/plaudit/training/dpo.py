@@ -113,7 +113,7 @@ class DpoTask(SupervisedTask[Preference]):
         return PreferenceInputs(
             log_probabilities,
             torch.tensor(reference, device=device) if self.objective.needs_reference else None,
-            torch.tensor([len(response) for tree in trees for response in tree.responses], device=device),
+            torch.tensor([length for tree in trees for length in tree.lengths], device=device),
             torch.tensor([number for number, tree in enumerate(trees) for _ in tree.responses], device=device),
             torch.tensor([rank for target in targets for rank in target.ranks], device=device),
             self.settings,

@@ -72,7 +72,9 @@ def prepared(
 
 def _says_nothing(example: Example[Ranks], reads_labels: bool) -> bool:
     """Say whether the responses are identical, which cutting them may have made them, or have the same rank."""
-    identical = len(example.tree.responses) > 1 and len(set(example.tree.responses)) == 1
+    tree = example.tree
+    different = {(response, tree.flags(number)) for number, response in enumerate(tree.responses)}
+    identical = len(tree.responses) > 1 and len(different) == 1
     return identical or (not reads_labels and len(set(example.target)) == 1)
 
 
@@ -90,10 +92,16 @@ def with_mismatched(
         tree = examples[index].tree
         others = (examples[order[(place + step) % len(order)]].tree for step in range(1, len(order) + 1))
         other = next((other for other in others if other.prompt != tree.prompt), tree)
-        response = other.responses[place % len(other.responses)][: context_length - len(tree.prompt)]
-        mismatched = Mismatched(PromptTree(tree.prompt, (response,)))
-        paired[index] = Example(tree, replace(examples[index].target, mismatched=mismatched))
+        mismatched = _answering(tree.prompt, other, place % len(other.responses), context_length)
+        paired[index] = Example(tree, replace(examples[index].target, mismatched=Mismatched(mismatched)))
     return paired
+
+
+def _answering(prompt: tuple[int, ...], other: PromptTree, number: int, context_length: int) -> PromptTree:
+    """Return the prompt with a response of another tree, cut where the context ends."""
+    room = context_length - len(prompt)
+    flags = None if other.learned is None else (other.learned[number][:room],)
+    return PromptTree(prompt, (other.responses[number][:room],), learned=flags)
 
 
 def _with_reference(

@@ -94,6 +94,8 @@ def _key(groups: Mapping[str, Sequence[PromptTree]], model: Any, precision: str)
         for tree in trees:
             for tokens in (tree.prompt, *tree.responses):
                 checksum.update(array("q", (len(tokens), *tokens)).tobytes())
+            if tree.learned is not None:
+                checksum.update(repr(tree.learned).encode())
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
             checksum.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from plaudit.batching.ragged import response_mask
 from plaudit.batching.trees import Example, PromptTree
-from plaudit.rollouts.samples import Sample
+from plaudit.rollouts.samples import Sample, learned_flags
 
 OLD = "old_log_probabilities"
 
@@ -83,37 +83,48 @@ class Experience:
             "prompt_lengths": torch.tensor([len(prompt) for prompt in prompts]),
             "responses_per_prompt": torch.tensor([len(tree.responses) for tree in self.trees]),
             "response_tokens": torch.cat(responses),
+            "response_lengths": torch.tensor([len(response) for response in responses]),
+            "learned_tokens": torch.cat([flags.bool() for flags in self._flags()]),
             "lengths": self.lengths,
             **({} if self.old_log_probabilities is None else {OLD: self.old_log_probabilities}),
             **{field.name: getattr(self.rows, field.name) for field in fields(self.rows)},
         }
 
+    def _flags(self) -> list[Tensor]:
+        """Return whether each token of each response is learned."""
+        return [torch.tensor(tree.flags(number)) for tree in self.trees for number in range(len(tree.responses))]
+
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Experience":
         """Take back what ``to_tensors`` returned."""
         prompts = tensors["prompt_tokens"].split(tensors["prompt_lengths"].tolist())
-        responses = tensors["response_tokens"].split(tensors["lengths"].tolist())
-        counts = tensors["responses_per_prompt"].tolist()
-        groups, first = [], 0
+        sizes, counts = tensors["response_lengths"].tolist(), tensors["responses_per_prompt"].tolist()
+        responses = [tuple(part.tolist()) for part in tensors["response_tokens"].split(sizes)]
+        flags = [tuple(part.tolist()) for part in tensors["learned_tokens"].split(sizes)]
+        groups, learned, first = [], [], 0
         for count in counts:
-            groups.append(tuple(tuple(r.tolist()) for r in responses[first : first + count]))
+            own = slice(first, first + count)
+            groups.append(tuple(responses[own]))
+            learned.append(None if all(map(all, flags[own])) else tuple(flags[own]))
             first += count
-        trees = numbered_trees([tuple(p.tolist()) for p in prompts], groups)
+        trees = numbered_trees([tuple(p.tolist()) for p in prompts], groups, learned)
         rows = ResponseRows(**{field.name: tensors[field.name] for field in fields(ResponseRows)})
         return cls(trees, tensors["lengths"], rows, tensors.get(OLD))
 
 
-def numbered_trees(prompts: Sequence[tuple[int, ...]], groups: Sequence[Any]) -> list[PromptTree]:
-    """Return a tree per prompt whose fields say at which number its responses start."""
+def numbered_trees(
+    prompts: Sequence[tuple[int, ...]], groups: Sequence[Any], learned: Sequence[Any] | None = None
+) -> list[PromptTree]:
+    """Return a tree per prompt whose fields say at which number its responses start; ``learned`` holds their flags."""
     trees, first = [], 0
-    for prompt, responses in zip(prompts, groups, strict=True):
-        trees.append(PromptTree(prompt, tuple(responses), {"first_response": first}))
+    for prompt, responses, flags in zip(prompts, groups, learned or [None] * len(groups), strict=True):
+        trees.append(PromptTree(prompt, tuple(responses), {"first_response": first}, flags))
         first += len(responses)
     return trees
 
 
 def trees_of(groups: Sequence[Sequence[Sample]]) -> list[PromptTree]:
     """Return a numbered tree per group of samples that answer one prompt."""
-    return numbered_trees(
-        [group[0].prompt_ids for group in groups], [tuple(s.response_ids for s in group) for group in groups]
-    )
+    prompts = [group[0].prompt_ids for group in groups]
+    responses = [tuple(sample.response_ids for sample in group) for group in groups]
+    return numbered_trees(prompts, responses, [learned_flags(group) for group in groups])

@@ -70,7 +70,7 @@ class Iteration:
         if refills := self.config.dynamic_sampling:
             scored, metrics = refill(scored, lambda count: self.sample_and_score(prompts, count), refills)
         trees, samples = trees_of(scored.groups), scored.samples
-        lengths = torch.tensor([len(sample.response_ids) for sample in samples])
+        lengths = torch.tensor([sample.length for sample in samples])
         ended = torch.tensor([sample.ended for sample in samples])
         mask = response_mask(lengths)
 

@@ -18,7 +18,7 @@ def rollout_metrics(scored: ScoredGroups) -> dict[str, float]:
     }
     return {
         **{name: float(value) for name, value in metrics.items()},
-        "response_length": sum(len(sample.response_ids) for sample in samples) / len(samples),
+        "response_length": sum(sample.length for sample in samples) / len(samples),
         "ended_fraction": sum(sample.ended for sample in samples) / len(samples),
     }
 
