@@ -6,6 +6,7 @@ stage's folder alone. Bad input raises plaudit.errors.PlauditError.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -72,6 +73,7 @@ def chat(
 
     found = find_target(target)
     console = Console(highlight=False)
-    chat_model = open_chat_model(found, found.chat_settings(best_of, seed, plain, sampling), list(rewards), device)
-    console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
-    Terminal(chat_model, console).converse(typed_lines())
+    settings = found.chat_settings(best_of, seed, plain, sampling)
+    with closing(open_chat_model(found, settings, list(rewards), device)) as chat_model:
+        console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
+        Terminal(chat_model, console).converse(typed_lines())

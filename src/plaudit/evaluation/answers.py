@@ -5,6 +5,7 @@ Every process holds the model and works on its shard of the prompts; all process
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import TypeVar
@@ -77,7 +78,6 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     config, seed = context.config, context.seed
     loaded = context.load(config.models[name], context.processes.device)
     reward.check_tokenizer(loaded.tokenizer)
-    engine = context.make_engine(loaded)
     asked = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
     if context.processes.is_main and (asked.dropped or asked.truncated):
         logger.info("evaluate: prompts too long: %d dropped, %d truncated", asked.dropped, asked.truncated)
@@ -86,17 +86,17 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
             f"evaluate.models.{name} has no room for any prompt; lower evaluate.generation.max_new_tokens or set "
             "evaluate.prompts.overlong=truncate"
         )
-    samples = _generated(engine, asked.requests, context)
-    answers = Answers(
-        samples,
-        _log_probabilities(loaded, samples, context),
-        scores_by_source(reward, samples, context.processes),
-        loaded.tokenizer,
-        asked.truncated,
-        _candidates(engine, loaded, context, candidates),
-        _toxicity_samples(engine, loaded, context),
-    )
-    engine.close()
+    with closing(context.make_engine(loaded)) as engine:
+        samples = _generated(engine, asked.requests, context)
+        answers = Answers(
+            samples,
+            _log_probabilities(loaded, samples, context),
+            scores_by_source(reward, samples, context.processes),
+            loaded.tokenizer,
+            asked.truncated,
+            _candidates(engine, loaded, context, candidates),
+            _toxicity_samples(engine, loaded, context),
+        )
     del loaded, engine
     _give_back_cached_memory()
     return answers

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,15 +162,14 @@ def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
     from plaudit.rollouts.samples import Request
 
     settings = GenerationConfig(max_new_tokens=MAX_TOKENS, batch_size=NEVER)
-    engine = build_engine(
-        settings.engine, load_policy(ModelConfig(path=str(folder / "reference")), torch.device("cpu"))
-    )
+    loaded = load_policy(ModelConfig(path=str(folder / "reference")), torch.device("cpu"))
     requests = [
         Request(prompt_ids(prompt), prompt, derived_seed(seed, "best of n", prompt, draw), {"problem": problem.number})
         for prompt in PROMPTS
         for draw in range(BEST_OF_N_DRAWS * n)
     ]
-    samples = engine.generate(requests, settings)
+    with closing(build_engine(settings.engine, loaded)) as engine:
+        samples = engine.generate(requests, settings)
     recipe_source = build_reward([_reward_source()], torch.device("cpu"))
     best = recipe_source.score(samples).total.reshape(-1, n).argmax(1)
     numbers = {response: number for number, response in enumerate(responses())}

@@ -1,9 +1,14 @@
 """Saved models are ordinary: transformers loads them without Plaudit."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from plaudit.errors import PlauditError
 from plaudit.models.adapters.folder import save_adapter
+from plaudit.models.adapters.lora import adapter_of, merged_tensor
 from plaudit.models.trunk import unwrapped
 from plaudit.permissions import follow_umask
 
@@ -28,3 +33,26 @@ def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     follow_umask(folder)
+
+
+def saved_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, Tensor]]:
+    """Yield the names and values of the weights that ``save_model`` would write, one at a time; the model stays as is.
+
+    A tensor that no adapter changes is the model's own memory.
+
+    Raises:
+        PlauditError: the model has adapters on a quantised base, which cannot take the merge without loss.
+    """
+    inner = unwrapped(model)
+    if inner is not model and getattr(inner, "is_quantized", False):
+        raise PlauditError("adapters on a quantised base cannot be merged for an engine; remove model.quantization")
+    seen: set[int] = set()
+    for name, tensor in inner.state_dict(keep_vars=True).items():
+        if id(tensor) in seen or adapter_of(name) is not None:
+            continue
+        seen.add(id(tensor))  # tied weights are saved once
+        layer, _, kind = name.partition(".base_layer.")
+        if kind:
+            yield f"{layer}.{kind}", merged_tensor(inner.get_submodule(layer), kind)
+        else:
+            yield name, tensor.detach()

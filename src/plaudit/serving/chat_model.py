@@ -80,6 +80,10 @@ class ChatModel:
         system = conversation.system if self.remembers else None
         return Turn(user, candidates, best_candidate(candidates), system, left_out)
 
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
     def _prompt(self, conversation: Conversation, user: str) -> tuple[TokenizedRow[PromptRow], int]:
         """Return the prompt, and the number of oldest turns left out to make it fit."""
         most = len(conversation.turns) if self.remembers else 0

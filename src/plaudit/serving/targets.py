@@ -1,6 +1,7 @@
 """From what the user names (a run, a model folder, a hub name) to a model that can be chatted with."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ def find_target(name: str) -> Target:
 def open_chat_model(
     target: Target, settings: ChatSettings, rewards: Sequence[str] = (), device: str | None = None
 ) -> ChatModel:
-    """Load the model and the reward models: the target's own first, then ``rewards`` (folders, runs or hub names)."""
+    """Load the model and the reward models: the target's own first, then ``rewards`` (folders, runs or hub names).
+
+    The caller closes the chat model.
+    """
     import torch
 
     from plaudit.models.loading.models import load_policy
@@ -71,7 +75,11 @@ def open_chat_model(
     place = torch.device(_available(device))
     loaded = load_policy(_model_config(target.model), place)
     reward = build_reward([*target.rewards, *_named(rewards, [source.name for source in target.rewards])], place)
-    return ChatModel(loaded, build_engine(settings.generation.engine, loaded), reward, settings)
+    with ExitStack() as on_error:
+        engine = on_error.enter_context(closing(build_engine(settings.generation.engine, loaded)))
+        chat_model = ChatModel(loaded, engine, reward, settings)
+        on_error.pop_all()  # from now on the chat model closes it
+    return chat_model
 
 
 def _run_target(folder: Path) -> Target:

@@ -1,6 +1,7 @@
 """Stages that go through the training loop, and the loop over one of them."""
 
 from abc import abstractmethod
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plaudit.stages.base import Stage
@@ -30,8 +31,11 @@ class TrainingStage(Stage[TrainingConfigT]):
         return Trainer(self.load_task(context))
 
     def run(self, context: "StageContext[TrainingConfigT]") -> dict[str, Any]:
-        """Train, from the newest checkpoint if there is one."""
-        return dict(self.trainer(context).train())
+        """Train, from the newest checkpoint if there is one; close the task, also after an error."""
+        from plaudit.training.loop import Trainer
+
+        with closing(self.load_task(context)) as task:
+            return dict(Trainer(task).train())
 
 
 def build_trainer(session: "Session", name: str) -> "Trainer[Any]":

@@ -1,5 +1,6 @@
 """A few completions at every held-out measurement, so that one can read what a language model has become."""
 
+from contextlib import closing
 from typing import Any
 
 from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
@@ -31,8 +32,10 @@ class SampleCompletions:
         if not self.requests or not self.session.is_main:
             return
         settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
-        with JsonLinesWriter(self.context.directory.samples) as log, self.session.autocast():
-            for sample in build_engine(settings.engine, self.loaded).generate(self.requests, settings):
+        with closing(build_engine(settings.engine, self.loaded)) as engine, self.session.autocast():
+            samples = engine.generate(self.requests, settings)
+        with JsonLinesWriter(self.context.directory.samples) as log:
+            for sample in samples:
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
 
     def _requests(self, rows: StageRows[Any]) -> list[Request]:

@@ -119,3 +119,6 @@ class SupervisedTask(ABC, Generic[T]):
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Nothing to take back."""
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -85,3 +85,7 @@ class Task(Protocol[T]):
     def save(self, folder: Path) -> dict[str, float]:
         """Write the trained model (in the main process) and return the stage's closing numbers."""
         ...
+
+    def close(self) -> None:
+        """Release what outlives the task's memory, such as an engine's processes. Called last, also after an error."""
+        ...

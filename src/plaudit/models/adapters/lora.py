@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from plaudit.config.schema import LoraConfig
 
@@ -38,6 +41,17 @@ def adapters_off(model: "PeftModel") -> Iterator[None]:
         yield
     for parameter in learning:
         parameter.requires_grad_(True)
+
+
+def merged_tensor(layer: Any, kind: str) -> Tensor:
+    """Return an adapted layer's ``weight`` with its active adapters merged, as peft merges them, or its ``bias``."""
+    merged: Tensor = getattr(layer.get_base_layer(), kind).detach()
+    if kind == "weight":
+        merged = merged.clone()
+        with torch.no_grad():
+            for adapter in layer.active_adapters:
+                merged += layer.get_delta_weight(adapter)
+    return merged
 
 
 def adapter_of(parameter_name: str) -> str | None:

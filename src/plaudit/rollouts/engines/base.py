@@ -21,7 +21,10 @@ class Engine(Protocol):
 
         Args:
             version: number of the finished training iterations.
-            tensors: the model's parameters with their names; not read by engines that share the model's memory.
+            tensors: names and values of the weights as a plain transformers model saves them, adapters merged: what
+                ``saved_weights`` yields. Each tensor is computed when it is asked for, so an engine that shares the
+                model's memory does not iterate and pays for nothing. Read them during the call, and copy what you
+                keep: training changes the memory afterwards.
         """
         ...
 

@@ -35,13 +35,14 @@ def build_rl_task(
 ) -> RlTask:
     """Put the pieces of an iteration together."""
     config = context.config
-    sampler = RolloutSampler(build_engine(config.generation.engine, roles.loaded), config.generation, context.session)
     scorer = Scorer(context, reward)
     reading = build_policy_reading(context, roles)
-    iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
     prompts = PromptSchedule(
         rows.train, config.prompts_per_iteration, config.responses_per_prompt, (context.seed, context.name)
     )
+    # The engine is built last: nothing can fail between here and the task, which closes it.
+    sampler = RolloutSampler(build_engine(config.generation.engine, roles.loaded), config.generation, context.session)
+    iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
     held_out = HeldOutPrompts(context, rows.held_out[: config.held_out_prompts], prompts, sampler, scorer)
     return RlTask(context, iteration, prompts, held_out)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
-from plaudit.models.saving import save_model
+from plaudit.models.saving import save_model, saved_weights
 from plaudit.runs.context import StageContext
 from plaudit.training.health_checks import warn_about_rollouts
 from plaudit.training.metric_sums import MetricSums
@@ -123,7 +123,7 @@ class RlTask:
         return self.held_out.measure(self.line_number(step))
 
     def _update_engine(self, version: int) -> None:
-        self.iteration.sampler.engine.update_weights(version, self.roles.loaded.model.named_parameters())
+        self.iteration.sampler.engine.update_weights(version, saved_weights(self.roles.loaded.model))
 
     def _iteration(self, step: int) -> int:
         return (step - 1) // self.steps_per_iteration + 1
@@ -152,7 +152,10 @@ class RlTask:
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy; a value head is needed only in training and is not saved."""
-        self.iteration.sampler.engine.close()
         if self.session.is_main:
             save_model(self.roles.loaded.model, self.roles.loaded.tokenizer, folder)
         return {"steps": float(self.steps), "prompts": float(len(self.prompts.rows)), **self.metrics}
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.iteration.sampler.engine.close()
