@@ -92,13 +92,13 @@ def _step(options: argparse.Namespace, steps: Steps, folder: Path) -> Step:
 def phases() -> Iterator[Mapping[str, float]]:
     """Measure the seconds of each phase, without the phases inside it, while the context is open."""
     from plaudit.parallel.replicated import ReplicatedStrategy
-    from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.training.loop import Trainer
     from plaudit.training.rl.readings import ModelReader
+    from plaudit.training.rl.rollout_sampler import RolloutSampler
     from plaudit.training.rl.scoring import Scorer
 
     places = {
-        "sampling": (TransformersEngine, "generate"),
+        "sampling": (RolloutSampler, "sample"),
         "rewards": (Scorer, "score"),
         "reference; in PPO also old log-probabilities and values": (ModelReader, "rows"),
         "learning, forward": (Trainer, "accumulate"),

@@ -12,7 +12,7 @@ always with bfloat16 weights.
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,8 +38,10 @@ def main() -> None:
         folder = Path(name)
         trees = make_data("sampling", options.data, models, options.prompts, folder)
         prompts = [list(tree.prompt) for tree in trees for _ in range(options.batch // options.prompts)]
-        with _peer(options, models / "policy", prompts, folder) as peer:
-            ours = timed(_plaudit(options, models / "policy", prompts), options.device)
+        with (
+            _peer(options, models / "policy", prompts, folder) as peer,
+            _plaudit(options, models / "policy", prompts) as ours,
+        ):
             rounds = by_turns({"plaudit": ours, options.peer: peer}, options.repeats)
     title = f"sampling, {options.batch} responses of {options.new_tokens} tokens to {options.prompts} prompts"
     print_table(f"{title}, {options.precision}", options, "tokens", rounds)
@@ -71,23 +73,24 @@ def _autocast(options: argparse.Namespace) -> AbstractContextManager[None]:
     return torch.autocast(options.device, torch.bfloat16) if options.precision == "bf16" else nullcontext()
 
 
-def _plaudit(options: argparse.Namespace, model: Path, prompts: Prompts) -> Callable[[], int]:
+@contextmanager
+def _plaudit(options: argparse.Namespace, model: Path, prompts: Prompts) -> Iterator[Side]:
     from plaudit.config.schema import GenerationConfig, ModelConfig
     from plaudit.models.loading.models import load_policy
-    from plaudit.rollouts.engines.transformers import TransformersEngine
+    from plaudit.rollouts.engines.build import build_engine
     from plaudit.rollouts.samples import Request
 
     config = ModelConfig.model_validate({"path": str(model), "dtype": _weights(options)})
-    engine = TransformersEngine(load_policy(config, torch.device(options.device)))
     requests = [Request(tuple(prompt), "", seed) for seed, prompt in enumerate(prompts)]
     tokens = options.new_tokens
     settings = GenerationConfig(max_new_tokens=tokens, min_new_tokens=tokens, batch_size=options.batch)
+    with closing(build_engine(settings.engine, load_policy(config, torch.device(options.device)))) as engine:
 
-    def work() -> int:
-        with _autocast(options):
-            return sum(len(sample.response_ids) for sample in engine.generate(requests, settings))
+        def work() -> int:
+            with _autocast(options):
+                return sum(len(sample.response_ids) for sample in engine.generate(requests, settings))
 
-    return work
+        yield timed(work, options.device)
 
 
 @contextmanager

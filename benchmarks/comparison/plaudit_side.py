@@ -66,15 +66,15 @@ def _reinforcement(task: dict[str, Any]) -> dict[str, Any]:
 
 def _watch(meter: Meter, name: str) -> dict[str, int]:
     """Measure the steps with their records, and the reference's log-probabilities; count what was done."""
-    from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.training import dpo
     from plaudit.training.loop import Trainer
+    from plaudit.training.rl.rollout_sampler import RolloutSampler
 
     meter.measure(Trainer, "_step")
     meter.measure(Trainer, "_record")
     meter.measure(dpo, "prepared")
     counted = {"episodes": 0, "updates": 0, "tokens": 0}
-    accumulate, generate = Trainer.accumulate, TransformersEngine.generate
+    accumulate, sample = Trainer.accumulate, RolloutSampler.sample
 
     @wraps(accumulate)
     def counting(trainer: Trainer, trees: Any) -> Any:
@@ -84,13 +84,13 @@ def _watch(meter: Meter, name: str) -> dict[str, int]:
             counted["tokens"] += prompts + tree.response_tokens
         return accumulate(trainer, trees)
 
-    @wraps(generate)
-    def counting_episodes(engine: TransformersEngine, requests: Any, settings: Any) -> Any:
-        counted["episodes"] += len(requests)
-        return generate(engine, requests, settings)
+    @wraps(sample)
+    def counting_episodes(sampler: RolloutSampler, prompts: Any) -> Any:
+        counted["episodes"] += sum(map(len, prompts))
+        return sample(sampler, prompts)
 
     setattr(Trainer, "accumulate", counting)  # noqa: B010
-    setattr(TransformersEngine, "generate", counting_episodes)  # noqa: B010
+    setattr(RolloutSampler, "sample", counting_episodes)  # noqa: B010
     return counted
 
 

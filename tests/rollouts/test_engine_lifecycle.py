@@ -1,0 +1,123 @@
+"""Whoever builds an engine closes it, once, also after an error."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from evaluation_world import ALONE, make_config
+from plaudit.cli.main import app
+from plaudit.config.load import load_recipe
+from plaudit.config.schema import GenerationConfig
+from plaudit.config.schema.engines import TransformersEngineConfig
+from plaudit.evaluation.compare import evaluate
+from plaudit.rollouts.engines.transformers import TransformersEngine
+from plaudit.rollouts.samples import Request, Sample
+from plaudit.runner import run
+from plaudit.serving.targets import find_target, open_chat_model
+from tiny_runs import tiny_recipe
+
+
+class CountedEngine(TransformersEngine):
+    """Counts how often it is built and closed; fails from call ``fails_from`` of ``generate`` on."""
+
+    built: int
+    closed: int
+    calls: int
+    fails_from: int
+
+    def __init__(self, loaded: Any) -> None:
+        super().__init__(loaded)
+        CountedEngine.built += 1
+
+    def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+        CountedEngine.calls += 1
+        if CountedEngine.calls >= CountedEngine.fails_from:
+            raise RuntimeError("the engine broke")
+        return super().generate(requests, settings)
+
+    def close(self) -> None:
+        CountedEngine.closed += 1
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TransformersEngineConfig, "engine", f"{__name__}:CountedEngine")
+    for name, value in {"built": 0, "closed": 0, "calls": 0, "fails_from": 10**6}.items():
+        monkeypatch.setattr(CountedEngine, name, value, raising=False)
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the engine's first call fail; every test that uses this must see the failure."""
+    monkeypatch.setattr(CountedEngine, "fails_from", 1)
+    yield
+    assert CountedEngine.calls == 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``recipe.yaml`` and the models of sft and reward."""
+    folder = tmp_path_factory.mktemp("lifecycle")
+    run(load_recipe(str(tiny_recipe(folder))), ["pretrain", "sft", "reward"])
+    return folder
+
+
+def run_stage(folder: Path, stage: str, **changes: Any) -> None:
+    recipe = tiny_recipe(folder, **changes)
+    run(load_recipe(str(recipe)), [stage], restart=True)
+
+
+def test_reinforcement_learning(folder: Path) -> None:
+    run_stage(folder, "rl")
+    assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
+
+
+@pytest.mark.usefixtures("breaks")
+def test_reinforcement_learning_that_fails(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="the engine broke"):
+        run_stage(folder, "rl")
+    assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
+
+
+def test_sample_completions(folder: Path) -> None:
+    run_stage(folder, "dpo", dpo__max_steps=8)
+    assert CountedEngine.built == CountedEngine.closed == CountedEngine.calls == 3  # before step 1, at steps 4 and 8
+
+
+@pytest.mark.usefixtures("breaks")
+def test_sample_completions_that_fail(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="the engine broke"):
+        run_stage(folder, "dpo")
+    assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
+
+
+def test_evaluation(tmp_path: Path) -> None:
+    evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False)
+    assert (CountedEngine.built, CountedEngine.closed) == (2, 2)
+
+
+@pytest.mark.usefixtures("breaks")
+def test_evaluation_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="the engine broke"):
+        evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False)
+    assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
+
+
+def test_chat(folder: Path) -> None:
+    model = str(folder / "runs/tiny/sft/model")
+    result = CliRunner().invoke(
+        app, ["chat", model, "--plain", "--max-new-tokens", "3", "--device", "cpu"], input="w1\n"
+    )
+    assert result.exit_code == 0
+    assert (CountedEngine.built, CountedEngine.closed, CountedEngine.calls) == (1, 1, 1)
+
+
+def test_chat_that_fails_to_start(folder: Path) -> None:
+    target = find_target(str(folder / "runs/tiny/sft/model"))
+    settings = target.chat_settings(best_of=1, seed=0, plain=True, changes={"max_new_tokens": 64})
+    with pytest.raises(Exception, match="max-new-tokens"):
+        open_chat_model(target, settings, device="cpu")
+    assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
