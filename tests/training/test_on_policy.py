@@ -9,9 +9,10 @@ import torch
 
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.ragged import to_rows
+from plaudit.batching.trees import PromptTree
 from plaudit.models.heads.log_probabilities import TokenStatistics
 from plaudit.training.rl import readings
-from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
+from plaudit.training.rl.experience import Experience, ResponseRows, numbered
 from plaudit.training.rl.readings import ReadDuringStep, is_needed_before
 from rl_runs import load_fitting, rl_metrics
 
@@ -63,10 +64,10 @@ def test_what_needs_a_pass_beforehand(folder: Path, changes: list[str]) -> None:
 
 
 def test_readings_of_all_processes_come_in_the_order_of_the_responses() -> None:
-    trees = numbered_trees([(9,)] * 4, [(tuple(range(1, number + 2)),) for number in range(4)])
+    trees = [PromptTree((9,), (tuple(range(1, number + 2)),)) for number in range(4)]
     lengths, empty = torch.tensor([1, 2, 3, 4]), torch.zeros(4, 4)
     rows = ResponseRows(empty, empty, empty, empty, empty, empty, empty[:, 0], lengths > 0)
-    experience = Experience(trees, lengths, rows, None)
+    experience = Experience(numbered(trees), lengths, rows, None)
     gathered: list[Any] = []
 
     def gather(value: Any) -> list[Any]:
@@ -78,7 +79,7 @@ def test_readings_of_all_processes_come_in_the_order_of_the_responses() -> None:
         reading = ReadDuringStep(reader, 1.0)
         batch = PADDED.build(trees, numbers)
         flat = torch.tensor([float(number) for number in numbers for _ in range(number + 1)])
-        old = reading.old_log_probabilities(experience, batch, TokenStatistics(flat, -flat))
+        old = reading.old_log_probabilities(experience, batch, torch.tensor(numbers), TokenStatistics(flat, -flat))
         assert torch.equal(old, to_rows(flat, batch.lengths))
         found = reading.policy_rows()
     assert found.log_probabilities.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [2, 2, 2, 0], [3, 3, 3, 3]]

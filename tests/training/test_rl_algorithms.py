@@ -26,7 +26,19 @@ def step_loss(made: Any) -> tuple[float, Any]:
     trees = [example.tree for example in task.begin_step(1)]
     perturb(task.roles.loaded.model)
     (batch,) = [build() for build in _batches(task, trees)]
-    return sum(float(loss.detach()) for loss in task.losses(batch, (), MetricSums())), batch
+    losses = task.losses(batch, numbers_in(task, batch), MetricSums())
+    return sum(float(loss.detach()) for loss in losses), batch
+
+
+def numbers_in(task: Any, batch: Any) -> list[range]:
+    """The numbers of the responses of each of the batch's trees."""
+    numbers = {id(example.tree): example.target for example in task.experience.examples}
+    return [numbers[id(tree)] for tree in batch.trees]
+
+
+def numbers_of(task: Any, batch: Any) -> Tensor:
+    """The numbers of all responses in the batch, [R]."""
+    return torch.tensor([number for own in numbers_in(task, batch) for number in own])
 
 
 def _batches(task: Any, trees: Any) -> Any:
@@ -44,7 +56,7 @@ def log_probabilities_of(task: Any, batch: Any) -> Tensor:
 
 def ppo_by_hand(task: Any, batch: Any) -> Tensor:
     """PPO's loss of every token of a batch's responses with ratios clipped to 0.8 … 1.2, [R, T]."""
-    rows, numbers = task.experience.rows, task.experience.numbers(batch.trees)
+    rows, numbers = task.experience.rows, numbers_of(task, batch)
     ratio = (log_probabilities_of(task, batch) - task.experience.old_log_probabilities[numbers]).exp()
     advantages = rows.advantages[numbers].double()
     return -torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
@@ -80,7 +92,7 @@ def test_kl_in_the_loss_stays_out_of_the_rewards(folder: Path) -> None:
     by_hand = (scores - (scores.sum(1, keepdim=True) - scores) / 2).reshape(-1, 1)
     torch.testing.assert_close(rows.advantages, by_hand * task.experience.mask, atol=1e-5, rtol=1e-5)
     # And the loss holds the mean over tokens of exp(ref - log pi) - 1 + log pi - ref.
-    numbers = task.experience.numbers(batch.trees)
+    numbers = numbers_of(task, batch)
     mask = task.experience.mask[numbers]
     policy = ppo_by_hand(task, batch)[mask].mean()
     difference = log_probabilities_of(task, batch) - rows.reference[numbers]
@@ -93,7 +105,7 @@ def test_online_dpo_by_hand(folder: Path) -> None:
     made = trainer(folder, *GROUPS, "rl.objective=online_dpo", "rl.kl={coefficient: 0.2}")
     loss, batch = step_loss(made)
     task: Any = made.task
-    numbers = task.experience.numbers(batch.trees)
+    numbers = numbers_of(task, batch)
     rows, mask = task.experience.rows, task.experience.mask[numbers]
     log_ratios = ((log_probabilities_of(task, batch) - rows.reference[numbers]) * mask).sum(1).reshape(-1, 3)
     scores = rows.scores[numbers].reshape(-1, 3).double()
@@ -110,7 +122,7 @@ def test_best_of_n_learns_the_best_alone(folder: Path) -> None:
     made = trainer(folder, *GROUPS, "rl.objective=best_of_n")
     loss, batch = step_loss(made)
     task: Any = made.task
-    numbers = task.experience.numbers(batch.trees)
+    numbers = numbers_of(task, batch)
     totals = (log_probabilities_of(task, batch) * task.experience.mask[numbers]).sum(1).reshape(-1, 3)
     best = task.experience.rows.scores[numbers].reshape(-1, 3).argmax(1, keepdim=True)
     assert loss == pytest.approx(-float(totals.gather(1, best).mean()), abs=1e-5)
@@ -141,7 +153,7 @@ def test_cut_sampling_is_weighed_by_what_was_kept(folder: Path) -> None:
         torch.testing.assert_close(rows.importance[number, : len(response)].double(), kept, atol=1e-4, rtol=1e-4)
     assert len(pairs) == len(rows.importance)
     assert task.metrics["rollout_ratio"] == pytest.approx(float(rows.importance[mask].mean()), abs=1e-6)
-    numbers = task.experience.numbers(batch.trees)
+    numbers = numbers_of(task, batch)
     per_token = ppo_by_hand(task, batch) * rows.importance[numbers]
     value = 0.1 * _value_loss(task, batch, numbers)
     assert loss == pytest.approx(float(per_token[mask[numbers]].mean()) + value, abs=1e-5)
@@ -192,7 +204,7 @@ def test_truncated_responses_teach_nothing_where_they_are_masked(folder: Path) -
     made = trainer(folder, *GROUPS, *options, "rl.kl={coefficient: 0}", "rl.prompts_per_iteration=12")
     loss, batch = step_loss(made)
     task: Any = made.task
-    numbers = task.experience.numbers(batch.trees)
+    numbers = numbers_of(task, batch)
     learned = task.experience.rows.learned[numbers]
     assert 0 < int(learned.sum()) < len(learned)
     expected = ppo_by_hand(task, batch)[task.experience.mask[numbers] & learned[:, None]].mean()

@@ -104,13 +104,13 @@ def close(found: Tensor, expected: Any, tolerance: float = 1e-4) -> None:
 def test_each_epoch_visits_every_tree_once(folder: Path) -> None:
     task: Any = trainer(folder, "rl.prompts_per_iteration=7", "rl.minibatches=3").task
     task.begin_step(1)
-    everything = sorted(tree.fields["first_response"] for tree in task.experience.trees)
+    everything = sorted(example.target.start for example in task.experience.examples)
     assert everything == list(range(7))
     orders = []
     for epoch in range(2):
         steps = range(3 * epoch, 3 * epoch + 3)
         minibatches = [task.iteration.minibatch(task.experience, 1, step) for step in steps]
-        parts = [[tree.fields["first_response"] for tree in minibatch] for minibatch in minibatches]
+        parts = [[example.target.start for example in minibatch] for minibatch in minibatches]
         assert sorted(len(part) for part in parts) == [2, 2, 3]
         orders.append([number for part in parts for number in part])
         assert sorted(orders[-1]) == everything
@@ -121,9 +121,7 @@ def test_experience_survives_as_tensors(folder: Path) -> None:
     task: Any = trainer(folder, "rl.responses_per_prompt=2").task
     task.begin_step(1)
     again = Experience.from_tensors(task.experience.to_tensors())
-    assert [(tree.prompt, tree.responses, tree.fields) for tree in again.trees] == [
-        (tree.prompt, tree.responses, tree.fields) for tree in task.experience.trees
-    ]
+    assert again.examples == task.experience.examples
     for name, tensor in task.experience.to_tensors().items():
         assert torch.equal(again.to_tensors()[name], tensor), name
 

@@ -36,9 +36,11 @@ ONE_STEP = [*ROLLOUTS, "rl.minibatches=1"]
 # 6 --------------------------------------------------------------------------------------------------------------------
 
 
-def own_units(part: MicroBatch, task: Any, micro_batches: int) -> MicroBatch:
+def own_units(part: MicroBatch, micro_batches: int) -> MicroBatch:
     """The bug: divide by the micro-batch's own units, and the sum by the number of micro-batches."""
-    units = StepUnits.of(list(part.batch.trees), task.experience)
+    mask, learned = part.mask, part.learned
+    tokens = int(mask.sum()), int(learned.any(1).sum()), int(learned.sum())
+    units = StepUnits(len(part.batch.trees), len(mask), *tokens)
     return replace(part, units=StepUnits(*(getattr(units, field.name) * micro_batches for field in fields(units))))
 
 
@@ -46,7 +48,7 @@ def mean_of_actors(made: Any, micro_batches: int, monkeypatch: Any) -> None:
     monkeypatch.setattr(
         iteration,
         "policy_objective",
-        lambda config, part, *others: policy_objective(config, own_units(part, made.task, micro_batches), *others),
+        lambda config, part, *others: policy_objective(config, own_units(part, micro_batches), *others),
     )
 
 
@@ -54,7 +56,7 @@ def mean_of_critics(made: Any, micro_batches: int, monkeypatch: Any) -> None:
     monkeypatch.setattr(
         iteration,
         "value_objective",
-        lambda config, part, *others: value_objective(config, own_units(part, made.task, micro_batches), *others),
+        lambda config, part, *others: value_objective(config, own_units(part, micro_batches), *others),
     )
 
 
@@ -209,7 +211,7 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
         visits: list[set[int]] = []
 
         def losses(batch: batches.Batch, targets: Any, sums: MetricSums) -> Any:
-            visits[-1].update(tree.fields["first_response"] for tree in batch.trees)
+            visits[-1].update(target.start for target in targets)
             return original(batch, targets, sums)
 
         made.task.losses = losses

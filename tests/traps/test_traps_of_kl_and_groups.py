@@ -20,13 +20,14 @@ from plaudit.algorithms.kl import ESTIMATORS, sequence_kl
 from plaudit.algorithms.masking import whiten
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.ragged import rows_from
+from plaudit.batching.trees import PromptTree
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.rewards.sources import ComposedScores
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import iteration, metrics, objectives
-from plaudit.training.rl.experience import Experience, ResponseRows, numbered_trees
+from plaudit.training.rl.experience import Experience, ResponseRows, numbered
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective
 from rl_runs import load_fitting
 from tiny_models import tiny_causal_model
@@ -94,8 +95,8 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
     GRPO's loss (Shao et al. 2024, equations 3 and 4) differentiates k3 as it stands, and so does TRL's GRPO.
     """
     policy, other = policy_of_few_tokens(0), policy_of_few_tokens(1)
-    tree = numbered_trees([(0, 3, 2)], [tuple(RESPONSES)])[0]
-    batch = PADDED.build([tree], [0])
+    (example,) = numbered([PromptTree((0, 3, 2), tuple(RESPONSES))])
+    batch = PADDED.build([example.tree], [0])
     option = f"rl.kl={{placement: loss, estimator: {estimator}, coefficient: 1}}"
     config = load_recipe(str(folder / "recipe.yaml"), [option, "rl.aggregation=sequence_sum"]).rl
     assert config is not None
@@ -116,8 +117,8 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
         nothing = torch.zeros_like(old)
         everyone = torch.ones(len(RESPONSES), dtype=torch.bool)
         rows = ResponseRows(old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
-        experience = Experience([tree], batch.lengths, rows, old)
-        part = MicroBatch.of(batch, experience, StepUnits.of([tree], experience), old)
+        experience = Experience([example], batch.lengths, rows, old)
+        part = MicroBatch.of(batch, torch.tensor(example.target), experience, StepUnits.of([example], experience), old)
         loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0, MetricSums())
         return list(torch.autograd.grad(loss, list(policy.parameters())))
 

@@ -187,9 +187,11 @@ def test_trap_20_a_fully_masked_response_is_no_nan(folder: Path, everything: boo
         made = in_the_middle(folder, *ROLLOUTS, *options)
         task = made.task
         task.experience.rows.learned[: None if everything else 3] = False
-        task.units = StepUnits.of(task.experience.trees, task.experience)
+        task.units = StepUnits.of(task.experience.examples, task.experience)
         (build,) = made._batches(task.experience.examples)
-        policy = next(iter(task.losses(build(), (), MetricSums())))
+        batch = build()
+        targets = [task.experience.examples[index].target for index in batch.tree_indices]
+        policy = next(iter(task.losses(batch, targets, MetricSums())))
         assert torch.isfinite(policy)
         policy.backward()
         gradients = [

@@ -1,8 +1,8 @@
 """A prompt with its responses: the one structure that everything trains on or scores."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from plaudit.errors import PlauditError
 
@@ -24,12 +24,11 @@ class PromptTree:
     ``prompt`` holds at least one token (the state before the first response token must exist) and every response at
     least one that is learned. ``learned`` holds a flag for each token of each response; None means that all are
     learned. Tokens that are not learned are context: they have no log-probability, loss, entropy, value or advantage,
-    and do not count in a response's length. ``fields`` carries what belongs to rollouts.
+    and do not count in a response's length.
     """
 
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
-    fields: Mapping[str, Any] = field(default_factory=dict)
     learned: tuple[tuple[bool, ...], ...] | None = None
 
     @classmethod
@@ -74,7 +73,7 @@ class PromptTree:
 
 @dataclass(frozen=True)
 class Example(Generic[T_co]):
-    """A prompt tree, and what is to be learned about its responses: their ranks, their place in a table, or None."""
+    """A prompt tree, and what is to be learned about its responses: their ranks, their numbers, or None."""
 
     tree: PromptTree
     target: T_co

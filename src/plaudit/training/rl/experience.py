@@ -1,8 +1,8 @@
 """What one iteration has collected, and how it outlives a checkpoint in the middle of the epochs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from plaudit.batching.trees import Example, PromptTree
 from plaudit.rollouts.samples import Sample, learned_flags
 
 OLD = "old_log_probabilities"
+
+ResponseNumbers = range
+"""The numbers of a prompt's responses among those of all processes: their rows in an ``Experience``."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,20 @@ class ResponseRows:
 class Experience:
     """Rollouts of all processes, with everything that the losses compare against.
 
-    ``trees`` holds a prompt with its responses each; their ``fields["first_response"]`` is the number of the first
-    response. ``lengths`` is [R]. ``old_log_probabilities`` [R, T] are those of the policy before the iteration's first
-    step; None where that step itself computes them (``ReadDuringStep``).
+    ``examples`` holds a prompt with its responses each, and the responses' numbers. ``lengths`` is [R].
+    ``old_log_probabilities`` [R, T] are those of the policy before the iteration's first step; None where that step
+    itself computes them (``ReadDuringStep``).
     """
 
-    trees: list[PromptTree]
+    examples: list[Example[ResponseNumbers]]
     lengths: Tensor
     rows: ResponseRows
     old_log_probabilities: Tensor | None
 
     @property
-    def examples(self) -> list[Example[None]]:
-        """The trees as the loop takes them."""
-        return [Example(tree, None) for tree in self.trees]
+    def trees(self) -> list[PromptTree]:
+        """The prompts with their responses."""
+        return [example.tree for example in self.examples]
 
     @property
     def mask(self) -> Tensor:
@@ -70,29 +73,23 @@ class Experience:
         """True on the tokens that the policy learns from, [R, T]: those it chose, in responses that teach."""
         return self.mask & self.rows.learned[:, None]
 
-    def numbers(self, trees: Sequence[PromptTree]) -> Tensor:
-        """Return the response numbers of the given trees, in their order."""
-        return torch.tensor([t.fields["first_response"] + k for t in trees for k in range(len(t.responses))])
-
     def to_tensors(self) -> dict[str, Tensor]:
         """Return everything as tensors; ``from_tensors`` takes it back."""
-        prompts = [torch.tensor(tree.prompt) for tree in self.trees]
-        responses = [torch.tensor(response) for tree in self.trees for response in tree.responses]
+        trees = self.trees
+        prompts = [torch.tensor(tree.prompt) for tree in trees]
+        responses = [torch.tensor(response) for tree in trees for response in tree.responses]
+        flags = [torch.tensor(tree.flags(number)) for tree in trees for number in range(len(tree.responses))]
         return {
             "prompt_tokens": torch.cat(prompts),
             "prompt_lengths": torch.tensor([len(prompt) for prompt in prompts]),
-            "responses_per_prompt": torch.tensor([len(tree.responses) for tree in self.trees]),
+            "responses_per_prompt": torch.tensor([len(tree.responses) for tree in trees]),
             "response_tokens": torch.cat(responses),
             "response_lengths": torch.tensor([len(response) for response in responses]),
-            "learned_tokens": torch.cat([flags.bool() for flags in self._flags()]),
+            "learned_tokens": torch.cat([part.bool() for part in flags]),
             "lengths": self.lengths,
             **({} if self.old_log_probabilities is None else {OLD: self.old_log_probabilities}),
             **{field.name: getattr(self.rows, field.name) for field in fields(self.rows)},
         }
-
-    def _flags(self) -> list[Tensor]:
-        """Return whether each token of each response is learned."""
-        return [torch.tensor(tree.flags(number)) for tree in self.trees for number in range(len(tree.responses))]
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Experience":
@@ -101,30 +98,32 @@ class Experience:
         sizes, counts = tensors["response_lengths"].tolist(), tensors["responses_per_prompt"].tolist()
         responses = [tuple(part.tolist()) for part in tensors["response_tokens"].split(sizes)]
         flags = [tuple(part.tolist()) for part in tensors["learned_tokens"].split(sizes)]
-        groups, learned, first = [], [], 0
-        for count in counts:
+        trees, first = [], 0
+        for prompt, count in zip(prompts, counts, strict=True):
             own = slice(first, first + count)
-            groups.append(tuple(responses[own]))
-            learned.append(None if all(map(all, flags[own])) else tuple(flags[own]))
+            learned = None if all(map(all, flags[own])) else tuple(flags[own])
+            trees.append(PromptTree(tuple(prompt.tolist()), tuple(responses[own]), learned))
             first += count
-        trees = numbered_trees([tuple(p.tolist()) for p in prompts], groups, learned)
         rows = ResponseRows(**{field.name: tensors[field.name] for field in fields(ResponseRows)})
-        return cls(trees, tensors["lengths"], rows, tensors.get(OLD))
+        return cls(numbered(trees), tensors["lengths"], rows, tensors.get(OLD))
 
 
-def numbered_trees(
-    prompts: Sequence[tuple[int, ...]], groups: Sequence[Any], learned: Sequence[Any] | None = None
-) -> list[PromptTree]:
-    """Return a tree per prompt whose fields say at which number its responses start; ``learned`` holds their flags."""
-    trees, first = [], 0
-    for prompt, responses, flags in zip(prompts, groups, learned or [None] * len(groups), strict=True):
-        trees.append(PromptTree(prompt, tuple(responses), {"first_response": first}, flags))
-        first += len(responses)
-    return trees
+def numbered(trees: Sequence[PromptTree]) -> list[Example[ResponseNumbers]]:
+    """Return the trees, each with the numbers of its responses, counted from 0 over all trees."""
+    examples, first = [], 0
+    for tree in trees:
+        examples.append(Example(tree, range(first, first := first + len(tree.responses))))
+    return examples
+
+
+def all_numbers(numbers: Iterable[ResponseNumbers]) -> Tensor:
+    """Return the numbers of several prompts' responses, in their order, [responses]."""
+    return torch.tensor(list(chain.from_iterable(numbers)))
 
 
 def trees_of(groups: Sequence[Sequence[Sample]]) -> list[PromptTree]:
-    """Return a numbered tree per group of samples that answer one prompt."""
-    prompts = [group[0].prompt_ids for group in groups]
-    responses = [tuple(sample.response_ids for sample in group) for group in groups]
-    return numbered_trees(prompts, responses, [learned_flags(group) for group in groups])
+    """Return a tree per group of samples that answer one prompt."""
+    return [
+        PromptTree(group[0].prompt_ids, tuple(sample.response_ids for sample in group), learned_flags(group))
+        for group in groups
+    ]

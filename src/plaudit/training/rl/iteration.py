@@ -6,7 +6,7 @@ minibatches. ``losses``: 7. the loss of a part of a minibatch. The training loop
 minibatch. ``finish``: 8. adapt the KL coefficient.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,14 +28,14 @@ from plaudit.algorithms.rewards import (
 )
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import response_mask, rows_from
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.rollouts.samples import Sample
 from plaudit.seeding import python_generator
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.dynamic_sampling import refill
-from plaudit.training.rl.experience import Experience, ResponseRows, trees_of
+from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers, numbered, trees_of
 from plaudit.training.rl.metrics import rollout_metrics
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective, value_objective
 from plaudit.training.rl.prompts import PromptSchedule
@@ -94,7 +94,7 @@ class Iteration:
             scores=scores,
             learned=ended | (not self.config.mask_truncated),
         )
-        experience = Experience(trees, lengths, rows, old)
+        experience = Experience(numbered(trees), lengths, rows, old)
         metrics |= rollout_metrics(scored) | self.reading.metrics_before(readings, experience)
         metrics["kl_coefficient"] = self.controller.coefficient
         if self.config.uses_values:
@@ -164,20 +164,27 @@ class Iteration:
 
     # From experience to losses ---------------------------------------------------------------------------------------
 
-    def minibatch(self, experience: Experience, iteration: int, step: int) -> list[PromptTree]:
+    def minibatch(self, experience: Experience, iteration: int, step: int) -> list[Example[ResponseNumbers]]:
         """Return the prompts of a step, counted from 0 within the iteration; every epoch visits each prompt once."""
         epoch, number = divmod(step, self.config.minibatches)
-        order = list(range(len(experience.trees)))
+        order = list(range(len(experience.examples)))
         python_generator(self.seed, "minibatches", iteration, epoch).shuffle(order)
-        return [experience.trees[index] for index in order[number :: self.config.minibatches]]
+        return [experience.examples[index] for index in order[number :: self.config.minibatches]]
 
-    def losses(self, batch: Batch, experience: Experience, units: StepUnits, sums: MetricSums) -> Iterator[Tensor]:
+    def losses(
+        self,
+        batch: Batch,
+        targets: Sequence[ResponseNumbers],
+        experience: Experience,
+        units: StepUnits,
+        sums: MetricSums,
+    ) -> Iterator[Tensor]:
         """Yield the policy's loss of a micro-batch and, where the value function has its own weights, the value's."""
-        config = self.config
+        config, numbers = self.config, all_numbers(targets)
         extras: Extras = "differentiable" if config.entropy_coefficient else self.reading.extras
         output = self.roles.policy(batch, config.generation.temperature, extras)
-        old = self.reading.old_log_probabilities(experience, batch, output.statistics)
-        part = MicroBatch.of(batch, experience, units, old)
+        old = self.reading.old_log_probabilities(experience, batch, numbers, output.statistics)
+        part = MicroBatch.of(batch, numbers, experience, units, old)
         loss = policy_objective(config, part, output, self.controller.coefficient, sums)
         if output.values is not None:
             yield loss + value_objective(config, part, output.values, sums)

@@ -1,5 +1,6 @@
 """What a minibatch teaches: the losses of its micro-batches, from the policy's log-probabilities and the experience."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,12 @@ from plaudit.algorithms.policy_losses import Clip
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.policy import PolicyOutput
 from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.rl.experience import Experience, ResponseRows
+from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class StepUnits:
     learned_tokens: int
 
     @classmethod
-    def of(cls, trees: list[PromptTree], experience: Experience) -> "StepUnits":
+    def of(cls, examples: Sequence[Example[ResponseNumbers]], experience: Experience) -> "StepUnits":
         """Count the units of a minibatch."""
-        numbers = experience.numbers(trees)
+        numbers = all_numbers(example.target for example in examples)
         chosen, learned = experience.mask[numbers], experience.learned[numbers]
-        return cls(len(trees), len(numbers), int(chosen.sum()), int(learned.any(1).sum()), int(learned.sum()))
+        return cls(len(examples), len(numbers), int(chosen.sum()), int(learned.any(1).sum()), int(learned.sum()))
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class MicroBatch:
     units: StepUnits
 
     @classmethod
-    def of(cls, batch: Batch, experience: Experience, units: StepUnits, old: Tensor) -> "MicroBatch":
-        """Look up what belongs to a batch."""
-        numbers, time, device = experience.numbers(batch.trees), int(batch.lengths.max()), batch.lengths.device
+    def of(cls, batch: Batch, numbers: Tensor, experience: Experience, units: StepUnits, old: Tensor) -> "MicroBatch":
+        """Look up what belongs to a batch whose responses have these numbers [R]."""
+        time, device = int(batch.lengths.max()), batch.lengths.device
         mask, learned = (rows[numbers, :time].to(device) for rows in (experience.mask, experience.learned))
         return cls(batch, experience.rows.chosen(numbers, time, device), old, mask, learned, units)
 

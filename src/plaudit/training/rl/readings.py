@@ -59,8 +59,13 @@ class PolicyReading(Protocol):
         """Read what must be known before the iteration's first step, for the rollouts of all processes."""
         ...
 
-    def old_log_probabilities(self, experience: Experience, batch: Batch, statistics: TokenStatistics) -> Tensor:
-        """Return the old log-probabilities [R, T] of a micro-batch; ``statistics`` are those of the step's pass."""
+    def old_log_probabilities(
+        self, experience: Experience, batch: Batch, numbers: Tensor, statistics: TokenStatistics
+    ) -> Tensor:
+        """Return the old log-probabilities [R, T] of a micro-batch.
+
+        ``numbers`` [R] are those of its responses; ``statistics`` are those of the step's pass.
+        """
         ...
 
     def metrics_before(self, readings: Readings, experience: Experience) -> dict[str, float]:
@@ -87,11 +92,12 @@ class ReadBefore:
         )
         return Readings(reference, values, PolicyRows(log_probabilities, entropies))
 
-    def old_log_probabilities(self, experience: Experience, batch: Batch, statistics: TokenStatistics) -> Tensor:
+    def old_log_probabilities(
+        self, experience: Experience, batch: Batch, numbers: Tensor, statistics: TokenStatistics
+    ) -> Tensor:
         """Look them up in the experience."""
         assert experience.old_log_probabilities is not None
-        numbers, time = experience.numbers(batch.trees), int(batch.lengths.max())
-        return experience.old_log_probabilities[numbers, :time].to(batch.lengths.device)
+        return experience.old_log_probabilities[numbers, : int(batch.lengths.max())].to(batch.lengths.device)
 
     def metrics_before(self, readings: Readings, experience: Experience) -> dict[str, float]:
         """Return all of them."""
@@ -131,13 +137,14 @@ class ReadDuringStep:
         )
         return Readings(reference, torch.zeros_like(reference), None)
 
-    def old_log_probabilities(self, experience: Experience, batch: Batch, statistics: TokenStatistics) -> Tensor:
+    def old_log_probabilities(
+        self, experience: Experience, batch: Batch, numbers: Tensor, statistics: TokenStatistics
+    ) -> Tensor:
         """Return the step's own log-probabilities, detached, and keep the statistics for the metrics."""
         assert statistics.entropies is not None
         columns = statistics.log_probabilities, statistics.entropies
         parts = (column.detach().float().cpu().split(batch.lengths.tolist()) for column in columns)
-        numbers = experience.numbers(batch.trees).tolist()
-        self._of_response |= dict(zip(numbers, zip(*parts, strict=True), strict=True))
+        self._of_response |= dict(zip(numbers.tolist(), zip(*parts, strict=True), strict=True))
         return to_rows(statistics.log_probabilities.detach(), batch.lengths)
 
     def metrics_before(self, readings: Readings, experience: Experience) -> dict[str, float]:

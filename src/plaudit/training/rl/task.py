@@ -14,7 +14,7 @@ from plaudit.models.saving import save_model, saved_weights
 from plaudit.runs.context import StageContext
 from plaudit.training.health_checks import warn_about_rollouts
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.rl.experience import Experience
+from plaudit.training.rl.experience import Experience, ResponseNumbers
 from plaudit.training.rl.held_out import HeldOutPrompts
 from plaudit.training.rl.iteration import Iteration
 from plaudit.training.rl.objectives import StepUnits
@@ -68,7 +68,7 @@ class RlTask:
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
-    def begin_step(self, step: int) -> Sequence[Example[None]]:
+    def begin_step(self, step: int) -> Sequence[Example[ResponseNumbers]]:
         """Collect experience when an iteration begins; return this process's shard of the step's minibatch."""
         iteration, step_within = self._iteration(step), (step - 1) % self.steps_per_iteration
         if step_within == 0:
@@ -83,14 +83,14 @@ class RlTask:
                 )
             return []
         assert self.experience is not None
-        trees = self.iteration.minibatch(self.experience, iteration, step_within)
-        self.units = StepUnits.of(trees, self.experience)
-        return [Example(tree, None) for tree in self.session.shard(trees)]
+        examples = self.iteration.minibatch(self.experience, iteration, step_within)
+        self.units = StepUnits.of(examples, self.experience)
+        return self.session.shard(examples)
 
-    def losses(self, batch: Batch, targets: Sequence[None], sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[ResponseNumbers], sums: MetricSums) -> Iterator[Tensor]:
         """Yield the policy's loss and, where the value function has its own weights, the value's."""
         assert self.experience is not None
-        return self.iteration.losses(batch, self.experience, self.units, sums)
+        return self.iteration.losses(batch, targets, self.experience, self.units, sums)
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Close the iteration after its last minibatch and return its metrics."""
