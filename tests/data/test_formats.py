@@ -243,6 +243,23 @@ def test_conversational_forms(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "name, record, prompt, own",
+    [
+        ("prompt", {"prompt": "The sky is"}, "The sky is", {}),
+        ("text", {"text": "The sky is blue. Is it?"}, "The sky is blue.", {}),
+        ("messages", {"messages": MESSAGES[:1]}, (USER,), {}),
+        ("messages", {"messages": MESSAGES}, (USER,), {}),
+        ("imdb", {"text": "So", "label": 0}, "So", {"label": 0}),
+    ],
+)
+def test_prompts_keep_the_columns_that_their_format_does_not_read(
+    tmp_path: Path, name: str, record: dict[str, Any], prompt: Any, own: dict[str, Any]
+) -> None:
+    read = _read(tmp_path, [{**record, "answer": 42, "chapter": "two"}], PromptRow, name)
+    assert _rows(read) == [PromptRow(prompt, AT, {"answer": 42, "chapter": "two", **own})]
+
+
+@pytest.mark.parametrize(
     "chosen, rejected, prompt",
     [
         ("I like cats", "I like cars", "I like"),

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Generic, TypeVar, cast
 
@@ -11,7 +11,7 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.base import BadRowError, Format, Record, Unused
 from plaudit.data.formats.registry import choose_format
 from plaudit.data.readers import Malformed, read_records
-from plaudit.data.rows import Origin, Row
+from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.errors import PlauditError
 
 _SAMPLE_FOR_RECOGNITION = 100
@@ -117,11 +117,14 @@ def _convert(record: Record, origin: Origin, row_format: Format, kind: type[R]) 
 
 
 def _as_kind(row: Row, kind: type[R], record: Record, row_format: Format) -> R:
-    """Make a simpler row of a richer one, if the format gave a richer one."""
+    """Make a simpler row of a richer one, if the format gave a richer one; a prompt gets the record's other columns."""
+    known = {*record} if row_format.group else {*row_format.columns, *row_format.also_reads}
+    others = {name: record[name] for name in record if name not in known}
+    if isinstance(row, PromptRow):
+        row = replace(row, fields={**others, **row.fields})
     if isinstance(row, kind):
         return row
-    known = {*record} if row_format.group else {*row_format.columns, *row_format.also_reads}
-    simpler = row.as_kind(kind, {name: record[name] for name in record if name not in known})
+    simpler = row.as_kind(kind, others)
     if not isinstance(simpler, kind):
         raise TypeError(f"format {row_format.name} lists {kind.kind} rows, but gave a {row.kind} row")
     return simpler

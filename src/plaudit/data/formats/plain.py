@@ -17,12 +17,11 @@ def _text(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     if kind is TextRow:
         yield TextRow(text, origin)
     else:
-        yield PromptRow(first_sentence(text), origin, {name: record[name] for name in record if name != "text"})
+        yield PromptRow(first_sentence(text), origin)
 
 
 def _prompt(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
-    fields = {column: value for column, value in record.items() if column != "prompt"}
-    yield PromptRow(prompt_in(record), origin, fields)
+    yield PromptRow(prompt_in(record), origin)
 
 
 def _prompt_response(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:

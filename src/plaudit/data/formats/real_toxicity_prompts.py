@@ -14,9 +14,7 @@ def _real_toxicity_prompts(record: Record, origin: Origin, kind: Kind) -> Iterat
     if kind is ResponseRow:
         yield ResponseRow(text, text_in(continuation, "text", "response"), origin)
     else:
-        others = {column: value for column, value in record.items() if column not in _PARTS}
-        scores = {column: value for column, value in prompt.items() if column != "text"}
-        yield PromptRow(text, origin, {**others, **scores})
+        yield PromptRow(text, origin, {column: value for column, value in prompt.items() if column != "text"})
 
 
 def _part(record: Record, column: str) -> Record:
