@@ -107,7 +107,7 @@ def test_weights_repeat_rows_exactly_and_in_any_order(
 def test_held_out_sources_take_their_prompts_out_of_training(tmp_path: Path) -> None:
     train = _file(tmp_path, "train.jsonl", [*_pairs(0, 10), *_pairs(0, 2)])
     test = _file(tmp_path, "test.jsonl", _pairs(1, 4))
-    loaded = _load({"sources": [{"path": train, "weight": 2}], "held_out": [{"path": test, "weight": 5}]})
+    loaded = _load({"sources": [{"path": train, "weight": 2}], "held_out": [test]})
     assert _prompts(loaded.held_out) == {"p1": 1, "p2": 1, "p3": 1}
     assert _prompts(loaded.train) == {"p0": 4} | {f"p{number}": 2 for number in range(4, 10)}
     assert loaded.removed == 4

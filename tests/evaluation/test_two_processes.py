@@ -27,7 +27,7 @@ def test_the_summary_is_that_of_one_process(tmp_path: Path) -> None:
         toxicity=toxicity | {"prompts": prompts | {"held_out_fraction": 1.0}},
         best_of=[1, 3],
         generation={"max_new_tokens": 6, "batch_size": 4},
-    ).model_dump_json()
+    ).model_dump_json(exclude_unset=True)
     measure(config, tmp_path / "alone", ALONE)
     TwoProcesses(__file__, config, str(tmp_path / "shared")).finish()
     files = {path.name for path in (tmp_path / "alone").iterdir()}

@@ -54,7 +54,7 @@ def test_a_function_that_never_has_enough_memory() -> None:
     def starving(prompts: list[str], responses: list[str]) -> list[float]:
         raise MemoryError
 
-    with pytest.raises(PlauditError, match=r"even when the batch size of reward source 'taste' is 1; let the func"):
+    with pytest.raises(PlauditError, match=r"reward source 'taste' is 1"):
         source_of(starving).score([sample_of("the", "day")] * 3)
 
 

@@ -228,7 +228,6 @@ def test_responses_keep_the_space_before_them() -> None:
     [
         (tuple(range(4, 34)), {"max_new_tokens": 35}, "64 tokens; lower max_new_tokens"),
         ((), {}, "BOS"),
-        ((5,), {"min_new_tokens": 9, "max_new_tokens": 8}, "lower it"),
         ((5,), {"stop": ["a", ""]}, "remove it"),
     ],
 )

@@ -37,7 +37,9 @@ def session_of(recipe: Path, precision: str) -> Session:
 def log_probabilities(recipe: Path, precision: str) -> Tensor:
     session = session_of(recipe, precision)
     task: Any = build_trainer(session, "sft").task
-    return torch.cat(token_log_probabilities(task.loaded, task.train, 1.0, 512, session.autocast()))
+    return torch.cat(
+        token_log_probabilities(task.loaded, [example.tree for example in task.train], 1.0, 512, session.autocast())
+    )
 
 
 def scores(recipe: Path, precision: str) -> Tensor:

@@ -18,7 +18,8 @@ from plaudit.training.optimization import (
 
 
 def factors(total: int, schedule: str, warmup: float, final: float) -> list[float]:
-    config = OptimizerConfig.model_validate({"schedule": schedule, "warmup_fraction": warmup, "final_fraction": final})
+    end = {} if schedule == "constant" else {"final_fraction": final}
+    config = OptimizerConfig.model_validate({"schedule": schedule, "warmup_fraction": warmup, **end})
     return [learning_rate_factor(step, total, config) for step in range(total)]
 
 

@@ -1,4 +1,4 @@
-"""RolloutSampler engines behind one small protocol."""
+"""Engines that generate responses, behind one protocol."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ from plaudit.lazy import lazy_exports
 if TYPE_CHECKING:
     from plaudit.rollouts.engines.base import Engine
     from plaudit.rollouts.engines.transformers import TransformersEngine
-from plaudit.rollouts.samples import Request, Sample
+    from plaudit.rollouts.samples import Request, Sample
 
 __all__ = ["Engine", "Request", "Sample", "TransformersEngine"]
 

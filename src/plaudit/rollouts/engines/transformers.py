@@ -90,8 +90,6 @@ class TransformersEngine:
         return [samples[i] for i in range(len(requests))]
 
     def _check(self, requests: Sequence[Request], settings: GenerationConfig) -> None:
-        if settings.min_new_tokens > settings.max_new_tokens:
-            raise PlauditError("generation: min_new_tokens is above max_new_tokens; lower it")
         if "" in settings.stop:
             raise PlauditError("generation: stop contains an empty string; remove it")
         lengths = [len(request.prompt_ids) for request in requests]
