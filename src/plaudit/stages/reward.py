@@ -61,11 +61,10 @@ def _train(context: "StageContext[RewardConfig]", member: int) -> dict[str, Any]
 
     task, rows = load_reward_task(context, member)
     result: dict[str, Any] = dict(Trainer(task).train())
-    if task.held_out:
-        scores, ranks = task.raw_scores(task.held_out), [example.target for example in task.held_out]
+    if task.held_out_scores is not None and context.session.is_main:
+        ranks = [example.target for example in task.held_out]
         train, held_out = ([row.row for row in part] for part in (rows.train, rows.held_out))
-        if context.session.is_main:
-            result |= judge_reward_model(scores, ranks, train, held_out)
+        result |= judge_reward_model(task.held_out_scores, ranks, train, held_out)
     return result
 
 

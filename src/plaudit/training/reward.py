@@ -52,7 +52,11 @@ class Comparisons:
 
 
 class RewardTask(SupervisedTask[Ranks]):
-    """K ranked responses per prompt; the unit is a prompt."""
+    """K ranked responses per prompt; the unit is a prompt.
+
+    ``held_out_scores`` [R] are the held-out responses' scores at the last measurement, before any scale; None before
+    the first one and where nothing is held out.
+    """
 
     headline_metric = "held_out/accuracy"
 
@@ -63,6 +67,7 @@ class RewardTask(SupervisedTask[Ranks]):
         self.loss = load_loss(entry, "reward.loss")
         self.settings = {name: getattr(config, name) for name in entry.defaults}
         self.module = ScoreModule(loaded.model)
+        self.held_out_scores: Tensor | None = None
 
     def units_of(self, example: Example[Ranks]) -> int:
         """Return 1: every prompt weighs the same, however many responses it has."""
@@ -89,7 +94,7 @@ class RewardTask(SupervisedTask[Ranks]):
 
     def measure_held_out(self) -> dict[str, float]:
         """Return loss, pair accuracy, mean margin and calibration error."""
-        scores = self.raw_scores(self.held_out)
+        scores = self.held_out_scores = self.raw_scores(self.held_out)
         flat = Comparisons.of([example.target for example in self.held_out], torch.device("cpu"))
         inputs = self._inputs(scores, flat)
         gaps = score_gaps(scores, inputs.pairs)
