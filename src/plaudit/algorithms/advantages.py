@@ -44,8 +44,8 @@ def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
 def remax(scores: Tensor, greedy_scores: Tensor, group_size: int) -> Tensor:
     """Return ``A_i = r_i - r(greedy response to the same prompt)``, [responses].
 
-    ``scores`` [responses], each ``group_size`` in a row answering one prompt; ``greedy_scores`` [prompts]. Source: Li
-    et al. 2023 (ReMax).
+    ``scores`` [responses], where every ``group_size`` consecutive responses answer one prompt; ``greedy_scores``
+    [prompts]. Source: Li et al. 2023 (ReMax).
     """
     return widened(scores) - widened(greedy_scores).repeat_interleave(group_size)
 
@@ -53,15 +53,15 @@ def remax(scores: Tensor, greedy_scores: Tensor, group_size: int) -> Tensor:
 def rloo(scores: Tensor, group_size: int) -> Tensor:
     """Return the leave-one-out advantage ``A_i = r_i - mean_{j != i} r_j`` of each response, [responses].
 
-    ``scores`` [responses]; each ``group_size`` in a row answer one prompt. Source: Kool et al. 2019; Ahmadian et al.
-    2024. Raises ``ValueError`` for groups of one.
+    ``scores`` [responses], where every ``group_size`` consecutive responses answer one prompt. Source: Kool et al.
+    2019; Ahmadian et al. 2024. Raises ``ValueError`` for groups of one.
     """
     centred = _centred(scores, group_size)
     return (centred * (group_size / (group_size - 1))).flatten()
 
 
 def group_centred(scores: Tensor, group_size: int) -> Tensor:
-    """Return ``A_i = r_i - mean r``, the mean being that of the response's group: [responses] -> [responses].
+    """Return ``A_i = r_i - mean r``, where the mean is over the response's group: [responses] -> [responses].
 
     Source: Liu et al. 2025 (Dr. GRPO). Raises ``ValueError`` for groups of one.
     """
@@ -71,7 +71,7 @@ def group_centred(scores: Tensor, group_size: int) -> Tensor:
 def group_deviation(scores: Tensor, group_size: int) -> Tensor:
     """Return the unbiased standard deviation of each response's group (divided by G - 1): [responses] -> [responses].
 
-    Exactly zero for a group without spread but rounding. Raises ``ValueError`` for groups of one.
+    Exactly zero for a group whose only spread is rounding. Raises ``ValueError`` for groups of one.
     """
     squares = _centred(scores, group_size).square().sum(dim=1)
     deviation = (squares / (group_size - 1)).sqrt()
@@ -82,8 +82,9 @@ def group_deviation(scores: Tensor, group_size: int) -> Tensor:
 def grpo(scores: Tensor, group_size: int, epsilon: float) -> Tensor:
     """Return the standardised advantage ``A_i = (r_i - mean r) / (std r + epsilon)`` of each response, [responses].
 
-    ``scores`` [responses]; each ``group_size`` in a row answer one prompt, and mean and standard deviation are theirs.
-    A group without spread gets zeros. Source: Shao et al. 2024, section 4.1.2. Raises ``ValueError`` for groups of one.
+    ``scores`` [responses], where every ``group_size`` consecutive responses answer one prompt; mean and standard
+    deviation are computed within such a group. A group without spread gets zeros. Source: Shao et al. 2024, section
+    4.1.2. Raises ``ValueError`` for groups of one.
     """
     deviation = group_deviation(scores, group_size)
     return (group_centred(scores, group_size) / (deviation + epsilon)).masked_fill(deviation == 0, 0.0)
@@ -101,7 +102,7 @@ def _centred(scores: Tensor, group_size: int) -> Tensor:
     if scores.numel() % group_size:
         raise ValueError(f"{scores.numel()} responses do not make whole groups of {group_size}")
     grouped = widened(scores).reshape(-1, group_size)
-    # Taking the first score as the origin makes equal scores exactly zero; a rounded mean would leave a remainder that
-    # the division by the standard deviation blows up.
+    # Subtracting the first score makes equal scores exactly zero. A rounded mean would leave a remainder, which the
+    # division by the standard deviation would magnify.
     shifted = grouped - grouped[:, :1]
     return shifted - shifted.mean(dim=1, keepdim=True)

@@ -1,8 +1,8 @@
 """Every advantage estimator and loss by name: equation, paper, what it needs, and the defaults of its paper.
 
-The configuration and the training code read the same facts here. Nothing heavy is imported: an entry names its function
-as ``module:name``. A plugin adds an entry to one of the dictionaries. Where a configuration names a loss as
-``module:function``, the functions at the end of this page return an entry for it.
+Configuration and training both read these entries. This module imports nothing heavy: an entry names its function as
+``module:name``. A plugin adds an entry to one of the dictionaries. If a configuration names a loss as
+``module:function``, the functions at the end of this module return an entry for it.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum"]
 
 @dataclass(frozen=True)
 class Entry:
-    """``function``: where the function is found, ``module:name``."""
+    """``function``: where to import the function from, as ``module:name``."""
 
     equation: str
     paper: str
@@ -49,8 +49,8 @@ class AdvantageEntry(Entry):
 class PolicyLossEntry(Entry):
     """A loss of the policy: a function of ``PolicyInputs`` that returns ``LossOutputs``, see ``interface``.
 
-    ``aggregation`` says how the losses of tokens add up unless the configuration says otherwise. ``clip_low`` and
-    ``clip_high``: the ratio is clipped to [1 - low, 1 + high]; None for a loss that clips nothing.
+    ``aggregation``: how token losses add up, unless the configuration says otherwise. ``clip_low`` and ``clip_high``:
+    the ratio is clipped to [1 - low, 1 + high]; None for a loss without clipping.
     """
 
     aggregation: Aggregation = "token_mean"
@@ -67,9 +67,9 @@ class PolicyLossEntry(Entry):
 class PreferenceLossEntry(Entry):
     """A loss of the stage ``dpo``: a function of ``PreferenceInputs`` that returns ``LossOutputs``, see ``interface``.
 
-    ``defaults`` names every setting that the loss has, with its default. ``reads`` says what the loss learns from: the
-    order of a prompt's responses, or a label of each. ``reward`` names the function that gives the implicit rewards
-    [responses] whose order the loss teaches.
+    ``defaults``: every setting of the loss with its default. ``reads``: whether the loss learns from the ranking of a
+    prompt's responses or from a label on each response. ``reward``: the function that computes the implicit rewards
+    [responses].
     """
 
     defaults: Mapping[str, float] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class PreferenceLossEntry(Entry):
 class RewardLossEntry(Entry):
     """A loss of a reward model: a function of ``RewardInputs`` that returns ``LossOutputs``, see ``interface``.
 
-    ``defaults`` names every setting that the loss has, with its default.
+    ``defaults``: every setting of the loss with its default.
     """
 
     defaults: Mapping[str, float] = field(default_factory=dict)
@@ -224,23 +224,23 @@ REWARD_LOSSES: dict[str, RewardLossEntry] = {
 """With s the scores and k the ranks of a prompt's responses, b the better (best) and w the worse one."""
 
 
-# Losses of the user ---------------------------------------------------------------------------------------------------
+# User-defined losses --------------------------------------------------------------------------------------------------
 
 
 def policy_loss(name: str) -> PolicyLossEntry:
-    """Return the entry of a name, or one for ``module:function``, with the aggregation and clip of PPO."""
+    """Return the entry with this name; for ``module:function`` a new one with the aggregation and clip of PPO."""
     if ":" not in name:
         return POLICY_LOSSES[name]
     return PolicyLossEntry("", "", name, clip_low=0.2, clip_high=0.2)
 
 
 def preference_loss(name: str) -> PreferenceLossEntry:
-    """Return the entry of a name, or one for ``module:function``: ranked responses, with a reference."""
+    """Return the entry with this name; for ``module:function`` a new one that reads ranks and needs a reference."""
     if ":" not in name:
         return PREFERENCE_LOSSES[name]
     return PreferenceLossEntry("", "", name, {"beta": 0.1, "label_smoothing": 0.0, "margin": 0.0})
 
 
 def reward_loss(name: str) -> RewardLossEntry:
-    """Return the entry of a name, or one for ``module:function``."""
+    """Return the entry with this name; for ``module:function`` a new one."""
     return REWARD_LOSSES[name] if ":" not in name else RewardLossEntry("", "", name, {"margin": 0.0})

@@ -16,9 +16,8 @@ def ensemble_scores(scores: Tensor, combination: Combination, penalty: float) ->
         minimum     min_m s_m                       (worst case)
         penalized   mean_m s_m - penalty Var_m s_m  (uncertainty weighted)
 
-    The variance is the population's, over the members. Where the members disagree, their scores are likely to be
-    errors that optimisation would exploit. Source: Coste et al. 2023. ``penalty`` only
-    affects ``penalized``.
+    The variance is the population variance over the members. Disagreement between the members marks scores that are
+    likely wrong and that optimisation would exploit. ``penalty`` affects only ``penalized``. Source: Coste et al. 2023.
     """
     scores = widened(scores)
     if combination == "minimum":

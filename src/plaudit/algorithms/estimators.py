@@ -1,4 +1,4 @@
-"""How the advantage estimators of the catalogue use their equations: each takes ``AdvantageInputs``."""
+"""The advantage estimators of the catalogue: each takes ``AdvantageInputs`` and calls its equation."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ GROUP_EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class AdvantageInputs:
-    """What advantages are made of, with R responses of at most T tokens to P prompts, ``group_size`` to each.
+    """The inputs of an advantage estimator: R responses of at most T tokens to P prompts, ``group_size`` per prompt.
 
     ``rewards``, ``values`` and ``mask`` are [R, T] (values are zero for estimators without a value function);
     ``greedy_scores`` [P] are the scores of greedy responses, for estimators that use them.
@@ -44,9 +44,9 @@ class AdvantageInputs:
 
 @dataclass(frozen=True)
 class Advantages:
-    """``advantages`` [R, T]; ``returns`` [R, T], what a value function learns (zero without one); ``scale`` [R].
+    """``advantages`` [R, T]; ``returns`` [R, T], the targets of a value function (zero without one); ``scale`` [R].
 
-    ``scale`` is what the estimator divided the rewards of each response by; infinite where it made nothing of them.
+    ``scale``: what the estimator divided each response's rewards by; infinite if it discarded them.
     """
 
     advantages: Tensor

@@ -1,7 +1,7 @@
-"""What every loss is given and returns.
+"""The inputs and outputs of every loss.
 
 A loss is a function of one argument, the inputs of its family, that returns ``LossOutputs``. Its metrics are sums with
-their counts, so that means do not depend on how a step was split into micro-batches.
+counts, so that means do not depend on how a step was split into micro-batches.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ class Mean:
 
 @dataclass(frozen=True)
 class Maximum:
-    """A metric of which the largest value of a step is kept."""
+    """A metric whose largest value in a step is kept."""
 
     value: Tensor | float
 
 
 @dataclass(frozen=True)
 class LossOutputs:
-    """``loss`` is a scalar that is differentiated; ``metrics`` are logged by name and carry no gradient."""
+    """``loss`` is the scalar to differentiate; ``metrics`` are logged by name and carry no gradient."""
 
     loss: Tensor
     metrics: Mapping[str, Mean | Maximum] = field(default_factory=dict)
@@ -39,11 +39,11 @@ class LossOutputs:
 
 @dataclass(frozen=True)
 class PolicyInputs:
-    """What a loss of the policy is given; all tensors are [responses, time].
+    """The inputs of a policy loss; all tensors are [responses, time].
 
-    ``log_probabilities`` (in nats) under the policy that learns, with gradient; ``old_log_probabilities`` under the
-    policy that sampled; ``advantages``; ``weights``, which say how the losses of tokens add up; ``mask``, true at the
-    tokens that are learned. ``clip`` holds the bounds of the ratio.
+    ``log_probabilities`` (in nats, with gradient) under the policy in training; ``old_log_probabilities`` under the
+    policy that sampled; ``advantages``; ``weights`` of the token losses, see ``aggregation``; ``mask``, true at the
+    tokens to learn. ``clip`` holds the bounds of the ratio.
 
     The loss is the weighted sum over the tokens, ``aggregation.weighted_sum(losses, weights, mask)``.
     """
@@ -58,12 +58,12 @@ class PolicyInputs:
 
 @dataclass(frozen=True)
 class PreferenceInputs:
-    """What a loss of the stage ``dpo`` is given: responses laid flat, all [responses] but ``reference_kl``.
+    """The inputs of a loss of the stage ``dpo``; all tensors are [responses] except ``reference_kl``.
 
     ``log_probabilities`` (with gradient) and ``reference`` are sums over a response's tokens, in nats, under policy and
-    reference (None for losses without one); ``lengths`` counts the tokens; ``prompts`` tells whose response it is.
-    ``ranks``: 0 is best and equal ranks are ties; where labels are read, 0 is desirable and 1 is not. ``reference_kl``
-    is a scalar, see ``mismatched_kl``. ``settings`` are those of the catalogue's entry, such as beta.
+    reference (None for losses without one); ``lengths`` counts the tokens; ``prompts`` is the prompt's index.
+    ``ranks``: 0 is best and equal ranks are ties; for losses that read labels, 0 is desirable and 1 is not.
+    ``reference_kl`` is a scalar, see ``mismatched_kl``. ``settings`` are those of the catalogue's entry, such as beta.
 
     The loss is a sum over prompts.
     """
@@ -90,9 +90,9 @@ class PreferenceInputs:
 
 @dataclass(frozen=True)
 class RewardInputs:
-    """What a loss of a reward model is given: responses laid flat, all [responses].
+    """The inputs of a reward model loss; all tensors are [responses].
 
-    ``scores`` (with gradient); ``prompts`` tells whose response it is; ``ranks``: 0 is best and equal ranks are ties.
+    ``scores`` (with gradient); ``prompts`` is the prompt's index; ``ranks``: 0 is best and equal ranks are ties.
     ``settings`` are those of the catalogue's entry, such as margin.
 
     The loss is a sum over prompts.

@@ -1,12 +1,12 @@
 """Estimators of KL(policy || reference) from the log-probabilities of tokens that the policy sampled.
 
 Source: Schulman, "Approximating KL divergence" (2020). With ``d = log pi(y) - log pi_ref(y)`` and y drawn from pi,
-``k1`` and ``k3`` have the mean ``KL = E[d]``, and ``k2`` comes near it while the two policies are close.
+``k1`` and ``k3`` have the mean ``KL = E[d]``, and the mean of ``k2`` is close to it while the two policies are close.
 
-Their gradients are another matter. Differentiated directly, only ``k2`` gives the gradient of the KL of the next token;
-that of ``k1`` is zero on average, and that of ``k3`` belongs to KL(reference || policy). All three also ignore that a
-token changes which tokens follow it, and so changes their KL. ``kl_loss`` and ``own_token_correction`` give the
-gradient of the KL of whole responses, whichever estimator measures it.
+Their gradients are not those of the KL. Differentiated directly, only ``k2`` gives the gradient of the KL of the next
+token; the gradient of ``k1`` is zero on average, and the gradient of ``k3`` is that of KL(reference || policy). All
+three also ignore that a token changes which tokens follow it, and so their KL. ``kl_loss`` and ``own_token_correction``
+give the gradient of the KL of whole responses for every estimator.
 """
 
 from collections.abc import Callable
@@ -48,8 +48,8 @@ def kl_loss(
 
         grad = sum_t rho_t (d_t + sum_{s > t} k_s) grad log pi(y_t)
 
-    d_t is the token's own term, the sum what it brings about later, k one of ``ESTIMATORS`` (exact for k1 and k3; with
-    k2 the later terms are as biased as k2 is), and ``rho_t`` (a constant) corrects for the policy having moved since
+    d_t is the token's own term, the sum is its effect on later tokens, and k is one of ``ESTIMATORS`` (exact for k1 and
+    k3; with k2 the later terms have the bias of k2). ``rho_t`` (a constant) corrects for the change of the policy since
     it sampled. Zeros at masked positions. Source: the policy-gradient theorem applied to KL; Tang & Munos 2025, who
     show what goes wrong without the later terms.
     """
@@ -62,11 +62,11 @@ def kl_loss(
 
 
 def own_token_correction(log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor, estimator: str) -> Tensor:
-    """Return ``k_t - d_t`` per token [responses, time], which times the coefficient is added to the advantages.
+    """Return ``k_t - d_t`` per token [responses, time]; multiply by the coefficient and add to the advantages.
 
-    A KL that is paid as a reward teaches through ``k_t grad log pi(y_t)``. For k1 that is the gradient of the KL; for
-    k2 and k3 the value is right and the token's own gradient is not. With the correction its own term is d_t, and the
-    estimator measures what comes later. Zero for k1.
+    A KL penalty in the reward has the gradient ``k_t grad log pi(y_t)``. For k1 that is the gradient of the KL; for k2
+    and k3 the value is correct but the gradient of the token's own term is not. The correction makes the own term d_t
+    and leaves the later terms to the estimator. Zero for k1.
     """
     values = ESTIMATORS[estimator](log_probs, reference_log_probs)
     return zero_masked(values - k1(log_probs, reference_log_probs), mask)

@@ -1,39 +1,39 @@
-"""How the weight of the KL penalty is chosen: fixed, or steered to a target."""
+"""The weight of the KL penalty: fixed, or adapted so that the KL reaches a target."""
 
 from collections.abc import Mapping
 
 LARGEST_ERROR = 0.2
-"""The relative error is clipped to this (Ziegler et al. 2019), so that one odd batch cannot throw the coefficient."""
+"""The relative error is clipped to this (Ziegler et al. 2019), so that one batch changes the coefficient little."""
 
 
 class FixedKl:
-    """A coefficient that stays as it is."""
+    """A constant coefficient."""
 
     def __init__(self, coefficient: float) -> None:
         self.coefficient = coefficient
 
     def update(self, kl_per_sequence: float, responses: int) -> None:
-        """Change nothing."""
+        """Keep the coefficient."""
 
     def state_dict(self) -> dict[str, float]:
         """Return what ``load_state_dict`` takes."""
         return {"coefficient": self.coefficient}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from ``state``."""
+        """Restore ``state``."""
         self.coefficient = float(state["coefficient"])
 
 
 class AdaptiveKl(FixedKl):
-    """A proportional controller that steers the KL per sequence to ``target``, in nats.
+    """A proportional controller that moves the KL per sequence towards ``target``, in nats.
 
     After n responses of mean sequence KL k::
 
         error       = clip(k / target - 1, -0.2, 0.2)
         coefficient = coefficient * (1 + error * n / horizon)
 
-    Source: Ziegler et al. 2019, section 2.2, and its code. ``horizon`` counts responses. The share ``n / horizon``
-    counts as at most 1, which keeps the coefficient positive if an iteration has more responses than the horizon.
+    ``horizon`` counts responses. The fraction ``n / horizon`` is at most 1, which keeps the coefficient positive if an
+    iteration has more responses than the horizon. Source: Ziegler et al. 2019, section 2.2, and its code.
     """
 
     def __init__(self, coefficient: float, target: float, horizon: float) -> None:

@@ -7,7 +7,7 @@ from plaudit.algorithms.masking import widened
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """Return ``logits / temperature``, widened; the temperature is the one that tokens are sampled with."""
+    """Return ``logits / temperature``, widened; use the temperature that the tokens were sampled with."""
     if temperature <= 0:
         raise ValueError(f"the temperature must be positive, not {temperature}: greedy choice has no log-probabilities")
     return widened(logits) / temperature

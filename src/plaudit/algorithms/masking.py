@@ -1,7 +1,7 @@
 """Sums, means, variances and whitening over the real tokens of padded tensors.
 
-In this package ``mask`` is a bool tensor that is true at real tokens. Values at the other positions, even NaN, change
-neither a result nor a gradient. Numbers narrower than float32 are widened before they are summed.
+In this package ``mask`` is a bool tensor that is true at real tokens. Values at other positions, even NaN, affect
+neither results nor gradients. Numbers narrower than float32 are converted to float32 before they are summed.
 """
 
 import torch
@@ -11,11 +11,11 @@ WHITENING_EPSILON = 1e-8
 """Added to the variance, so that values without spread become zeros and not NaN."""
 
 ROUNDING = 1e-6
-"""A standard deviation below this fraction of the mean is rounding of float32, not spread."""
+"""A standard deviation below this fraction of the mean is float32 rounding, not spread."""
 
 
 def widened(values: Tensor) -> Tensor:
-    """Return ``values`` as float32, or as they are when they are float64."""
+    """Return ``values`` as float32; float64 is kept."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -50,8 +50,9 @@ def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
 def moments(values: Tensor, mask: Tensor) -> Tensor:
     """Return ``[count, sum, sum of squares]`` of the real values, [3].
 
-    They add up over micro-batches and processes; ``mean_and_variance`` turns the total into what ``whiten_with`` takes.
-    They are float64 (float32 on MPS, which has no float64), because the variance is a small difference of large sums.
+    Sum them over micro-batches and processes; ``mean_and_variance`` turns the total into the arguments of
+    ``whiten_with``. They are float64 (float32 on MPS, which has no float64), because the variance is a small difference
+    of large sums.
     """
     exact = torch.float32 if values.device.type == "mps" else torch.float64
     real = zero_masked(values, mask).to(exact)
@@ -69,8 +70,8 @@ def mean_and_variance(totals: Tensor) -> tuple[Tensor, Tensor]:
 def whiten_with(values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """Return ``(x - mean) / sqrt(variance + 1e-8)``, elementwise, any shape.
 
-    What a masked position holds stays there, as meaningless as before. Mean and variance are scalars, of the tokens of
-    all processes (see ``moments``).
+    Masked positions are transformed as well; their values stay meaningless. Mean and variance are scalars over the
+    tokens of all processes (see ``moments``).
     """
     values = widened(values)
     return (values - mean.to(values)) * torch.rsqrt(variance + WHITENING_EPSILON).to(values)
@@ -80,7 +81,7 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Return ``values`` with mean 0 and variance 1 over all real tokens; zeros elsewhere.
 
     Mean and population variance are those of this tensor; with several processes use ``moments`` and ``whiten_with``.
-    Source: Ziegler et al. 2019, whose code whitens advantages so.
+    Source: Ziegler et al. 2019, whose code whitens advantages in this way.
     """
     real = zero_masked(values, mask)
     return zero_masked(whiten_with(real, masked_mean(real, mask), masked_variance(real, mask)), mask)
@@ -89,8 +90,8 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 def explained_variance_with(residual_moments: Tensor, return_moments: Tensor) -> Tensor:
     """Return ``1 - Var[R - V] / Var[R]`` as a scalar, from the ``moments`` of ``R - V`` and of ``R``, [3] each.
 
-    1: the values predict the returns but for a constant; 0: no better than a constant; below: worse. Zero, by
-    definition, when the returns do not vary.
+    1: the values predict the returns up to a constant; 0: no better than a constant; below 0: worse. Zero, by
+    definition, if the returns do not vary.
     """
     _, unexplained = mean_and_variance(residual_moments)
     mean, variance = mean_and_variance(return_moments)

@@ -1,4 +1,4 @@
-"""How the losses of the catalogue use their equations: each takes the inputs of its family, see ``interface``."""
+"""The losses of the catalogue: each takes the inputs of its family (see ``interface``) and calls its equation."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,8 @@
 """Losses whose gradient raises the probability of tokens with a positive advantage: PPO, GSPO, plain policy gradient.
 
-All tensors are [responses, time]: ``log_probs`` under the policy that learns; ``old_log_probs`` under the policy that
-sampled, at the same temperature; ``advantages``; ``mask``, true at real tokens; ``weights``, which say how the tokens'
-losses add up (see ``aggregation``).
+All tensors are [responses, time]: ``log_probs`` under the policy in training; ``old_log_probs`` under the policy that
+sampled, at the same temperature; ``advantages``; ``mask``, true at real tokens; ``weights`` of the token losses (see
+``aggregation``).
 """
 
 from dataclasses import dataclass
@@ -71,10 +71,9 @@ def gspo_loss(
 def policy_gradient_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, mask: Tensor, clip: Clip
 ) -> PolicyLoss:
-    """Return the weighted sum over real tokens of ``-A log pi(y_t)``: nothing is clipped, no ratio corrects.
+    """Return the weighted sum over real tokens of ``-A log pi(y_t)``, without ratio or clipping.
 
-    Its gradient is right while the policy is still the one that sampled: one epoch, one minibatch. Source: Williams
-    1992.
+    The gradient is correct only for the policy that sampled: use one epoch and one minibatch. Source: Williams 1992.
     """
     log_ratio = zero_masked(widened(log_probs) - widened(old_log_probs), mask)
     losses = -zero_masked(advantages, mask) * zero_masked(log_probs, mask)

@@ -1,8 +1,8 @@
 """Direct preference optimisation without a reference: losses on length-normalised log-probabilities.
 
-All are sums over prompts of the mean over a prompt's pairs, as in ``direct_preference_losses``. Responses lie flat:
-``log_probabilities`` (sums over a response's tokens, in nats), ``lengths`` (tokens, EOS included), ``prompts`` and
-``ranks`` are [responses]. With |y| the length,
+All are sums over prompts of the mean over a prompt's pairs, as in ``direct_preference_losses``. The responses of all
+prompts are stored flat: ``log_probabilities`` (sums over a response's tokens, in nats), ``lengths`` (tokens, EOS
+included), ``prompts`` and ``ranks`` are [responses]. With |y| the length,
 
     l(y) = log pi(y | x) / |y|,    the mean log-probability of a token.
 """
@@ -18,7 +18,7 @@ from plaudit.algorithms.masking import widened
 from plaudit.algorithms.preference_losses import PreferenceLoss, mean_within_prompts
 
 LARGEST_MEAN = -1e-6
-"""Mean log-probabilities are kept below this, where odds are still finite."""
+"""Mean log-probabilities are clamped to at most this, so that odds stay finite."""
 
 
 def per_token(log_probabilities: Tensor, lengths: Tensor) -> Tensor:
@@ -40,9 +40,9 @@ def simpo_loss(
 
         -log sigmoid(beta l(b) - beta l(w) - margin)
 
-    ``beta l`` is the implicit reward. Where b is preferred with probability P, the minimum has a gap of
-    ``margin + log P / (1 - P)``; for a pair that is always judged alike it grows without end, and only the learning
-    rate keeps the policy near where it began. Source: Meng et al. 2024, equation 6, with margin for its gamma.
+    ``beta l`` is the implicit reward. If b is preferred with probability P, the gap at the minimum is
+    ``margin + log P / (1 - P)``. For a pair that is always judged the same way the gap grows without bound, and only
+    the learning rate keeps the policy near its start. Source: Meng et al. 2024, equation 6, with margin for its gamma.
     """
     pairs = pairs or ranked_pairs(prompts, ranks)
     losses = -logsigmoid(beta * score_gaps(per_token(log_probabilities, lengths), pairs) - margin)
@@ -62,10 +62,10 @@ def orpo_loss(
 
         -l(b) - beta log sigmoid(log odds(b) - log odds(w)),   odds(y) = p / (1 - p),   p = exp(l(y))
 
-    The first term is fine-tuning on the better response, so it starts from a pre-trained model and takes the place of
-    SFT. It converges to the distribution of the better responses, tilted by the second term, whose gap of log odds
-    has no finite minimum for pairs that are always judged alike but whose gradient fades. Source: Hong et al. 2024,
-    equations 6 and 7, with beta for its lambda.
+    The first term is fine-tuning on the better response, so training starts from a pre-trained model and replaces SFT.
+    It converges to the distribution of the better responses, tilted by the second term. For pairs that are always
+    judged the same way, the second term has no finite minimum, but its gradient vanishes as the gap grows. Source: Hong
+    et al. 2024, equations 6 and 7, with beta for its lambda.
     """
     pairs = pairs or ranked_pairs(prompts, ranks)
     means = per_token(log_probabilities, lengths)
@@ -77,7 +77,8 @@ def log_odds(log_p: Tensor) -> Tensor:
     """Return ``log p / (1 - p)`` from ``log p < 0``, elementwise; exact for p near 0 and near 1 (Mächler 2012)."""
     log_p = widened(log_p).clamp(max=LARGEST_MEAN)
     near_one = log_p > -math.log(2)
-    # Each side is computed where the other would round, on a harmless value elsewhere: both have gradients.
+    # Each formula is exact where the other one rounds. Both are differentiated everywhere, so each gets a harmless
+    # value where it is not used.
     small = torch.log1p(-torch.exp(log_p.masked_fill(near_one, -1.0)))
     large = torch.log(-torch.expm1(log_p.masked_fill(~near_one, -0.5)))
     return log_p - torch.where(near_one, large, small)

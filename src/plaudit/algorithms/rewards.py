@@ -1,6 +1,6 @@
-"""From the score of a response to the rewards of its tokens, and the adjustments of scores before that.
+"""Adjustments of response scores, and the conversion of scores into token rewards.
 
-Scores are [responses]. Their order of treatment is the caller's; a penalty that comes after clipping is not clipped.
+Scores are [responses]. The caller decides the order of the adjustments; a penalty after clipping is not clipped.
 """
 
 import math
@@ -16,7 +16,7 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, coefficient: float) 
     """Return ``r_t = -coefficient * kl_t``, plus the score at the last real token: [responses, time].
 
     ``scores`` [responses]; ``kl`` (per token, in nats) and ``mask`` [responses, time]. Zeros at masked positions; a
-    response without a real token gets no score. Source: Ziegler et al. 2019, equation 2, the KL paid token by token.
+    response without a real token gets no score. Source: Ziegler et al. 2019, equation 2, with the KL token by token.
     """
     real_from_here = mask.long().flip(1).cumsum(1).flip(1)
     last = mask & (real_from_here == 1)
@@ -30,12 +30,12 @@ def penalize_missing_end(scores: Tensor, ended: Tensor, penalty: float) -> Tenso
 
 
 def soft_overlong_penalty(lengths: Tensor, limit: int, buffer: int) -> Tensor:
-    """Return a penalty in [0, 1] for responses that come near the limit, [responses] -> [responses]::
+    """Return a penalty in [0, 1] for responses close to the length limit, [responses] -> [responses]::
 
         0                                 up to  limit - buffer tokens
         (length - (limit - buffer)) / buffer     from there to the limit
 
-    To be subtracted from the score. Source: Yu et al. 2025 (DAPO), equation 13. ``buffer`` is positive.
+    Subtract it from the score. ``buffer`` must be positive. Source: Yu et al. 2025 (DAPO), equation 13.
     """
     return ((lengths.float() - (limit - buffer)) / buffer).clamp(0, 1)
 
@@ -48,11 +48,11 @@ def clip_scores(scores: Tensor, limit: float) -> Tensor:
 class RunningMoments:
     """Mean and variance of all scores seen so far, as plain floats.
 
-    Two sets with counts n, m, means a, b and sums of squared deviations A, B are merged by::
+    Two sets with counts n and m, means a and b, and sums of squared deviations A and B are merged by::
 
         mean = a + (b - a) m / (n + m);    squared deviations = A + B + (b - a)^2 n m / (n + m)
 
-    Source: Chan, Golub & LeVeque 1979. Every process must see the scores of all, or the processes drift apart.
+    Source: Chan, Golub & LeVeque 1979. Every process must see the scores of all processes, or they diverge.
     """
 
     def __init__(self, count: float = 0.0, mean: float = 0.0, squared_deviations: float = 0.0) -> None:
@@ -67,7 +67,7 @@ class RunningMoments:
         return deviation if deviation > ROUNDING * abs(self.mean) else 0.0
 
     def merge(self, other: "RunningMoments") -> None:
-        """Take in everything that ``other`` has seen."""
+        """Add everything that ``other`` has seen."""
         count = self.count + other.count
         if count == 0:
             return
@@ -77,14 +77,14 @@ class RunningMoments:
         self.count = count
 
     def update(self, scores: Tensor) -> None:
-        """Take in ``scores``, of any shape."""
+        """Add ``scores`` of any shape."""
         if scores.numel():
             exact = scores.detach().to("cpu", torch.float64)
             mean = exact.mean()
             self.merge(RunningMoments(exact.numel(), mean.item(), (exact - mean).square().sum().item()))
 
     def scaled(self, scores: Tensor) -> Tensor:
-        """Return the scores divided by the standard deviation of all seen so far; unchanged while that is zero."""
+        """Return the scores divided by the standard deviation of all scores so far; unchanged while that is zero."""
         return widened(scores) / (self.standard_deviation or 1.0)
 
     def state_dict(self) -> dict[str, float]:
@@ -92,7 +92,7 @@ class RunningMoments:
         return {"count": self.count, "mean": self.mean, "squared_deviations": self.squared_deviations}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from ``state``."""
+        """Restore ``state``."""
         self.count = float(state["count"])
         self.mean = float(state["mean"])
         self.squared_deviations = float(state["squared_deviations"])

@@ -1,4 +1,4 @@
-"""Loading models, their scalar heads, chunked log-probabilities, and which roles share weights."""
+"""Models: loading and saving, heads, adapters, and faster computation with the same results."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Models over many trees, without gradients; results come in the order of the trees, whatever the packing."""
+"""Runs models on many trees without gradients; results are in the order of the trees, whatever the packing."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from plaudit.models.acceleration.prepared_weights import prepared_weights
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.loading.models import LoadedModel
 
-PACK_LENGTH = 512  # of packed rows where nothing is trained; results do not depend on it
+PACK_LENGTH = 512  # tokens per packed row where nothing is trained; results do not depend on it
 
 
 def per_token(
@@ -27,7 +27,7 @@ def per_token(
 ) -> list[list[Tensor]]:
     """Apply ``compute`` (batch -> tensors [N], by ``module``) to all trees.
 
-    Returns, for each tensor that ``compute`` gives, one float32 CPU tensor [response length] per response.
+    Returns, for each tensor that ``compute`` returns, one float32 CPU tensor [response length] per response.
     """
     columns: list[dict[int, tuple[Tensor, ...]]] = []
     for batch, tensors in _run(compute, module, trees, layout, device, token_budget, pack_length):

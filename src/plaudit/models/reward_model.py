@@ -1,4 +1,4 @@
-"""A trained reward model: a sequence classifier with one label, and the scale on which its scores are read."""
+"""A trained reward model: a sequence classifier with one label, and the scale of its scores."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SCALE_FILE = "score_scale.json"
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """score = gain x raw + bias, chosen so that reference responses have mean 0 and variance 1."""
+    """``score = gain * raw + bias``, chosen so that reference responses have mean 0 and variance 1."""
 
     gain: float = 1.0
     bias: float = 0.0
@@ -37,7 +37,7 @@ class ScoreScale:
 
 
 class RewardModel:
-    """Scores responses; ``gain`` and ``bias`` are applied to what the network says."""
+    """Scores responses; ``gain`` and ``bias`` are applied to the network's output."""
 
     def __init__(self, loaded: LoadedModel, scale: ScoreScale) -> None:
         self.loaded = loaded
@@ -46,7 +46,7 @@ class RewardModel:
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer whose ids the model understands."""
+        """The model's tokenizer."""
         return self.loaded.tokenizer
 
     def raw_scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
@@ -60,7 +60,7 @@ class RewardModel:
 
 
 def load_reward_model(model: ModelConfig, device: torch.device) -> RewardModel:
-    """Load a reward model: a folder of ours, or any one-label classifier on a causal decoder (gain 1, bias 0).
+    """Load a reward model: a folder that Plaudit saved, or any one-label classifier on a causal decoder (no scale).
 
     Raises PlauditError for a plain language model, whose head would be random.
     """
@@ -70,7 +70,7 @@ def load_reward_model(model: ModelConfig, device: torch.device) -> RewardModel:
 
 
 def refuse_untrained_head(path: str | None, has_head: bool) -> None:
-    """Raise PlauditError when a model that should score has no trained head; ``has_head`` is ``load_scorer``'s."""
+    """Raise PlauditError if a model that should score has no trained head; ``has_head`` comes from ``load_scorer``."""
     if not has_head:
         raise PlauditError(
             f"{path}: this is a language model without a trained reward head, so its scores would be random; train one "
@@ -79,7 +79,7 @@ def refuse_untrained_head(path: str | None, has_head: bool) -> None:
 
 
 def read_scale(path: str) -> ScoreScale:
-    """Return the scale saved with a reward model; gain 1 and bias 0 for classifiers that have none."""
+    """Return the scale saved with a reward model; gain 1 and bias 0 for classifiers without one."""
     file = Path(path) / SCALE_FILE
     return ScoreScale(**json.loads(file.read_text())) if file.exists() else ScoreScale()
 

@@ -1,4 +1,4 @@
-"""Saved models are ordinary: transformers loads them without Plaudit."""
+"""Saves models as ordinary transformers folders, which load without Plaudit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write a transformers folder with tokenizer; the active adapter is merged, and kept in ``adapter/`` too.
+    """Write a transformers folder with tokenizer; the active adapter is merged and also saved in ``adapter/``.
 
-    A quantised base cannot take the merge without loss: then the folder is the adapter itself, which transformers
-    loads together with its base. Merging uses the model up: it is the last thing a stage does.
+    Merging into a quantised base would lose precision: then the folder is the adapter itself, which transformers loads
+    together with its base. Merging changes the model in place, so a stage must save last.
     """
     if hasattr(model, "merge_and_unload"):
         if getattr(unwrapped(model), "is_quantized", False):

@@ -1,4 +1,4 @@
-"""The parts of any transformers model, with or without adapters."""
+"""Access to the parts of a transformers model, with or without adapters."""
 
 import inspect
 from functools import cache
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def unwrapped(model: nn.Module) -> "PreTrainedModel":
-    """Return the transformers model inside a peft model; adapters stay in place, because they live in its layers."""
+    """Return the transformers model inside a peft model; its layers still contain the adapters."""
     get_base_model: Any = getattr(model, "get_base_model", None)
     return model if get_base_model is None else get_base_model()
 

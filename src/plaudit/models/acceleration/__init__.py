@@ -1,1 +1,1 @@
-"""What makes models faster without changing results; ``install`` is the one entry."""
+"""Faster computation with the same results. Callers use ``install`` only."""

@@ -1,7 +1,7 @@
 """Attention of one new token in every row, with keys and values of a prompt stored once for all its responses.
 
-What decoding waits for is memory: keys and values are read once a token in the type that training attends in, and
-those of a prompt lie in a core's cache when its next response asks for them. torch's own attention takes several times
+Decoding is limited by memory bandwidth. Here keys and values are read once per token, in the type that training attends
+in, and those of a prompt are still in the core's cache for its next response. torch's own attention takes several times
 as long for a single query.
 """
 
@@ -19,9 +19,9 @@ from plaudit.models.acceleration.context import current_context
 class RowStates:
     """Keys and values of one layer, all of one type.
 
-    ``prompt_keys``, ``prompt_values`` [prompts, key heads, prompt length, head size]; ``prompt_of_row`` [rows] says
-    which prompt a row goes on from. ``keys``, ``values`` [rows, key heads, room, head size] are the rows' own, of which
-    the first ``length`` columns are filled.
+    ``prompt_keys``, ``prompt_values`` [prompts, key heads, prompt length, head size]; ``prompt_of_row`` [rows] is the
+    index of each row's prompt. ``keys``, ``values`` [rows, key heads, capacity, head size] belong to the generated
+    tokens of each row; the first ``length`` columns are filled.
     """
 
     prompt_keys: Tensor
@@ -33,9 +33,10 @@ class RowStates:
 
 
 class CachedKeys:
-    """What a cache layer keeps for ``attend`` with the keys that it hands out.
+    """What a cache layer passes to ``attend`` together with the keys that it returns.
 
-    ``reached`` is set when keys arrive there as the cache gave them. ``states`` are set where ``decode`` is to attend.
+    ``reached``: whether those keys arrived in ``attend`` unchanged. ``states``: set if ``decode`` computes the
+    attention.
     """
 
     def __init__(self, states: RowStates | None = None) -> None:
@@ -44,16 +45,16 @@ class CachedKeys:
 
 
 def hand_out(key: Tensor, cached: CachedKeys) -> None:
-    """Let ``attend`` find ``cached`` when it meets ``key``, in the forward pass that is under way."""
+    """Make ``cached`` available to the ``attend`` call that receives ``key`` in the current forward pass."""
     context = current_context()
     if context is not None:
         context.handed_out = key, cached
     elif cached.states is not None:
-        raise RuntimeError("decoding needs a forward context: its cache cannot be read by a model alone")
+        raise RuntimeError("decoding with this cache needs a forward context; open one with forward_context")
 
 
 def cached_keys(key: Tensor) -> CachedKeys | None:
-    """Return what a cache layer handed out with ``key``, and note that the key arrived; None for any other key."""
+    """Return what a cache layer handed out with ``key``, and record that the key arrived; None for any other key."""
     context = current_context()
     if context is None or context.handed_out is None or context.handed_out[0] is not key:
         return None
@@ -63,40 +64,40 @@ def cached_keys(key: Tensor) -> CachedKeys | None:
 
 
 def missing_library() -> str | None:
-    """Return what to install for ``decode``, or None if it is there."""
+    """Return what to install for ``decode``, or None if it is installed."""
     return None if find_spec("numba") else "numba is not installed; pip install 'plaudit[cpu]'"
 
 
 def stored_type(states: Tensor) -> torch.dtype:
-    """Return the type that ``decode`` takes keys and values in: their own, but float32 for float16."""
+    """Return the type in which ``decode`` expects keys and values: float32 for float16, otherwise their own."""
     return torch.float32 if states.dtype == torch.float16 else states.dtype
 
 
 def decode(query: Tensor, mask: Tensor | None, scale: float, states: RowStates) -> Tensor:
     """Return attention's output [rows, 1, heads, head size] for one token of every row; the head size is even.
 
-    ``query`` [rows, heads, 1, head size]; the heads are as many as key heads, or a multiple that share them. ``mask``
-    bool [rows, 1, 1, prompt length + length]. Sums and softmax are float32, or float64 if the states are.
+    ``query`` [rows, heads, 1, head size]; the number of heads is a multiple of the number of key heads. ``mask`` bool
+    [rows, 1, 1, prompt length + length]. Sums and softmax are float32, or float64 if the states are.
     """
     from plaudit.models.acceleration.decoding_kernel import add_values, write_scores
 
     rows, heads, _, size = query.shape
     columns = states.prompt_keys.shape[2] + states.length
-    seen = query.new_ones(rows, columns, dtype=torch.bool) if mask is None else mask[:, 0, 0].contiguous()
+    visible = query.new_ones(rows, columns, dtype=torch.bool) if mask is None else mask[:, 0, 0].contiguous()
     wide = torch.promote_types(states.keys.dtype, torch.float32)
     queries = query.to(wide).mul(scale).view(rows, heads, size // 2, 2).transpose(2, 3).contiguous()
     scores = queries.new_empty(rows, heads, columns)
     prompt_of_row = states.prompt_of_row.numpy()
     write_scores(
-        queries.numpy(), _pairs(states.prompt_keys), prompt_of_row, _pairs(states.keys), seen.numpy(), scores.numpy()
+        queries.numpy(), _pairs(states.prompt_keys), prompt_of_row, _pairs(states.keys), visible.numpy(), scores.numpy()
     )
-    shares, sums = scores.softmax(-1), torch.empty_like(queries)
-    add_values(shares.numpy(), _pairs(states.prompt_values), prompt_of_row, _pairs(states.values), sums.numpy())
+    probabilities, sums = scores.softmax(-1), torch.empty_like(queries)
+    add_values(probabilities.numpy(), _pairs(states.prompt_values), prompt_of_row, _pairs(states.values), sums.numpy())
     return sums.transpose(2, 3).reshape(rows, 1, heads, size).to(query.dtype)
 
 
 def _pairs(states: Tensor) -> Any:
-    """Return [..., head size / 2] pairs of numbers, in place: words of two bfloat16, else complex numbers."""
+    """Return a view [..., head size / 2] of pairs of numbers: 32-bit words for bfloat16, else complex numbers."""
     if states.dtype == torch.bfloat16:
         return states.view(torch.uint32).numpy()
     return torch.view_as_complex(states.unflatten(-1, (-1, 2))).numpy()

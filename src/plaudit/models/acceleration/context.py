@@ -1,7 +1,8 @@
-"""What a forward pass tells the modules deep inside it: a context variable, because transformers passes no extras.
+"""Extra arguments of a forward pass for the modules inside a model, in a context variable.
 
-``hidden_states`` and the generation engine open a context around each forward pass; attention, caches and the last MLP
-look it up. Every thread has its own, so models that compute at the same time do not see each other's.
+transformers does not pass such arguments on. ``hidden_states`` and the generation engine open a context around each
+forward pass; attention, caches and the last MLP look it up. Each thread has its own context, so models in different
+threads do not interfere.
 """
 
 from collections.abc import Iterator
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 class ForwardContext:
     """One forward pass.
 
-    - ``trees``: where the trees stand that attention is computed over
-    - ``read``: flat positions [n] of [rows x length] whose last hidden states are read; None: all
-    - ``handed_out``: the keys that a cache layer returned last, and what it keeps for ``attend``
-    - ``gathered``: while the last MLP computes what is read: unique positions [n], rows and length
+    - ``trees``: the layout of the trees that attention is computed over
+    - ``read``: flat positions [n] in [rows x length] whose last hidden states are used; None: all
+    - ``handed_out``: the keys that a cache layer returned last, and what it passes to ``attend``
+    - ``gathered``: set while the last MLP runs on the positions in ``read``: unique positions [n], rows and length
     """
 
     trees: "TreeLayout | None" = None
@@ -37,7 +38,7 @@ _CURRENT: ContextVar[ForwardContext | None] = ContextVar("plaudit_forward_pass",
 
 
 def current_context() -> ForwardContext | None:
-    """Return the context of the forward pass that is under way, or None outside of any."""
+    """Return the context of the current forward pass, or None outside a forward pass."""
     return _CURRENT.get()
 
 

@@ -1,8 +1,8 @@
-"""The two products of attention for one token in every row, as loops that numba compiles.
+"""The two matrix products of attention for one new token in every row, as loops compiled by numba.
 
-Every key and value is read once, where it lies. Operators of torch would copy those that lie in room for more, and of
-a single query they make products that are slower than memory. Numbers come in pairs: two of bfloat16 are one word of
-32 bits, which two operations take apart; two of other types are a complex number.
+Every key and value is read once and never copied. torch operators would copy them, because a preallocated cache is not
+contiguous, and their products with a single query do not reach memory bandwidth. Numbers are handled in pairs: two
+bfloat16 numbers are one 32-bit word, which two operations split; two numbers of another type are a complex number.
 """
 
 import sys
@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-ANY_ORDER = {"reassoc", "contract", "nsz"}  # of sums; numbers that are not finite come out as such
+ANY_ORDER = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN are kept
 
 if sys.platform != "linux":
     # Elsewhere a second OpenMP runtime next to torch's would end the process.
@@ -31,7 +31,7 @@ def _float_of_bits(_: Any, bits: Any) -> Any:
 
 
 def _two(pair: Any) -> Any:
-    """Return the two numbers of a pair; of bfloat16, each is the upper half of a float32."""
+    """Return the two numbers of a pair; a bfloat16 number is the upper half of a float32."""
 
 
 @overload(_two, inline="always")
@@ -46,48 +46,48 @@ def _two_of_type(pair: Any) -> Any:
 
 
 @numba.njit(fastmath=ANY_ORDER, cache=True)
-def _score(query: Any, keys: Any, seen: Any, scores: Any) -> None:
-    """Write q K^T; ``query`` [2, pairs], ``keys`` [columns, pairs], ``seen`` and ``scores`` [columns]."""
+def _score(query: Any, keys: Any, visible: Any, scores: Any) -> None:
+    """Write q K^T; ``query`` [2, pairs], ``keys`` [columns, pairs], ``visible`` and ``scores`` [columns]."""
     for column in range(len(scores)):
         total = query.dtype.type(0)
-        for place in range(query.shape[1]):
-            first, second = _two(keys[column, place])
-            total += query[0, place] * first + query[1, place] * second
-        scores[column] = total if seen[column] else -np.inf
+        for pair in range(query.shape[1]):
+            first, second = _two(keys[column, pair])
+            total += query[0, pair] * first + query[1, pair] * second
+        scores[column] = total if visible[column] else -np.inf
 
 
 @numba.njit(fastmath=ANY_ORDER, cache=True)
-def _add(shares: Any, values: Any, sums: Any) -> None:
-    """Add the shares' sum of values; ``shares`` [columns], ``values`` [columns, pairs], ``sums`` [2, pairs]."""
-    for column in range(len(shares)):
-        for place in range(sums.shape[1]):
-            first, second = _two(values[column, place])
-            sums[0, place] += shares[column] * first
-            sums[1, place] += shares[column] * second
+def _add(weights: Any, values: Any, sums: Any) -> None:
+    """Add the weighted sum of values; ``weights`` [columns], ``values`` [columns, pairs], ``sums`` [2, pairs]."""
+    for column in range(len(weights)):
+        for pair in range(sums.shape[1]):
+            first, second = _two(values[column, pair])
+            sums[0, pair] += weights[column] * first
+            sums[1, pair] += weights[column] * second
 
 
 @numba.njit(cache=True)
 def _score_row(
-    number: int, queries: Any, prompt_keys: Any, prompt_of_row: Any, keys: Any, seen: Any, scores: Any
+    number: int, queries: Any, prompt_keys: Any, prompt_of_row: Any, keys: Any, visible: Any, scores: Any
 ) -> None:
     row, head = number // queries.shape[1], number % queries.shape[1]
     key_head, before = head // (queries.shape[1] // keys.shape[1]), prompt_keys.shape[2]
     query = queries[row, head]
-    _score(query, prompt_keys[prompt_of_row[row], key_head], seen[row, :before], scores[row, head, :before])
-    _score(query, keys[row, key_head], seen[row, before:], scores[row, head, before:])
+    _score(query, prompt_keys[prompt_of_row[row], key_head], visible[row, :before], scores[row, head, :before])
+    _score(query, keys[row, key_head], visible[row, before:], scores[row, head, before:])
 
 
 @numba.njit(cache=True)
-def _add_row(number: int, shares: Any, prompt_values: Any, prompt_of_row: Any, values: Any, sums: Any) -> None:
+def _add_row(number: int, weights: Any, prompt_values: Any, prompt_of_row: Any, values: Any, sums: Any) -> None:
     row, head = number // sums.shape[1], number % sums.shape[1]
     key_head, before = head // (sums.shape[1] // values.shape[1]), prompt_values.shape[2]
     sums[row, head] = 0
-    _add(shares[row, head, :before], prompt_values[prompt_of_row[row], key_head], sums[row, head])
-    _add(shares[row, head, before:], values[row, key_head], sums[row, head])
+    _add(weights[row, head, :before], prompt_values[prompt_of_row[row], key_head], sums[row, head])
+    _add(weights[row, head, before:], values[row, key_head], sums[row, head])
 
 
-# Four loops written out: numba would neither find again on disk what closes over other functions, nor tell apart what
-# is to run on threads there.
+# Four separate loops: numba's disk cache neither reuses functions that close over others, nor distinguishes the
+# parallel version of a function from the serial one.
 
 
 @numba.njit(cache=True)
@@ -103,43 +103,45 @@ def _score_on_threads(queries: Any, *others: Any) -> None:
 
 
 @numba.njit(cache=True)
-def _add_on_one_thread(shares: Any, *others: Any) -> None:
-    for number in range(shares.shape[0] * shares.shape[1]):
-        _add_row(number, shares, *others)
+def _add_on_one_thread(weights: Any, *others: Any) -> None:
+    for number in range(weights.shape[0] * weights.shape[1]):
+        _add_row(number, weights, *others)
 
 
 @numba.njit(parallel=True, cache=True)
-def _add_on_threads(shares: Any, *others: Any) -> None:
-    for number in numba.prange(shares.shape[0] * shares.shape[1]):
-        _add_row(number, shares, *others)
+def _add_on_threads(weights: Any, *others: Any) -> None:
+    for number in numba.prange(weights.shape[0] * weights.shape[1]):
+        _add_row(number, weights, *others)
 
 
 def write_scores(*arrays: Any) -> None:
-    """Write q K^T, or -inf where nothing is to be seen, on as many threads as torch has.
+    """Write q K^T, or -inf where a key is not visible, on as many threads as torch has.
 
-    Arguments: queries [rows, heads, 2, pairs]; prompt keys [prompts, key heads, prompt length, pairs], prompt of row
-    [rows] and keys [rows, key heads, room, pairs] of ``RowStates``; seen and scores [rows, (heads,) columns].
+    Arguments: queries [rows, heads, 2, pairs]; from ``RowStates``, prompt keys [prompts, key heads, prompt length,
+    pairs], prompt of row [rows] and keys [rows, key heads, capacity, pairs]; visible [rows, columns] and scores
+    [rows, heads, columns].
     """
     (_score_on_threads if _on_threads() else _score_on_one_thread)(*arrays)
 
 
 def add_values(*arrays: Any) -> None:
-    """Write the sums of values, weighted by shares, on as many threads as torch has.
+    """Write the sums of values, weighted by attention probabilities, on as many threads as torch has.
 
-    Arguments: shares [rows, heads, columns]; prompt values, prompt of row and values; sums [rows, heads, 2, pairs].
+    Arguments: probabilities [rows, heads, columns]; prompt values, prompt of row and values, as for ``write_scores``;
+    sums [rows, heads, 2, pairs].
     """
     (_add_on_threads if _on_threads() else _add_on_one_thread)(*arrays)
 
 
 def _on_threads() -> bool:
-    """Return whether torch has several threads, after giving numba as many.
+    """Return whether torch has several threads; if so, give numba the same number.
 
-    With one, OpenMP stays out of it: once started, it would end processes that are forked afterwards.
+    With one thread OpenMP is not started, because it crashes processes that are forked afterwards.
     """
     threads = torch.get_num_threads()
     if threads == 1:
         return False
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    if torch.get_num_threads() != threads:  # numba's first call sets the number for all who use OpenMP
+    if torch.get_num_threads() != threads:  # numba's first call changes it for every OpenMP library
         torch.set_num_threads(threads)
     return True

@@ -1,4 +1,4 @@
-"""The forward pass of a trunk: batches in, hidden states out, heads left to the caller."""
+"""The forward pass of a trunk, from a batch to hidden states; the caller applies the heads."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,7 +12,7 @@ from plaudit.models.trunk import accepted_arguments, trunk_of, unwrapped
 
 
 def hidden_states(model: nn.Module, batch: Batch, positions: Tensor) -> Tensor:
-    """Return the trunk's last hidden states at flat ``positions`` [n] of [rows x length], [n, hidden]."""
+    """Return the trunk's last hidden states [n, hidden] at flat ``positions`` [n] in [rows x length]."""
     trunk = trunk_of(model)
     trees = tree_layout(batch) if attends_by_trees(trunk) else None
     arguments: dict[str, Any] = batch.layout.model_inputs(batch, needs_mask=trees is None)
@@ -23,23 +23,23 @@ def hidden_states(model: nn.Module, batch: Batch, positions: Tensor) -> Tensor:
         arguments.pop("position_ids", None)
     if "use_cache" in accepted:
         arguments["use_cache"] = False
-    # Recomputed activations must be whole: the last MLP saw them so.
+    # With recomputed activations the last MLP must compute all positions, in both passes alike.
     with forward_context(ForwardContext(trees, read=None if _recomputes(trunk) else positions)):
         states: Tensor = trunk(**arguments).last_hidden_state.flatten(0, 1)
     return states[positions]
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """Let the layers compute their activations again in the backward pass instead of holding them in memory.
+    """Recompute the layers' activations in the backward pass instead of keeping them in memory.
 
-    They are computed again in the forward context of the first time, whichever thread the backward pass runs in.
+    The recomputation uses the forward context of the original pass, in whichever thread the backward pass runs.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), forward_context(current_context())
 
     inner = unwrapped(model)
-    # The oldest transformers that we take know the second name alone, the coming ones the first alone.
+    # The oldest supported transformers has only the second name, future versions only the first.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
     enable({"use_reentrant": False, "context_fn": contexts})
 

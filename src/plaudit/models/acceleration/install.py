@@ -1,6 +1,6 @@
-"""The one entry to everything that makes a model faster without changing its results.
+"""Makes a model faster without changing its results.
 
-``install`` finds out by trial what a model supports, installs it, and records what was chosen and why.
+``install`` tests what a model supports, installs it, and records what was chosen and why.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ DECODING, WEIGHTS = "compiled decoding", "prepared weights"
 
 @dataclass(frozen=True)
 class Choice:
-    """Something that a model was tried with: ``fault`` says why it is not used, None that it is."""
+    """An acceleration that was tested on a model. ``fault``: why it is not used; None if it is used."""
 
     name: str
     fault: str | None
@@ -39,19 +39,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Acceleration:
-    """The layout of a model's batches, why it is not another one, and everything else that the model was tried with."""
+    """The layout of a model's batches, why it was chosen, and every other acceleration that was tested."""
 
     layout: "Layout"
     layout_reason: str | None
     choices: tuple[Choice, ...]
 
     @property
-    def takes_whole_masks(self) -> bool:
-        """Whether the model takes every mask of four dimensions as it is: one that takes that of packed trees does."""
+    def takes_dense_masks(self) -> bool:
+        """Whether the model applies a four-dimensional mask unchanged, as packed trees need it."""
         return self.layout is PACKED
 
     def uses(self, name: str) -> bool:
-        """Whether the model has what goes by this name: ``TREES``, ``DECODING`` and so on."""
+        """Whether the model uses the acceleration of this name: ``TREES``, ``DECODING`` and so on."""
         return any(choice.name == name and choice.fault is None for choice in self.choices)
 
     def __str__(self) -> str:
@@ -60,12 +60,12 @@ class Acceleration:
 
 
 def install(model: "nn.Module", layout: str = "auto", generates: bool = False) -> Acceleration:
-    """Try what a model supports, install it, and return the record.
+    """Test what a model supports, install it, and return the record.
 
     Args:
-        model: a transformers model, or peft's wrapper around one. Its weights do not change, its results only by
+        model: a transformers model, or peft's wrapper around one. Its weights do not change; its results change only by
             rounding.
-        layout: ``auto`` packs batches where that is exact; or the name of a layout in ``LAYOUTS``.
+        layout: ``auto`` packs batches if that is exact; otherwise the name of a layout in ``LAYOUTS``.
         generates: whether responses are generated with the model.
 
     Raises:
@@ -93,11 +93,11 @@ def _layout(model: "PreTrainedModel", wanted: str) -> "tuple[Layout, str | None]
     fault = packing_fault(model)
     if fault is None:
         return PACKED, None
-    return PADDED, fault if wanted == "auto" else f"{fault}; packed batches were asked for, and are refused"
+    return PADDED, fault if wanted == "auto" else f"{fault}; the configured layout packed cannot be used"
 
 
 def _kernel_fault(model: "PreTrainedModel") -> str | None:
-    """Try the kernel in the model's type, or in bfloat16 where training would run under autocast."""
+    """Test the kernel in the model's type, or in bfloat16 where training would run under autocast."""
     config: Any = model.config.get_text_config()
     heads = config.num_attention_heads
     key_heads = getattr(config, "num_key_value_heads", None) or heads

@@ -1,7 +1,8 @@
-"""The last block's MLP computes only the positions that are read.
+"""Computes the last block's MLP only at the positions whose hidden states are used.
 
 After the last attention, positions no longer depend on each other. A reward model uses one hidden state per response, a
-policy those before response tokens. The last block's MLP, two thirds of that block's arithmetic, is wasted elsewhere.
+policy those before response tokens. At all other positions the last MLP, two thirds of its block's arithmetic, is
+wasted.
 """
 
 from collections.abc import Callable
@@ -12,17 +13,17 @@ from plaudit.models.acceleration.context import current_context
 
 
 def last_mlp(trunk: nn.Module) -> nn.Module | None:
-    """Return the MLP of the last of the trunk's blocks, or None where no module has that name."""
+    """Return the MLP of the trunk's last block, or None if the block has no module named ``mlp``."""
     lists = (module for module in trunk.modules() if isinstance(module, nn.ModuleList) and len(module))
     blocks = next(lists, None)
     return None if blocks is None else getattr(blocks[-1], "mlp", None)
 
 
 def compute_read_positions_only(mlp: nn.Module) -> Callable[[], None]:
-    """Let an MLP compute the positions that the forward pass reads, and return zeros elsewhere.
+    """Make an MLP compute only the positions in the forward context's ``read``, with zeros elsewhere.
 
-    Right only where the MLP's result at a position depends on that position alone. Returns what undoes it. The hooks
-    hold no state, so copies of the module keep the behaviour.
+    Correct only if the MLP's output at a position depends on that position alone. Returns a function that undoes the
+    change. The hooks hold no state, so copies of the module keep the behaviour.
     """
     hooks = mlp.register_forward_pre_hook(_gather), mlp.register_forward_hook(_scatter)
 
@@ -34,7 +35,7 @@ def compute_read_positions_only(mlp: nn.Module) -> Callable[[], None]:
 
 
 def computes_read_positions_only(mlp: nn.Module) -> bool:
-    """Whether ``compute_read_positions_only`` was called for an MLP, or for what it is a copy of."""
+    """Whether ``compute_read_positions_only`` was called for an MLP or for the module that it was copied from."""
     return _gather in mlp._forward_pre_hooks.values()
 
 
@@ -43,7 +44,7 @@ def _gather(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, .
     if context is None or context.read is None:
         return None
     (states,) = arguments
-    # Positions repeat: the prompt's last token stands before each of its responses.
+    # Positions repeat: the prompt's last token precedes each of its responses.
     positions = context.read.unique()
     context.gathered = positions, *states.shape[:2]
     return (states.flatten(0, 1)[positions][None],)

@@ -1,8 +1,7 @@
-"""The weights of linear layers as products want them, for as long as weights do not change.
+"""Casts and reorders the weights of linear layers once, while weights do not change.
 
 Autocast caches casts only for weights that require gradients, and none in inference mode, so frozen weights are cast on
-every call. oneDNN likewise reorders bfloat16 weights on every call. This module does both once. The numbers stay the
-same.
+every call. oneDNN likewise reorders bfloat16 weights on every call. This module does both once. Results do not change.
 """
 
 import copy
@@ -24,10 +23,10 @@ Forward = Callable[[Tensor], Tensor]
 
 @contextmanager
 def prepared_weights(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Let linear layers compute with copies of their weights, cast and in order; afterwards with their own.
+    """Within the context, let linear layers compute with cast and reordered copies of their weights.
 
-    A weight that an embedding shares stays as it is for the embedding. Where another thread has prepared a layer
-    already, this one computes with the layer's own weight.
+    An embedding that shares a weight is not affected. If another thread has already prepared a layer, this thread
+    computes with the layer's own weight.
     """
     preparation = object()
     with _LOCK:
@@ -44,7 +43,7 @@ def prepared_weights(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 class _Forward:
-    """A layer's forward pass: over prepared weights inside of the preparation, else the layer's own."""
+    """A layer's forward pass: with prepared weights inside ``prepared_weights``, otherwise with the layer's own."""
 
     def __init__(self, layer: nn.Module, prepared: Forward, preparation: object) -> None:
         self.layer, self.prepared, self.preparation = layer, prepared, preparation
@@ -65,12 +64,12 @@ def _is_linear(module: nn.Module) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     if type(module) not in (nn.Linear, Conv1D) or "forward" in vars(module):
-        return False  # someone else's forward, such as a hook that moves weights between devices, must see every call
+        return False  # a replaced forward, such as a hook that moves weights between devices, must see every call
     return _weight(module).dtype in (torch.float32, torch.bfloat16, torch.float16)  # autocast leaves float64 alone
 
 
 def _prepared(layer: nn.Module, device: torch.device) -> Forward | None:
-    """Return the layer's forward pass over prepared weights; None where there is nothing to prepare."""
+    """Return the layer's forward pass with prepared weights; None if there is nothing to prepare."""
     own = _weight(layer).dtype
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else own
     if _takes_reordered(device, dtype):
@@ -85,7 +84,7 @@ def _takes_reordered(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _cast(layer: nn.Module, dtype: torch.dtype) -> Forward:
-    """Return the forward pass of a layer like this one with cast parameters."""
+    """Return the forward pass of a copy of this layer with cast parameters."""
     twin = copy.copy(layer)
     twin.__dict__["_parameters"] = {
         name: None if parameter is None else nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
@@ -95,7 +94,7 @@ def _cast(layer: nn.Module, dtype: torch.dtype) -> Forward:
 
 
 def _reordered(layer: nn.Module, dtype: torch.dtype) -> Forward:
-    """Return a forward pass over reordered weights."""
+    """Return a forward pass with reordered weights."""
     weight = torch.ops.mkldnn._reorder_linear_weight(_weight(layer).detach().to(dtype).contiguous())
     bias = None if layer.bias is None else layer.bias.detach().to(dtype)  # type: ignore[operator]
 

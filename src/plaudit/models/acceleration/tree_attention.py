@@ -1,10 +1,11 @@
 """Attention over packed trees, tree by tree.
 
-A packed row holds several trees, and a token sees its own tree alone: attention over the whole row under a mask mostly
-computes what the mask throws away. Here every tree is attended to by itself: on a CPU with plain batched matrix
-products and a backward pass written out, on a GPU by ``plaudit.models.acceleration.varlen_attention``.
+A packed row holds several trees, and a token attends only to its own tree. Attention over the whole row under a mask
+mostly computes scores that the mask discards. Here attention is computed per tree: on a CPU with batched matrix
+products and an explicit backward pass, on a GPU by ``plaudit.models.acceleration.varlen_attention``.
 
-transformers calls ``attend`` under the name ``TREE_ATTENTION``; whatever is not worth it goes to its own attention.
+transformers calls ``attend`` under the name ``TREE_ATTENTION``; ``attend`` falls back to transformers' own attention
+where computing per tree does not pay.
 """
 
 from collections.abc import Sequence
@@ -32,19 +33,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TREE_ATTENTION = "plaudit_trees"
-MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that do something else to the scores
+MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that change the attention scores
 LONGEST_TREE = 8192  # positions; the masks of longer trees would fill the memory
-LONGEST_KEPT = 512  # positions; of longer trees, the probabilities are computed again in the backward pass
-QUERIES = 256  # at a time: nothing looks at what is behind it, so blocks of a long tree need half of the products
-LEAST_WORK = 2_000_000  # row positions² x width per tree, under which the calls for each tree cost more than they save
+LONGEST_KEPT = 512  # positions; for longer trees, the backward pass recomputes the probabilities
+QUERIES = 256  # per block: attention is causal, so a long tree in blocks needs half of the products
+LEAST_WORK = 2_000_000  # row length² x width per tree; below it, separate calls per tree cost more than they save
 
 
 @dataclass(frozen=True)
 class QueryBlock:
-    """Some queries of a tree, ``first`` to ``last`` within their row, which look at keys from the tree's start on.
+    """Queries ``first`` to ``last`` of a row, within one tree, which attend to keys from the tree's ``start`` on.
 
-    ``mask`` [last - first, last - start] is added to the scores: 0 or -inf. ``kept``: whether the probabilities wait
-    for the backward pass, or are computed again.
+    ``mask`` [last - first, last - start] is added to the scores: 0 or -inf. ``kept``: whether the probabilities are
+    kept for the backward pass instead of being recomputed.
     """
 
     row: int
@@ -56,21 +57,21 @@ class QueryBlock:
 
     @property
     def queries(self) -> tuple[int, slice, slice]:
-        """Where its queries stand in [rows, heads, length, head size]."""
+        """The index of its queries in [rows, heads, length, head size]."""
         return self.row, slice(None), slice(self.first, self.last)
 
     @property
     def keys(self) -> tuple[int, slice, slice]:
-        """Where its keys stand."""
+        """The index of its keys in [rows, heads, length, head size]."""
         return self.row, slice(None), slice(self.start, self.last)
 
 
 @dataclass
 class TreeLayout:
-    """Where the trees of a forward pass stand, and which tokens see each other.
+    """The spans of the trees of a forward pass, and which tokens attend to each other.
 
-    ``lengths``: tokens of each tree's prompt and responses; empty where these are not known. ``always``: attend tree by
-    tree even where it does not pay.
+    ``lengths``: tokens of each tree's prompt and responses; empty if not known. ``always``: compute attention per tree
+    even where it does not pay.
     """
 
     tree_spans: Sequence[TreeSpan]
@@ -86,21 +87,21 @@ class TreeLayout:
         return max(end - start for _, start, end in self.tree_spans)
 
     def trees(self, dtype: torch.dtype) -> list[list[QueryBlock]]:
-        """Return each tree's blocks, in order, with masks of ``dtype``: once, for all layers."""
+        """Return each tree's blocks, in order, with masks of ``dtype``; computed once for all layers."""
         if not self._trees or self._trees[0][0].mask.dtype != dtype:
             self._trees = [_blocks(span, self.mask, dtype) for span in self.tree_spans]
         return self._trees
 
     def sequences(self, row_length: int, device: torch.device) -> Sequences:
-        """Return the trees as sequences of queries and keys: once, for all layers."""
+        """Return the trees as sequences of queries and keys; computed once for all layers."""
         if self._sequences is None:
             self._sequences = sequences_of(self.tree_spans, self.lengths, row_length, device)
         return self._sequences
 
     def unread_mask(self) -> Tensor:
-        """Return a mask [rows, 1, length, length] that takes no memory and tells nothing, for ``attend`` alone.
+        """Return a placeholder mask [rows, 1, length, length] that takes no memory and that ``attend`` ignores.
 
-        Models hand it on; without one they would make a causal mask, which nothing reads.
+        Models pass it on to ``attend``. Without a mask they would build a causal one, which nothing would read.
         """
         rows, length = self.mask.tree_ids.shape
         return torch.zeros((), dtype=torch.bool, device=self.mask.tree_ids.device).expand(rows, 1, length, length)
@@ -125,7 +126,7 @@ _LAYOUTS: WeakKeyDictionary[Batch, TreeLayout] = WeakKeyDictionary()
 
 
 def tree_layout(batch: Batch, always: bool = False) -> TreeLayout | None:
-    """Return where the trees of a batch stand: once, for all forward passes; None where rows hold parts of trees."""
+    """Return the tree layout of a batch, built once for all forward passes; None if rows hold only parts of trees."""
     if not batch.tree_spans:
         return None
     layout = _LAYOUTS.get(batch)
@@ -136,7 +137,7 @@ def tree_layout(batch: Batch, always: bool = False) -> TreeLayout | None:
 
 
 def layout_of_prompts(starts: Sequence[int], length: int) -> TreeLayout | None:
-    """Return the layout of rows of ``length`` that are padded up to ``starts``, each a tree; None for long prompts."""
+    """Return the layout of rows of ``length``, left-padded up to ``starts``, one tree each; None for long prompts."""
     if length > LONGEST_TREE:
         return None
     real = torch.arange(length) >= torch.tensor(starts)[:, None]
@@ -145,7 +146,7 @@ def layout_of_prompts(starts: Sequence[int], length: int) -> TreeLayout | None:
 
 
 def use_tree_attention(model: "PreTrainedModel") -> None:
-    """Let a transformers model attend by ``attend``. Raises ValueError for models that choose their own attention."""
+    """Make a transformers model use ``attend``. Raises ValueError for models that choose their own attention."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -155,7 +156,7 @@ def use_tree_attention(model: "PreTrainedModel") -> None:
 
 
 def attends_by_trees(model: "PreTrainedModel") -> bool:
-    """Whether a transformers model attends by ``attend``, which takes the trees from the forward context."""
+    """Whether a transformers model uses ``attend``, which takes the trees from the forward context."""
     return bool(getattr(model.config, "_attn_implementation", None) == TREE_ATTENTION)
 
 
@@ -169,14 +170,18 @@ def attend(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Return the attention's output [rows, length, heads, head size], as transformers' attention functions do.
+    """Return attention's output [rows, length, heads, head size], like transformers' attention functions.
 
-    ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of queries.
+    ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of query
+    heads.
     """
     context = current_context()
     layout = None if context is None else context.trees
     if layout is None and _is_unread(attention_mask):
-        raise RuntimeError("attention over packed trees outside of its forward pass: see recompute_activations")
+        raise RuntimeError(
+            "attention over packed trees was called outside its forward context; use recompute_activations to enable "
+            "gradient checkpointing"
+        )
     changed = bool(dropout) or any(options.get(name) is not None for name in MORE_THAN_SOFTMAX)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     cached = None if changed else cached_keys(key)
@@ -213,7 +218,7 @@ def _is_worth_it(layout: TreeLayout, query: Tensor) -> bool:
 class _TreeAttention(torch.autograd.Function):
     """``softmax(Q K^T scale + mask) V`` for every tree; positions outside of trees get zeros.
 
-    Nothing looks at what is behind it, so a block of queries needs the keys up to its own last: half of the products.
+    Attention is causal, so a block of queries needs only the keys up to its own last query: half of the products.
     """
 
     @staticmethod
@@ -225,10 +230,10 @@ class _TreeAttention(torch.autograd.Function):
         output = value.new_zeros(rows, length, heads, size)
         kept = []
         for block in chain.from_iterable(trees):
-            shares = _shares(query, key, block, scale)
-            output[block.row, block.first : block.last] = torch.bmm(shares, value[block.keys]).transpose(0, 1)
+            probabilities = _probabilities(query, key, block, scale)
+            output[block.row, block.first : block.last] = torch.bmm(probabilities, value[block.keys]).transpose(0, 1)
             if block.kept:
-                kept.append(shares)
+                kept.append(probabilities)
         context.save_for_backward(query, key, value, *kept)
         context.trees, context.scale = trees, scale
         return output
@@ -236,27 +241,27 @@ class _TreeAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients by query, key and value, from that of the output."""
+        """Return the gradients with respect to query, key and value, given that of the output."""
         query, key, value, *kept = context.saved_tensors
         gradient, scale = gradient.transpose(1, 2), context.scale
-        by_query, by_key, by_value = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        to_query, to_key, to_value = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for tree in reversed(context.trees):
-            # A key that many blocks look at gets its sum in float32; the last block looks at all keys of the tree.
+            # Gradients from several blocks are summed in float32. The last block attends to all keys of the tree.
             wide = torch.promote_types(key.dtype, torch.float32) if len(tree) > 1 else key.dtype
             whole = tree[-1].keys
-            key_sum, value_sum = (torch.zeros_like(by_key[whole], dtype=wide) for _ in range(2))
+            key_sum, value_sum = (torch.zeros_like(to_key[whole], dtype=wide) for _ in range(2))
             for block in reversed(tree):
-                shares = kept.pop() if block.kept else _shares(query, key, block, scale)
-                own, seen = gradient[block.queries], block.last - block.start
-                to_shares = torch.bmm(own, value[block.keys].transpose(1, 2))
-                to_scores = torch._softmax_backward_data(to_shares, shares, -1, shares.dtype)
-                by_query[block.queries] = torch.bmm(to_scores, key[block.keys]).mul_(scale)
-                key_sum[:, :seen] += torch.bmm(to_scores.transpose(1, 2), query[block.queries])
-                value_sum[:, :seen] += torch.bmm(shares.transpose(1, 2), own)
-            by_key[whole], by_value[whole] = key_sum.mul_(scale), value_sum
-        return by_query, by_key, by_value, None, None
+                probabilities = kept.pop() if block.kept else _probabilities(query, key, block, scale)
+                own, visible = gradient[block.queries], block.last - block.start
+                to_probabilities = torch.bmm(own, value[block.keys].transpose(1, 2))
+                to_scores = torch._softmax_backward_data(to_probabilities, probabilities, -1, probabilities.dtype)
+                to_query[block.queries] = torch.bmm(to_scores, key[block.keys]).mul_(scale)
+                key_sum[:, :visible] += torch.bmm(to_scores.transpose(1, 2), query[block.queries])
+                value_sum[:, :visible] += torch.bmm(probabilities.transpose(1, 2), own)
+            to_key[whole], to_value[whole] = key_sum.mul_(scale), value_sum
+        return to_query, to_key, to_value, None, None
 
 
-def _shares(query: Tensor, key: Tensor, block: QueryBlock, scale: float) -> Tensor:
+def _probabilities(query: Tensor, key: Tensor, block: QueryBlock, scale: float) -> Tensor:
     """Return the attention probabilities of a block, [heads, queries, keys]."""
     return torch.baddbmm(block.mask, query[block.queries], key[block.keys].transpose(1, 2), alpha=scale).softmax(-1)

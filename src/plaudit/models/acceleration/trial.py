@@ -1,7 +1,8 @@
-"""Decides by experiment what a model supports: the same random prompt trees go through it both ways.
+"""Tests what a model supports by running the same random prompt trees through it both ways.
 
-Every function returns None where the model supports something, and otherwise the reason why not. Out of memory is
-raised, as it says nothing about the model. Trials compare in the model's own type: a caller's autocast does not count.
+Every function returns None if the model supports something, and otherwise the reason why not. Running out of memory is
+raised, because it does not show what the model supports. Trials compare results in the model's own type, without the
+caller's autocast.
 """
 
 from collections.abc import Iterator
@@ -32,11 +33,11 @@ from plaudit.seeding import python_generator
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TRIAL_WINDOW = 4  # shorter than the trial's trees, so that a sliding window that packing would ignore shows itself
+TRIAL_WINDOW = 4  # shorter than the trial's trees, to detect a sliding window that packed batches would ignore
 
 
 def packing_fault(model: "PreTrainedModel") -> str | None:
-    """Packed batches: the hidden states of packed trees must equal those of padded ones, to rounding."""
+    """Packed batches: the hidden states of packed trees must equal those of padded trees up to rounding."""
     trees, device = _trial_trees(model), model.device
     window = getattr(model.config, "sliding_window", None)
     if window:
@@ -48,7 +49,7 @@ def packing_fault(model: "PreTrainedModel") -> str | None:
             tree_layout(batch, always=True)
             try:
                 packed = _response_states(model, batch)
-            except Exception as fault:  # whatever a model raises at a tree's mask, it cannot be packed
+            except Exception as fault:  # a model may raise anything when it gets a tree mask
                 return f"the model rejects a tree attention mask: {_text(fault)}"
     finally:
         if window:
@@ -57,7 +58,7 @@ def packing_fault(model: "PreTrainedModel") -> str | None:
 
 
 def tree_attention_fault(model: "PreTrainedModel") -> str | None:
-    """Attention tree by tree: installed where the architecture allows it and the trial of packing agrees again."""
+    """Attention per tree: installed if the architecture allows it and packed batches still give the same results."""
     before = model.config._attn_implementation
     try:
         use_tree_attention(model)
@@ -73,7 +74,7 @@ def tree_attention_fault(model: "PreTrainedModel") -> str | None:
 
 
 def last_mlp_fault(model: "PreTrainedModel") -> str | None:
-    """The last MLP at the positions that are read: installed where the trial finds the same states."""
+    """The last MLP at used positions only: installed if the trial finds the same hidden states."""
     mlp = last_mlp(trunk_of(model))
     if mlp is None:
         return "no module of the last block is named mlp"
@@ -96,7 +97,7 @@ def last_mlp_fault(model: "PreTrainedModel") -> str | None:
 
 
 def decoding_fault(model: "PreTrainedModel") -> str | None:
-    """Compiled decoding: keys must reach ``attend`` as the cache hands them out, with an even head size."""
+    """Compiled decoding: keys must reach ``attend`` unchanged from the cache, and the head size must be even."""
     from transformers.cache_utils import Cache
 
     from plaudit.models.acceleration.prefill import PrefillLayer
@@ -113,13 +114,13 @@ def decoding_fault(model: "PreTrainedModel") -> str | None:
     with _trial(model), forward_context(ForwardContext()):
         trunk(**arguments)
     if not all(layer.cached.reached for layer in cache.layers):
-        return "the keys of its cache do not reach attention"
+        return "the keys of its cache do not reach attention unchanged"
     sizes = {layer.keys.shape[-1] for layer in cache.layers}
     return "the head size is odd" if any(size % 2 for size in sizes) else None
 
 
 def _text(fault: Exception) -> str:
-    """Return the text of an exception that a model raised. Raises it again if memory ran out."""
+    """Return the text of an exception that a model raised; re-raise it if memory ran out."""
     if is_out_of_memory(fault):
         raise fault
     return one_line(fault)
@@ -138,7 +139,7 @@ def _trial(model: "PreTrainedModel") -> Iterator[None]:
 
 def _difference(found: Tensor, expected: Tensor, model: "PreTrainedModel", what: str) -> str | None:
     difference = ((found - expected).pow(2).mean() / expected.pow(2).mean()).sqrt().item()
-    # Not a number is a difference as well.
+    # Written so that NaN counts as a difference.
     return None if difference <= _tolerance(model.dtype) else f"{what} differ by {difference:.1e} in a trial"
 
 

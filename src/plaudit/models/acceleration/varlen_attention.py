@@ -1,10 +1,10 @@
-"""Attention over packed trees on a GPU, by a kernel for sequences of different lengths (FlashAttention's, in torch).
+"""Attention over packed trees on a GPU, with torch's FlashAttention kernel for sequences of different lengths.
 
 A prompt with its first response is one causal sequence. Every further response is a sequence of queries whose keys are
-the prompt's and its own; the kernel aligns the last query with the last key, so each query sees the whole prompt and
-its own response up to itself. No position is computed that the mask of a pack would throw away, and no mask is read.
+the prompt's and its own. The kernel aligns the last query with the last key, so each query attends to the whole prompt
+and to its own response up to itself. The kernel computes no masked scores and reads no mask.
 
-Whether the kernel does this, on this device and in this type, is found out by trying it.
+A trial decides whether the kernel gives correct results on this device and in this type.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,9 +29,10 @@ TRIAL_TREES = ((5, 4, 2, 3), (3, 6), (1, 1, 7))  # tokens of a prompt and of its
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of queries and keys, which stand in flattened rows [rows x length] at ``queries`` and ``keys``.
+    """Sequences of queries and keys: their flat positions ``queries`` and ``keys`` in [rows x length].
 
-    ``query_ends`` and ``key_ends``, int32 [sequences + 1], say where each sequence ends, after a 0.
+    ``query_ends`` and ``key_ends``, int32 [sequences + 1]: a 0, followed by the cumulative length at the end of each
+    sequence.
     """
 
     queries: Tensor
@@ -43,17 +44,17 @@ class Sequences:
 
 
 def tree_lengths(tree: PromptTree) -> tuple[int, ...]:
-    """Return how many tokens a tree's prompt has, and each of its responses."""
+    """Return the number of tokens of a tree's prompt and of each of its responses."""
     return len(tree.prompt), *map(len, tree.responses)
 
 
 def sequences_of(
-    places: Sequence[TreeSpan], lengths: Sequence[Sequence[int]], row_length: int, device: torch.device
+    spans: Sequence[TreeSpan], lengths: Sequence[Sequence[int]], row_length: int, device: torch.device
 ) -> Sequences:
-    """Return the sequences of trees that stand at ``places``; ``lengths``: tokens of prompt and responses of each."""
+    """Return the sequences of the trees at ``spans``; ``lengths``: tokens of each tree's prompt and responses."""
     queries: list[range] = []
     keys: list[list[range]] = []
-    for (row, start, _), (prompt_length, *responses) in zip(places, lengths, strict=True):
+    for (row, start, _), (prompt_length, *responses) in zip(spans, lengths, strict=True):
         first = row * row_length + start
         end = first + prompt_length + sum(responses[:1])
         queries.append(range(first, end))
@@ -82,7 +83,8 @@ def _ends(counts: Sequence[int], device: torch.device) -> Tensor:
 def attend_by_sequences(query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, scale: float) -> Tensor:
     """Return attention's output [rows, length, heads, head size], zero outside of trees.
 
-    ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of queries.
+    ``query`` [rows, heads, length, head size]; ``key`` and ``value`` may have fewer heads, each for a group of query
+    heads.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -107,7 +109,7 @@ def attend_by_sequences(query: Tensor, key: Tensor, value: Tensor, sequences: Se
 
 
 def kernel_takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return whether the kernel attends rightly to numbers of this type, heads and head size on this device."""
+    """Return whether the kernel gives correct results for this device, type, number of heads and head size."""
     if query.device.type not in DEVICES or value.dtype not in TYPES:
         return False
     return kernel_fault(query.device, value.dtype, query.shape[1], key.shape[1], query.shape[-1]) is None
@@ -115,8 +117,8 @@ def kernel_takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 @cache
 def kernel_fault(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, size: int) -> str | None:
-    """Return why the kernel cannot be used for this many heads of this size, or None if it can."""
-    # A caller's autocast would round what is to be the standard, its inference mode would allow no gradients.
+    """Return why the kernel cannot be used for this number of heads of this size, or None if it can."""
+    # A caller's autocast would round the expected results; its inference mode would not allow gradients.
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         return _difference_from_mask(device, dtype, heads, key_heads, size)
 
@@ -124,7 +126,7 @@ def kernel_fault(device: torch.device, dtype: torch.dtype, heads: int, key_heads
 def _difference_from_mask(
     device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, size: int
 ) -> str | None:
-    """Attend to small trees by the kernel, and in float32 under the mask of their pack; compare all results."""
+    """Compare the kernel on small trees with float32 attention under the mask of their packed batch."""
     trees = [PromptTree((0,) * prompt, tuple((0,) * length for length in lengths)) for prompt, *lengths in TRIAL_TREES]
     batch = PACKED.build(trees, [[0, 1], [2]]).to(device)
     rows, length = batch.input_ids.shape
@@ -147,7 +149,7 @@ def _difference_from_mask(
     wanted = _results(under_mask, [part.float() for part in states], sequences.queries)
     try:
         found = _results(by_kernel, states, sequences.queries)
-    except Exception as fault:  # whatever is raised where the kernel, or this version of it, does not exist
+    except Exception as fault:  # torch raises different exceptions where the kernel is missing or unsupported
         if is_out_of_memory(fault):
             raise
         return one_line(fault)
@@ -159,7 +161,7 @@ def _difference_from_mask(
 
 
 def _results(attend: Callable[..., Tensor], states: list[Tensor], positions: Tensor) -> list[Tensor]:
-    """Return the output at flat ``positions``, and the gradients of a weighted sum of it by all states."""
+    """Return the output at flat ``positions``, and the gradients of its weighted sum with respect to all states."""
     leaves = [part.detach().clone().requires_grad_() for part in states]
     output = attend(*leaves).flatten(0, 1)[positions]
     weights = torch.linspace(-1, 1, output.numel(), device=output.device).view_as(output)

@@ -1,4 +1,4 @@
-"""Folders with only an adapter and the name of its base, as saved for quantised bases."""
+"""Folders that contain only an adapter and the name of its base model, as saved for quantised bases."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from plaudit.models.trunk import unwrapped
 
 ADAPTER_FILE = "adapter_config.json"
 BASE_FILE = "base_model.json"
-"""How the base was held in memory; weights that were rounded otherwise are not those that the adapter learned on."""
+"""How the base was quantised: the adapter was trained on the rounded weights and needs the same ones again."""
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -21,7 +21,7 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def quantization_of(model: Any) -> str | None:
-    """Return the configuration's name of a model's quantisation: 4bit, 8bit or none."""
+    """Return a model's quantisation as the configuration names it: ``4bit``, ``8bit`` or None."""
     quantized = getattr(model.config, "quantization_config", None)
     if quantized is None:
         return None
@@ -29,7 +29,7 @@ def quantization_of(model: Any) -> str | None:
 
 
 def adapter_task(path: str | None) -> str | None:
-    """Return peft's name of an adapter folder's task (CAUSAL_LM, SEQ_CLS); None if the folder is not an adapter."""
+    """Return peft's name for an adapter folder's task (CAUSAL_LM, SEQ_CLS); None if the folder is not an adapter."""
     file = Path(path or "") / ADAPTER_FILE
     return str(json.loads(file.read_text())["task_type"]) if path and file.exists() else None
 
@@ -37,7 +37,8 @@ def adapter_task(path: str | None) -> str | None:
 def base_of_adapter(config: ModelConfig) -> ModelConfig:
     """Return the configuration of the base of the adapter folder ``config.path``, with the folder's tokenizer.
 
-    Raises PlauditError where new adapters are asked for: they cannot be stacked on weights that take no merge.
+    Raises PlauditError if the configuration asks for new adapters, because the saved one cannot be merged into a
+    quantised base.
     """
     folder = Path(config.path or "")
     if config.lora is not None:

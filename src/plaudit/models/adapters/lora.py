@@ -35,7 +35,7 @@ def with_adapter(model: "PreTrainedModel", config: LoraConfig, task: str, name: 
 
 @contextmanager
 def adapters_off(model: "PeftModel") -> Iterator[None]:
-    """Compute with the base alone; afterwards what learned before learns again."""
+    """Compute with the base model alone; trainable parameters stay trainable afterwards."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with model.disable_adapter():
         yield
@@ -55,6 +55,6 @@ def merged_tensor(layer: Any, kind: str) -> Tensor:
 
 
 def adapter_of(parameter_name: str) -> str | None:
-    """Return the adapter that a parameter belongs to, by its name: ``….v_proj.lora_A.NAME.weight``; None for others."""
+    """Return the adapter that a parameter belongs to: NAME in ``….v_proj.lora_A.NAME.weight``; None for others."""
     found = re.search(r"\.lora_\w+\.([^.]+)(\.weight)?$", parameter_name)
     return found[1] if found else None

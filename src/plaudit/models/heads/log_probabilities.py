@@ -14,16 +14,16 @@ from plaudit.algorithms.log_probabilities import token_log_probabilities
 from plaudit.models.heads.output_head import OutputHead
 from plaudit.models.heads.rowwise import by_rows
 
-LOGIT_BYTES = 256 * 2**20  # float32 logits that may be alive at once; more are computed, and recomputed, in chunks
-SMALLEST_CHUNK = 128  # under this many rows the recomputation costs more than the memory is worth
+LOGIT_BYTES = 256 * 2**20  # float32 logits in memory at once; larger arrays are computed and recomputed in chunks
+SMALLEST_CHUNK = 128  # rows; with smaller chunks the recomputation costs more than the memory is worth
 
 Extras = Literal["none", "measured", "differentiable"]
-"""Whether entropies and the likeliest token are computed too, and whether a gradient flows through the entropies."""
+"""Whether entropies and the likeliest token are computed as well, and whether entropies carry a gradient."""
 
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Per response token, each [N]: log-probability, entropy in nats, and whether no token is likelier."""
+    """Per response token, each [N]: log-probability, entropy in nats, and whether it is the likeliest token."""
 
     log_probabilities: Tensor
     entropies: Tensor | None = None
@@ -33,9 +33,9 @@ class TokenStatistics:
 def token_statistics(
     head: OutputHead, hidden: Tensor, targets: Tensor, temperature: float = 1.0, extras: Extras = "none"
 ) -> TokenStatistics:
-    """Return statistics of ``targets`` [N] under ``head(hidden)``, hidden being [N, hidden size].
+    """Return statistics of ``targets`` [N] under ``head(hidden)``, where ``hidden`` is [N, hidden size].
 
-    The temperature divides the logits, as it did when the tokens were sampled.
+    The temperature divides the logits, as in sampling.
     """
     compute = _statistics_of_chunk(head, temperature, extras)
     chunk = max(SMALLEST_CHUNK, LOGIT_BYTES // (4 * head.vocabulary))
@@ -52,7 +52,7 @@ def _statistics_of_chunk(
     head: OutputHead, temperature: float, extras: Extras
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     def of_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """Return what ``extras`` asks for of each row."""
+        """Return the statistics of each row, as ``extras`` selects them."""
         log_probabilities = token_log_probabilities(logits, targets, temperature)
         if extras == "none":
             return (log_probabilities,)

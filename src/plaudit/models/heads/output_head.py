@@ -1,4 +1,4 @@
-"""From hidden states to logits, as the model itself does it: some change logits after their last matrix product."""
+"""From hidden states to logits as the model computes them: some models change logits after the last matrix product."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRIAL_LOGIT = 50.0
-"""Largest logit of the trial: more than any soft cap in use lets through."""
+"""Largest logit of the trial: above every soft cap in use."""
 
 
 @dataclass(frozen=True)
 class OutputHead:
     """``logits = cap * tanh(linear(hidden) * multiplier / divisor / cap)``; without a cap no tanh.
 
-    Where transformers has them: the model's ``logit_scale`` multiplies (Cohere; MPT has it in its configuration alone,
-    and does not use it), the configuration's ``logits_scaling`` divides (Granite), and its ``final_logit_softcapping``
-    caps (Gemma 2; the formula is from Bello et al. 2017).
+    In transformers, these are the model's ``logit_scale`` (Cohere; MPT has it only in its configuration and does not
+    use it), the configuration's ``logits_scaling`` (Granite) and its ``final_logit_softcapping`` (Gemma 2; the formula
+    is from Bello et al. 2017).
     """
 
     linear: Any
@@ -54,9 +54,9 @@ class OutputHead:
 
 
 def head_is_known(model: "PreTrainedModel") -> bool:
-    """Say, by trying, whether a model's logits are those of ``OutputHead.of``.
+    """Test whether a model's logits equal those of ``OutputHead.of``.
 
-    The matrix product's result is enlarged for the trial: a soft cap hardly changes the small logits of a new model.
+    The trial scales up the matrix product, because a soft cap hardly changes the small logits of a new model.
     """
     head = OutputHead.of(model)
     tokens = torch.arange(8, device=next(model.parameters()).device)[None] % int(model.config.vocab_size)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PolicyOutput:
-    """A policy's statistics of a batch's response tokens; ``values`` [N] only where a value head shares the trunk."""
+    """A policy's statistics of a batch's response tokens; ``values`` [N] only with a value head on the trunk."""
 
     statistics: TokenStatistics
     values: Tensor | None
 
 
 class PolicyModule(nn.Module):
-    """A causal language model, and a value head on its trunk if there is one."""
+    """A causal language model, optionally with a value head on its trunk."""
 
     def __init__(self, model: "PreTrainedModel | PeftModel", value_head: nn.Linear | None = None) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class PolicyModule(nn.Module):
         self.value_head = value_head
 
     def forward(self, batch: Batch, temperature: float = 1.0, extras: Extras = "none") -> PolicyOutput:
-        """Return statistics and values of the response tokens [N]; the value of token t is read before token t."""
+        """Return statistics and values of the response tokens [N]; the value of a token is that of the state before it."""
         states = hidden_states(self.model, batch, batch.predictor_index)
         head = OutputHead.of(unwrapped(self.model))
         statistics = token_statistics(head, states, batch.targets, temperature, extras)

@@ -1,6 +1,6 @@
-"""Functions of rows of logits, a few rows at a time, so that what lies between stays in the processor's cache.
+"""Functions of rows of logits, a few rows at a time, so that intermediate results stay in the processor's cache.
 
-Rows of a vocabulary's width are long: over whole arrays every exponential and every sum waits for memory.
+Rows are as long as the vocabulary: over whole arrays, every exponential and every sum would wait for memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BLOCK_BYTES = 2**20  # float32 numbers of one block: a processor's cache of the second level, or half of it
+BLOCK_BYTES = 2**20  # float32 numbers of one block: the size of a second-level cache, or half of it
 
 Function = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 def by_rows(function: Function, logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    """Return ``function(logits, targets)`` for logits [N, vocabulary], targets [N] and results [N] of each row alone.
+    """Return ``function(logits, targets)`` for logits [N, vocabulary], targets [N] and results [N].
 
-    Nothing but the logits is kept for the backward pass, which computes the function again. Gradients flow to the
-    logits through results of floating point. On an accelerator the function is called once, as it is.
+    Each result must depend on its own row only. Only the logits are kept for the backward pass, which recomputes the
+    function. Floating-point results pass gradients to the logits. On an accelerator the function is called once on all
+    rows.
     """
     if logits.device.type != "cpu" or logits.numel() * 4 <= BLOCK_BYTES:
         return function(logits, targets)
@@ -34,7 +35,7 @@ def _blocks(logits: Tensor) -> Iterator[slice]:
 
 
 class _ByRows(torch.autograd.Function):
-    """Blocks of rows, one after the other."""
+    """Calls a function on one block of rows after the other."""
 
     @staticmethod
     def forward(context: Any, function: Function, logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
@@ -49,7 +50,7 @@ class _ByRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient by the logits."""
+        """Return the gradient with respect to the logits."""
         logits, targets = context.saved_tensors
         whole = torch.empty_like(logits)
         for rows in _blocks(logits):

@@ -1,4 +1,4 @@
-"""Sequence classifiers with one label: read at the last token they give scores, before each token they give values."""
+"""Sequence classifiers with one label: scores are read at the last token, values before each token."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
     from plaudit.batching.layouts.base import Layout
 
-UNBOUNDED_CONTEXT = 2**20  # for models that name no limit
+UNBOUNDED_CONTEXT = 2**20  # tokens, for models whose configuration has no limit
 Head = Literal["CAUSAL_LM", "SEQ_CLS"]
-"""What a model ends in, as peft names it: the output head of a language model, or a classifier's."""
+"""The kind of head, as peft names it: a language model's output head or a classifier's."""
 
 logger = logging.getLogger("plaudit.models")
 
 
 @dataclass
 class LoadedModel:
-    """A model (inside peft's wrapper where it has adapters), its tokenizer, and what makes it fast."""
+    """A model (inside peft's wrapper if it has adapters), its tokenizer, and its accelerations."""
 
     model: "PreTrainedModel | PeftModel"
     tokenizer: "PreTrainedTokenizerBase"
@@ -53,17 +53,17 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights live."""
+        """The device of the weights."""
         return next(self.model.parameters()).device
 
     @property
     def context_length(self) -> int:
-        """Most token positions that the model has embeddings for."""
+        """The longest sequence that the model supports, in tokens."""
         return context_length(unwrapped(self.model).config)
 
 
 def context_length(model_config: "PreTrainedConfig") -> int:
-    """Return the longest sequence that a model was made for."""
+    """Return the longest sequence that a model supports, in tokens."""
     for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
         length = getattr(model_config, name, None)
         if isinstance(length, int):
@@ -72,17 +72,17 @@ def context_length(model_config: "PreTrainedConfig") -> int:
 
 
 def load_policy(config: ModelConfig, device: torch.device, seed: int = 0) -> LoadedModel:
-    """Load (or make) a causal language model; ``seed`` decides random weights.
+    """Load (or create) a causal language model; ``seed`` determines random weights.
 
-    Raises PlauditError where it does not load, or its parts do not fit.
+    Raises PlauditError if it cannot be loaded or its parts do not fit together.
     """
     return _logged("policy", config, _load(config, "CAUSAL_LM", device, seed))
 
 
 def load_scorer(config: ModelConfig, device: torch.device, seed: int = 0) -> tuple[LoadedModel, bool]:
-    """Load a model as a sequence classifier with one label, and say whether its head was already trained.
+    """Load a model as a sequence classifier with one label; also return whether its head was already trained.
 
-    Raises PlauditError where it does not load, or its parts do not fit.
+    Raises PlauditError if it cannot be loaded or its parts do not fit together.
     """
     loaded = _load(config, "SEQ_CLS", device, seed)
     if not hasattr(unwrapped(loaded.model), "score"):

@@ -1,4 +1,4 @@
-"""Transformers models as a configuration asks for them: pretrained or with random weights, in a type, quantised."""
+"""Creates transformers models from a configuration: pretrained or with random weights, quantised or not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +17,9 @@ Result = TypeVar("Result")
 
 
 def fresh_model(config: ModelConfig, auto_class: Any, tokenizer: Any, extra: dict[str, Any]) -> "PreTrainedModel":
-    """Return a model with random weights from torch's global generator, on the CPU.
+    """Return a model on the CPU with random weights from torch's global generator.
 
-    ``auto_class`` is one of transformers' AutoModel classes; ``extra`` are further fields of the model's configuration.
+    ``auto_class`` is one of transformers' AutoModel classes; ``extra`` adds fields to the model's configuration.
     """
     from transformers import AutoConfig
 
@@ -37,7 +37,7 @@ def fresh_model(config: ModelConfig, auto_class: Any, tokenizer: Any, extra: dic
 def pretrained_model(
     config: ModelConfig, auto_class: Any, device: torch.device, extra: dict[str, Any]
 ) -> "PreTrainedModel":
-    """Return the model that ``config.path`` names; a quantised one on ``device``, others on the CPU."""
+    """Return the model that ``config.path`` names, on ``device`` if it is quantised and on the CPU otherwise."""
     from transformers import AutoConfig
 
     model_config = or_explain(f"model {config.path}", AutoConfig.from_pretrained, config.path, **extra)
@@ -50,7 +50,7 @@ def pretrained_model(
 
 
 def weight_options(config: ModelConfig, device: torch.device) -> dict[str, Any]:
-    """Return how ``from_pretrained`` is to hold the weights: their type, and their quantisation on ``device``."""
+    """Return the options of ``from_pretrained`` for the type of the weights and their quantisation on ``device``."""
     options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
     if config.quantization is not None:
         from transformers import BitsAndBytesConfig
@@ -69,8 +69,8 @@ def _set_dropout(model_config: Any, rate: float) -> None:
 def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
     """Call ``load``; its first argument is a folder or a hub name.
 
-    Raises PlauditError that says what did not load, with the whole text of the exception on one line; out of memory is
-    raised as it is.
+    Raises PlauditError with ``what`` and the text of the exception on one line. Running out of memory is re-raised
+    unchanged.
     """
     try:
         return load(*arguments, **options)

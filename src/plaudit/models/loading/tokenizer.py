@@ -1,4 +1,4 @@
-"""From the configuration of a model to its tokenizer."""
+"""Loads the tokenizer of a configured model."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
     """Load the tokenizer and make sure that it has an end and a padding token.
 
-    Raises PlauditError where it does not load, or a token is missing or unknown.
+    Raises PlauditError if it cannot be loaded, or if one of these tokens is missing or unknown.
     """
     from transformers import AutoTokenizer
 

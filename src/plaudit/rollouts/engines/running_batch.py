@@ -26,10 +26,10 @@ class RunningBatch:
         requests: Sequence[Request],
         settings: GenerationConfig,
         device: torch.device,
-        takes_whole_masks: bool,
+        takes_dense_masks: bool,
         compiled_decoding: bool,
     ) -> None:
-        self._takes_whole_masks, self._compiled_decoding = takes_whole_masks, compiled_decoding
+        self._takes_dense_masks, self._compiled_decoding = takes_dense_masks, compiled_decoding
         limits = draw_limits(requests, settings)
         self.longest = max(limits)
         self.uniforms = draw_uniforms(requests, self.longest).to(device)
@@ -85,7 +85,7 @@ class RunningBatch:
             first = last
 
     def _prefill_mask(self, mask: Tensor, starts: Sequence[int]) -> Tensor | TreeLayout:
-        trees = self._takes_whole_masks and mask.device.type == "cpu"
+        trees = self._takes_dense_masks and mask.device.type == "cpu"
         layout = layout_of_prompts(starts, mask.shape[1]) if trees else None
         return mask if layout is None else layout
 
@@ -116,7 +116,7 @@ class RunningBatch:
         return {
             "input_ids": self._newest[:, None],
             # From a mask of two dimensions transformers makes its own at every token, and waits for the device.
-            "attention_mask": mask[:, None, None].bool() if self._takes_whole_masks else mask,
+            "attention_mask": mask[:, None, None].bool() if self._takes_dense_masks else mask,
             "position_ids": self._positions + (self._step - 1),
             "past_key_values": self._cache,
         }

@@ -111,7 +111,7 @@ class TransformersEngine:
             requests,
             settings,
             device,
-            takes_whole_masks=acceleration.takes_whole_masks,
+            takes_dense_masks=acceleration.takes_dense_masks,
             compiled_decoding=acceleration.uses(DECODING),
         )
         logits = batch.adopt([self._prefill(inputs) for inputs in batch.prefill_inputs()])
