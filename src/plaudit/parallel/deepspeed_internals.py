@@ -1,7 +1,7 @@
-"""What Plaudit uses of DeepSpeed although its documentation does not promise it; all of it stands here.
+"""Every use that Plaudit makes of undocumented parts of DeepSpeed.
 
-``check_internals`` says which of it a version lacks before anything is trained, so that a change in DeepSpeed is an
-error at the start and not one in the middle of a run.
+``check_internals`` reports what a version of DeepSpeed lacks before training starts, so that a change in DeepSpeed does
+not stop a run in the middle.
 """
 
 import importlib
@@ -21,26 +21,26 @@ OPTIMIZER_ATTRIBUTES = ("all_grad_tensors", "averaged_gradients", "refresh_fp32_
 def import_deepspeed(device_type: str) -> Any:
     """Import DeepSpeed for a type of device."""
     if device_type == "cpu":
-        os.environ["DS_ACCELERATOR"] = "cpu"  # it would take a GPU where there is one
+        os.environ["DS_ACCELERATOR"] = "cpu"  # otherwise DeepSpeed uses a GPU if there is one
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`torch.distributed.all_gather_into_tensor` is deprecated", FutureWarning)
     deepspeed = importlib.import_module("deepspeed")
     if not isinstance(getattr(deepspeed.ops, "__compatible_ops__", None), dict):
         raise _missing(["ops.__compatible_ops__"])
-    # On a CPU DeepSpeed would compile its own collectives, for minutes, instead of using torch's process group.
+    # Otherwise, on a CPU, DeepSpeed spends minutes compiling its own collectives instead of using torch's.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
 
 
 def check_internals(engine: Any) -> None:
-    """Raise PlauditError naming the attributes of a ZeRO 2 engine that are used here and that it lacks."""
+    """Raise PlauditError if a ZeRO 2 engine lacks attributes that this module uses."""
     missing = [name for name in OPTIMIZER_ATTRIBUTES if not hasattr(engine.optimizer, name)]
     if missing:
         raise _missing(missing)
 
 
 def forget_gradients(engine: Any, groups: int) -> None:
-    """Drop the gradients, summed so far or not, of all parameter groups; DeepSpeed drops them in a step only."""
+    """Drop the gradients of all parameter groups, summed or not; DeepSpeed itself drops them only in a step."""
     sharding = engine.optimizer
     sharding.zero_grad(set_to_none=True)
     for number in range(groups):
@@ -48,7 +48,7 @@ def forget_gradients(engine: Any, groups: int) -> None:
 
 
 def refresh_shards(engine: Any) -> None:
-    """Copy the weights of the model into the optimizer's float32 shards."""
+    """Copy the model's weights into the optimizer's float32 shards."""
     engine.optimizer.refresh_fp32_params()
 
 

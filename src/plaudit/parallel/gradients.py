@@ -8,14 +8,14 @@ from torch import Tensor
 from plaudit.parallel.processes import Processes
 
 BUCKET_ELEMENTS = 50_000_000
-"""Elements that are sent at once: 200 MB of float32."""
+"""Elements per collective: 200 MB of float32."""
 
 
 def sum_gradients(parameters: Sequence[Tensor], processes: Processes, bucket_elements: int = BUCKET_ELEMENTS) -> None:
     """Replace every gradient by its sum over the processes.
 
-    Where only some processes have a gradient, that of the others counts as zero; where none has, it stays None.
-    Gradients travel in flat buckets of at most ``bucket_elements`` elements, or of one gradient that is larger.
+    If only some processes have a gradient for a parameter, it counts as zero in the others; if none has, it stays None.
+    Gradients are sent in flat buckets of at most ``bucket_elements`` elements; a larger gradient gets a bucket alone.
     """
     present = processes.any_of([parameter.grad is not None for parameter in parameters])
     for parameter, somewhere in zip(parameters, present, strict=True):
@@ -30,7 +30,7 @@ def sum_gradients(parameters: Sequence[Tensor], processes: Processes, bucket_ele
 
 
 def _buckets(gradients: Iterable[Tensor], most: int) -> Iterator[list[Tensor]]:
-    """Yield the gradients in their order, those of one bucket on one device and of one type."""
+    """Yield the gradients in order, in buckets whose gradients have one device and one type."""
     bucket: list[Tensor] = []
     size = 0
     for gradient in gradients:
@@ -45,7 +45,7 @@ def _buckets(gradients: Iterable[Tensor], most: int) -> Iterator[list[Tensor]]:
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """Return the 2-norm of all gradients together, a float32 tensor of no dimensions; 0 if there are none."""
+    """Return the 2-norm of all gradients together, a float32 scalar; 0 without gradients."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros(())
@@ -54,9 +54,10 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
-    """Scale the gradients so that their norm is at most ``max_norm``, and return the norm they had.
+    """Scale the gradients so that their norm is at most ``max_norm``, and return the norm before scaling.
 
-    With None nothing is changed. Where the norm is not finite, the gradients become so too: look at it before stepping.
+    None changes nothing. If the norm is not finite, the gradients are not finite afterwards either: check it before
+    taking a step.
     """
     parameters = list(parameters)
     norm = gradient_norm(parameters)

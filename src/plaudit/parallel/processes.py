@@ -1,4 +1,4 @@
-"""The processes of a run: which one this is, where it computes, and the collectives over all of them."""
+"""The processes of a run: rank, device and collectives."""
 
 import atexit
 import os
@@ -16,16 +16,16 @@ from plaudit.errors import PlauditError
 WAIT_LIMIT = timedelta(hours=6)
 """How long a process waits for the others in a collective.
 
-Now and then one process works while the others wait: it saves a model, fits the baselines of a reward model, or calls a
-user's slow reward function. torch's own limits (NCCL: 10 minutes) would end the run then. When a process fails, the
-launcher ends the others at once, whatever the limit.
+Sometimes one process works while the others wait: it saves a model, fits the baselines of a reward model, or calls a
+user's slow reward function. torch's default limits (NCCL: 10 minutes) would end the run. If a process fails, the
+launcher ends the others immediately, regardless of the limit.
 """
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
 class Processes(ABC):
-    """The processes that train together. Every method but ``shard`` must be called by all of them, in one order."""
+    """The processes that train together. All of them must call every method except ``shard`` in the same order."""
 
     rank: int
     count: int
@@ -42,22 +42,22 @@ class Processes(ABC):
 
     @abstractmethod
     def sum_in_place(self, tensor: Tensor) -> None:
-        """Replace a tensor, of one shape and type everywhere, by its sum over the processes."""
+        """Replace a tensor by its sum over the processes; shape and type must be equal in all of them."""
 
     @abstractmethod
     def any_of(self, flags: Sequence[bool]) -> list[bool]:
-        """Return for each flag whether it is up in any process."""
+        """Return for each flag whether it is true in any process."""
 
     @abstractmethod
     def wait_for_everyone(self) -> None:
         """Return when every process has called this."""
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is up in any process."""
+        """Return whether the flag is true in any process."""
         return self.any_of([flag])[0]
 
     def shard(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Return this process's shard of items that all processes know: every ``count``-th, starting at its rank."""
+        """Return this process's shard of ``items``, which all processes hold: every ``count``-th, from its rank on."""
         return items[self.rank :: self.count]
 
     def merge_shards(self, own: Sequence[Any]) -> list[Any]:
@@ -70,7 +70,7 @@ class Processes(ABC):
 
 
 class OneProcess(Processes):
-    """A run of one process: nothing to exchange, and no process group."""
+    """A run of one process, without a process group."""
 
     rank = 0
     count = 1
@@ -92,7 +92,7 @@ class OneProcess(Processes):
 
 
 class ProcessGroup(Processes):
-    """The processes of torch's default process group, which must have been started."""
+    """The processes of torch's default process group, which must be initialised."""
 
     def __init__(self, device: torch.device) -> None:
         self.rank = torch.distributed.get_rank()
@@ -117,7 +117,7 @@ class ProcessGroup(Processes):
 
 
 def check_launch(count: int) -> None:
-    """Raise PlauditError where a launcher such as torchrun has not started ``count`` processes."""
+    """Raise PlauditError unless ``count`` processes were started, by a launcher such as torchrun if more than one."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != count:
         remedy = (
@@ -129,14 +129,14 @@ def check_launch(count: int) -> None:
 
 
 def start_processes(count: int, device: str) -> Processes:
-    """Join the ``count`` processes that a launcher has started, each on its own device if it is not the CPU.
+    """Join the ``count`` processes that a launcher has started, each on a separate device unless they use the CPU.
 
     ``device`` is the type of a torch device, or ``auto``: the accelerator if there is one, otherwise the CPU. Raises
-    PlauditError where that device does not exist.
+    PlauditError if that device does not exist.
     """
     chosen = _device(device, count)
     if chosen.type == "cpu":
-        # Where DeepSpeed is installed, other libraries import it, and it would print that it found no GPU.
+        # Other libraries import DeepSpeed if it is installed; without this it prints that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if count == 1:
         return OneProcess(chosen)
@@ -168,13 +168,13 @@ def _device(wanted: str, count: int) -> torch.device:
 
 def _join(device: torch.device) -> None:
     """Start torch's process group, and leave it at exit."""
-    # This module takes the process group that exists when it is imported as a default argument. Imported later, by an
-    # optimizer, it would keep ours, and gloo's threads, alive after the group is destroyed.
+    # The imported module captures the current process group as a default argument. If an optimizer imported it later,
+    # it would keep our group, and gloo's threads, alive after shutdown.
     import_module("torch.distributed.nn.functional")
     if device.type != "cpu":
         torch.accelerator.set_device_index(device.index)
     torch.distributed.init_process_group(BACKENDS[device.type], timeout=WAIT_LIMIT)
-    # A process that ends while gloo's threads still run is aborted, and its exit code says that it failed.
+    # A process that exits while gloo's threads are running is aborted with a failure code.
     atexit.register(_leave)
 
 

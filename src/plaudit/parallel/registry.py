@@ -1,4 +1,4 @@
-"""The distribution strategies by name. It imports no torch, so that the configuration's schema can read the names."""
+"""The distribution strategies by name. This module does not import torch, because the configuration schema reads it."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from plaudit.registry import Registry
 class StrategyEntry:
     """A value of ``distributed``.
 
-    ``factory`` is ``module:name`` of a ``StrategyFactory``. ``several`` says whether it needs several processes or
-    takes exactly one. ``requirement`` is a package that must be installed, as in ``pip install``; ``remedy`` is the
+    ``factory`` is ``module:name`` of a ``StrategyFactory``. ``several``: whether it needs several processes; otherwise
+    it needs exactly one. ``requirement`` is a package that must be installed, as in ``pip install``; ``remedy`` is the
     command that installs it.
     """
 
@@ -32,7 +32,7 @@ STRATEGIES: Registry[StrategyEntry] = Registry(
         "zero2": StrategyEntry(
             "plaudit.parallel.zero2:Zero2Strategy",
             "weights whole in each process, gradients and optimizer state in shards (DeepSpeed)",
-            # Older versions ignore settings that the training needs; its internals may change in a later one.
+            # Older versions ignore settings that training needs; later versions may change their internals.
             requirement="deepspeed>=0.19.6,<0.20",
             remedy="pip install -U 'plaudit[deepspeed]'",
         ),

@@ -1,4 +1,4 @@
-"""Every process holds the whole model; gradients are summed over the processes once a step."""
+"""Every process holds the whole model; gradients are summed over the processes once per step."""
 
 from torch import Tensor
 
@@ -7,13 +7,13 @@ from plaudit.parallel.single import SingleStrategy
 
 
 class ReplicatedStrategy(SingleStrategy):
-    """Weights, gradients and optimizer state are whole in each process and take the same steps."""
+    """Every process holds all weights, gradients and optimizer state, and takes the same steps."""
 
     def step(self) -> Tensor:
-        """Sum the processes' gradients, clip and step; a norm that is not finite leaves the weights as they are."""
+        """Sum the processes' gradients, clip and step; if the norm is not finite, keep the weights."""
         sum_gradients(list(self.parameters.values()), self.processes)
         return super().step()
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the weights and the optimizer's state in the main process: those of the others are the same."""
+        """Return the weights and optimizer state in the main process, nothing in the others, which hold the same."""
         return super().state() if self.processes.is_main else {}

@@ -1,4 +1,4 @@
-"""One process: the whole model, the whole gradient, the whole optimizer."""
+"""Training in one process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from plaudit.parallel.strategy import Item
 
 
 class SingleStrategy:
-    """Trains without exchanging anything."""
+    """Trains without communication."""
 
     files: Sequence[str] = ("model", "optimizer")
 
@@ -30,11 +30,11 @@ class SingleStrategy:
         self.processes = processes
 
     def gathered(self) -> AbstractContextManager[None]:
-        """The weights are whole at all times."""
+        """Return an empty context: the weights are always complete."""
         return nullcontext()
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
-        """No process waits for another one before the step's end, so each has its own number of micro-batches."""
+        """Return none: backward passes need no communication, so processes may differ in their number of them."""
         return []
 
     def backward(self, loss: Tensor) -> None:
@@ -46,7 +46,7 @@ class SingleStrategy:
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> Tensor:
-        """Clip and step; a norm that is not finite leaves the weights as they are."""
+        """Clip and step; if the norm is not finite, keep the weights."""
         norm = clip_gradients(self.parameters.values(), self.max_gradient_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -54,16 +54,16 @@ class SingleStrategy:
         return norm
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the weights that learn and the optimizer's state, by parameter names."""
+        """Return the trainable weights and the optimizer's state by parameter name."""
         return {
             "model": {name: parameter.detach() for name, parameter in self.parameters.items()},
             "optimizer": optimizer_tensors(self.optimizer, self.parameters.items()),
         }
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take back what ``state`` returned."""
+        """Restore what ``state`` returned."""
         load_weights(self.parameters, tensors["model"])
         load_optimizer_tensors(self.optimizer, self.parameters.items(), tensors["optimizer"])
 
     def close(self) -> None:
-        """Nothing holds the model but the optimizer."""
+        """Do nothing: only the optimizer refers to the model."""

@@ -1,17 +1,16 @@
-"""The distribution seam: what training asks of the way in which several processes train one model.
+"""The interface between training and the way in which several processes train one model.
 
-A ``Strategy`` takes over the parameters that learn, between the moment when a stage's models are loaded and the moment
-when the trained one is saved. The rest of Plaudit may rely on the following, and on nothing else:
+A ``Strategy`` manages the trainable parameters from the time when a stage's models are loaded until the trained model
+is saved. Strategies and the rest of Plaudit may rely on the following, and on nothing else:
 
-- *Loading.* Models are loaded, and copies of them are made (the frozen reference of reinforcement learning), before the
-  strategy is built. They are whole in each process. The strategy may then replace the parameters of ``module`` by
-  shards; models that do not learn are not given to it and stay whole.
-- *Forward passes that learn* go through the submodules of ``module`` by calling them, so hooks on their forward passes
-  see every one. ``module`` itself is called, or the modules that it consists of. They run between ``discard`` or
-  ``step`` and the next ``step``.
+- *Loading.* Models are loaded and copied (for the frozen reference of reinforcement learning) before the strategy is
+  built. Each process then holds complete models. The strategy may replace the parameters of ``module`` by shards;
+  frozen models are not passed to it and stay complete.
+- *Training forward passes* call ``module`` or its submodules, so that forward hooks see every pass. They run between
+  ``discard`` or ``step`` and the next ``step``.
 - *Everything else that computes with the model or reads its weights* (generating, scoring, measuring, saving) happens
   in a ``gathered()`` block.
-- *Checkpoints* hold what ``state`` returns and give it back by ``load_state``.
+- *Checkpoints* store what ``state`` returns and pass it to ``load_state``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,30 +30,30 @@ Item = TypeVar("Item")
 
 
 class OutOfMemoryElsewhereError(MemoryError):
-    """Another process ran out of memory, so this one must not begin the backward pass that needs both."""
+    """Another process ran out of memory, so this process must not begin a backward pass that needs both."""
 
 
 class Strategy(Protocol):
     """An optimizer over all processes. Every process calls the same methods in the same order."""
 
     optimizer: torch.optim.Optimizer
-    """The optimizer of this process; its groups' learning rates are set from outside before each ``step``."""
+    """The optimizer of this process; the training loop sets its groups' learning rates before each ``step``."""
 
     files: Sequence[str]
     """Names of the checkpoint's files that ``load_state`` needs in this process."""
 
     def gathered(self) -> AbstractContextManager[None]:
-        """Return a context in which ``module`` holds its full, current weights in this process.
+        """Return a context in which ``module`` holds its complete current weights in this process.
 
-        It is entered by all processes together, and never inside another one. Nothing learns in it. What is written to
-        the weights there is lost or kept, as the strategy likes.
+        All processes enter it together. It is never nested, and no training happens in it. Writes to the weights inside
+        the context may be kept or lost.
         """
         ...
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
-        """Return what this process must compute, with weight zero, after the ``batches`` it made of ``examples``.
+        """Return examples to compute with weight zero after the ``batches`` that this process made of ``examples``.
 
-        A strategy that exchanges something in each backward pass needs as many of them in every process.
+        A strategy that communicates in each backward pass needs the same number of backward passes in every process.
         """
         ...
 
@@ -62,8 +61,8 @@ class Strategy(Protocol):
         """Add the gradient of ``loss`` [] to the gradients of this step.
 
         Raises:
-            OutOfMemoryElsewhereError: another process ran out of memory. Every process knows it then, and repeats the
-                step with smaller micro-batches.
+            OutOfMemoryElsewhereError: another process ran out of memory. Every process is informed and repeats the step
+                with smaller micro-batches.
         """
         ...
 
@@ -74,30 +73,30 @@ class Strategy(Protocol):
     def step(self) -> Tensor:
         """Sum the gradients over the processes, clip them, take an optimizer step and forget the gradients.
 
-        Returns the 2-norm [] that the whole gradient had before it was clipped. Where that is not finite, training
-        cannot go on: the weights may be the old ones or useless.
+        Returns the 2-norm [] of the whole gradient before clipping. If it is not finite, training must stop: the
+        weights may be unchanged or useless.
         """
         ...
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return what this process must write into a checkpoint: file -> name -> tensor, without copies.
 
-        The files of all processes together hold the weights that learn and the optimizer's state. Each process names
-        its own files, or none.
+        The files of all processes together hold the trainable weights and the optimizer's state. File names must differ
+        between processes; a process may return no files.
         """
         ...
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take back the ``files`` of a checkpoint, bit for bit."""
+        """Restore exactly what the ``files`` of a checkpoint hold."""
         ...
 
     def close(self) -> None:
-        """Let go of the model, so that its memory is free for the next stage. Nothing is called afterwards."""
+        """Release the model, so that its memory is free for the next stage. No method is called afterwards."""
         ...
 
 
 class StrategyFactory(Protocol):
-    """Builds a strategy; it is called by all processes together."""
+    """Builds a strategy; all processes call it together."""
 
     def __call__(
         self,
@@ -106,14 +105,14 @@ class StrategyFactory(Protocol):
         max_gradient_norm: float | None,
         processes: Processes,
     ) -> Strategy:
-        """Prepare ``module``, then make the optimizer.
+        """Prepare ``module``, then create the optimizer.
 
         Args:
-            module: all that learns, with its full weights.
-            make_optimizer: makes an optimizer of the parameters that ``module`` has when it is called. Where the
-                strategy replaces parameters, it calls this afterwards.
+            module: everything that is trained, with complete weights.
+            make_optimizer: creates an optimizer over the parameters that ``module`` has at the time of the call. A
+                strategy that replaces parameters must call it afterwards.
             max_gradient_norm: norm to which the whole gradient is clipped; None does not clip.
-            processes: those that train together.
+            processes: the processes that train together.
         """
         ...
 
@@ -132,7 +131,7 @@ def build_strategy(
 
 
 def check_strategy(name: str, processes: int) -> None:
-    """Raise PlauditError where ``distributed=name`` does not suit the number of processes, or lacks its package."""
+    """Raise PlauditError if ``distributed=name`` does not fit the number of processes or its package is missing."""
     entry = STRATEGIES[name]
     if processes > 1 and not entry.several:
         several = " or ".join(f"distributed={other}" for other in STRATEGIES if STRATEGIES[other].several)

@@ -1,9 +1,8 @@
 """Gradients and optimizer state in shards: DeepSpeed's ZeRO stage 2 (Rajbhandari et al. 2020).
 
-Every process holds all weights. DeepSpeed sums the gradients of all processes while each backward pass runs. Each
-process keeps its shard of the sum and updates its shard of the weights, which then goes to all others. So all processes
-must go through the same number of backward passes, and parameters must get their gradients in the same order
-everywhere.
+Every process holds all weights. DeepSpeed sums the gradients of all processes during each backward pass. Each process
+keeps its shard of the sum, updates its shard of the weights and sends it to the others. Therefore all processes must
+run the same number of backward passes, and parameters must receive their gradients in the same order in all of them.
 """
 
 import math
@@ -24,7 +23,7 @@ from plaudit.parallel.strategy import Item, OutOfMemoryElsewhereError
 
 
 class Zero2Strategy:
-    """An optimizer whose state, like the gradients, is sharded over the processes."""
+    """Shards the gradients and the optimizer state over the processes."""
 
     def __init__(
         self,
@@ -39,7 +38,7 @@ class Zero2Strategy:
         self.parameters = trained_parameters(module)
         dtype = _only_type(self.parameters.values())
         self.optimizer = make_optimizer()
-        # DeepSpeed replaces the parameters of each group by one flat tensor: this process's shard, in float32.
+        # DeepSpeed replaces the parameters of each group by one flat float32 tensor, this process's shard.
         self.engine = _engine(module, self.optimizer, max_gradient_norm, processes.device.type)
         self.shards = [(f"group-{number}", _only(group)) for number, group in enumerate(self.optimizer.param_groups)]
         self.shards_are_weights = dtype == torch.float32
@@ -51,16 +50,16 @@ class Zero2Strategy:
         ]
 
     def gathered(self) -> AbstractContextManager[None]:
-        """The weights are whole at all times."""
+        """Return an empty context: the weights are always complete."""
         return nullcontext()
 
     # One step --------------------------------------------------------------------------------------------------------
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
-        """Return one small example for every micro-batch that the busiest process has more than this one."""
-        everyone = self.processes.gather((batches, list(examples[:1])))
-        spare = [example for _, first in ((batches, examples[:1]), *everyone) for example in first]
-        missing = max(count for count, _ in everyone) - batches
+        """Return one example per micro-batch that this process has fewer than the process with the most."""
+        gathered = self.processes.gather((batches, list(examples[:1])))
+        spare = [example for _, first in ((batches, examples[:1]), *gathered) for example in first]
+        missing = max(count for count, _ in gathered) - batches
         return spare[:1] * missing
 
     def backward(self, loss: Tensor) -> None:
@@ -92,7 +91,7 @@ class Zero2Strategy:
     def step(self) -> Tensor:
         """Clip, update this process's shard of the weights and exchange the shards.
 
-        Raises PlauditError if the processes' gradients came in different orders, so that their sums are wrong.
+        Raises PlauditError if gradients were computed in different orders in the processes: their sums are wrong then.
         """
         if self.passes == 0:
             return torch.zeros(())
@@ -104,7 +103,7 @@ class Zero2Strategy:
         self.engine.step()
         self.passes = self.arrivals = 0
         norm = float(self.engine.get_global_grad_norm())
-        # DeepSpeed's norm is -1 where the true one is not finite.
+        # DeepSpeed returns -1 for a norm that is not finite.
         return torch.tensor(norm if norm >= 0 else math.nan)
 
     def _arrival_of(self, number: int) -> Callable[[Tensor], None]:
@@ -118,7 +117,7 @@ class Zero2Strategy:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return this process's shard of the optimizer's state; the main process adds the weights.
 
-        Where the model's weights are not float32, the shards of the exact weights come with the optimizer's state.
+        If the model's weights are not float32, the optimizer's state also includes the float32 shards of the weights.
         """
         weights = {} if self.shards_are_weights else {f"weight/{name}": shard.detach() for name, shard in self.shards}
         state = {self.own_file: optimizer_tensors(self.optimizer, self.shards) | weights}
@@ -127,18 +126,18 @@ class Zero2Strategy:
         return state
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take back what ``state`` returned; float32 shards come from the model's weights."""
+        """Restore what ``state`` returned; float32 shards are taken from the model's weights."""
         load_weights(self.parameters, tensors["model"])
         refresh_shards(self.engine)
         own = tensors[self.own_file]
         with torch.no_grad():
             for name, shard in self.shards:
                 shard.copy_(own.get(f"weight/{name}", shard))
-        state = {place: tensor for place, tensor in own.items() if not place.startswith("weight/")}
+        state = {path: tensor for path, tensor in own.items() if not path.startswith("weight/")}
         load_optimizer_tensors(self.optimizer, self.shards, state)
 
     def close(self) -> None:
-        """Take DeepSpeed's hooks off the parameters, so that its memory is free for the next stage."""
+        """Remove DeepSpeed's hooks from the parameters, so that its memory is free for the next stage."""
         for hook in self.hooks:
             hook.remove()
         self.engine.destroy()
@@ -149,8 +148,8 @@ def _engine(module: nn.Module, optimizer: torch.optim.Optimizer, max_gradient_no
     settings = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        # Losses are divided by the units of the whole step, so gradients are summed, over all the backward passes
-        # before ``step``.
+        # Losses are already divided by the units of the whole step, so gradients are summed over processes and over
+        # the backward passes of a step.
         "managed_gradient_accumulation": False,
         "gradient_allreduce_op": "sum",
         "gradient_clipping": max_gradient_norm or 0.0,
@@ -166,7 +165,7 @@ def _engine(module: nn.Module, optimizer: torch.optim.Optimizer, max_gradient_no
             "allgather_bucket_size": BUCKET_ELEMENTS,
         },
     }
-    # Within a list, the model is never called by DeepSpeed, nor DeepSpeed by the model.
+    # Wrapped in a list, the model never calls DeepSpeed's forward pass, and DeepSpeed never calls the model's.
     engine, *_ = deepspeed.initialize(
         model=nn.ModuleList([module]), optimizer=optimizer, config=settings, dist_init_required=False
     )

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, checkpoints, metrics, metadata, and the processes that write them."""
+"""The folder of a run: files, checkpoints, metrics and metadata, and the session that writes them."""
 
 from typing import TYPE_CHECKING
 

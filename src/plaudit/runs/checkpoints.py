@@ -1,7 +1,7 @@
 """Checkpoints that survive kill -9: written under a temporary name, verified by checksums, renamed when complete.
 
 A checkpoint is a folder ``step-00000012`` with safetensors files, ``state.json`` and ``manifest.json``, which holds the
-size and SHA-256 of every other file. Nothing in it is pickled. Several processes may write files of their own into it.
+size and SHA-256 of every other file. Nothing in it is pickled. Several processes may write separate files into it.
 """
 
 import json
@@ -29,7 +29,7 @@ REPLACED = ".replaced"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved: ``tensors[file][name]`` and a JSON-able ``state``, after optimizer step ``step``."""
+    """The saved ``tensors[file][name]`` and ``state`` (JSON values) after optimizer step ``step``."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -51,23 +51,24 @@ def save_checkpoint(
     """Save a checkpoint and delete all but the ``keep`` newest; return its folder.
 
     Args:
-        folder: holds the checkpoints of one stage; only one run may write it at a time.
+        folder: holds the checkpoints of one stage; only one run may write to it at a time.
         step: the number of finished optimizer steps.
-        tensors: name of a file -> name -> tensor, of any dtype, shape and device. Two names of one file must not share
-            a tensor (tied weights): save one of them. Each process names its own files, or none.
-        state: must come back from JSON equal to itself: string keys, lists, no NaN. Floats keep every bit.
-        keep: newest checkpoints that stay, this one included. Those of later steps belong to a future that was
-            abandoned (the stage was resumed from an older one) and are deleted.
-        is_main: whether this process, alone among those of the run, does all but writing its tensors.
+        tensors: name of a file -> name -> tensor, of any dtype, shape and device. Two names in one file must not share
+            a tensor (tied weights): save one of them. File names must differ between processes; a process may have no
+            files.
+        state: must survive JSON unchanged: string keys, lists, no NaN. Floats keep every bit.
+        keep: number of newest checkpoints to keep, including this one. Checkpoints of later steps are deleted: they are
+            obsolete, because the stage was resumed from an older one.
+        is_main: whether this is the main process, which does everything except writing the other processes' tensors.
         wait_for_everyone: returns when every process of the run has called it.
 
     Raises:
-        ValueError: shared tensors, or a state that JSON would change.
+        ValueError: two names share a tensor, or JSON would change the state.
     """
     from safetensors.torch import save_file
 
-    place = folder / f"step-{step:08d}"
-    unfinished = place.with_name(place.name + UNFINISHED)
+    final = folder / f"step-{step:08d}"
+    unfinished = final.with_name(final.name + UNFINISHED)
     if is_main:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(folder)
@@ -84,20 +85,20 @@ def save_checkpoint(
         _write_manifest(unfinished)
         for path in (unfinished / "state.json", unfinished / "manifest.json", unfinished):
             synchronise(path)
-        _put_in_place(unfinished, place)
+        _put_in_place(unfinished, final)
         _delete_superseded(folder, step, keep)
-    return place
+    return final
 
 
 def _saveable(named_tensors: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
-    """Return contiguous CPU tensors; raise where two names hold the same one."""
+    """Return contiguous CPU tensors. Raises ValueError if two names share one."""
     name_of: dict[tuple[Any, ...], str] = {}
     saveable = {}
     for name, tensor in named_tensors.items():
-        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
-        if tensor.numel() and place in name_of:
-            raise ValueError(f"{file}: {name} and {name_of[place]} share one tensor; save only one of them")
-        name_of[place] = name
+        memory = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and memory in name_of:
+            raise ValueError(f"{file}: {name} and {name_of[memory]} share one tensor; save only one of them")
+        name_of[memory] = name
         saveable[name] = tensor.detach().cpu().contiguous()
     return saveable
 
@@ -105,7 +106,7 @@ def _saveable(named_tensors: Mapping[str, Tensor], file: str) -> dict[str, Tenso
 def _state_text(step: int, state: Mapping[str, Any]) -> str:
     text = json.dumps({"step": step, "state": dict(state)})
     if json.loads(text)["state"] != dict(state):
-        raise ValueError("the state changes on its way through JSON: use string keys and lists, no tuples and no NaN")
+        raise ValueError("JSON would change the state: use string keys and lists, not tuples or NaN")
     return text
 
 
@@ -114,14 +115,14 @@ def _write_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"files": files}, indent=2), encoding="utf-8")
 
 
-def _put_in_place(unfinished: Path, place: Path) -> None:
-    """Rename to the final name. One of the same step steps aside first, and counts until the new one is there."""
-    replaced = place.with_name(place.name + REPLACED)
-    if place.exists():
+def _put_in_place(unfinished: Path, final: Path) -> None:
+    """Rename to the final name. An older checkpoint of the same step is renamed first and stays valid until then."""
+    replaced = final.with_name(final.name + REPLACED)
+    if final.exists():
         _discard(replaced)
-        os.rename(place, replaced)
-    os.rename(unfinished, place)
-    synchronise(place.parent)
+        os.rename(final, replaced)
+    os.rename(unfinished, final)
+    synchronise(final.parent)
 
 
 def _delete_superseded(folder: Path, step: int, keep: int) -> None:
@@ -133,7 +134,7 @@ def _delete_superseded(folder: Path, step: int, keep: int) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Delete a checkpoint; the rename first, so that a kill never leaves half of it under its name."""
+    """Rename a checkpoint, then delete it, so that a kill never leaves part of it under its name."""
     if path.exists():
         doomed = path.with_name(path.name + UNFINISHED)
         os.rename(path, doomed)
@@ -149,9 +150,9 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest intact checkpoint, or None if none was ever finished.
+    """Return the newest intact checkpoint, or None if there is no finished one.
 
-    A damaged one is skipped with a warning. Raises ``PlauditError`` if there are some and all are damaged.
+    Damaged checkpoints are skipped with a warning. Raises ``PlauditError`` if all checkpoints are damaged.
     """
     reason = None
     for path, _, _ in _candidates(folder):
@@ -167,10 +168,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def load_checkpoint(
     path: Path, device: torch.device | str = "cpu", files: Collection[str] | None = None, verify: bool = True
 ) -> Checkpoint:
-    """Load a checkpoint, its tensors onto ``device``, those of ``files`` alone if given and as far as they are there.
+    """Load a checkpoint with its tensors on ``device``.
 
-    Raises ``PlauditError`` if a file is not what was written. ``verify=False`` skips this for a checkpoint that
-    ``latest_checkpoint`` has just returned: it reads every byte.
+    With ``files``, only the tensors of these files are loaded; names without a file are ignored. Raises
+    ``PlauditError`` if a file differs from what was written. ``verify=False`` skips this check, which reads every byte,
+    for a checkpoint that ``latest_checkpoint`` has just returned.
     """
     from safetensors.torch import load_file
 
@@ -184,7 +186,7 @@ def load_checkpoint(
 
 
 def _damage(path: Path) -> str | None:
-    """Return the damaged file with the reason, or None for an intact checkpoint."""
+    """Return a damaged file and the reason, or None for an intact checkpoint."""
     manifest = path / "manifest.json"
     if not manifest.is_file():
         return "manifest.json: missing"

@@ -1,4 +1,4 @@
-"""What a stage works with: its configuration, the processes of its run, and its folder."""
+"""The context of a stage: its configuration, the session of its run, and its folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class StageContext(Generic[ConfigT_co]):
         return self.session.recipe.seed
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write the stage's result in the main process, when all processes have arrived here."""
+        """Write the stage's result in the main process once all processes have called this."""
         self.session.wait_for_everyone()
         if self.session.is_main:
             self.directory.finish(result)

@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration, a lock against a second writer, and a folder for each stage."""
+"""The folder of a run: its configuration, a lock against a second writer, and a folder per stage."""
 
 import json
 import os
@@ -33,13 +33,13 @@ SHOWN_DIFFERENCES = 8
 
 @dataclass(frozen=True)
 class StageDirectory:
-    """The folder of one stage. It has begun when it holds results, and is finished with its ``result.json``."""
+    """The folder of one stage. A stage has begun once it has written results; ``result.json`` marks it as finished."""
 
     folder: Path
 
     @property
     def name(self) -> str:
-        """Name of the stage."""
+        """Name of the folder: the stage, or a member of its ensemble."""
         return self.folder.name
 
     @property
@@ -64,7 +64,7 @@ class StageDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether the folder holds more than hidden files, and bad rows and inputs, which every start writes again."""
+        """Whether the stage has written more than hidden files and the files that every start rewrites."""
         if not self.folder.is_dir():
             return False
         return any(path.name not in (REJECTS, INPUTS) and path.name[0] != "." for path in self.folder.iterdir())
@@ -85,24 +85,24 @@ class StageDirectory:
         return self.folder / "summary.json"
 
     def create(self) -> "StageDirectory":
-        """Make the folder, and return this."""
+        """Create the folder and return ``self``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def rewind(self, step: int | None) -> None:
-        """Drop metrics and samples later than the checkpoint's step (None: all), for they will be written again."""
+        """Drop metrics and samples after the checkpoint's step (None: all), because they will be written again."""
         rewind(self.metrics, step)
         rewind(self.samples, step)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write ``result.json``, last and at once, when everything else in the folder has reached the disk."""
+        """Write ``result.json`` atomically, after everything else in the folder has reached the disk."""
         for path in (*self.create().folder.rglob("*"), self.folder):
-            if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these have reached the disk one by one
+            if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these were synchronised when they were saved
                 synchronise(path)
         write_atomically(self.result_file, json_text(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any]:
-        """Return the summary of a finished stage."""
+        """Return the closing numbers of a finished stage."""
         result: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
         return result
 
@@ -112,7 +112,7 @@ class StageDirectory:
         return summary
 
     def checksum(self) -> str | None:
-        """Return the SHA-256 of the result, which no two runs of a stage share; None for an unfinished stage."""
+        """Return the SHA-256 of the result, which differs for every run of a stage; None for an unfinished stage."""
         return sha256(self.result_file) if self.finished else None
 
     def inputs(self) -> dict[str, str | None]:
@@ -123,7 +123,7 @@ class StageDirectory:
 
 
 class RunDirectory:
-    """The folder of a run. Reading needs nothing; writing needs ``open``, in the main process alone."""
+    """The folder of a run. Only the main process writes, and it must call ``open`` first; reading needs no ``open``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -140,25 +140,25 @@ class RunDirectory:
         return self.folder / "metadata.json"
 
     def stage(self, name: str) -> StageDirectory:
-        """Return a stage's folder, which need not exist."""
+        """Return a stage's folder, which may not exist yet."""
         return StageDirectory(self.folder / name)
 
     def resolve(self, section: SectionT) -> SectionT:
-        """Return the section with the path of a stage's model for ``stage:NAME``, of a file for ``stage:NAME/FILE``."""
+        """Replace ``stage:NAME`` by the path of that stage's model, and ``stage:NAME/FILE`` by the path of the file."""
         return replace_references(section, lambda stage, file: str(self._referenced(self.stage(stage), file)))
 
     def _referenced(self, stage: StageDirectory, file: str) -> Path:
         return stage.folder / file if file else stage.model
 
     def open(self, recipe: Recipe, restart: bool = False, restart_stages: Collection[str] = ()) -> "RunDirectory":
-        """Create the run or continue it, and lock it until ``close`` or the end of the process, however it ends.
+        """Create the run or resume it, and lock it until ``close`` or the end of the process.
 
-        With ``restart`` an earlier run in this folder is deleted; with ``restart_stages`` the folders of these stages
-        are. All other stages continue: keys that no result depends on may change, and so may the section of a stage
-        that has not begun.
+        ``restart`` deletes an earlier run in this folder; ``restart_stages`` deletes the folders of these stages. All
+        other stages resume. Then only two things may change: keys that no result depends on, and the sections of stages
+        that have not begun.
 
-        Raises ``PlauditError`` if another process writes this run, if the folder holds something else, or if the
-        configuration has changed in any other way, with the differences.
+        Raises ``PlauditError`` if another process writes this run, if the folder holds something else, or, with the
+        differences, if the configuration has changed in any other way.
         """
         self._refuse_foreign_folder()
         self._lock = locked(self.folder)
@@ -182,14 +182,14 @@ class RunDirectory:
             self._lock = None
 
     def record_inputs(self, stage: str, earlier: Collection[str]) -> None:
-        """Note in the folder of a stage that begins which results of earlier stages it is computed from."""
+        """Record, at the start of a stage, the checksums of the earlier results that it depends on."""
         inputs = {name: self.stage(name).checksum() for name in sorted(earlier)}
         write_atomically(self.stage(stage).create().folder / INPUTS, json_text(inputs, indent=2) + "\n")
 
     def replaced_inputs(self, stage: str) -> list[str]:
-        """Return the earlier stages that a stage was computed from and whose results have changed since.
+        """Return the inputs of a stage whose results have changed since it began.
 
-        A result has changed when its stage was restarted or deleted, and also when one of its own inputs has changed.
+        A result has changed if its stage was restarted or deleted, or if one of that stage's own inputs has changed.
         """
         recorded = self.stage(stage).inputs() if self.stage(stage).begun else {}
         changed = (
@@ -200,7 +200,7 @@ class RunDirectory:
         return list(changed)
 
     def _remove_remains(self) -> None:
-        """Finish deletions that a kill has cut short."""
+        """Finish deletions that a kill interrupted."""
         for doomed in (_doomed(self.folder), *self.folder.glob(f".*{DELETED}")):
             if doomed.exists():
                 shutil.rmtree(doomed)
@@ -236,7 +236,7 @@ class RunDirectory:
 
 
 def _remedy(changed: Collection[str], kept: Collection[str]) -> str:
-    """Say how to keep changes in these sections or keys: nothing is deleted that need not be computed again."""
+    """Return what a user can do to keep these changes without deleting results that are still valid."""
     another = "or choose another name for the run"
     if len(changed) == 1 and set(changed) <= {*kept} & {*STAGES}:
         return f"{another}, or compute this stage again with: {restart_command(next(iter(changed)))}"
@@ -244,7 +244,7 @@ def _remedy(changed: Collection[str], kept: Collection[str]) -> str:
 
 
 def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, Any, Any]]:
-    """Yield the place, the old value and the new value wherever two nested configurations differ."""
+    """Yield place, old value and new value of every difference between two nested configurations."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old | new:
             yield from differences(old.get(name), new.get(name), (*place, name))
@@ -256,7 +256,7 @@ def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, 
 
 
 def _may_change(place: Place, recipe: Any, begun: Collection[str]) -> bool:
-    """Whether no result depends on a key, or it belongs to a stage that has not begun."""
+    """Whether a key may change: no result depends on it, or its stage has not begun."""
     return may_change(place, recipe) or (place[0] in STAGES and place[0] not in begun)
 
 
@@ -270,7 +270,7 @@ def _is_ours(configuration: Path) -> bool:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder if it exists: under another name, so that a kill leaves all of it or nothing."""
+    """Rename a folder, if it exists, and delete it, so that a kill leaves all of it or nothing."""
     if folder.exists():
         os.rename(folder, _doomed(folder))
         shutil.rmtree(_doomed(folder))

@@ -1,4 +1,4 @@
-"""Small files that survive a kill: strict JSON, and texts that are replaced as a whole."""
+"""Files that survive a kill: strict JSON, atomic writes and checksums."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return strict JSON; floats keep every digit, numbers that are not finite become null."""
+    """Return strict JSON; floats keep every digit, NaN and infinities become null."""
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace the file: whenever the process dies, the file holds the whole old or the whole new text."""
+    """Replace a file so that it holds the complete old or the complete new text, whenever the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Stopping in good order: Ctrl-C and SIGTERM become a flag that the training loop looks at between steps."""
+"""Graceful interruption: Ctrl-C and SIGTERM set a flag that the training loop checks between steps."""
 
 import os
 import signal
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Interruption:
-    """While this context is active, the first SIGINT or SIGTERM sets ``requested`` and does nothing else.
+    """A context in which the first SIGINT or SIGTERM only sets ``requested``.
 
-    A further Ctrl-C raises ``KeyboardInterrupt`` at once; a further SIGTERM changes nothing. The former handlers come
-    back at the end. Python delivers signals to the main thread alone: in another thread the context has no effect.
+    A second Ctrl-C raises ``KeyboardInterrupt`` immediately; a second SIGTERM has no effect. The previous handlers are
+    restored at the end. Python delivers signals only to the main thread: in other threads the context has no effect.
     """
 
     def __init__(self) -> None:
@@ -39,5 +39,5 @@ class Interruption:
             raise KeyboardInterrupt
         if not self.requested:
             self.signal_number = number
-            # Straight to the terminal: a buffered print may be under way where the signal struck.
+            # Not print: the signal may have interrupted a print, whose buffer cannot be entered again.
             os.write(2, b"\nStopping after this step, with a checkpoint. Ctrl-C stops at once, without one.\n")

@@ -10,7 +10,7 @@ from plaudit.runs.files import json_text, write_atomically
 
 
 class JsonLinesWriter:
-    """Appends records to a file of JSON lines; each line has left the process when ``append`` returns."""
+    """Appends records to a file of JSON lines; each line is flushed before ``append`` returns."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,7 +18,7 @@ class JsonLinesWriter:
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one line. Tensors of one element become numbers; JSON has no NaN and no infinity: they become null."""
+        """Write one line. Tensors with one element become numbers; NaN and infinity become null."""
         self._file.write(json_text(record) + "\n")
         self._file.flush()
 
@@ -33,9 +33,10 @@ class JsonLinesWriter:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file of JSON lines, none if there is no file.
+    """Return the records of a file of JSON lines; an empty list if the file does not exist.
 
-    A last line that a kill cut short is left out. Raises ``PlauditError`` for any other line that is no JSON.
+    An incomplete last line, left by a kill, is skipped. Raises ``PlauditError`` for any other line that is not a JSON
+    object.
     """
     if not path.exists():
         return []
@@ -44,7 +45,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def rewind(path: Path, step: int | None) -> None:
-    """Drop the records after ``step``, or all of them if it is None, so that a resumed stage writes them again."""
+    """Drop the records after ``step``, or all if it is None, so that a resumed stage can write them again."""
     if path.exists():
         kept = [record for record in read_json_lines(path) if step is not None and record["step"] <= step]
         write_atomically(path, "".join(json_text(record) + "\n" for record in kept))

@@ -1,4 +1,4 @@
-"""Locks against a second process that writes the same run."""
+"""Locks that prevent two processes from writing the same run."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ FOLDER = ".locks"
 
 
 def locked(run_folder: Path) -> BaseFileLock:
-    """Return a lock on a run that this process holds; the system releases it when the process ends.
+    """Lock a run for this process and return the lock; the operating system releases it when the process ends.
 
     The lock is a file next to the run's folder, so that the folder can be renamed while it is locked. Raises
-    ``PlauditError`` with the number of the process that holds the lock.
+    ``PlauditError`` with the id of the other process if the run is already locked.
     """
     folder = run_folder.resolve().parent / FOLDER
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, machine, code revision and the checksums of its data."""
+"""Metadata of a run: versions, machine, code revision and data checksums."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def collect_metadata(recipe: Recipe, device: torch.device, processes: int = 1) -> dict[str, Any]:
-    """Describe this process and the recipe's local data files. Environment variables are not part of it."""
+    """Return a description of this process and of the recipe's local data files, without environment variables."""
     return {
         "name": recipe.name,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -47,9 +47,9 @@ def collect_metadata(recipe: Recipe, device: torch.device, processes: int = 1) -
 
 
 def begin_metadata(path: Path, collected: Mapping[str, Any]) -> None:
-    """Write the file, or update that of a continued run, which keeps its start and timings.
+    """Write the metadata file. For a resumed run, update it and keep its start time and timings.
 
-    Warns about changed versions or data, because the run is then not continued exactly.
+    Warns about changed versions or data, because the resumed run is then not reproducible.
     """
     if not path.exists():
         write_metadata(path, collected)
@@ -59,7 +59,9 @@ def begin_metadata(path: Path, collected: Mapping[str, Any]) -> None:
         changed = [name for name, value in old[section].items() if collected[section].get(name, value) != value]
         if changed:
             logger.warning(
-                "%s changed since the run began: %s; the run will not be continued exactly", section, changed
+                "%s changed since the run began: %s; results may differ from those of an uninterrupted run",
+                section,
+                changed,
             )
     update_metadata(path, {key: value for key, value in collected.items() if key not in ("started", "stages")})
 
@@ -71,7 +73,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def write_metadata(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the whole file at once."""
+    """Write the file atomically."""
     write_atomically(path, json_text(content, indent=2) + "\n")
 
 
@@ -89,7 +91,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_checksums(section: Section) -> dict[str, dict[str, Any]]:
-    """Return path -> SHA-256 and size in bytes, for every data source in ``section`` that is a file on this machine."""
+    """Return path -> SHA-256 and size in bytes of every data source in ``section`` that is a local file."""
     paths = sorted({source.path for source in _sources(section)})
     files = [Path(path) for path in paths if Path(path).is_file()]
     return {str(file): {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files}
@@ -126,7 +128,7 @@ def plaudit_revision() -> str | None:
     package = Path(__file__).parents[1]
     if shutil.which("git") is None:
         return None
-    # A package that is merely installed somewhere inside another repository is not part of it.
+    # The package may be installed inside the checkout of another repository, whose revision would be wrong.
     command = ["git", "ls-files", "--error-unmatch", "__init__.py"]
     is_tracked = subprocess.run(command, cwd=package, capture_output=True, check=False).returncode == 0
     return git_revision(package) if is_tracked else None
@@ -141,5 +143,5 @@ def cpu_name() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the kind of device, and for a GPU its name."""
+    """Return the type of device, with the name of a GPU."""
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

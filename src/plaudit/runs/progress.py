@@ -1,4 +1,4 @@
-"""Progress of a stage on the terminal: stage, steps, time left, and the headline metric."""
+"""Progress of a stage on the terminal: stage, steps, remaining time and headline metric."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class StageProgress:
-    """A bar on a terminal; elsewhere a message every ten seconds, and one for the last step. A context manager."""
+    """A context manager that draws a bar on a terminal; otherwise it logs every ten seconds and at the last step."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class StageProgress:
         Args:
             stage: name of the stage.
             total: steps of the whole stage.
-            done: steps that were done before a stage was continued; they say nothing about the time left.
-            enabled: false for all processes but the main one, which show nothing.
+            done: steps done before the stage was resumed; they do not count for the estimate of the remaining time.
+            enabled: whether to show anything; false in all processes except the main one.
             console: where the bar is drawn; default: standard error.
-            clock: seconds, for tests.
+            clock: returns seconds; replaced in tests.
         """
         self._stage, self._total, self._done, self._clock = stage, total, done, clock
         self._console = console or log.console()
@@ -60,7 +60,7 @@ class StageProgress:
             self._print_line()
 
     def update(self, step: int, label: str, value: float) -> None:
-        """Show that ``step`` steps are done, and the headline metric, such as ``("loss", 2.31)``."""
+        """Show that ``step`` steps are done, with the headline metric, such as ``("loss", 2.31)``."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, number=f"{label} {value:.4g}")
         elif self._enabled:

@@ -1,4 +1,4 @@
-"""What every stage of a run shares: the recipe, the run's folder, the processes and the precision."""
+"""The session of a run, which all stages share: recipe, folder, processes and precision."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ from plaudit.runs.directory import RunDirectory
 
 @dataclass
 class Session:
-    """A run in progress, as this process sees it."""
+    """A run in progress, in this process."""
 
     recipe: Recipe
     run: RunDirectory
@@ -23,12 +23,12 @@ class Session:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device of this process."""
         return self.processes.device
 
     @property
     def rank(self) -> int:
-        """Number of this process."""
+        """The rank of this process."""
         return self.processes.rank
 
     @property
@@ -37,13 +37,13 @@ class Session:
         return self.processes.is_main
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return the context in which matrix products have the precision of the recipe."""
+        """Return a context in which matrix products have the recipe's precision."""
         if self.recipe.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def shard(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Return this process's shard of items that all processes know."""
+        """Return this process's shard of ``items``, which all processes hold."""
         return self.processes.shard(items)
 
     def merge_shards(self, own: Sequence[Any]) -> list[Any]:
@@ -55,7 +55,7 @@ class Session:
         return self.processes.gather(value)
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is up in any process."""
+        """Return whether the flag is true in any process."""
         return self.processes.any(flag)
 
     def wait_for_everyone(self) -> None:
@@ -66,7 +66,7 @@ class Session:
 def start_session(recipe: Recipe, run: RunDirectory) -> Session:
     """Join the recipe's processes on its device.
 
-    Raises PlauditError where something else was started than the recipe asks for, with the command that is right.
+    Raises PlauditError, with the correct command, if the started processes do not match the recipe.
     """
     check_launch(recipe.processes)
     check_strategy(recipe.distributed, recipe.processes)

@@ -1,4 +1,4 @@
-"""Experiment trackers by name, as Accelerate provides them. Their keys come from the environment alone."""
+"""Experiment trackers by name, through Accelerate. Their API keys come only from the environment."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,17 +20,17 @@ class StageTrackers:
         self._trackers = trackers
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Give ``values`` to every tracker, as those of a step."""
+        """Log the values of a step with every tracker."""
         for tracker in self._trackers:
             tracker.log(dict(values), step=step)
 
 
 @contextmanager
 def stage_trackers(recipe: Recipe, stage: str, folder: Path) -> Iterator[StageTrackers]:
-    """Return the recipe's trackers, for as long as a stage runs. Only the main process calls this.
+    """Yield the recipe's trackers for the duration of a stage. Only the main process calls this.
 
-    Each stage is a separate run there, called NAME-STAGE, so that its steps count from 1. What a tracker writes locally
-    is in ``folder``. Raises ``PlauditError`` like ``check_trackers``.
+    Each stage is a separate tracker run named NAME-STAGE, so that its steps count from 1. Local files of the trackers
+    are written to ``folder``. Raises ``PlauditError`` like ``check_trackers``.
     """
     check_trackers(recipe.trackers)
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def stage_trackers(recipe: Recipe, stage: str, folder: Path) -> Iterator[StageTr
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise ``PlauditError`` for a tracker that Accelerate does not know, or whose package is not installed."""
+    """Raise ``PlauditError`` for a tracker that Accelerate does not know or whose package is not installed."""
     if not names:
         return
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
@@ -60,9 +60,9 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def scalars(recipe: Recipe, stage: str) -> dict[str, str | int | float | bool]:
-    """Return what the stage depends on under dotted keys, without the values that are not set.
+    """Return the configuration of a stage under dotted keys, without unset values.
 
-    Trackers take single values only: a list of numbers or strings becomes one string.
+    Trackers accept only single values: a list of numbers or strings becomes one string.
     """
     shared = {key: value for key, value in recipe if not isinstance(value, Section)}
     section = getattr(recipe, stage).model_dump(mode="json")
@@ -85,7 +85,7 @@ def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str | int | flo
 def _started(name: str, run_name: str, folder: Path, configuration: Mapping[str, Any]) -> Any:
     from accelerate import PartialState
 
-    PartialState(cpu=True)  # Accelerate's logger, which its trackers write to, refuses to work without it
+    PartialState(cpu=True)  # Accelerate's trackers use its logger, which requires this state
     tracker = _tracker(name, run_name, folder)
     tracker.start()
     tracker.store_init_configuration(dict(configuration))

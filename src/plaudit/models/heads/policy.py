@@ -33,7 +33,7 @@ class PolicyModule(nn.Module):
         self.value_head = value_head
 
     def forward(self, batch: Batch, temperature: float = 1.0, extras: Extras = "none") -> PolicyOutput:
-        """Return statistics and values of the response tokens [N]; the value of a token is that of the state before it."""
+        """Return statistics and values of the response tokens [N]; a token's value is that of the state before it."""
         states = hidden_states(self.model, batch, batch.predictor_index)
         head = OutputHead.of(unwrapped(self.model))
         statistics = token_statistics(head, states, batch.targets, temperature, extras)
