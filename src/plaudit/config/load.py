@@ -1,4 +1,4 @@
-"""From a YAML file and ``key=value`` overrides to a checked recipe, and back to YAML."""
+"""Loads a YAML file and ``key=value`` overrides into a validated recipe, and writes recipes as YAML."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -24,14 +24,14 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Return the recipes that come with the package: name -> YAML text, in alphabetical order."""
+    """Return the recipes in the package: name -> YAML text, in alphabetical order."""
     folder = files("plaudit.recipes")
     found = {file.name.removesuffix(".yaml"): file for file in folder.iterdir() if file.name.endswith(".yaml")}
     return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
 
 
 def shipped_recipe(name: str) -> str:
-    """Return the YAML text of a shipped recipe. Raises PlauditError with the nearest name and the list."""
+    """Return the YAML text of a shipped recipe. Raises PlauditError, with the nearest name, for an unknown name."""
     shipped = shipped_recipes()
     if name not in shipped:
         near = get_close_matches(name, shipped, n=1)
@@ -41,9 +41,9 @@ def shipped_recipe(name: str) -> str:
 
 
 def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file, or the shipped recipe of that name, apply ``a.b.c=value`` overrides, and check the result.
+    """Read a recipe file or the shipped recipe of that name, apply ``a.b.c=value`` overrides, and validate the result.
 
-    Raises PlauditError with a line for each problem: the file or override, the dotted place, and the remedy.
+    Raises PlauditError with one line per problem: the file or override, the dotted key, and the remedy.
     """
     path = Path(path_or_name)
     is_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.is_file()
@@ -65,16 +65,16 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """Return the recipe as YAML with every value that counts written out; ``load_recipe`` reads the same recipe back.
+    """Return the recipe as YAML with every value that has an effect; ``load_recipe`` reads the same recipe back.
 
-    Stages that do not run are left out, and so are keys without effect: given explicitly they would be errors.
+    Stages that do not run are left out, and so are keys without effect, because writing them would be an error.
     """
     values = _plain(recipe)
     return write_yaml({key: value for key, value in values.items() if key not in STAGES or value is not None})
 
 
 def _plain(value: Any, idle: Collection[Place] = ()) -> Any:
-    """Return a value as YAML has it, without the keys at the places ``idle`` and those that a section finds idle."""
+    """Return a value as plain YAML data, without the keys at the places ``idle`` and others that have no effect."""
     if isinstance(value, Section):
         idle = {*idle, *value.idle_places}
     items = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else value
@@ -100,7 +100,7 @@ def _all_of(problems: list[str]) -> PlauditError:
 
 
 def _explained(problem: Any, raw: Any, source: str, overrides: Sequence[Override]) -> str:
-    """Return one of pydantic's errors as a line: the file or override, the place, and what was expected."""
+    """Return one of pydantic's errors as a line: the file or override, the key, and what was expected."""
     place, value = _place_and_value(raw, problem["loc"])
     reason = _reason(problem, place, value, raw)
     for override in reversed(overrides):
@@ -135,7 +135,7 @@ def _short(value: Any) -> str:
 
 
 def _place_and_value(raw: Any, location: Sequence[str | int]) -> tuple[Place, Any]:
-    """Return the place of an error and the value there; pydantic's location goes on with names of union members."""
+    """Return the place of an error and its value, without the names of union members that pydantic appends."""
     place: list[str | int] = []
     for depth, key in enumerate(location, start=1):
         if isinstance(raw, dict) and (key in raw or depth == len(location)):
@@ -154,7 +154,7 @@ _REFERENCE = "stage:"
 
 
 def replace_references(section: AnySection, path_of: Callable[[str, str], str]) -> AnySection:
-    """Return the section with ``path_of(NAME, FILE)`` for each ``stage:NAME/FILE``; FILE is empty in ``stage:NAME``."""
+    """Replace each ``stage:NAME/FILE`` by ``path_of(NAME, FILE)``; FILE is empty for ``stage:NAME``."""
     replaced: AnySection = _replaced(section, path_of)
     return replaced
 
@@ -174,7 +174,7 @@ def _replaced(value: Any, path_of: Callable[[str, str], str], is_reference: bool
 
 
 def referenced_stages(section: Section) -> set[str]:
-    """Return the names of the stages whose results a section refers to."""
+    """Return the names of the stages that a section refers to."""
     return {text.removeprefix(_REFERENCE).partition("/")[0] for _, text in _references(section, ())}
 
 
@@ -195,7 +195,7 @@ def _check_references(recipe: Recipe, source: str) -> None:
 
 
 def _references(value: Any, place: Place, is_reference: bool = False) -> Iterator[tuple[Place, str]]:
-    """Yield the texts that name results of stages, with their places."""
+    """Yield the place and text of every reference to a stage."""
     if isinstance(value, Section):
         for key, inner in value:
             yield from _references(inner, (*place, key), _names_stages(value, key))

@@ -1,4 +1,4 @@
-"""``key=value`` on the command line: values that replace or complete those of a recipe, before it is checked."""
+"""Command-line overrides: ``key=value`` replaces or adds values of a recipe before it is validated."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -13,7 +13,7 @@ from plaudit.errors import PlauditError
 
 @dataclass(frozen=True)
 class Override:
-    """One ``a.b.0.c=value``: where, what, and how the user wrote it."""
+    """One ``a.b.0.c=value``: the place, the value, and the user's text."""
 
     place: Place
     value: Any
@@ -21,7 +21,7 @@ class Override:
 
 
 def parse_override(text: str) -> Override:
-    """Read ``a.b.0.c=value``; the value is YAML: ``[a, b]``, ``null`` and ``1e-4`` mean what they do in a recipe."""
+    """Parse ``a.b.0.c=value``. The value is YAML: ``[a, b]``, ``null`` and ``1e-4`` mean the same as in a recipe."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
@@ -31,9 +31,9 @@ def parse_override(text: str) -> Override:
 
 
 def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Write the overrides into the recipe as read from YAML, in their order. Sections that are missing are made.
+    """Write the overrides in order into ``recipe``, which holds YAML data. Missing sections are created.
 
-    ``null`` takes away a key that cannot be null: it has its default then.
+    ``null`` removes a key that cannot be null, so that it gets its default.
     """
     for override in overrides:
         container: Any = recipe
@@ -44,24 +44,24 @@ def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> No
             container = container[key]
         last = _checked_key(container, override, len(override.place) - 1)
         annotation = type_at(override.place, recipe)
-        takes_away = last in container if annotation is None else not may_be_null(annotation)
-        if override.value is None and isinstance(container, dict) and takes_away:
+        removes = last in container if annotation is None else not may_be_null(annotation)
+        if override.value is None and isinstance(container, dict) and removes:
             container.pop(last, None)
         else:
             container[last] = override.value
 
 
 def _opened(value: Any, annotation: Any) -> Any:
-    """Return what a deeper key can be written into: a new section for none, ``{path: value}`` for a plain string."""
+    """Return a container for a nested key: a new section for None, ``{path: value}`` for a plain string."""
     section = section_in(annotation)
     if isinstance(value, str) and section is not None and "path" in section.model_fields:
         return {"path": value}
-    # A copy: with YAML's anchors other sections may be the same object, and they stay as they are.
+    # A copy, because YAML anchors can make other sections the same object, which must not change.
     return {} if value is None else copy(value)
 
 
 def _checked_key(container: Any, override: Override, depth: int) -> Any:
-    """Return the key at ``depth`` of the override. Raises PlauditError where the container cannot hold it."""
+    """Return the key at ``depth`` of the override. Raises PlauditError if the container cannot hold it."""
     key, above = override.place[depth], dotted(override.place[:depth])
     if isinstance(container, list):
         if not isinstance(key, int) or key >= len(container):

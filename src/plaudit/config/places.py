@@ -1,4 +1,7 @@
-"""Finding one's way in the schema: which type stands at a dotted place, and what a misspelt key was meant to be."""
+"""Look-ups in the schema: the type at a place, and suggestions for misspelt keys.
+
+A place is a path of keys and list indices, such as ``rl.rewards.0.weight``.
+"""
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -12,12 +15,12 @@ from plaudit.config.schema.base import MAY_CHANGE, Place, has_mark
 
 
 def dotted(place: Sequence[str | int]) -> str:
-    """Write a place as users do: ``rl.rewards.0.weight``."""
+    """Return a place as users write it: ``rl.rewards.0.weight``."""
     return ".".join(str(key) for key in place)
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """Return the types a value may have, without ``None`` and without constraints but for kinds and names."""
+    """Return the types that a value may have, without ``None`` and without constraints other than kinds and names."""
     if get_origin(annotation) is Annotated:
         whole = kinds_of(annotation) or name_of(annotation)
         return [annotation] if whole else alternatives(get_args(annotation)[0])
@@ -27,14 +30,14 @@ def alternatives(annotation: Any) -> list[Any]:
 
 
 def kinds_of(annotation: Any) -> Kinds | None:
-    """Return the registry of a section of several kinds."""
+    """Return the kinds of a type that is a section of several kinds; None for other types."""
     if get_origin(annotation) is not Annotated:
         return None
     return next((mark for mark in get_args(annotation)[1:] if isinstance(mark, Kinds)), None)
 
 
 def name_of(annotation: Any) -> NameOf | None:
-    """Return the catalogue that a text names an entry of."""
+    """Return the constraint of a type that names an entry of a catalogue; None for other types."""
     if get_origin(annotation) is not Annotated:
         return None
     return next((mark for mark in get_args(annotation)[1:] if isinstance(mark, NameOf)), None)
@@ -48,7 +51,7 @@ def may_be_null(annotation: Any) -> bool:
 
 
 def section_in(annotation: Any, value: Any = None) -> type[Section] | None:
-    """Return the section that a value of this type may be, if any; of several kinds, the one that ``value`` names."""
+    """Return the section type of this annotation, if any; for several kinds, the one that ``value`` names."""
     for choice in alternatives(annotation):
         kinds = kinds_of(choice)
         if kinds is not None:
@@ -59,9 +62,9 @@ def section_in(annotation: Any, value: Any = None) -> type[Section] | None:
 
 
 def type_at(place: Sequence[str | int], raw: Any = None) -> Any:
-    """Return the annotation at a place of the recipe; None where the schema has nothing or takes anything.
+    """Return the annotation at a place of the recipe; None if the schema has no such key or accepts anything there.
 
-    ``raw`` is the recipe as read from YAML: it says of which kind a section is.
+    ``raw`` is the recipe as read from YAML. It determines the kind of a section.
     """
     annotation: Any = recipe_type()
     for key in place:
@@ -93,12 +96,12 @@ def _step(annotation: Any, key: str | int, value: Any = None) -> Any:
 
 
 def field_type(field: FieldInfo) -> Any:
-    """Return a field's type with its constraints, which pydantic keeps apart."""
+    """Return a field's type with its constraints, which pydantic stores separately."""
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
 def may_change(place: Sequence[str | int], raw: Any) -> bool:
-    """Whether a key, or a section that it is in, may change while a run goes on: no result depends on it.
+    """Whether a key, or a section that contains it, may change when a run is resumed: no result depends on it.
 
     ``raw`` is the recipe in plain values.
     """
@@ -113,7 +116,7 @@ def may_change(place: Sequence[str | int], raw: Any) -> bool:
 
 
 def sections_in(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]:
-    """Yield the sections right inside a section with their places: entries of lists stand at N, of mappings at NAME."""
+    """Yield the sections directly inside a section with their places; list entries have the key N, mappings NAME."""
     for key, field in section.model_fields.items():
         annotation: Any = field_type(field)
         place: Place = (key,)
@@ -125,14 +128,14 @@ def sections_in(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]
 
 
 def sections_of(annotation: Any) -> list[type[Section]]:
-    """Return every section that a value of this type may be."""
+    """Return every section type of this annotation."""
     kinds = next(filter(None, map(kinds_of, alternatives(annotation))), None)
     section = section_in(annotation)
     return list(kinds) if kinds is not None else [section] if section is not None else []
 
 
 def sections_below(section: type[Section]) -> Iterator[tuple[Place, type[Section]]]:
-    """Yield every section inside a section, however deep, with its place."""
+    """Yield every section inside a section, at any depth, with its place."""
     for place, inner in sections_in(section):
         yield place, inner
         for deeper_place, deeper in sections_below(inner):
@@ -140,7 +143,7 @@ def sections_below(section: type[Section]) -> Iterator[tuple[Place, type[Section
 
 
 def suggestion(place: Sequence[str | int], raw: Any) -> str:
-    """Return what to write instead of the unknown key at the end of ``place``."""
+    """Return a hint for the unknown key at the end of ``place``: similar keys, or all known ones."""
     above, key = place[:-1], str(place[-1])
     annotation, value = type_at(above, raw), raw
     for step in above:
@@ -159,7 +162,7 @@ def suggestion(place: Sequence[str | int], raw: Any) -> str:
 
 
 def _other_kind(kinds: Kinds, key: str, value: Any) -> str:
-    """Return which kinds have the key, and what the kind that was chosen has in its place."""
+    """Return a hint that names the kinds with this key, and the keys of the chosen kind."""
     chosen, section = value.get(kinds.key, kinds.default), kinds.section_of(value)
     own = [name for name in section.model_fields if name not in kinds.base.model_fields]
     what = f"; {kinds.key}={chosen} has {', '.join(own)}" if own else ""
@@ -167,7 +170,7 @@ def _other_kind(kinds: Kinds, key: str, value: Any) -> str:
 
 
 def nearest_choice(annotation: Any, value: Any) -> str:
-    """Return which of the words that a value may be was meant, if one is near."""
+    """Return a hint with the allowed word that is most similar to ``value``, if one is similar."""
     words: list[Any] = []
     for choice in alternatives(annotation):
         names = name_of(choice)

@@ -1,4 +1,4 @@
-"""The configuration reference, written from the schema: ``python -m plaudit.config.reference [FILE]``."""
+"""Generates the configuration reference from the schema: ``python -m plaudit.config.reference [FILE]``."""
 
 import sys
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ This page is generated from `src/plaudit/config/schema/` by `make docs`.
 
 
 def reference() -> str:
-    """Return the page: a table for each section of the schema, in the order in which a recipe has them."""
+    """Return the page: a table per section of the schema, in the order of the recipe."""
     order: dict[type[Section], None] = {Recipe: None} | {section: None for _, section in sections_below(Recipe)}
     return "\n".join([_START, *(_section(section, order) for section in order)])
 

@@ -1,4 +1,4 @@
-"""What a value may be, in words: for error messages and for the configuration reference."""
+"""Describes types in words, for error messages and the configuration reference."""
 
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -52,7 +52,7 @@ def _one_of(choices: list[str]) -> str:
 
 
 def _several(one: str) -> str:
-    """Turn the words for one item into those for several: ``a whole number above 0`` -> ``whole numbers above 0``."""
+    """Turn a description of one item into that of several: ``a whole number above 0`` -> ``whole numbers above 0``."""
     return one.removeprefix("a ").replace("number", "numbers", 1)
 
 

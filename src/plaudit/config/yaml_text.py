@@ -1,4 +1,4 @@
-"""YAML in and out, without PyYAML's two surprises: ``1e-4`` is a number here, and a key given twice is an error."""
+"""Reads and writes YAML. Unlike with PyYAML, ``1e-4`` is a number and a key given twice is an error."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,12 @@ import yaml
 
 from plaudit.errors import PlauditError
 
-# PyYAML follows YAML 1.1, where a float needs a point and a signed exponent. This is the form of YAML 1.2.
+# PyYAML follows YAML 1.1, where a float needs a point and a signed exponent. This pattern follows YAML 1.2.
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, where PyYAML takes the last."""
+    """Rejects a key that is given twice, where PyYAML takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping. Raises MarkedYAMLError at the second of two equal keys."""
@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what the loader would otherwise read as a number."""
+    """Quotes strings that the loader would otherwise read as numbers."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -37,7 +37,7 @@ for _class in (_Loader, _Dumper):
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Return the value that ``text`` stands for; ``source`` names it in errors. Raises PlauditError with the line."""
+    """Parse ``text``; ``source`` names it in errors. Raises PlauditError, with the line, for invalid YAML."""
     try:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -49,7 +49,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file. Raises PlauditError where it is missing or cannot be read."""
+    """Return the content of a YAML file. Raises PlauditError if it is missing or cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

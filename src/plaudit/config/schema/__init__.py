@@ -1,8 +1,8 @@
-"""The schema of a run: every key, its meaning and its default, each in exactly one place.
+"""The schema of a run: every key, its meaning and its default, each defined once.
 
-A recipe is a YAML file with this shape. A section that is present is a stage that runs; the stages run in the order in
-which ``Recipe`` lists them. Wherever a model is named, ``stage:sft`` means the model that the stage ``sft`` of the same
-run has produced; anything else is a folder or a hub name.
+A recipe is a YAML file of this form. Every stage section that is present runs, in the order in which ``Recipe`` lists
+the stages. Where a model is named, ``stage:sft`` means the model that the stage ``sft`` of the same run has produced;
+anything else is a folder or a hub name.
 """
 
 from plaudit.config.schema.base import Section

@@ -1,4 +1,4 @@
-"""What all sections of the schema share."""
+"""The base class of all sections of the schema, and types that they share."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 MAY_CHANGE: dict[str, Any] = {"may_change": True}
-"""For ``json_schema_extra``: no result depends on the key, so it may change while a run goes on."""
+"""For ``json_schema_extra``: no result depends on the key, so it may change when a run is resumed."""
 MAY_NAME_STAGE: dict[str, Any] = {"may_name_stage": True}
 """For ``json_schema_extra``: the text may be ``stage:NAME`` or ``stage:NAME/FILE``, the result of an earlier stage."""
 
@@ -29,17 +29,18 @@ Place = tuple[str | int, ...]
 class Section(BaseModel):
     """A part of the configuration.
 
-    Unknown keys are errors, a string is not a number, and values never change after loading. A key that is given
-    although other keys of its section leave it without effect is an error as well, see ``without_effect``.
+    Unknown keys are errors, strings are not converted to numbers, and sections are immutable. Setting a key that has no
+    effect because of other keys is an error as well, see ``without_effect``.
     """
 
-    # Strict: the YAML reader has already told numbers from strings.
+    # Strict: the YAML reader already distinguishes numbers from strings.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def without_effect(self) -> Mapping[Any, str]:
-        """Return the keys that change nothing, as the other keys of this section are: key -> when that is so.
+        """Return the keys that have no effect because of other keys of this section: key -> reason.
 
-        A key further inside is given by its place. The text goes on from "has no effect", as "with epochs=1" does.
+        A nested key is given by its place. The reason continues the sentence "has no effect", for example
+        "with epochs=1".
         """
         return {}
 
@@ -57,7 +58,7 @@ class Section(BaseModel):
 
 
 def _is_given(section: Section, place: Place) -> bool:
-    """Whether a key is written with a value; null and false switch something off, which is not a contradiction."""
+    """Whether a key is set to a value other than null or false, which only switch something off."""
     value: Any = section
     for key in place[:-1]:
         value = getattr(value, key) if isinstance(key, str) and isinstance(value, Section) else value[key]
@@ -66,7 +67,7 @@ def _is_given(section: Section, place: Place) -> bool:
 
 
 def problems_at(section: Section, problems: Mapping[Place, str], kind: str = "problem") -> ValidationError:
-    """Return an error with a message for each place, which is counted from the section."""
+    """Return an error with a message per place; places are relative to the section."""
     return ValidationError.from_exception_data(
         type(section).__name__,
         [
@@ -83,5 +84,5 @@ def has_mark(field: FieldInfo, mark: Mapping[str, Any]) -> bool:
 
 
 def named_by(key: str) -> Any:
-    """Let a plain string stand for a section of which only ``key`` is given."""
+    """Accept a plain string as a section in which only ``key`` is set."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)

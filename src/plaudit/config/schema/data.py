@@ -1,4 +1,4 @@
-"""Rows to learn from and to measure on."""
+"""Training and held-out data."""
 
 from typing import Annotated, Any, Literal
 
@@ -30,7 +30,7 @@ class SourceConfig(Section):
     limit: Positive | None = Field(None, description="use only the first rows")
 
     def without_effect(self) -> dict[str, str]:
-        """Files have no splits."""
+        """Return the keys without effect: files have no splits."""
         if self.files is not None:
             return {"split": "with files, which make up the split train"}
         if self.path.startswith("stage:") or self.path.lower().endswith(FILE_ENDINGS):
@@ -61,7 +61,7 @@ class DataConfig(Section):
     )
 
     def without_effect(self) -> dict[Any, str]:
-        """Sources that are held out leave no part of the others to hold out, and their rows are never repeated."""
+        """Return the keys without effect: held-out sources replace the held-out fraction, and are never repeated."""
         if not self.held_out:
             return {}
         weights = {("held_out", number, "weight"): "on held-out rows" for number in range(len(self.held_out))}

@@ -10,7 +10,7 @@ from plaudit.registry import Registry
 
 
 class EngineConfig(Section):
-    """What generates responses. A plain string means ``kind``."""
+    """An engine that generates responses. A plain string means ``kind``."""
 
     engine: ClassVar[str]
     """``module:class`` of the engine; the class has ``load(config, loaded)``, see ``plaudit.rollouts.engines.base``."""

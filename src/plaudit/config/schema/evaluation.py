@@ -37,7 +37,7 @@ class EvaluateConfig(Section):
     toxicity: ToxicityConfig | None = Field(None, description="see toxicity")
 
     def without_effect(self) -> dict[str, str]:
-        """Best-of-N may be off."""
+        """Return the keys without effect when best-of-N is off."""
         return {} if self.best_of else dict.fromkeys(("best_of_model", "best_of_reward"), "without best_of")
 
 

@@ -24,7 +24,7 @@ class GenerationConfig(Section):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """At temperature 0 nothing is drawn, and a length between two equal limits is not random."""
+        """Return the keys without effect: at temperature 0 nothing is sampled, and equal limits fix the length."""
         idle: dict[str, str] = {}
         if self.temperature == 0:
             idle |= dict.fromkeys(("top_k", "top_p"), "with temperature=0, which takes the likeliest token")

@@ -1,4 +1,4 @@
-"""Sections of several kinds: one key of a section says which class its other keys belong to."""
+"""Sections of several kinds: the value of one key selects the class of the section."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -11,10 +11,10 @@ from plaudit.registry import Registry
 
 
 class Kinds:
-    """The sections that a value may be, told apart by ``key``: a registry, and the validator of a field.
+    """The section classes that a field accepts, selected by ``key``: a registry and the field's validator.
 
     Use it as ``Annotated[Base, Kinds(Base, "kind", registry)]``. Every class is a subclass of ``base`` and has a
-    default for ``key``. Without ``default`` the key is required. What is registered later counts.
+    default for ``key``. Without ``default`` the key is required. Classes may be registered later.
     """
 
     def __init__(self, base: type[Section], key: str, classes: Registry[type[Any]], default: str | None = None) -> None:
@@ -29,7 +29,7 @@ class Kinds:
         return Literal[self.classes.names]
 
     def section_of(self, value: Any) -> type[Section]:
-        """Return the class that a value of the configuration is meant for; ``base`` where it does not say."""
+        """Return the class that a value of the configuration selects; ``base`` if it selects none."""
         name = value.get(self.key, self.default) if isinstance(value, dict) else self.default
         return self.classes[name] if isinstance(name, str) and name in self.classes else self.base
 
@@ -38,7 +38,7 @@ class Kinds:
         return [name for name in self.classes if key in self.classes[name].model_fields]
 
     def validate(self, value: Any) -> Section:
-        """Return the section. Raises ``ValidationError`` at its place: pydantic adds the place of the field."""
+        """Return the section. Raises ``ValidationError`` with a place relative to the field; pydantic adds the rest."""
         if isinstance(value, self.base):
             return value
         if not isinstance(value, dict):
@@ -57,7 +57,7 @@ class Kinds:
         )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # Values are written as what they are, not as their base class.
+        # Serialise a value by its own class, not by the base class.
         as_it_is = core_schema.wrap_serializer_function_ser_schema(
             lambda value, write: write(value), schema=core_schema.any_schema()
         )

@@ -50,7 +50,7 @@ class ModelConfig(Section):
 
     @property
     def drops_out(self) -> bool:
-        """Whether the model computes something else while it learns than while it is measured."""
+        """Whether dropout makes the model compute differently in training than in evaluation."""
         return bool(self.dropout or (self.lora and self.lora.dropout))
 
     @model_validator(mode="after")
@@ -62,23 +62,23 @@ class ModelConfig(Section):
         return self
 
     def without_effect(self) -> dict[str, str]:
-        """Random weights are not quantised."""
+        """Return the keys without effect: random weights are not quantised."""
         return {"quantization": "on a fresh model"} if self.fresh else {}
 
 
 class WeightsConfig(Section):
-    """How the weights of a model that does not learn are held in memory."""
+    """How the weights of a frozen model are held in memory."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
     quantization: Literal["4bit", "8bit"] | None = Field(None, description="hold the weights in 4 or 8 bits")
 
     def model_at(self, path: str) -> ModelConfig:
-        """Return the model in ``path``, held as this section says."""
+        """Return the configuration of the model in ``path`` with this section's settings."""
         return ModelConfig(path=path, dtype=self.dtype, quantization=self.quantization)
 
 
 class TrainedModelConfig(WeightsConfig):
-    """A trained model that does not learn. A plain string means ``path``."""
+    """A trained, frozen model. A plain string means ``path``."""
 
     path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
 

@@ -1,4 +1,4 @@
-"""Values that name an entry of a catalogue, or a function of the user."""
+"""Values that name a catalogue entry or a user-defined function."""
 
 import re
 from collections.abc import Collection
@@ -11,9 +11,9 @@ _FUNCTION = re.compile(r"[\w.]+:\w+")
 
 
 class NameOf:
-    """Constraint of a text: one of the names of ``entries``, one of ``others`` or, with ``functions``, a function.
+    """A constraint on a string: a name in ``entries`` or ``others`` or, with ``functions``, a ``module:name``.
 
-    Use it as ``Annotated[str, NameOf(entries)]``. Entries that are added later count. A function is ``module:name``.
+    Use it as ``Annotated[str, NameOf(entries)]``. Entries may be added later.
     """
 
     def __init__(self, entries: Collection[str], *others: str, functions: bool = False) -> None:
@@ -21,7 +21,7 @@ class NameOf:
 
     @property
     def choices(self) -> list[str]:
-        """What may be written, in words."""
+        """The accepted values, for messages."""
         return [*self.others, *self.entries, *(["module:function"] if self.functions else [])]
 
     def _check(self, name: str) -> str:

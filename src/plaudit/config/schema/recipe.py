@@ -16,7 +16,7 @@ from plaudit.stages.registry import STAGES
 
 
 class WorldConfig(Section):
-    """The embedded task's data, made by code."""
+    """The generated data of the embedded task."""
 
     pretraining_texts: Positive = Field(6000, description="texts to pre-train on")
     demonstrations: Positive = Field(2000, description="demonstrations of mixed quality")
@@ -26,7 +26,7 @@ class WorldConfig(Section):
 
 
 class Recipe(Section):
-    """A run: what every stage shares, and the stages."""
+    """A run: settings for all stages, and the stages."""
 
     name: str = Field(description="name of the run; its folder is OUTPUT/NAME")
     description: str = Field("", description="one line for `plaudit recipes`", json_schema_extra=MAY_CHANGE)
@@ -71,12 +71,12 @@ class Recipe(Section):
         return name
 
     def sections(self) -> dict[str, Section]:
-        """Return the sections of the stages that this recipe has, in the order in which they run."""
+        """Return the sections of this recipe's stages, in the order in which they run."""
         return {name: section for name in STAGES if (section := getattr(self, name, None)) is not None}
 
 
 def recipe_type() -> type[Recipe]:
-    """Return ``Recipe`` with a section for each registered stage, also for those of other packages."""
+    """Return ``Recipe`` with a section for each registered stage, including those of plugins."""
     return _with_sections(tuple(STAGES[name] for name in STAGES if name not in Recipe.model_fields))
 
 

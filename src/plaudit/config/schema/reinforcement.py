@@ -23,7 +23,7 @@ class RlOptimizerConfig(OptimizerConfig):
 
 
 class KlConfig(Section):
-    """The penalty for leaving the reference policy."""
+    """The penalty on the KL divergence from the reference policy."""
 
     placement: Literal["reward", "loss"] = Field(
         "reward", description="paid token by token as a negative reward, or added to the policy loss"
@@ -41,7 +41,7 @@ class KlConfig(Section):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """Without a coefficient there is no penalty, and nothing to adapt: the coefficient changes by factors."""
+        """Return the keys without effect: with coefficient 0 there is no penalty, and adapting multiplies it."""
         if self.coefficient == 0:
             return dict.fromkeys(("placement", "estimator", "target", "horizon"), "with coefficient=0")
         return {} if self.target is not None else {"horizon": "without a target, to which the weight would adapt"}
@@ -133,12 +133,12 @@ class RlConfig(StageConfig):
 
     @property
     def estimator(self) -> AdvantageEntry | None:
-        """The advantage estimator, of an objective that learns from advantages."""
+        """The advantage estimator; None for objectives that do not use advantages."""
         return ADVANTAGES[self.advantages] if self.objective == "policy_gradient" else None
 
     @property
     def uses_values(self) -> bool:
-        """Whether a value function learns with the policy."""
+        """Whether a value function is trained with the policy."""
         return self.estimator is not None and self.estimator.uses_values
 
     @property
@@ -148,13 +148,13 @@ class RlConfig(StageConfig):
 
     @property
     def compares(self) -> str | None:
-        """The setting that compares responses to one prompt with each other, if any."""
+        """The value of the setting that compares responses to the same prompt, if any."""
         if self.estimator is None:
             return self.objective
         return self.advantages if self.estimator.compares else None
 
     def without_effect(self) -> dict[Any, str]:
-        """Return the keys that change nothing."""
+        """Return the keys without effect."""
         idle: dict[Any, str] = dict(super().without_effect())
         if not self.overlong_buffer:
             idle["overlong_penalty"] = "with overlong_buffer=0"
@@ -165,7 +165,7 @@ class RlConfig(StageConfig):
         return idle | self._of_values(self.estimator) | self._of_losses(self.estimator)
 
     def _without_advantages(self) -> dict[Any, str]:
-        """Return the keys that only the objective ``policy_gradient`` has."""
+        """Return the keys that have an effect only with the objective ``policy_gradient``."""
         idle: dict[Any, str] = dict.fromkeys(ADVANTAGE_KEYS, f"with objective={self.objective}")
         idle |= {("kl", key): f"with objective={self.objective}" for key in ("placement", "estimator")}
         if self.objective == "best_of_n":
@@ -256,4 +256,4 @@ ADVANTAGE_KEYS = (
     "whiten_advantages",
     "mask_truncated",
 )
-"""Keys that only the objective ``policy_gradient`` has."""
+"""Keys that have an effect only with the objective ``policy_gradient``."""

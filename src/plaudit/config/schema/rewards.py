@@ -11,7 +11,7 @@ from plaudit.registry import Registry
 
 
 class RewardSourceConfig(Section):
-    """Something that scores a response."""
+    """A source of scores for responses."""
 
     source: ClassVar[str]
     """``module:class`` of what scores; the class has ``load(config, device)``, see ``plaudit.rewards.sources``."""
@@ -46,7 +46,7 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
     penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the variance")
 
     def without_effect(self) -> dict[str, str]:
-        """Only ``penalized`` subtracts a variance."""
+        """Return the keys without effect: only ``penalized`` subtracts a variance."""
         return {} if self.combination == "penalized" else {"penalty": f"with combination={self.combination}"}
 
 

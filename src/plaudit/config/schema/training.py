@@ -1,4 +1,4 @@
-"""The stages that go over a dataset, and what every training stage has."""
+"""Settings of all training stages, and the stages that train on a dataset."""
 
 from typing import Annotated, Literal
 
@@ -27,12 +27,12 @@ class OptimizerConfig(Section):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """A constant rate does not fall."""
+        """Return the keys without effect: a constant rate does not decay."""
         return {"final_fraction": "with schedule=constant"} if self.schedule == "constant" else {}
 
 
 class StageConfig(Section):
-    """What every training stage has."""
+    """Settings of every training stage."""
 
     model: ModelReference = Field(description="model to start from")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="see optimizer")
@@ -54,12 +54,12 @@ class StageConfig(Section):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys that change nothing."""
+        """Return the keys without effect."""
         return {"pack_length": "with model.layout=padded"} if self.model.layout == "padded" else {}
 
 
 class SupervisedStageConfig(StageConfig):
-    """A training stage that goes over a dataset."""
+    """A training stage that trains on a dataset."""
 
     data: DataConfig = Field(description="rows to learn from")
     epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the data")
@@ -68,7 +68,7 @@ class SupervisedStageConfig(StageConfig):
 
 
 class LanguageModelStageConfig(SupervisedStageConfig):
-    """A training stage over a dataset that makes a language model."""
+    """A training stage that trains a language model on a dataset."""
 
     sample_prompts: list[str] = Field(
         default_factory=list, description="prompts completed at every held-out measurement; default: held-out ones"
@@ -77,7 +77,7 @@ class LanguageModelStageConfig(SupervisedStageConfig):
     sample_tokens: Positive = Field(64, description="longest sample completion")
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys that change nothing."""
+        """Return the keys without effect."""
         idle = super().without_effect()
         if self.sample_prompts:
             idle["samples"] = "with sample_prompts: each of them is completed"
@@ -95,7 +95,7 @@ class SftConfig(LanguageModelStageConfig):
     loss_on: Literal["response", "all"] = Field("response", description="which tokens are learned")
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys that change nothing."""
+        """Return the keys without effect."""
         idle = super().without_effect()
         if self.rows == "text":
             idle["loss_on"] = "with rows=text: a plain text has no prompt"
@@ -122,7 +122,7 @@ class RewardConfig(SupervisedStageConfig):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys that change nothing."""
+        """Return the keys without effect."""
         idle = super().without_effect()
         if "margin" not in reward_loss(self.loss).defaults:
             idle["margin"] = f"with loss={self.loss}"
@@ -155,7 +155,7 @@ class DpoConfig(LanguageModelStageConfig):
     )
 
     def without_effect(self) -> dict[str, str]:
-        """Every loss has its own settings."""
+        """Return the keys without effect: those that are not settings of the chosen loss."""
         idle = super().without_effect()
         settings = {setting for entry in PREFERENCE_LOSSES.values() for setting in entry.defaults}
         for setting in settings - set(preference_loss(self.loss).defaults):
