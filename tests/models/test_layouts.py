@@ -101,7 +101,7 @@ def test_packable_models_are_packed(architecture: str) -> None:
 def test_models_that_a_tree_mask_does_not_suit_are_padded(architecture: str) -> None:
     found = install(tiny_causal_model(architecture), "packed")
     assert found.layout is PADDED
-    assert "packed batches were asked for" in str(found.layout_reason)
+    assert "layout packed" in str(found.layout_reason)
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "mistral"])

@@ -48,7 +48,7 @@ def test_undo_takes_back_turns_but_not_their_random_draws() -> None:
     assert undone is not None
     assert undone.user == "two"
     assert [turn.user for turn in conversation.turns] == ["one"]
-    assert conversation.asked == 2
+    assert conversation.messages_sent == 2
     conversation.undo()
     assert conversation.undo() is None
 

@@ -1,4 +1,4 @@
-"""Prompt trees, packing, masks and the two layouts."""
+"""Prompt trees, and the layouts that turn them into batches."""
 
 from typing import TYPE_CHECKING
 

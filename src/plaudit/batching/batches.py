@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from plaudit.batching.layouts.base import Layout
 
 TreeSpan = tuple[int, int, int]
-"""Where a tree stands: its row, its first column, and the column after its last."""
+"""The position of a tree: its row, its first column, and the column after its last."""
 
 
 @dataclass(frozen=True, eq=False)
 class TreeMask:
-    """Which tokens see each other, from two numbers per token.
+    """Which tokens may attend to each other, from two numbers per token.
 
     - ``tree_ids``: [rows, length], the tree that a token belongs to, -1 for padding
     - ``branch_ids``: [rows, length], 0 in a prompt, k in the k-th response
 
-    A token sees the tokens of its own tree that are not after it and belong to the prompt or to its own response.
-    Padding sees itself alone, because attention over nothing is not a number.
+    A token attends to the tokens of its own tree that are not after it and belong to the prompt or to its own response.
+    Padding attends to itself, because softmax over no keys is NaN.
     """
 
     tree_ids: Tensor
@@ -37,7 +37,7 @@ class TreeMask:
         return self.tree_ids >= 0
 
     def dense(self) -> Tensor:
-        """Return the mask, bool [rows, 1, length, length], True where a row may look at a column; made once."""
+        """Return the mask, bool [rows, 1, queries, keys], True where a query may attend to a key; computed once."""
         if not self._dense:
             self._dense.append(dense_tree_mask(self.tree_ids, self.branch_ids))
         return self._dense[0]
@@ -45,8 +45,8 @@ class TreeMask:
     def within_tree(self, row: int, queries: slice, keys: slice) -> Tensor:
         """Return a part of the mask whose columns all belong to one tree, bool [queries, keys]."""
         columns = torch.arange(self.branch_ids.shape[1], device=self.branch_ids.device)
-        own, seen = self.branch_ids[row, queries, None], self.branch_ids[row, None, keys]
-        return ((seen == 0) | (seen == own)) & (columns[keys] <= columns[queries, None])
+        own, other = self.branch_ids[row, queries, None], self.branch_ids[row, None, keys]
+        return ((other == 0) | (other == own)) & (columns[keys] <= columns[queries, None])
 
     def to(self, device: torch.device) -> "TreeMask":
         """Return the mask on ``device``."""
@@ -54,7 +54,7 @@ class TreeMask:
 
 
 def dense_tree_mask(tree_ids: Tensor, branch_ids: Tensor) -> Tensor:
-    """Return what ``TreeMask`` describes, bool [rows, 1, length, length]."""
+    """Return the mask that ``TreeMask`` describes, bool [rows, 1, length, length]."""
     length, device = tree_ids.shape[1], tree_ids.device
     same_tree = tree_ids[:, :, None] == tree_ids[:, None, :]
     prompt_or_own = (branch_ids[:, None, :] == 0) | (branch_ids[:, :, None] == branch_ids[:, None, :])
@@ -73,15 +73,15 @@ class Batch:
     - ``layout``: the layout that made the batch
     - ``tree_indices``: index of each tree in the sequence that the batch was made from
     - ``input_ids``, ``position_ids``: [rows, length]
-    - ``mask``: which of these tokens see each other
+    - ``mask``: which of these tokens may attend to each other
     - ``targets``: [N], the learned tokens
     - ``predictor_index``: [N], flat position (row x length + column) of the token before each learned token
     - ``token_index``: [N], flat position of each learned token
     - ``lengths``: [R], learned tokens of each response
-    - ``tree_spans``: where each tree stands; empty where a tree is spread over several rows
-    - ``response_ends``: [R], flat position of the last token of each response; None where that token is learned
+    - ``tree_spans``: the position of each tree; empty if a tree is spread over several rows
+    - ``response_ends``: [R], flat position of the last token of each response; None if that token is learned
 
-    A layout builds a batch as if all response tokens were learned; ``learned_only`` then leaves out the others.
+    A layout builds a batch as if all response tokens were learned; ``learned_only`` then removes the others.
     """
 
     layout: "Layout"
@@ -103,7 +103,7 @@ class Batch:
         return self.token_index[self.lengths.cumsum(0) - 1] if self.response_ends is None else self.response_ends
 
     def learned_only(self) -> "Batch":
-        """Return the batch with the tables of learned tokens; the model still reads all tokens."""
+        """Return the batch with targets and indices for the learned tokens only; the model still reads all tokens."""
         if all(tree.learned is None for tree in self.trees):
             return self
         flags = [flag for tree in self.trees for number in range(len(tree.responses)) for flag in tree.flags(number)]
@@ -119,11 +119,11 @@ class Batch:
 
     @property
     def positions(self) -> int:
-        """Token positions that a forward pass computes, padding included."""
+        """Token positions that a forward pass computes, including padding."""
         return self.input_ids.numel()
 
     def dense_mask(self) -> Tensor:
-        """Return the attention mask, bool [rows, 1, length, length], True where a row may look at a column."""
+        """Return the attention mask, bool [rows, 1, queries, keys], True where a query may attend to a key."""
         return self.mask.dense()
 
     def to(self, device: torch.device) -> "Batch":
@@ -141,7 +141,7 @@ def make_batches(
 ) -> Iterator[Callable[[], Batch]]:
     """Split trees into micro-batches of at most ``token_budget`` positions (one tree may exceed it).
 
-    Yields functions that build each batch, so that only one batch is alive at a time.
+    Yields functions that build the batches, so that only one batch is in memory at a time.
     """
     for part in layout.split(trees, token_budget, pack_length):
         yield lambda part=part: layout.build(trees, part).learned_only()  # type: ignore[misc]

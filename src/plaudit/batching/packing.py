@@ -1,32 +1,32 @@
-"""Which trees share a row: first-fit decreasing, deterministic, and never a tree cut in two."""
+"""Assigns trees to rows by first-fit decreasing. The result is deterministic, and trees are never split."""
 
 from collections.abc import Sequence
 
 
 def pack_rows(sizes: Sequence[int], row_length: int) -> list[list[int]]:
-    """Distribute items over rows of ``row_length`` positions; an item longer than that gets its own row.
+    """Distribute items over rows of ``row_length`` positions; a longer item gets a row to itself.
 
     Returns the item indices of every row. First-fit decreasing (Johnson 1973) needs at most 11/9 of the optimal number
     of rows, plus one. Equal sizes keep their order, so the result depends on the sizes alone.
     """
     rows: list[list[int]] = []
-    room: list[int] = []
+    free_space: list[int] = []
     for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
         size = sizes[index]
-        target = next((row for row, free in enumerate(room) if free >= size), None)
+        target = next((row for row, free in enumerate(free_space) if free >= size), None)
         if target is None:
             rows.append([index])
-            room.append(max(row_length - size, 0))
+            free_space.append(max(row_length - size, 0))
         else:
             rows[target].append(index)
-            room[target] -= size
+            free_space[target] -= size
     return [sorted(row) for row in rows]
 
 
 def group_by_budget(widths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Group rows so that rows x longest row stays within ``token_budget``; a row wider than that stands alone.
+    """Group rows so that rows x widest row is at most ``token_budget``; a wider row is a group by itself.
 
-    Rows are taken from the widest to the narrowest, so that rows of similar width are computed together.
+    Rows are taken from the widest to the narrowest, so that a group holds rows of similar width.
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(widths)), key=lambda i: -widths[i]):

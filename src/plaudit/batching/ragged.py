@@ -1,4 +1,4 @@
-"""Between flat response tokens [N] and rows [responses, time]."""
+"""Conversions between flat response tokens [N] and rows [responses, time]."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ def response_mask(lengths: Tensor, time: int | None = None) -> Tensor:
 
 
 def to_rows(flat: Tensor, lengths: Tensor) -> Tensor:
-    """Turn values of response tokens [N] into rows [responses, longest], zero behind the end of each response."""
+    """Turn values of response tokens [N] into rows [responses, longest], zero after the end of each response."""
     mask = response_mask(lengths)
     return torch.zeros(mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(mask, flat)
 
 
 def rows_from(parts: Sequence[Tensor]) -> Tensor:
-    """Stack tensors [length_i] to rows [responses, longest], zero behind the end of each."""
+    """Stack tensors [length_i] to rows [responses, longest], zero after the end of each."""
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)

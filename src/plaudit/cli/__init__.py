@@ -1,1 +1,1 @@
-"""Argument parsing and printing; everything heavy is imported by the command that needs it."""
+"""Argument parsing and printing. Each command imports the heavy modules that it needs."""

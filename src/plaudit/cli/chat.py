@@ -1,4 +1,4 @@
-"""``plaudit chat``: talking to a run, a model folder or a hub model."""
+"""``plaudit chat``: chat with a run, a model folder or a hub model."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What every command shares: options for its messages, the error line, and libraries that keep quiet."""
+"""Output of all commands: message options, error lines, and quiet libraries."""
 
 import inspect
 import logging
@@ -19,14 +19,14 @@ _QUIET = {
     "DATASETS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # When this is set, tokenizers does not warn when a process that has used several threads starts another.
+    # When this is set, tokenizers does not warn if a process forks after it has used several threads.
     "TOKENIZERS_PARALLELISM": "true",
 }
 
 
 @dataclass
 class ErrorOutput:
-    """How an error is shown: as one line, or in full."""
+    """How errors are printed: as one line, or with the traceback."""
 
     debug: bool = False
 
@@ -35,13 +35,13 @@ errors = ErrorOutput()
 
 
 def quiet_libraries() -> None:
-    """Turn off the libraries' own progress bars and advice. They read this when imported; the user's choice stays."""
+    """Turn off progress bars and advice of libraries, unless the user set them. Call this before importing any."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
 
 
 def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command with the options ``--quiet``, ``--verbose`` and ``--debug`` after its own."""
+    """Add the options ``--quiet``, ``--verbose`` and ``--debug`` to a command."""
     options = {
         "quiet": Annotated[bool, typer.Option("--quiet", help="Show only warnings, errors and results.")],
         "verbose": Annotated[bool, typer.Option("--verbose", help="Also show messages for developers.")],

@@ -1,4 +1,4 @@
-"""``plaudit data``: looking at data before training on it."""
+"""``plaudit data``: inspect data before training on it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,7 +88,7 @@ def _print(found: "Inspection", console: "Console") -> None:
 
 def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     counts = found.counts
-    share = counts.bad_records / counts.records
+    bad_fraction = counts.bad_records / counts.records
     yield "source", found.path
     yield "format", found.format
     yield "row kinds", ", ".join(found.kinds) + f" (read as {found.kind})"
@@ -101,7 +101,7 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     yield "empty texts", str(found.empty_texts)
     if found.overlong is not None:
         yield f"longer than {found.context_length} tokens", str(found.overlong)
-    yield "bad records", f"{counts.bad_records} ({share:.2%})"
+    yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%})"
     yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())
     yield from ((f"unused: {reason}", str(number)) for reason, number in counts.unused.items())
 
@@ -139,6 +139,6 @@ def _plain_table(title: str, second: str, lines: "Iterator[tuple[str, str]] | li
 
     table = Table(title, Column(second, overflow="fold"))
     for name, value in lines:
-        # Data is shown literally: square brackets in it are not markup.
+        # Print data literally: square brackets in it are not markup.
         table.add_row(Text(name), Text(value))
     return table

@@ -1,4 +1,4 @@
-"""``plaudit lab``: algorithms against optima that are known exactly."""
+"""``plaudit lab``: compare algorithms with exactly known optima."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,6 +1,6 @@
-"""The ``plaudit`` command: its sub-commands, and how errors reach the user.
+"""The ``plaudit`` command: its subcommands and its error handling.
 
-Modules of this folder import nothing heavy at their top, so that ``plaudit --help`` is quick.
+Modules in this folder import nothing heavy at the top, so that ``plaudit --help`` is fast.
 """
 
 import sys
@@ -54,7 +54,7 @@ def _plaudit(
 
 
 def main() -> None:
-    """Run the command line. Bad input ends with one line for each problem and exit code 2, never with a traceback."""
+    """Run the command line. Bad input prints one line per problem and exits with code 2, without a traceback."""
     quiet_libraries()
     errors.debug = False
     try:
@@ -63,7 +63,7 @@ def main() -> None:
         print_error(error)
         sys.exit(USER_ERROR)
     except _UsageError as error:
-        # Without a message it has shown the help: a group was called without a command.
+        # No message means that a group was called without a command and has already printed its help.
         if message := error.format_message():
             print_error(f"{message.rstrip('.')}; see {error.ctx.command_path} --help")
         sys.exit(USER_ERROR)

@@ -1,4 +1,4 @@
-"""``plaudit recipes``: what is shipped, and the text of one recipe to start from."""
+"""``plaudit recipes``: list the shipped recipes, or print one."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ def recipes(
 ) -> None:
     """List the shipped recipes, or print one.
 
-    A printed recipe is the start of one of your own.
+    Save a printed recipe to a file to write your own.
     """
     from plaudit.config.load import shipped_recipe, shipped_recipes
 

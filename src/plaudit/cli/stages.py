@@ -1,4 +1,4 @@
-"""``plaudit run`` and a command for each stage of a recipe."""
+"""``plaudit run`` and one command per stage of a recipe."""
 
 from collections.abc import Callable
 from typing import Annotated

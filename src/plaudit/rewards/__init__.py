@@ -1,4 +1,4 @@
-"""Reward sources behind one small protocol, and their weighted composition."""
+"""Reward sources with a common protocol, and their weighted sum."""
 
 from typing import TYPE_CHECKING
 

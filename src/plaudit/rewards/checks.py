@@ -1,4 +1,4 @@
-"""What comes back from code or a service that is not ours is checked before it is used."""
+"""Checks scores from user code and services before they are used."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -10,7 +10,10 @@ from plaudit.errors import PlauditError
 
 
 def checked_scores(values: Any, expected: int, place: str) -> torch.Tensor:
-    """Return ``values`` as a float32 tensor [expected]; PlauditError, opened by ``place``, unless they are numbers."""
+    """Return ``values`` as a float32 tensor [expected].
+
+    Raises PlauditError, which begins with ``place``, if they are not ``expected`` numbers.
+    """
     if hasattr(values, "tolist"):  # torch tensors and numpy arrays, on any device
         values = values.tolist()
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):

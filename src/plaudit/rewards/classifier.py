@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class TextClassifier:
-    """A sequence classifier that reads text. ``place`` opens its error messages."""
+    """A sequence classifier that reads text. Its error messages begin with ``place``."""
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", place: str) -> None:
         if tokenizer.pad_token_id is None:
             raise PlauditError(f"{place}: the classifier's tokenizer has no padding token; save it with a pad_token")
-        # Decoder classifiers read their score at the last token that is not padding, by the model's setting.
+        # Decoder classifiers need this to find the last token that is not padding, where they read the score.
         model.config.pad_token_id = tokenizer.pad_token_id
-        # Padding on the left would shift the positions of models that count them from the row's start.
+        # Padding on the left would shift positions in models that count them from the start of the row.
         tokenizer.padding_side = "right"
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -32,7 +32,7 @@ class TextClassifier:
 
     @classmethod
     def load(cls, config: ModelConfig, device: torch.device, place: str) -> "TextClassifier":
-        """Load the folder or hub name ``config.path``. Raises PlauditError when it is not a classifier."""
+        """Load the folder or hub name ``config.path``. Raises PlauditError if it is not a classifier."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         from plaudit.models.loading.pretrained import weight_options
@@ -60,7 +60,7 @@ class TextClassifier:
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
     def label_index(self, label: str | None) -> int:
-        """Return the logit that belongs to ``label``; None stands for the only label there is."""
+        """Return the index of the logit for ``label``; None means the only label."""
         if label is None and len(self.labels) == 1:
             return 0
         if label not in self.labels:
@@ -70,13 +70,13 @@ class TextClassifier:
 
     @property
     def own_activation(self) -> Literal["sigmoid", "softmax"]:
-        """How the classifier was trained: independent labels (or just one) take the sigmoid, exclusive ones softmax."""
+        """The activation that the classifier was trained with: sigmoid for independent labels, softmax otherwise."""
         independent = self.model.config.problem_type == "multi_label_classification" or len(self.labels) == 1
         return "sigmoid" if independent else "softmax"
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str], batch_size: int) -> torch.Tensor:
-        """Return the logits [texts, labels] (float32, CPU). Raises PlauditError for a text beyond the context."""
+        """Return the logits [texts, labels] (float32, CPU). Raises PlauditError if a text exceeds the context."""
         token_ids = [self._token_ids(text) for text in texts]
         remedy = "use a smaller classifier, or shorter texts"
         size = self.batch_sizes.setdefault(batch_size, responses_at_once(batch_size, self.place, remedy))
@@ -96,7 +96,7 @@ class TextClassifier:
 
     def _token_ids(self, text: str) -> list[int]:
         ids = self.tokenizer(text, verbose=False)["input_ids"]
-        if not ids:  # an empty response: the end token alone says the same
+        if not ids:  # an empty response, which is equivalent to the end token alone
             if self.tokenizer.eos_token_id is None:
                 raise PlauditError(
                     f"{self.place}: a text has no tokens; save the classifier's tokenizer with an eos_token"
@@ -111,7 +111,7 @@ class TextClassifier:
 
 
 class ClassifierSource:
-    """Scores by one label of a classifier."""
+    """Scores responses with one label of a classifier."""
 
     def __init__(self, config: ClassifierReward, classifier: TextClassifier) -> None:
         self.name = config.name

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5
-"""Seconds before the second attempt; every further pause is twice as long, unless the service asks for another."""
+"""Seconds before the second attempt; each further pause is twice as long, unless the service sets ``Retry-After``."""
 LONGEST_PAUSE = 60.0
-"""Seconds; a ``Retry-After`` that asks for more is not waited for longer."""
+"""Upper limit of a pause in seconds, also for ``Retry-After``."""
 TOO_MANY_REQUESTS = 429
 
 
 class _TemporaryError(Exception):
-    """What may go away: the service is busy, has failed, or was not reached."""
+    """An error worth a retry: the service is busy, has failed, or could not be reached."""
 
     def __init__(self, problem: str, pause: float | None = None) -> None:
         super().__init__(problem)
@@ -32,10 +32,10 @@ class _TemporaryError(Exception):
 
 
 class EndpointSource:
-    """Scores by a service.
+    """Scores responses with an HTTP service.
 
-    Failed connections, server errors (status 5xx) and status 429 are tried again, ``ATTEMPTS`` in all. The pause is
-    what the header ``Retry-After`` asks for, in seconds, or grows from attempt to attempt.
+    Failed connections, server errors (status 5xx) and status 429 are retried, up to ``ATTEMPTS`` attempts. The header
+    ``Retry-After`` sets the pause in seconds; without it, pauses grow from attempt to attempt.
     """
 
     def __init__(self, config: HttpReward) -> None:
@@ -55,7 +55,7 @@ class EndpointSource:
         return cls(config)
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Return the service's scores [samples]. Raises PlauditError when it cannot be reached or answers wrongly."""
+        """Return the scores [samples]. Raises PlauditError if the service cannot be reached or answers wrongly."""
         parts = [torch.zeros(0)]
         for start in range(0, len(samples), self.batch_size):
             batch = samples[start : start + self.batch_size]
@@ -104,7 +104,7 @@ class EndpointSource:
 
 
 def _authorization(config: HttpReward, place: str) -> dict[str, str]:
-    """Return the header; the secret stays in the environment and is in no file of a run."""
+    """Return the header. The secret is read from the environment, so that no file of a run contains it."""
     if config.authorization is None:
         return {}
     if config.authorization not in os.environ:
@@ -113,12 +113,12 @@ def _authorization(config: HttpReward, place: str) -> dict[str, str]:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for; None where it has none, or gives a date."""
+    """Return the seconds in a ``Retry-After`` header; None without the header or if it contains a date."""
     return float(retry_after) if retry_after is not None and retry_after.strip().isdecimal() else None
 
 
 def _pause(state: "RetryCallState") -> float:
     """Return the seconds before the next attempt."""
     fault = state.outcome.exception() if state.outcome is not None else None
-    asked = fault.pause if isinstance(fault, _TemporaryError) else None
-    return min(FIRST_PAUSE * 2 ** (state.attempt_number - 1) if asked is None else asked, LONGEST_PAUSE)
+    requested = fault.pause if isinstance(fault, _TemporaryError) else None
+    return min(FIRST_PAUSE * 2 ** (state.attempt_number - 1) if requested is None else requested, LONGEST_PAUSE)

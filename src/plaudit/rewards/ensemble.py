@@ -1,4 +1,4 @@
-"""Several trained reward models as one source."""
+"""An ensemble of trained reward models as one reward source."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EnsembleSource:
-    """Scores by every member, each on its own scale of mean 0 and variance 1, combined as configured."""
+    """Scores responses with every member, normalised per member, and combines the scores as configured."""
 
     def __init__(self, config: EnsembleReward, members: Sequence[RewardModelSource]) -> None:
         self.name = config.name
@@ -36,7 +36,7 @@ class EnsembleSource:
         )
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Raise PlauditError unless every member can read this tokenizer's ids."""
+        """Raise PlauditError unless every member has this tokenizer's vocabulary."""
         for member in self.members:
             member.check_tokenizer(tokenizer)
 

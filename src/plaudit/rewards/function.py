@@ -15,10 +15,10 @@ from plaudit.rollouts.samples import Sample
 
 
 class FunctionSource:
-    """Scores by a function of (prompts: list[str], responses: list[str]) that returns one number each.
+    """Scores with a function of (prompts: list[str], responses: list[str]) that returns one number per response.
 
-    Parameters that are named ``prompts`` and ``responses`` are passed by name, otherwise by position. A function with a
-    parameter ``fields`` gets the other columns of the prompts' rows as well: a list of mappings.
+    Parameters named ``prompts`` and ``responses`` are passed by name, otherwise by position. A function with a
+    parameter ``fields`` also gets the other columns of the prompts' rows, as a list of mappings.
     """
 
     def __init__(self, config: FunctionReward, function: Callable[..., Any]) -> None:
@@ -31,12 +31,12 @@ class FunctionSource:
 
     @classmethod
     def load(cls, config: FunctionReward, device: torch.device) -> "FunctionSource":
-        """Import the function. Raises PlauditError when that fails."""
+        """Import the function. Raises PlauditError if that fails."""
         place = f"reward source {config.name!r}"
         return cls(config, import_function(config.function, place))
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Return what the function says about each sample [samples]."""
+        """Return the function's scores, [samples]."""
         return torch.tensor(in_batches(samples, self.batch_size, self._scores))
 
     def _scores(self, batch: Sequence[Sample]) -> list[float]:

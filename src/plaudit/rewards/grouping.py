@@ -1,4 +1,4 @@
-"""Samples as prompt trees: a prompt that several samples share is stored, and computed, once."""
+"""Groups samples into prompt trees, so that a prompt with several responses is computed once."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -8,9 +8,9 @@ from plaudit.rollouts.samples import Sample, learned_flags
 
 
 def samples_to_trees(samples: Sequence[Sample], most_responses: int) -> list[PromptTree]:
-    """Return trees whose responses, one tree after the other, are those of ``samples`` in their order.
+    """Return trees that together hold the responses of ``samples`` in their order.
 
-    Consecutive samples with equal ``prompt_ids`` share a tree, at most ``most_responses`` in each.
+    Consecutive samples with equal ``prompt_ids`` share a tree, with at most ``most_responses`` responses per tree.
     """
     trees = []
     for prompt, group in groupby(samples, key=lambda sample: sample.prompt_ids):
@@ -23,5 +23,5 @@ def samples_to_trees(samples: Sequence[Sample], most_responses: int) -> list[Pro
 
 
 def padded_positions(samples: Sequence[Sample], rows: int) -> int:
-    """Return the token positions of ``rows`` padded rows of the longest sample: a budget that holds any ``rows``."""
+    """Return the token positions of ``rows`` rows padded to the longest sample, a budget for any ``rows`` samples."""
     return rows * max(len(sample.prompt_ids) + len(sample.response_ids) for sample in samples)

@@ -1,4 +1,4 @@
-"""Sentiment of a text by VADER (Hutto & Gilbert 2014): a word list with rules, no model."""
+"""Sentiment of a text by VADER (Hutto & Gilbert 2014), a word list with rules."""
 
 from functools import cache
 from typing import Any
@@ -7,7 +7,7 @@ from plaudit.errors import PlauditError
 
 
 def vader_compound(prompts: list[str], responses: list[str]) -> list[float]:
-    """Return the compound score of each response, from -1 (most negative) to 1; prompts play no part."""
+    """Return the compound score of each response, from -1 (most negative) to 1; prompts are ignored."""
     return [_analyzer().polarity_scores(response)["compound"] for response in responses]
 
 

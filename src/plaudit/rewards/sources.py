@@ -1,8 +1,8 @@
-"""Reward sources behind one protocol, and their weighted sum.
+"""The protocol of reward sources, and their weighted sum.
 
-A source turns samples into one number each. ``build_reward`` makes the sources that a configuration names and composes
-them; every source's own scores stay visible next to the total. The section of each kind names the class that does the
-scoring (``source``), which has a class method ``load(config, device)``.
+A source returns one number per sample. ``build_reward`` creates the configured sources and combines them; the scores of
+each source are kept next to the total. The configuration section of each kind names the class that scores
+(``source``), which has a class method ``load(config, device)``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class RewardSource(Protocol):
-    """Something that scores responses."""
+    """Scores responses."""
 
     name: str
 
@@ -33,20 +33,20 @@ class RewardSource(Protocol):
 
 @runtime_checkable
 class TokenReader(Protocol):
-    """A reward source that reads the policy's token ids, and not its text."""
+    """A reward source that reads the policy's token ids instead of its text."""
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Raise PlauditError unless the source can read this tokenizer's ids."""
+        """Raise PlauditError unless the source has this tokenizer's vocabulary."""
         ...
 
 
 class NonFiniteScoreError(PlauditError):
-    """A source gave NaN or infinity."""
+    """A source returned NaN or infinity."""
 
 
 @dataclass(frozen=True)
 class ComposedScores:
-    """``total`` [samples] is the weighted sum; ``each`` holds every source's own scores [samples], unweighted."""
+    """``total`` [samples] is the weighted sum; ``each`` holds the unweighted scores [samples] of every source."""
 
     total: torch.Tensor
     each: dict[str, torch.Tensor]
@@ -66,16 +66,16 @@ class ComposedReward:
         return [source.name for source in self.sources]
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Raise PlauditError unless every source can read the token ids of a policy with this tokenizer.
+        """Raise PlauditError unless every source that reads token ids has this tokenizer's vocabulary.
 
-        Call it once per policy, before the first score: only trained reward models read token ids.
+        Call it once per policy, before the first score.
         """
         for source in self.sources:
             if isinstance(source, TokenReader):
                 source.check_tokenizer(tokenizer)
 
     def score(self, samples: Sequence[Sample]) -> ComposedScores:
-        """Score ``samples`` by every source. Raises NonFiniteScoreError at the first score that is not finite."""
+        """Score ``samples`` with every source. Raises NonFiniteScoreError if a score is not finite."""
         each = {source.name: source.score(samples) for source in self.sources}
         for name, scores in each.items():
             _refuse_non_finite(name, scores, samples)
@@ -88,9 +88,9 @@ class ComposedReward:
 def build_reward(
     configs: Sequence[RewardSourceConfig], device: torch.device, made: Mapping[str, RewardSource] = MappingProxyType({})
 ) -> ComposedReward:
-    """Make the sources of ``configs``, but for those in ``made`` (by name), and compose them.
+    """Build the sources of ``configs``, except those given by name in ``made``, and combine them.
 
-    Raises PlauditError when one cannot be made.
+    Raises PlauditError if a source cannot be built.
     """
     refuse_duplicate_names([config.name for config in configs])
     sources = [made.get(config.name) or _build_source(config, device) for config in configs]
@@ -98,7 +98,7 @@ def build_reward(
 
 
 def refuse_duplicate_names(names: Sequence[str]) -> None:
-    """Raise PlauditError when a name occurs twice: metrics and tables could not tell the two apart."""
+    """Raise PlauditError if a name occurs twice, because metrics and tables are labelled by name."""
     for name in names:
         if names.count(name) > 1:
             raise PlauditError(f"two reward sources are named {name!r}: give each a different name")

@@ -1,4 +1,4 @@
-"""A trained reward model as a reward source: the policy's token ids go straight in."""
+"""A trained reward model as a reward source; it reads the policy's token ids."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RewardModelSource:
-    """Scores by a reward model, taken at the response's last token and normalised."""
+    """Scores responses with a reward model, at the last token and normalised."""
 
     def __init__(self, name: str, model: "RewardModel", batch_size: int) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class RewardModelSource:
             )
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Return the normalised scores [samples]; samples of the same tokens are scored once, and alike to the bit."""
+        """Return the normalised scores [samples]; samples with the same tokens are scored once, so scores are equal."""
         if not samples:
             return torch.zeros(0)
         longest = padded_positions(samples, 1)
@@ -67,5 +67,5 @@ class RewardModelSource:
 
 
 def same_vocabulary(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> bool:
-    """Tell whether both tokenizers give the same ids to the same tokens."""
+    """Return whether both tokenizers give the same ids to the same tokens."""
     return one is other or one.get_vocab() == other.get_vocab()

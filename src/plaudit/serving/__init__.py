@@ -1,4 +1,4 @@
-"""Talking to a model."""
+"""Chat with a model."""
 
 from typing import TYPE_CHECKING
 

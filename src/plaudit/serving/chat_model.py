@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 Style = Literal["dialogue", "prompt", "plain"]
 _NEXT_SPEAKER = ["\n\nHuman:", "\n\nAssistant:"]
-_ANY_LENGTH = 2**30  # what is too long is handled here, by leaving out old turns
+_ANY_LENGTH = 2**30  # no limit: long conversations are shortened here, by leaving out old turns
 
 
 @dataclass(frozen=True)
 class ChatSettings:
     """How a conversation becomes a prompt, and how replies are sampled.
 
-    Styles: dialogue renders all turns (chat template, or Human/Assistant turns), prompt puts what was typed into the
-    data's prompt template, plain lets the model continue what was typed. Only dialogue remembers earlier turns.
+    Styles: ``dialogue`` renders all turns (chat template, or Human/Assistant turns), ``prompt`` puts the typed text
+    into the data's prompt template, ``plain`` lets the model continue the typed text. Only ``dialogue`` uses earlier
+    turns.
     """
 
     style: Style
@@ -38,7 +39,7 @@ class ChatSettings:
 
 
 class ChatModel:
-    """Answers in a conversation by the best of N candidates."""
+    """Answers in a conversation with the best of N candidates."""
 
     def __init__(self, loaded: "LoadedModel", engine: Engine, reward: "ComposedReward", settings: ChatSettings) -> None:
         if settings.best_of > 1 and not reward.sources:
@@ -59,14 +60,14 @@ class ChatModel:
 
     @property
     def remembers(self) -> bool:
-        """Whether earlier turns and the system message reach the model."""
+        """Whether the model gets earlier turns and the system message."""
         return self.settings.style == "dialogue"
 
     def answer(self, conversation: Conversation, user: str) -> Turn:
-        """Return the next turn; the conversation stays as it is. Raises PlauditError for a message that is too long."""
+        """Return the next turn without adding it to the conversation. Raises PlauditError for a too long message."""
         prompt, left_out = self._prompt(conversation, user)
         requests = [
-            Request.of(prompt, derived_seed(self.settings.seed, "chat", conversation.asked, candidate))
+            Request.of(prompt, derived_seed(self.settings.seed, "chat", conversation.messages_sent, candidate))
             for candidate in range(self.settings.best_of)
         ]
         samples = self._engine.generate(requests, self._generation)
@@ -85,7 +86,7 @@ class ChatModel:
         self._engine.close()
 
     def _prompt(self, conversation: Conversation, user: str) -> tuple[TokenizedRow[PromptRow], int]:
-        """Return the prompt, and the number of oldest turns left out to make it fit."""
+        """Return the prompt and the number of oldest turns that were left out so that it fits."""
         most = len(conversation.turns) if self.remembers else 0
         for left_out in range(most + 1):
             prompt = self._tokenized(conversation.messages(user, left_out) if self.remembers else self._alone(user))
@@ -110,7 +111,7 @@ class ChatModel:
 
 
 def _generation(tokenizer: Any, settings: ChatSettings) -> GenerationConfig:
-    """Return the settings; in Human/Assistant dialogues the reply ends where the model would speak for the human."""
+    """Return the generation settings; in Human/Assistant dialogues a reply stops where the next turn would begin."""
     if settings.style != "dialogue" or uses_chat_template(tokenizer, settings.data):
         return settings.generation
     return settings.generation.model_copy(update={"stop": [*settings.generation.stop, *_NEXT_SPEAKER]})

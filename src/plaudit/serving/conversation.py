@@ -12,7 +12,7 @@ from plaudit.errors import PlauditError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A reply that the model proposed. ``ranks`` count from 1, the best; equal scores share a rank."""
+    """A reply that the model proposed. ``ranks`` start at 1, the best; equal scores have the same rank."""
 
     text: str
     tokens: int
@@ -23,10 +23,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Turn:
-    """What was asked, the candidates, and which of them is the reply.
+    """A user message, the candidates, and the index ``chosen`` of the reply.
 
-    ``system`` is the instruction that was in force, ``left_out`` the number of earlier turns that the model did not
-    see because they did not fit into its context.
+    ``system``: the system message at that time. ``left_out``: the number of earlier turns that did not fit into the
+    model's context.
     """
 
     user: str
@@ -37,17 +37,17 @@ class Turn:
 
     @property
     def reply(self) -> Candidate:
-        """The candidate that became the reply."""
+        """The candidate that was chosen as the reply."""
         return self.candidates[self.chosen]
 
 
 @dataclass
 class Conversation:
-    """The turns so far. ``asked`` counts also the turns taken back, so that asking again draws other candidates."""
+    """The turns so far. ``messages_sent`` also counts undone turns, so a repeated message gets other candidates."""
 
     turns: list[Turn] = field(default_factory=list)
     system: str | None = None
-    asked: int = 0
+    messages_sent: int = 0
 
     def messages(self, user: str, left_out: int = 0) -> tuple[Message, ...]:
         """Return the dialogue up to a new user message, without the first ``left_out`` turns."""
@@ -59,10 +59,10 @@ class Conversation:
     def add(self, turn: Turn) -> None:
         """Append a turn."""
         self.turns.append(turn)
-        self.asked += 1
+        self.messages_sent += 1
 
     def undo(self) -> Turn | None:
-        """Take back the last turn and return it; None when there is none."""
+        """Remove the last turn and return it; None if there is none."""
         return self.turns.pop() if self.turns else None
 
     def records(self) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ class Conversation:
 def ranked_candidates(
     texts: Sequence[str], tokens: Sequence[int], ended: Sequence[bool], scores: Mapping[str, Sequence[float]]
 ) -> tuple[Candidate, ...]:
-    """Return the candidates with the score and rank that each source gives them."""
+    """Return the candidates with their score and rank from each source."""
     all_ranks = {name: ranks(values) for name, values in scores.items()}
     return tuple(
         Candidate(

@@ -1,4 +1,4 @@
-"""From what the user names (a run, a model folder, a hub name) to a model that can be chatted with."""
+"""Finds and loads the model to chat with, given a run, a model folder or a hub name."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -36,7 +36,7 @@ class Target:
 
     def chat_settings(self, best_of: int, seed: int, plain: bool, changes: Mapping[str, Any]) -> ChatSettings:
         """Return the settings of a chat with this model; ``changes`` replace its generation settings."""
-        # Checked alone: what the run sampled with need not have an effect next to what the user changes.
+        # Validated separately: combined with the changes, some of the run's settings may have no effect.
         checked = GenerationConfig.model_validate(changes)
         generation = self.generation.model_copy(update={key: getattr(checked, key) for key in changes})
         if plain:
@@ -45,7 +45,7 @@ class Target:
 
 
 def find_target(name: str) -> Target:
-    """Return what ``name`` means: a run's folder or name, else a model folder, else a hub name.
+    """Return the target that ``name`` means: a run's folder or name, else a model folder, else a hub name.
 
     Raises PlauditError for a run without a trained model and for a folder that is neither.
     """
@@ -62,7 +62,7 @@ def find_target(name: str) -> Target:
 def open_chat_model(
     target: Target, settings: ChatSettings, rewards: Sequence[str] = (), device: str | None = None
 ) -> ChatModel:
-    """Load the model and the reward models: the target's own first, then ``rewards`` (folders, runs or hub names).
+    """Load the model and the reward models: first the target's, then ``rewards`` (folders, runs or hub names).
 
     The caller closes the chat model.
     """
@@ -72,9 +72,9 @@ def open_chat_model(
     from plaudit.rewards.sources import build_reward
     from plaudit.rollouts.engines.build import build_engine
 
-    place = torch.device(_available(device))
-    loaded = load_policy(_model_config(target.model), place)
-    reward = build_reward([*target.rewards, *_named(rewards, [source.name for source in target.rewards])], place)
+    chosen = torch.device(_available(device))
+    loaded = load_policy(_model_config(target.model), chosen)
+    reward = build_reward([*target.rewards, *_named(rewards, [source.name for source in target.rewards])], chosen)
     with ExitStack() as on_error:
         engine = on_error.enter_context(closing(build_engine(settings.generation.engine, loaded)))
         chat_model = ChatModel(loaded, engine, reward, settings)
@@ -89,7 +89,7 @@ def _run_target(folder: Path) -> Target:
         raise PlauditError(
             f"{folder}: no stage has finished a model yet; continue the run with: plaudit run {recipe.name}"
         )
-    # The settings of the latest stage that has any, whether or not it has run.
+    # Use the settings of the latest stage that has any, even if it has not run yet.
     stages = [(STAGES[name], section) for name, section in reversed(run.resolve(recipe).sections().items())]
     data = next((data for stage, section in stages if (data := stage.prompts(section))), None) or _plain_data()
     generation = next((found for stage, section in stages if (found := stage.generation(section))), GenerationConfig())
@@ -114,7 +114,7 @@ def _trained_rewards(run: RunDirectory) -> tuple[ModelReward, ...]:
 
 
 def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
-    """A model without prompts continues text; a prompt template, and the embedded world, are for single prompts."""
+    """Return the style: plain text without prompts, single prompts with a prompt template or the embedded world."""
     if STAGES[stage].prompts(recipe.sections()[stage]) is None:
         return "plain"
     single = recipe.world is not None or data.prompt_template != DataConfig.model_fields["prompt_template"].default
@@ -122,7 +122,7 @@ def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
 
 
 def _named(paths: Sequence[str], taken: Sequence[str]) -> list[ModelReward]:
-    """Return reward models named by their folder, or by the whole path where two would share that name."""
+    """Return reward models named after their folder, or after the whole path if two folders have the same name."""
     short = [([part for part in Path(path).parts if part != "model"] or [path])[-1] for path in paths]
     names = [path if [*taken, *short].count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
     return [ModelReward(name=name, path=_reward_model(path)) for name, path in zip(names, paths, strict=True)]
@@ -139,22 +139,22 @@ def _plain_data() -> DataConfig:
 
 
 def _model_config(path: str) -> ModelConfig:
-    """Chatting pads nothing that counts, so a tokenizer that names no padding token may pad with its end token."""
+    """Return the model's configuration. Padding has no effect in a chat, so the end token can replace a missing one."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError):
-        return ModelConfig(path=path)  # loading the model says what is wrong
+        return ModelConfig(path=path)  # loading the model raises the error
     pad_token = None if tokenizer.pad_token else tokenizer.eos_token
     return ModelConfig(path=path, pad_token=pad_token)
 
 
 def _available(device: str | None) -> str:
-    """Return the chosen device if it is there, or the best there is."""
+    """Return the requested device if it is available, or the best available one."""
     import torch
 
-    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
-    if device is not None and device not in there:
-        raise PlauditError(f"device {device} is not available here; choose one of: {', '.join(there)}")
-    return device or there[0]
+    available = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    if device is not None and device not in available:
+        raise PlauditError(f"device {device} is not available here; choose one of: {', '.join(available)}")
+    return device or available[0]

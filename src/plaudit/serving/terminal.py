@@ -1,4 +1,4 @@
-"""The conversation at a terminal, or through a pipe: reads lines, carries out commands, prints replies."""
+"""A chat on a terminal or through a pipe: reads lines, executes commands, prints replies."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ HELP = """\
 
 
 def typed_lines() -> Iterator[str]:
-    """Yield what the user types: with line editing and history at a terminal, plain lines from a pipe."""
+    """Yield the user's lines, with line editing and history on a terminal."""
     if not sys.stdin.isatty():
         yield from (line.rstrip("\n") for line in sys.stdin)
         return
@@ -37,7 +37,7 @@ def typed_lines() -> Iterator[str]:
 
 
 class Terminal:
-    """One conversation with one chat model."""
+    """A conversation with a chat model."""
 
     def __init__(self, chat_model: ChatModel, console: Console) -> None:
         self.chat_model = chat_model
@@ -130,7 +130,7 @@ def _verdict(turn: Turn) -> str:
 
 
 def _candidates_table(turn: Turn, reward_names: list[str]) -> Table:
-    """Return all candidates, best first by the first source; the reply is marked."""
+    """Return a table of all candidates, best first according to the first source; the reply is marked."""
     table = Table(
         "",
         *(Column(Text(name)) for name in reward_names),

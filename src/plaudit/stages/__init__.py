@@ -1,4 +1,4 @@
-"""The stages of a run, one file each; ``registry.STAGES`` holds them in the order in which they run."""
+"""The stages of a run, one file each; ``registry.STAGES`` lists them in the order in which they run."""
 
 from typing import TYPE_CHECKING
 

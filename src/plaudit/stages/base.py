@@ -1,4 +1,4 @@
-"""What the rest of Plaudit knows of a stage: its section of the recipe, its work, its curves, its use in a chat."""
+"""The interface of a stage: its recipe section, its work, its report curves and its settings for a chat."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +15,19 @@ ConfigT = TypeVar("ConfigT", bound="Section")
 
 
 class Stage(ABC, Generic[ConfigT]):
-    """One stage of a run. A subclass sets the class variables, names its section and does the work.
+    """One stage of a run. A subclass sets the class variables and implements ``section`` and ``run``.
 
-    Methods import what they need when they are called: a module with a stage is loaded for ``plaudit --help``.
+    Methods import heavy modules when they are called, because ``plaudit --help`` loads every stage's module.
 
     Attributes:
         name: the section of the recipe, the folder within the run's folder, and NAME in ``stage:NAME``.
         title: heading in the report.
-        help: what the command does, a sentence.
+        help: a sentence about what the command does.
         example: a command line for the help.
-        makes: what ``model`` in the stage's folder is, if the stage leaves one.
-        repeats: whether the stage runs again although it has finished.
-        headline: metric and its name in words, whose first and last value sum up a run without an evaluation.
-        step_name: what the stage's metrics count.
+        makes: the kind of model that the stage writes to ``model`` in its folder; None if it writes none.
+        repeats: whether the stage runs again after it has finished.
+        headline: a metric and its name in words. Its first and last values summarise a run without an evaluation.
+        step_name: the unit of the stage's metric lines.
     """
 
     name: ClassVar[str]
@@ -45,26 +45,27 @@ class Stage(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def run(self, context: "StageContext[ConfigT]") -> dict[str, Any]:
-        """Do the stage's work in ``context.directory`` and return what ``result.json`` will hold.
+        """Do the stage's work in ``context.directory`` and return the content of ``result.json``.
 
-        Every process calls this; only the main one (``context.session.is_main``) writes files, and its result counts.
+        Every process calls this. Only the main process (``context.session.is_main``) writes files, and its result is
+        used.
         """
 
     def show(self, directory: "StageDirectory") -> None:
-        """Print what the user wants to see at the end of the run."""
+        """Print the stage's results at the end of the run."""
 
     def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
-        """Return the curves of the report; ``config`` is the stage's section as plain data. A panel needs no data."""
+        """Return the report's panels; ``config`` is the stage's section as plain data. Panels may lack data."""
         return ()
 
     def prompts(self, config: ConfigT) -> "DataConfig | None":
-        """Return data whose prompt format a chat with the model keeps; None if the model continues any text."""
+        """Return the data whose prompt format a chat uses; None if the model continues plain text."""
         return None
 
     def generation(self, config: ConfigT) -> "GenerationConfig | None":
-        """Return how a chat samples from the model, if the stage says."""
+        """Return the generation settings for a chat, if the stage has any."""
         return None
 
     def rewards(self, config: ConfigT) -> "Sequence[RewardSourceConfig]":
-        """Return the reward sources that score a chat's candidates, where the run has trained no reward model."""
+        """Return the reward sources that score a chat's candidates if the run has not trained a reward model."""
         return ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DpoStage(TrainingStage["DpoConfig"]):
-    """A policy that prefers what the data prefers."""
+    """Trains a policy to prefer the responses that the data prefers."""
 
     name = "dpo"
     title = "Direct preference optimisation"
@@ -42,7 +42,7 @@ class DpoStage(TrainingStage["DpoConfig"]):
         return preference_panels()
 
     def prompts(self, config: "DpoConfig") -> "DataConfig":
-        """Return the comparisons."""
+        """Return the comparison data."""
         return config.data
 
 

@@ -13,7 +13,7 @@ SHOWN_SAMPLES = 3
 
 
 class EvaluateStage(Stage["EvaluateConfig"]):
-    """Scores, win rates, KL and texts of any set of models."""
+    """Measures scores, win rates and KL of any set of models, and collects sample texts."""
 
     name = "evaluate"
     title = "Evaluation"
@@ -27,7 +27,7 @@ class EvaluateStage(Stage["EvaluateConfig"]):
         return EvaluateConfig
 
     def run(self, context: "StageContext[EvaluateConfig]") -> dict[str, Any]:
-        """Measure the models, all processes together, and write the tables."""
+        """Measure the models on all processes together and write the tables."""
         from plaudit.evaluation.compare import evaluate
         from plaudit.evaluation.summary import flattened
 

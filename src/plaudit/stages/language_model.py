@@ -1,4 +1,4 @@
-"""What the stages ``pretrain`` and ``sft`` have in common: maximum likelihood of tokens."""
+"""The base class of the stages ``pretrain`` and ``sft``, which maximise the likelihood of tokens."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PretrainStage(LanguageModelStage):
-    """A language model from plain text."""
+    """Trains a language model on plain text."""
 
     name = "pretrain"
     title = "Pre-training"

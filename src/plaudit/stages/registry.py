@@ -1,6 +1,6 @@
-"""The stages by name, in the order in which a run goes through them.
+"""The stages by name, in the order in which they run.
 
-It imports neither torch nor pydantic, so that the configuration's schema and ``plaudit --help`` can read it.
+This module imports neither torch nor pydantic, because the configuration schema and ``plaudit --help`` read it.
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ STAGES: Registry[Stage[Any]] = Registry(
 )
 
 WITH_COMMAND = STAGES.names
-"""The stages that have a command, ``plaudit NAME``; those of plugins run by ``plaudit run RECIPE --only NAME``."""
+"""The stages with a command ``plaudit NAME``; run those of plugins with ``plaudit run RECIPE --only NAME``."""
 
 
 def restart_command(stage: str) -> str:
-    """Return the command that computes one stage again."""
+    """Return the command that reruns one stage."""
     return f"plaudit {stage if stage in WITH_COMMAND else f'run --only {stage}'} RECIPE --restart"

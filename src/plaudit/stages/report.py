@@ -1,4 +1,4 @@
-"""The stage ``report``: a page about the run."""
+"""The stage ``report``: an HTML page about the run."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ReportStage(Stage["ReportConfig"]):
-    """One HTML page from the files of the run. It takes seconds, and the other stages may have continued."""
+    """Writes an HTML page from the run's files. It always runs again, because other stages may have continued."""
 
     name = "report"
     title = "Report"
@@ -34,7 +34,7 @@ class ReportStage(Stage["ReportConfig"]):
         return {"page": str(write_report(context.session.run.folder, context.config))}
 
     def show(self, directory: "StageDirectory") -> None:
-        """Print where the page is."""
+        """Print the path of the page."""
         from rich.console import Console
 
         Console(highlight=False).print(f"report: {directory.result()['page']}", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RewardStage(TrainingStage["RewardConfig"]):
-    """A model that scores responses as the comparisons rank them."""
+    """Trains a model to score responses in the order of their ranks."""
 
     name = "reward"
     title = "Reward model"
@@ -54,7 +54,7 @@ class RewardStage(TrainingStage["RewardConfig"]):
 
 
 def _train(context: "StageContext[RewardConfig]", member: int) -> dict[str, Any]:
-    """Train one model and measure it next to two trivial ones; ``member`` counts from 1."""
+    """Train one model and compare it with two trivial baselines; ``member`` counts from 1."""
     from plaudit.evaluation.reward_judgement import judge_reward_model
     from plaudit.training.loop import Trainer
     from plaudit.training.reward import load_reward_task

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RlStage(TrainingStage["RlConfig"]):
-    """A policy that is rewarded for its own samples."""
+    """Trains a policy on rewards for its own samples."""
 
     name = "rl"
     title = "Reinforcement learning"
@@ -36,7 +36,7 @@ class RlStage(TrainingStage["RlConfig"]):
         from plaudit.training.losses import load_loss
         from plaudit.training.rl.stage import load_rl_task
 
-        # A loss that cannot be imported is an error here, and not only after the first rollouts.
+        # Fail now if the loss cannot be imported, not after the first rollouts.
         load_loss(policy_loss(context.config.policy_loss), "rl.policy_loss")
         return load_rl_task(context)
 
@@ -51,11 +51,11 @@ class RlStage(TrainingStage["RlConfig"]):
         return config.prompts
 
     def generation(self, config: "RlConfig") -> "GenerationConfig":
-        """Return the settings of the rollouts without their rules on length, which serve training alone."""
+        """Return the rollout settings without minimum and random lengths, which are only for training."""
         return config.generation.model_copy(update={"min_new_tokens": 0, "random_length": False})
 
     def rewards(self, config: "RlConfig") -> "Sequence[RewardSourceConfig]":
-        """Return what the policy was rewarded by."""
+        """Return the reward sources that the policy was trained on."""
         return config.rewards
 
 

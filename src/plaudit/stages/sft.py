@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SftStage(LanguageModelStage):
-    """A language model that answers as demonstrations do."""
+    """Fine-tunes a language model on demonstrations."""
 
     name = "sft"
     title = "Supervised fine-tuning"

@@ -1,4 +1,4 @@
-"""Stages that go through the training loop, and the loop over one of them."""
+"""The base class of stages that use the training loop."""
 
 from abc import abstractmethod
 from contextlib import closing
@@ -18,20 +18,20 @@ TrainingConfigT = TypeVar("TrainingConfigT", bound="StageConfig")
 
 
 class TrainingStage(Stage[TrainingConfigT]):
-    """A stage that goes through the training loop."""
+    """A stage that uses the training loop."""
 
     @abstractmethod
     def load_task(self, context: "StageContext[TrainingConfigT]") -> "Task[Any]":
-        """Load models and data, and return what the loop trains."""
+        """Load models and data, and return the task for the loop."""
 
     def trainer(self, context: "StageContext[TrainingConfigT]") -> "Trainer[Any]":
-        """Return the loop over the stage's task, before its first step."""
+        """Return a trainer for the stage's task, before its first step."""
         from plaudit.training.loop import Trainer
 
         return Trainer(self.load_task(context))
 
     def run(self, context: "StageContext[TrainingConfigT]") -> dict[str, Any]:
-        """Train, from the newest checkpoint if there is one; close the task, also after an error."""
+        """Train, starting from the newest checkpoint if there is one, and close the task."""
         from plaudit.training.loop import Trainer
 
         with closing(self.load_task(context)) as task:
@@ -39,7 +39,7 @@ class TrainingStage(Stage[TrainingConfigT]):
 
 
 def build_trainer(session: "Session", name: str) -> "Trainer[Any]":
-    """Return the loop over a training stage of the session's recipe, before its first step."""
+    """Return a trainer for a training stage of the session's recipe, before its first step."""
     from plaudit.runs.context import stage_context
 
     stage = STAGES[name]

@@ -1,4 +1,4 @@
-"""The stage ``world``: make the embedded task's data."""
+"""The stage ``world``: generate the data of the embedded task."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class WorldStage(Stage["WorldConfig"]):
-    """Texts, demonstrations, comparisons and prompts, made by code."""
+    """Generates texts, demonstrations, comparisons and prompts."""
 
     name = "world"
     title = "World"

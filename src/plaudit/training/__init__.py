@@ -1,4 +1,4 @@
-"""The one training loop, its checkpoints, and a file for each stage."""
+"""The training loop that all stages share, and the tasks that it trains."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""An ensemble: the same stage several times, each member in its own folder, finished ones never repeated."""
+"""Ensembles: the same stage several times, each member in its own folder. Finished members are not repeated."""
 
 import shutil
 from dataclasses import replace
@@ -18,9 +18,9 @@ def members(context: StageContext[ConfigT], count: int) -> list[StageContext[Con
 
 
 def combined(context: StageContext[Section], count: int) -> dict[str, Any]:
-    """Return the result of a stage whose members are all finished: that of the first one, and all accuracies.
+    """Return the result of a stage whose members are all finished: the first member's result and all accuracies.
 
-    The first member becomes the stage's own model, with its metrics.
+    The first member's model and metrics are copied to the stage's folder.
     """
     folders = [member.directory for member in members(context, count)]
     if context.session.is_main:

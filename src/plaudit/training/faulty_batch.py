@@ -1,4 +1,4 @@
-"""A batch that broke the run, kept for inspection."""
+"""Saves a batch that stopped the run, for inspection."""
 
 import json
 from collections.abc import Sequence

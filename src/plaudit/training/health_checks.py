@@ -1,4 +1,4 @@
-"""Signs that a run does not learn what it should, each with what to do about it."""
+"""Warnings about runs that do not learn as intended, each with a remedy."""
 
 import logging
 import math
@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def warn_if_no_better_than_chance(accuracy: float, pairs: float) -> None:
-    """Warn when a reward model's held-out accuracy is within two standard errors of one half."""
+    """Warn if a reward model's held-out accuracy is not more than two standard errors above one half."""
     if accuracy - 2 * math.sqrt(0.25 / pairs) <= 0.5:
         logger.warning(
             f"the reward model is no better than chance: {accuracy:.1%} of {pairs:.0f} held-out pairs. "
@@ -19,9 +19,9 @@ def warn_if_no_better_than_chance(accuracy: float, pairs: float) -> None:
 
 
 def warn_about_rollouts(iteration: int, measured: Mapping[str, float], seen: set[str]) -> None:
-    """Warn about constant rewards, responses that never end, and a KL that is below zero by more than noise.
+    """Warn about constant rewards, responses that never end, and a KL below zero by more than noise.
 
-    ``measured`` are the iteration's metrics. A kind that is in ``seen`` is not repeated; new ones are added to it.
+    ``measured`` holds the iteration's metrics. Kinds of warnings in ``seen`` are not repeated; new ones are added.
     """
     for kind, text in _signs(measured).items():
         if kind not in seen:

@@ -1,8 +1,8 @@
-"""The one training loop: every stage goes through it.
+"""The training loop of all stages.
 
-A step asks the task for its trees, lays them out in micro-batches of the token budget, adds up gradients, and takes one
-optimizer step. Then come metrics, held-out measurements and checkpoints, in this order, so that a run resumed from
-a checkpoint has nothing to repeat.
+A step gets examples from the task, splits them into micro-batches within the token budget, sums the gradients, and
+takes one optimizer step. Metrics, held-out measurements and checkpoints follow in this order, so that a run that
+resumes from a checkpoint repeats nothing.
 """
 
 import logging
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class Trainer(Generic[T]):
-    """Runs one task to its end, from the newest checkpoint if there is one."""
+    """Trains one task to its end, starting from the newest checkpoint if there is one."""
 
     def __init__(self, task: Task[T]) -> None:
         context = task.context
@@ -116,17 +116,17 @@ class Trainer(Generic[T]):
             self._stop_at_fault(step, examples, "the gradient is not finite")
         sums.add("gradient_norm", norm, 1)
         sums.add("learning_rate", self.strategy.optimizer.param_groups[0]["lr"], 1)
-        everyone = MetricSums()
-        for share in self.session.gather(sums):
-            everyone.merge(share)
-        return self.task.end_step(step, everyone)
+        merged = MetricSums()
+        for shard in self.session.gather(sums):
+            merged.merge(shard)
+        return self.task.end_step(step, merged)
 
     def accumulate(self, examples: Sequence[Example[T]]) -> MetricSums:
-        """Add up this process's gradients of all micro-batches; return what was measured on the way.
+        """Sum this process's gradients over all micro-batches; return their metrics.
 
-        It is repeated with half the budget when any process runs out of memory.
+        Repeats the step with half the token budget if any process runs out of memory.
         """
-        self.task.module.train()  # dropout and recomputed activations are for learning, not for measuring
+        self.task.module.train()  # dropout and recomputed activations apply only to training passes
         while True:
             sums = MetricSums()
             if not self._runs_out_of_memory(examples, sums):
@@ -136,7 +136,7 @@ class Trainer(Generic[T]):
             self.budget.halve()
 
     def _runs_out_of_memory(self, examples: Sequence[Example[T]], sums: MetricSums) -> bool:
-        """Go over all micro-batches; return whether memory ran out on the way, in this or another process."""
+        """Compute all micro-batches; return whether this or another process ran out of memory."""
         try:
             self._backward(examples, sums)
         except OutOfMemoryElsewhereError:
@@ -176,7 +176,7 @@ class Trainer(Generic[T]):
             self.strategy.backward(loss if weight is None else weight * loss)
 
     def _next_loss(self, losses: Iterator[Tensor]) -> Tensor | None:
-        # Autocast is left before the backward pass, and a generator would keep it on in between.
+        # The backward pass must run outside autocast; a generator that entered autocast itself would keep it on.
         with self.session.autocast():
             return next(losses, None)
 
@@ -201,7 +201,7 @@ class Trainer(Generic[T]):
         self.number = metrics.get(label, self.number)
         if not math.isnan(self.number):
             self.progress.update(step, label, self.number)
-        elif "loss" in metrics:  # nothing is held out
+        elif "loss" in metrics:  # without held-out data
             self.progress.update(step, "loss", metrics["loss"])
         if self.log is not None:
             line = self.task.line_number(step)
@@ -231,7 +231,7 @@ class Trainer(Generic[T]):
         )
 
     def _resume(self) -> int:
-        # One process reads the checksums for all.
+        # Only the main process verifies checksums.
         path = self.session.gather(latest_checkpoint(self.stage.checkpoints) if self.session.is_main else None)[0]
         if path is None:
             if self.session.is_main:

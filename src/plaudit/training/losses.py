@@ -1,4 +1,4 @@
-"""Losses as the configuration names them: those of the catalogue, and functions of the user."""
+"""Loads the configured losses: catalogue entries and user-defined functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ Loss = Callable[[Any], LossOutputs]
 def load_loss(entry: Entry, place: str) -> Loss:
     """Return the loss of an entry; ``place`` is the key that names it.
 
-    Raises PlauditError when it cannot be imported. Called, a loss of the user raises PlauditError with file and line
-    when it fails, and when it does not return a scalar that can be differentiated.
+    Raises PlauditError if it cannot be imported. A user-defined loss is wrapped: the returned function raises
+    PlauditError, with file and line, if the loss fails or does not return a differentiable scalar.
     """
     loss = import_function(entry.function, place)
     if entry.function.startswith("plaudit."):

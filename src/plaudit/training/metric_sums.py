@@ -1,4 +1,4 @@
-"""Sums and counts on the way to means that do not depend on how the work was split."""
+"""Sums and counts of metrics, whose means do not depend on how a step was split into micro-batches and processes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,7 @@ class MetricSums:
         self.maxima[name] = max(self.maxima.get(name, _number(value)), _number(value))
 
     def add_metrics(self, metrics: Mapping[str, Mean | Maximum]) -> None:
-        """Add what a loss returned with it."""
+        """Add the metrics that a loss returned."""
         for name, metric in metrics.items():
             if isinstance(metric, Maximum):
                 self.maximum(name, metric.value)
@@ -39,14 +39,14 @@ class MetricSums:
                 self.add(name, metric.total, metric.count)
 
     def merge(self, other: "MetricSums") -> None:
-        """Take in another sums."""
+        """Add the sums and maxima of another object."""
         for name, (total, count) in other.sums.items():
             self.add(name, total, count)
         for name, value in other.maxima.items():
             self.maximum(name, value)
 
     def means(self) -> dict[str, float]:
-        """Return sums over counts (a count of zero leaves the name out) and the maxima."""
+        """Return sums divided by counts (without names whose count is zero) and the maxima."""
         means = {name: total / count for name, (total, count) in self.sums.items() if count}
         return means | self.maxima
 
@@ -55,6 +55,6 @@ class MetricSums:
         return {"sums": {name: list(pair) for name, pair in self.sums.items()}, "maxima": dict(self.maxima)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.sums = {name: (pair[0], pair[1]) for name, pair in state["sums"].items()}
         self.maxima = dict(state["maxima"])

@@ -11,7 +11,7 @@ from plaudit.config.schema import OptimizerConfig
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters with their names, and the peak learning rate they share."""
+    """Parameters with their names, and their common peak learning rate."""
 
     named_parameters: Sequence[tuple[str, torch.nn.Parameter]]
     learning_rate: float
@@ -20,8 +20,8 @@ class ParameterGroup:
 def build_optimizer(groups: Sequence[ParameterGroup], config: OptimizerConfig) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov & Hutter 2019) over the parameters that require gradients.
 
-    Only matrices (two dimensions or more, embeddings included) decay: biases and the scales of norms have no direction
-    that decay would keep small. Every torch group remembers its peak learning rate as ``initial_lr``.
+    Weight decay applies only to tensors with two or more dimensions, including embeddings, not to biases and norm
+    scales. Every torch group stores its peak learning rate as ``initial_lr``.
     """
     torch_groups = []
     for group in groups:
@@ -39,7 +39,7 @@ def learning_rate_factor(step: int, total_steps: int, config: OptimizerConfig) -
     """Return the fraction of the peak learning rate at ``step``, which counts from 0.
 
     With W = round(warmup_fraction · total_steps), the factor is (step + 1) / (W + 1) before step W, and 1 at step W.
-    From there to the last step, total_steps - 1, it falls to ``final_fraction`` in a line or half a cosine, or stays
+    From there to the last step, total_steps - 1, it falls to ``final_fraction`` linearly or as half a cosine, or stays
     at 1.
     """
     warmup_steps = round(config.warmup_fraction * total_steps)

@@ -1,4 +1,4 @@
-"""A few completions at every held-out measurement, so that one can read what a language model has become."""
+"""Sample completions of a language model at every held-out measurement, for people to read."""
 
 from contextlib import closing
 from typing import Any
@@ -16,7 +16,7 @@ from plaudit.training.examples import StageRows
 
 
 class SampleCompletions:
-    """Completes the same prompts whenever it is asked: those of the configuration, or the first held-out ones."""
+    """Completes the same prompts every time: those of the configuration, or the first held-out ones."""
 
     def __init__(
         self,

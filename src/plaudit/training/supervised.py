@@ -1,4 +1,4 @@
-"""What supervised stages have in common: epochs over a dataset, a line of metrics for every step."""
+"""The base class of supervised tasks: epochs over a dataset, with a line of metrics per step."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 
 class SupervisedTask(ABC, Generic[T]):
-    """Goes over the training examples in epochs; a subclass says what is learned and measured.
+    """Trains on the examples in epochs; a subclass defines the loss and the measurements.
 
-    ``T`` is what a loss reads of an example besides its tokens.
+    ``T`` is what a loss needs of an example in addition to its tokens.
     """
 
     module: nn.Module
@@ -56,7 +56,7 @@ class SupervisedTask(ABC, Generic[T]):
             recompute_activations(loaded.model)
 
     def learning_rates(self) -> dict[str, float]:
-        """All parameters learn at one rate."""
+        """Return none: all parameters have the same learning rate."""
         return {}
 
     def begin_step(self, step: int) -> Sequence[Example[T]]:
@@ -74,15 +74,15 @@ class SupervisedTask(ABC, Generic[T]):
         """Yield losses of a micro-batch, each differentiated before the next is computed."""
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
-        """Every step has its line."""
+        """Return the step's metrics."""
         return sums.means()
 
     def line_number(self, step: int) -> int:
-        """Lines count optimizer steps."""
+        """Return the optimizer step."""
         return step
 
     def measures_at(self, step: int) -> bool:
-        """Measure at regular steps and at the end."""
+        """Whether to measure: at regular steps and at the end."""
         return step % self.evaluate_every == 0 or step == self.steps
 
     def measure(self, step: int) -> dict[str, float]:
@@ -92,7 +92,7 @@ class SupervisedTask(ABC, Generic[T]):
 
     @abstractmethod
     def measure_held_out(self) -> dict[str, float]:
-        """Return metrics on the held-out examples, of which there is at least one."""
+        """Return metrics on the held-out examples; called only if there are any."""
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, float]:
@@ -110,15 +110,15 @@ class SupervisedTask(ABC, Generic[T]):
         }
 
     def is_finished(self) -> bool:
-        """Supervised stages run to their last step."""
+        """Return False: supervised stages always run to their last step."""
         return False
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The step alone decides what comes next."""
+        """Return nothing: the step alone determines the rest of the stage."""
         return {}, {}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Nothing to take back."""
+        """Do nothing: ``checkpoint`` returns nothing."""
 
     def close(self) -> None:
         """Nothing to release."""

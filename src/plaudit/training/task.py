@@ -1,4 +1,4 @@
-"""What a training stage must tell the loop."""
+"""The interface between the training loop and a stage."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Task(Protocol[T]):
-    """A stage as the loop sees it. Steps are optimizer steps, counted from 1; ``T`` is what an example's loss reads."""
+    """What the loop trains. Steps are optimizer steps, counted from 1; ``T`` is the type of the examples' targets."""
 
     layout: Layout
     steps: int
@@ -30,18 +30,18 @@ class Task(Protocol[T]):
 
     @property
     def module(self) -> nn.Module:
-        """Everything that learns."""
+        """All trainable weights."""
         ...
 
     def learning_rates(self) -> dict[str, float]:
-        """Return the peak learning rates of parameters, by their names in ``module``, that have a separate rate.
+        """Return the peak learning rates of parameters with a separate rate, by their names in ``module``.
 
-        All others learn at ``optimizer.learning_rate``.
+        All other parameters use ``optimizer.learning_rate``.
         """
         ...
 
     def begin_step(self, step: int) -> Sequence[Example[T]]:
-        """Return this process's shard of the examples of a step; whatever the step needs is ready afterwards."""
+        """Prepare a step and return this process's shard of its examples."""
         ...
 
     def losses(self, batch: Batch, targets: Sequence[T], sums: MetricSums) -> Iterator[Tensor]:
@@ -55,11 +55,11 @@ class Task(Protocol[T]):
         ...
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
-        """Take note of a step's sums (all processes together); return metrics when a line is due."""
+        """Process a step's sums over all processes; return metrics if a line is due."""
         ...
 
     def line_number(self, step: int) -> int:
-        """Return what counts as the step in the metrics: optimizer steps, or iterations."""
+        """Return the step number of a metrics line: an optimizer step or an iteration."""
         ...
 
     def measures_at(self, step: int) -> bool:
@@ -75,11 +75,11 @@ class Task(Protocol[T]):
         ...
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and plain data without which the stage could not go on exactly."""
+        """Return the tensors and plain data that the stage needs to resume exactly."""
         ...
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Take back what ``checkpoint`` returned."""
+        """Restore what ``checkpoint`` returned."""
         ...
 
     def save(self, folder: Path) -> dict[str, float]:

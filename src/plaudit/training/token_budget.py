@@ -14,5 +14,5 @@ class TokenBudget(HalvingSize):
 
     @property
     def positions(self) -> int:
-        """The budget as it is now."""
+        """The current budget."""
         return self.size

@@ -1,1 +1,1 @@
-"""How prompt trees become rows of tokens: one file and one line of the registry for each layout."""
+"""Layouts, which turn prompt trees into rows of tokens: one file and one registry entry each."""

@@ -1,4 +1,4 @@
-"""What a layout must do, and what layouts have in common."""
+"""The interface of layouts, and functions that they share."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,20 +11,20 @@ from plaudit.batching.trees import PromptTree
 
 
 class Layout(Protocol):
-    """A way to lay trees out as tensors.
+    """A way to arrange trees in tensors.
 
-    The trunk returns hidden states [rows, length, hidden]; flattened to [rows x length, hidden], a batch's index tables
-    say which positions predict the response tokens and which hold them. Losses and heads see these tables alone, so
-    results do not depend on the layout.
+    The trunk returns hidden states [rows, length, hidden]. A batch's indices into the flattened states
+    [rows x length, hidden] give the positions that predict the response tokens and the positions that hold them. Losses
+    and heads use only these indices, so results do not depend on the layout.
     """
 
     name: str
 
     def split(self, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> Sequence[Any]:
-        """Return the parts that trees are computed in, each of at most ``token_budget`` positions.
+        """Split trees into parts of at most ``token_budget`` positions; each part becomes a batch.
 
-        A tree that is larger than the budget is a part by itself. ``pack_length``: most positions of a row that holds
-        several trees. What a part is, ``build`` alone needs to know.
+        A tree larger than the budget is a part by itself. ``pack_length``: maximum length of a row with several trees.
+        Only ``build`` interprets the parts.
         """
         ...
 
@@ -37,8 +37,8 @@ class Layout(Protocol):
 
         Args:
             batch: a batch of this layout.
-            needs_mask: False where the model's attention takes the trees from the batch and reads no dense mask; a
-                layout whose batches have ``tree_spans`` then leaves out ``attention_mask``.
+            needs_mask: False if the model's attention takes the trees from the batch instead of a dense mask; a layout
+                whose batches have ``tree_spans`` then leaves out ``attention_mask``.
         """
         ...
 

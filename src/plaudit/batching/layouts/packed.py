@@ -15,9 +15,9 @@ Row = list[int]
 
 
 class PackedLayout:
-    """A token sees the earlier tokens of its own tree that belong to the prompt or to its own response.
+    """A token attends to the earlier tokens of its own tree that belong to the prompt or to its own response.
 
-    A model can be packed if it takes an attention mask of four dimensions and explicit positions.
+    The model must support four-dimensional attention masks and explicit positions.
     """
 
     name = "packed"
@@ -30,7 +30,7 @@ class PackedLayout:
         return [[rows[i] for i in group] for group in group_by_budget(widths, token_budget)]
 
     def build(self, trees: Sequence[PromptTree], part: Sequence[Sequence[int]]) -> Batch:
-        """Lay out the rows of ``part``; each holds tree indices."""
+        """Build the batch of ``part``, which holds the tree indices of each row."""
         length = max(sum(trees[index].positions for index in row) for row in part)
         columns: dict[str, list[list[int]]] = {"ids": [], "positions": [], "trees": [], "branches": []}
         predictors: dict[int, list[int]] = {}
@@ -76,7 +76,7 @@ class PackedLayout:
         )
 
     def model_inputs(self, batch: Batch, needs_mask: bool) -> dict[str, Tensor]:
-        """Return ids and positions, and where it is needed the mask [rows, 1, length, length]."""
+        """Return ids and positions and, if needed, the mask [rows, 1, length, length]."""
         inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids}
         return inputs | ({"attention_mask": batch.dense_mask()} if needs_mask else {})
 

@@ -1,4 +1,4 @@
-"""Padded rows: one response a row, its prompt repeated, padding on the right. Every causal model takes these."""
+"""Padded rows: one response per row after its prompt, padded on the right. Works with every causal model."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ class PaddedLayout:
     name = "padded"
 
     def split(self, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> list[list[int]]:
-        """Return the tree indices of each micro-batch; a tree is never split, and ``pack_length`` changes nothing."""
+        """Return the tree indices of each micro-batch; trees are never split, and ``pack_length`` has no effect."""
         widths = [len(tree.prompt) + max(len(response) for response in tree.responses) for tree in trees]
         groups: list[list[int]] = []
         branches = 0
@@ -31,7 +31,7 @@ class PaddedLayout:
         return groups
 
     def build(self, trees: Sequence[PromptTree], part: Sequence[int]) -> Batch:
-        """Lay out the trees of ``part``, a list of tree indices."""
+        """Build the batch of the trees in ``part``, a list of tree indices."""
         branches = [
             (index, number, trees[index].prompt, response)
             for index in part
@@ -61,7 +61,7 @@ class PaddedLayout:
         )
 
     def model_inputs(self, batch: Batch, needs_mask: bool) -> dict[str, Tensor]:
-        """Return ids, positions and the mask int64 [rows, length] of real tokens, from which models make their own."""
+        """Return ids, positions and the mask of real tokens, int64 [rows, length]."""
         return {
             "input_ids": batch.input_ids,
             "position_ids": batch.position_ids,

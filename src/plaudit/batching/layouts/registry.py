@@ -1,4 +1,4 @@
-"""The layouts by name; without torch, because the configuration reads the names."""
+"""The layouts by name. This module does not import torch, because the configuration schema reads it."""
 
 from typing import TYPE_CHECKING
 

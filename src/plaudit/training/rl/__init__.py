@@ -1,1 +1,1 @@
-"""Reinforcement learning: collect rollouts, turn scores into advantages, learn in packed minibatches."""
+"""Reinforcement learning: sample and score responses, estimate advantages, train on minibatches."""

@@ -1,4 +1,4 @@
-"""Dynamic sampling (Yu et al. 2025, DAPO): prompts whose responses all score the same teach nothing; draw others."""
+"""Dynamic sampling (Yu et al. 2025, DAPO): replaces prompts whose responses all have the same score."""
 
 from collections.abc import Callable
 
@@ -13,13 +13,13 @@ def refill(
     """Replace prompts without spread among their scores by further prompts.
 
     Args:
-        drawn: scored responses to as many prompts as are wanted.
+        drawn: scored responses to the wanted number of prompts.
         draw: returns scored responses to the next n prompts.
-        most_refills: how often to draw at most.
+        most_refills: maximum number of further draws.
 
     Returns:
-        As many prompts as ``drawn`` has, and metrics. If prompts with spread are too few even after the last refill,
-        prompts without spread fill the rest.
+        The same number of prompts as ``drawn``, and metrics. If there are too few prompts with spread after the last
+        refill, prompts without spread fill the rest.
     """
     wanted, refills = len(drawn.groups), 0
     while (missing := wanted - int(drawn.has_spread().sum())) > 0 and refills < most_refills:

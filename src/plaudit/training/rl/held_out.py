@@ -1,4 +1,4 @@
-"""Held-out prompts, answered and scored to see what the policy has learned."""
+"""Held-out measurements in reinforcement learning: answers and scores held-out prompts."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ SHOWN_SAMPLES = 8
 
 
 class HeldOutPrompts:
-    """One response to each of the same prompts, with the same seeds, whenever it is measured."""
+    """Generates one response per prompt, with the same prompts and seeds at every measurement."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class HeldOutPrompts:
     def measure(self, line: int) -> dict[str, float]:
         """Return the mean score of each source, and of their sum if it has several parts; write samples.
 
-        ``line`` is the number that the written samples have as their step.
+        ``line`` is the step number of the written samples.
         """
         if not self.requests:
             return {}

@@ -1,4 +1,4 @@
-"""Which prompts come when, and the requests that ask for responses to them."""
+"""The order of prompts, and the requests for responses to them."""
 
 from collections.abc import Sequence
 
@@ -17,9 +17,9 @@ class PromptSchedule:
 
     Args:
         rows: the prompts.
-        prompts_per_iteration: batch size of the order in which prompts come.
+        prompts_per_iteration: batch size of the prompt order.
         responses_per_prompt: number of requests per prompt.
-        key: what seeds derive from: the run's seed and the stage's name.
+        key: the run's seed and the stage's name, from which seeds are derived.
     """
 
     def __init__(
@@ -45,5 +45,5 @@ class PromptSchedule:
         return requests
 
     def requests(self, prompt: TokenizedRow[PromptRow], responses: int, *key: int | str) -> Requests:
-        """Return requests for responses to one prompt, whose seeds derive from the schedule's key and ``key``."""
+        """Return requests for responses to one prompt, with seeds derived from the schedule's key and ``key``."""
         return [Request.of(prompt, derived_seed(*self.key, *key, number)) for number in range(responses)]

@@ -1,4 +1,4 @@
-"""Sampling: prompts in, responses out."""
+"""Samples responses to prompts."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -21,7 +21,7 @@ class RolloutSampler:
         return self._generate(self.session.shard(prompts), self.settings)
 
     def sample_greedily(self, prompts: Sequence[Requests]) -> list[list[Sample]]:
-        """Return groups of one response, of the likeliest tokens, to every prompt of this process's shard."""
+        """Return one greedy response, in a group of its own, per prompt of this process's shard."""
         settings = self.settings.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
         return self._generate([requests[:1] for requests in self.session.shard(prompts)], settings)
 

@@ -1,4 +1,4 @@
-"""Scoring: responses in, scores out."""
+"""Scores responses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from plaudit.training.rl.experience import trees_of
 
 @dataclass(frozen=True)
 class ScoredGroups:
-    """Responses to P prompts, a group each, and the scores of all R responses in their order.
+    """Responses to P prompts, one group each, and the scores of all R responses in their order.
 
-    ``total`` is [R]; ``each`` holds the scores [R] of every source; ``greedy`` [P] the total scores of greedy
-    responses, where the advantage estimator asks for them.
+    ``total`` is [R]; ``each`` holds the scores [R] of every source; ``greedy`` [P] holds the total scores of greedy
+    responses, if the advantage estimator needs them.
     """
 
     groups: list[list[Sample]]
@@ -62,7 +62,7 @@ class ScoredGroups:
 
 
 class Scorer:
-    """Scores every process's samples with the reward; all processes then know all samples and scores."""
+    """Scores every process's samples with the reward and distributes all samples and scores to all processes."""
 
     def __init__(self, context: StageContext[RlConfig], reward: ComposedReward) -> None:
         self.reward, self.session, self.folder = reward, context.session, context.directory.folder
@@ -78,8 +78,8 @@ class Scorer:
                 scored = self.reward.score(list(chain.from_iterable(own)))
         except NonFiniteScoreError as fault:
             examples = [Example(tree, None) for tree in trees_of(own)]
-            place = save_faulty_batch(self.folder, examples, self.session.rank)
-            raise PlauditError(f"{fault}; the batch is in {place}: look at what this source does with it") from fault
+            file = save_faulty_batch(self.folder, examples, self.session.rank)
+            raise PlauditError(f"{fault}; the batch is in {file}: check how this source scores it") from fault
         sizes = [len(group) for group in own]
 
         def merged(column: Tensor) -> Tensor:

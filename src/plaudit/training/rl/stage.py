@@ -1,4 +1,4 @@
-"""The reinforcement-learning stage: load models, rewards and prompts, and put the pieces of an iteration together."""
+"""The reinforcement-learning stage: loads models, rewards and prompts, and builds the task."""
 
 from plaudit.config.schema import ModelReward, RlConfig
 from plaudit.data.rows import PromptRow
@@ -33,7 +33,7 @@ def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
 def build_rl_task(
     context: StageContext[RlConfig], roles: Roles, reward: ComposedReward, rows: StageRows[PromptRow]
 ) -> RlTask:
-    """Put the pieces of an iteration together."""
+    """Build the task from loaded models, rewards and prompts."""
     config = context.config
     scorer = Scorer(context, reward)
     reading = build_policy_reading(context, roles)
@@ -64,7 +64,7 @@ def _load_prompts(context: StageContext[RlConfig], roles: Roles) -> StageRows[Pr
 
 
 def _rewards_on_the_base(config: RlConfig, roles: Roles) -> dict[str, RewardModelSource]:
-    """Return the reward models that are adapters on the policy's base; others are loaded as separate models."""
+    """Build the reward models that are adapters on the policy's base; others are loaded as separate models."""
     if not isinstance(roles, AdapterRoles):
         return {}
     made = {}

@@ -1,4 +1,4 @@
-"""Reinforcement learning as a task of the training loop: which step belongs to which iteration, and what is kept."""
+"""Reinforcement learning as a task of the training loop: maps optimizer steps to iterations and keeps their state."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 class RlTask:
     """PPO and its relatives. An optimizer step is a minibatch; a line of metrics is an iteration.
 
-    ``experience`` is that of the current iteration, None between iterations; ``metrics`` and ``sums`` are what was
-    measured of its rollouts and of its steps.
+    ``experience`` is that of the current iteration, None between iterations; ``metrics`` are those of its rollouts,
+    ``sums`` those of its steps.
     """
 
     headline_metric = "reward/mean"
@@ -58,11 +58,11 @@ class RlTask:
 
     @property
     def module(self) -> nn.Module:
-        """Every weight that learns."""
+        """All trainable weights."""
         return self.roles.module
 
     def learning_rates(self) -> dict[str, float]:
-        """The weights that only the value function has may learn at a separate rate."""
+        """Return the separate rate, if configured, of weights that belong only to the value function."""
         rate = self.config.value_learning_rate
         return {} if rate is None else dict.fromkeys(self.roles.value_parameters(), rate)
 
@@ -88,7 +88,7 @@ class RlTask:
         return self.session.shard(examples)
 
     def losses(self, batch: Batch, targets: Sequence[ResponseNumbers], sums: MetricSums) -> Iterator[Tensor]:
-        """Yield the policy's loss and, where the value function has its own weights, the value's."""
+        """Yield the policy's loss and, if the value function has separate weights, the value loss."""
         assert self.experience is not None
         return self.iteration.losses(batch, targets, self.experience, self.units, sums)
 
@@ -105,16 +105,16 @@ class RlTask:
         return self.metrics | self.sums.means()
 
     def is_finished(self) -> bool:
-        """Whether the KL budget is spent."""
+        """Whether the KL budget is exceeded."""
         budget = self.config.kl.budget
         return budget is not None and self.metrics.get("kl", 0.0) > budget
 
     def line_number(self, step: int) -> int:
-        """Lines count finished iterations; one that the KL budget ended early counts too."""
+        """Return the number of finished iterations, including one that the KL budget ended early."""
         return self._iteration(step) if self.is_finished() else step // self.steps_per_iteration
 
     def measures_at(self, step: int) -> bool:
-        """Measure after regular iterations and at the end."""
+        """Whether to measure: after regular iterations and at the end."""
         return self._iteration(step) % self.config.evaluate_every == 0 or step == self.steps
 
     def measure(self, step: int) -> dict[str, float]:
@@ -142,7 +142,7 @@ class RlTask:
         }
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Take back what ``checkpoint`` returned."""
+        """Restore what ``checkpoint`` returned."""
         self.experience = Experience.from_tensors(tensors) if tensors else None
         self.iteration.load_state_dict(state)
         self.metrics = state["metrics"]

@@ -1,4 +1,4 @@
-"""A reward model that is an adapter on the policy's frozen base: it adds only the adapter's and its head's weights."""
+"""A reward model as an adapter on the policy's frozen base, so that only the adapter and the head need memory."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ HEAD = "base_model.model.score.weight"
 
 
 class AdapterReward(RewardModel):
-    """The reward model saved in ``path``, computed on the roles' base; its scores are those of the merged model."""
+    """The reward model saved in ``path``, computed on the roles' base; its scores equal those of the merged model."""
 
     def __init__(self, path: str, roles: AdapterRoles, adapter: str = "reward") -> None:
         head_weight = _load_adapter(Path(path) / "adapter", roles, adapter)
@@ -36,7 +36,7 @@ class AdapterReward(RewardModel):
 
 
 class _AdapterScorer(ScoreModule):
-    """Reads the head at the last token while the reward's adapter is on."""
+    """Computes scores at the last token with the reward's adapter active."""
 
     def __init__(self, roles: AdapterRoles, adapter: str, head: nn.Linear) -> None:
         super().__init__(roles.model)
@@ -52,7 +52,7 @@ class _AdapterScorer(ScoreModule):
 def is_adapter_on(path: str, base: ModelConfig) -> bool:
     """Whether ``path`` holds an adapter that was trained on exactly the weights that ``base`` names.
 
-    Adapters of quantised bases are not shared: the merged model rounds differently from its quantised base.
+    Adapters of quantised bases cannot be shared, because the merged model rounds differently from its quantised base.
     """
     file = Path(path) / "adapter" / "adapter_config.json"
     if base.path is None or base.quantization is not None or not file.exists():

@@ -1,8 +1,8 @@
 """One frozen base; policy and value are low-rank adapters on it, and the reference is the base alone.
 
-Which adapter is on is a state of the base. The policy's is on at all times, but inside of ``using`` blocks and while
-the reference computes. A backward pass that recomputes activations needs the adapter of its forward pass, so values
-are differentiated inside their block.
+The active adapter is a state of the base. The policy's adapter is active except inside ``using`` blocks and while the
+reference computes. A backward pass that recomputes activations needs the adapter of its forward pass, so values are
+differentiated inside their block.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ POLICY, VALUE = "default", "value"
 
 
 class AdapterRoles:
-    """Policy and value, two adapters on one base; further ones, frozen, can be added for rewards."""
+    """Policy and value as adapters on one base; frozen adapters can be added for rewards."""
 
     def __init__(self, config: ModelConfig, needs_values: bool, device: torch.device, seed: int) -> None:
         adapter = config.lora or LoraConfig()
@@ -45,12 +45,12 @@ class AdapterRoles:
         self._switch_to(POLICY)
 
     def value_parameters(self) -> list[str]:
-        """The value's adapter and its head."""
+        """Return the names of the value adapter's and value head's weights."""
         names = learning_names(self.module)
         return [name for name in names if adapter_of(name) == VALUE or name.startswith("value_head.")]
 
     def modules_used(self, policy: bool) -> nn.Module:
-        """Return the one base of all."""
+        """Return the common base."""
         return self.module
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
@@ -60,7 +60,7 @@ class AdapterRoles:
 
     @contextmanager
     def values(self, batch: Batch) -> Iterator[Tensor | None]:
-        """Give the values [N] while the value's adapter is on; None without a value function."""
+        """Yield the values [N] with the value adapter active; None without a value function."""
         if self.value_head is None:
             yield None
             return
@@ -74,7 +74,7 @@ class AdapterRoles:
 
     @contextmanager
     def using(self, adapter: str) -> Iterator[None]:
-        """Compute with another adapter inside the block; afterwards the policy's is on again."""
+        """Activate another adapter inside the block; afterwards the policy's is active again."""
         self._switch_to(adapter)
         try:
             yield
@@ -82,10 +82,10 @@ class AdapterRoles:
             self._switch_to(POLICY)
 
     def add_frozen(self, adapter: str, peft_config: Any, tensors: dict[str, Tensor]) -> bool:
-        """Add an adapter that does not learn, with the given weights; return whether they are exactly its weights."""
+        """Add a frozen adapter with the given weights; return whether these are exactly its weights."""
         import peft
 
-        # New adapters draw from the global generator; what they draw is overwritten, and nothing else may depend on it.
+        # New adapters draw initial weights, which are overwritten, from the global generator: restore its state.
         with torch.random.fork_rng(devices=[]):
             self.model.add_adapter(adapter, peft_config)
         wanted = sum(adapter_of(name) == adapter for name, _ in self.model.named_parameters())
@@ -95,7 +95,7 @@ class AdapterRoles:
         return not unexpected and wanted == len(tensors)
 
     def _switch_to(self, adapter: str) -> None:
-        """Switch adapters; policy and value go on learning, whereas peft freezes adapters that are not active."""
+        """Switch adapters and keep policy and value trainable, because peft freezes inactive adapters."""
         self.model.set_adapter(adapter)
         for name, parameter in self.model.named_parameters():
             if (owner := adapter_of(name)) is not None:

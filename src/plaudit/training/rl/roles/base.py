@@ -1,4 +1,4 @@
-"""The roles as the algorithm sees them, and the reference of a policy that is a model by itself."""
+"""The interface of the roles, and a base class for policies that are separate models."""
 
 import copy
 from contextlib import AbstractContextManager
@@ -15,34 +15,34 @@ from plaudit.models.loading.models import LoadedModel
 
 
 class Roles(Protocol):
-    """Policy, reference and value, whatever they share.
+    """Policy, reference and value, with shared or separate weights.
 
-    Outside of a ``values`` block ``loaded.model`` is the policy: it can generate, learn and be saved.
+    Outside a ``values`` block ``loaded.model`` is the policy: it can generate, be trained and be saved.
     """
 
     loaded: LoadedModel
 
     @property
     def module(self) -> nn.ModuleDict:
-        """Every weight that learns, by role."""
+        """All trainable weights, by role."""
         ...
 
     def value_parameters(self) -> list[str]:
-        """Return the names in ``module`` of the weights that learn and belong to the value function alone."""
+        """Return the names in ``module`` of the trainable weights that belong only to the value function."""
         ...
 
     def modules_used(self, policy: bool) -> nn.Module:
-        """Return the modules that a batch goes through: the reference, and with ``policy`` policy and values."""
+        """Return the modules that compute a batch: the reference and, with ``policy``, policy and values."""
         ...
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
-        """Return the policy's statistics of the response tokens [N], and values [N] if they come with them."""
+        """Return the policy's statistics of the response tokens [N], and values [N] if the policy computes them."""
         ...
 
     def values(self, batch: Batch) -> AbstractContextManager[Tensor | None]:
-        """Give the values [N] of a value function with its own weights; None where they come with the policy or not.
+        """Yield the values [N] of a separate value function; None if there is none or ``policy`` returns the values.
 
-        Differentiate them inside the block: recomputed activations need the weights that are active there.
+        Differentiate them inside the block, because recomputed activations need the weights that are active there.
         """
         ...
 
@@ -52,7 +52,7 @@ class Roles(Protocol):
 
 
 class PolicyWithReference:
-    """A policy, and its frozen reference: the model before training, or the model without its adapters."""
+    """A policy and its frozen reference: the model before training, or the model without its adapters."""
 
     module: nn.ModuleDict
 
@@ -62,12 +62,12 @@ class PolicyWithReference:
         self.frozen = None if has_adapters else copy.deepcopy(loaded.model).eval().requires_grad_(False)
 
     def modules_used(self, policy: bool) -> nn.Module:
-        """Return the reference, and with ``policy`` everything that learns."""
+        """Return the reference and, with ``policy``, all trainable modules."""
         reference = self.loaded.model if self.frozen is None else self.frozen
         return nn.ModuleList([reference, self.module] if policy else [reference])
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
-        """Return the policy's statistics of the response tokens [N], and values [N] if they come with them."""
+        """Return the policy's statistics of the response tokens [N], and values [N] if the policy computes them."""
         output: PolicyOutput = self.module["policy"](batch, temperature, extras)
         return output
 
@@ -81,5 +81,5 @@ class PolicyWithReference:
 
 
 def learning_names(module: nn.Module) -> list[str]:
-    """Return the names of the parameters that learn."""
+    """Return the names of the trainable parameters."""
     return [name for name, parameter in module.named_parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""From the configuration to loaded roles."""
+"""Loads the roles as configured."""
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from plaudit.training.rl.roles.shared import SharedRoles
 
 
 def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
-    """Load what the configuration's arrangement needs; values only for advantages that use them."""
+    """Load the roles in the configured arrangement, with values only for advantages that use them."""
     needs_values = config.uses_values
     roles: Roles
     if config.weights == "adapters":
@@ -35,7 +35,7 @@ def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
 
 
 def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModule:
-    """Return the reward model read as a value model on the same scale, or the policy with a head that is zero."""
+    """Return a value model that starts from the reward model, on its scale, or from the policy with a zero head."""
     if config.value_model is None:
         loaded, _ = load_scorer(config.model, device, seed)
         unwrapped(loaded.model).score = scalar_head(loaded.model.config.hidden_size).to(device)

@@ -20,10 +20,10 @@ class SeparateRoles(PolicyWithReference):
         self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model)} | ({"value": value} if value else {}))
 
     def value_parameters(self) -> list[str]:
-        """The value model's."""
+        """Return the names of the value model's weights."""
         return [name for name in learning_names(self.module) if name.startswith("value.")]
 
     @contextmanager
     def values(self, batch: Batch) -> Iterator[Tensor | None]:
-        """Give the value model's values [N]; None without one."""
+        """Yield the value model's values [N]; None without one."""
         yield self.module["value"](batch) if "value" in self.module else None

@@ -14,7 +14,7 @@ from plaudit.training.rl.roles.base import PolicyWithReference
 
 
 class SharedRoles(PolicyWithReference):
-    """One forward pass gives the policy's statistics and the values."""
+    """One forward pass computes the policy's statistics and the values."""
 
     def __init__(self, loaded: LoadedModel, needs_values: bool) -> None:
         super().__init__(loaded)
@@ -22,10 +22,10 @@ class SharedRoles(PolicyWithReference):
         self.module = nn.ModuleDict({"policy": PolicyModule(loaded.model, head)})
 
     def value_parameters(self) -> list[str]:
-        """None: the head reads what the policy learns as well, so both learn at one rate."""
+        """Return none: the value head shares the policy's trunk, so both have the same learning rate."""
         return []
 
     @contextmanager
     def values(self, batch: Batch) -> Iterator[Tensor | None]:
-        """Give None: values come with the policy."""
+        """Yield None: ``policy`` returns the values."""
         yield None
