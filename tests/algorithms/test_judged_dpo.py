@@ -55,7 +55,7 @@ def test_the_optimum_is_the_reference_tilted_by_the_scores() -> None:
         assert (gradient.abs().max().item() < 1e-12) == is_optimum
 
 
-def test_judged_dpo_does_not_move_the_judge() -> None:
+def test_judged_dpo_has_no_gradient_for_the_scores() -> None:
     scores, log_ratios = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([0.3, 0.1], requires_grad=True)
     judged_dpo_loss(log_ratios, torch.zeros(2, dtype=torch.long), scores, 0.1).loss.backward()
     assert scores.grad is None

@@ -87,7 +87,7 @@ def test_in_the_reward(policy: Tensor, estimator: str) -> None:
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
-def test_differentiated_as_it_stands_every_estimator_is_wrong(policy: Tensor, estimator: str) -> None:
+def test_differentiating_an_estimator_directly_is_wrong(policy: Tensor, estimator: str) -> None:
     log_probs, reference = log_probabilities(policy), log_probabilities(logits_of("reference"))
     drawn_with = log_probs.detach().sum(1).exp()
     naive = gradient((drawn_with * (ESTIMATORS[estimator](log_probs, reference) * MASK).sum(1)).sum(), policy)

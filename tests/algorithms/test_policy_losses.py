@@ -181,7 +181,7 @@ def test_bounds_of_the_ratio_may_differ() -> None:
     assert result.clipped.item() == 2
 
 
-def test_dual_clip_bounds_the_loss_of_negative_advantages_alone() -> None:
+def test_dual_clip_bounds_only_the_loss_of_negative_advantages() -> None:
     # Ratio 5 and A = -2: the loss 10 becomes 3 * 2 = 6, without gradient. Ratio 5 and A = 2: PPO's clip, -1.2 * 2.
     log_probs = torch.tensor([[5.0, 5.0, 2.0]]).log().requires_grad_()
     advantages, mask = torch.tensor([[-2.0, 2.0, -2.0]]), torch.ones(1, 3, dtype=torch.bool)

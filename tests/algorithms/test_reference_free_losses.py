@@ -21,7 +21,7 @@ def test_simpo_by_hand() -> None:
     assert found.loss.item() == pytest.approx(-math.log(0.8), abs=1e-6)
 
 
-def test_simpo_looks_at_means_not_sums() -> None:
+def test_simpo_uses_means_not_sums() -> None:
     # The same mean of every token: no preference, whatever the lengths.
     lengths = torch.tensor([9, 2])
     found = simpo_loss(-0.7 * lengths, lengths, torch.tensor([0, 0]), torch.tensor([0, 1]), 2.0, 0.0)

@@ -74,7 +74,7 @@ def registered() -> Iterator[None]:
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("architecture", ["llama", "bloom"])  # with explicit positions, and with those of the mask
-def test_a_layout_from_outside_gives_the_same_numbers(architecture: str) -> None:
+def test_a_registered_layout_gives_the_same_numbers(architecture: str) -> None:
     model, trees = tiny_causal_model(architecture), forest()
     loaded = LoadedModel(model, None, install(model, "left"))
     assert str(loaded.acceleration).startswith("left batches (as configured)")
@@ -92,7 +92,7 @@ def test_the_configuration_takes_its_name(tmp_path: Path) -> None:
     assert load_recipe(str(tiny_recipe(tmp_path)), ["sft.model.layout=left"]).sft.model.layout == "left"  # type: ignore[union-attr]
 
 
-def test_an_unknown_layout_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+def test_an_unknown_layout_is_refused_with_the_known_layouts(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match=r"sft.model.layout=paked.*auto, packed or padded"):
         load_recipe(str(tiny_recipe(tmp_path)), ["sft.model.layout=paked"])
 

@@ -13,7 +13,7 @@ from plaudit.parallel.replicated import ReplicatedStrategy
 from plaudit.training.loop import Trainer
 
 
-def test_a_phase_counts_without_those_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phase_does_not_count_nested_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
     def wait(seconds: float) -> None:

@@ -54,7 +54,7 @@ def test_positions_are_those_of_the_packing_s_optimum() -> None:
     assert counts.positions < 0.5 * guard.padded_positions(trees, 16)
 
 
-def test_the_head_sees_response_tokens_alone_and_no_whole_array_of_logits_lives(
+def test_the_head_computes_only_response_tokens_and_never_all_logits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = 32
@@ -98,7 +98,7 @@ GRPO = ["rl.epochs=1", "rl.minibatches=1", "rl.advantages=grpo", "rl.responses_p
     [([], 4, 2), (GRPO, 2, 1)],
     ids=["policy, reference, value, reward; policy, value", "reference, reward; policy"],
 )
-def test_an_iteration_makes_no_needless_pass(
+def test_an_iteration_makes_no_unnecessary_pass(
     options: list[str], before: int, per_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PPO asks every model once to collect, a single step of GRPO nothing that its own pass says."""

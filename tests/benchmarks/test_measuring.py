@@ -25,7 +25,7 @@ from plaudit.models.acceleration.last_mlp import compute_read_positions_only, la
 from tiny_models import tiny_causal_model
 
 
-def test_tokens_see_their_prompt_and_their_own_branch() -> None:
+def test_tokens_attend_to_their_prompt_and_their_own_branch() -> None:
     # Prompt: 1 + 2. First response: tokens see 3, 4, 5. Second: 3.
     assert visible_pairs(PromptTree((1, 2), ((3, 4, 5), (6,)))) == 3 + 12 + 3
 
@@ -51,12 +51,12 @@ def test_arithmetic_is_what_torch_counts(architecture: str) -> None:
     assert shape.forward(trees, 0, read=2) == counter.get_total_flops() - unseen
 
 
-def test_the_state_behind_a_prompt_is_read_once_for_all_its_responses() -> None:
+def test_the_state_after_a_prompt_is_read_once_for_all_its_responses() -> None:
     trees = [PromptTree((5, 6, 7), ((8, 9), (7, 7, 7))), PromptTree((8,), ((7,),))]
     assert states_before(trees) == sum(len(PACKED.build(trees, [[n]]).predictor_index.unique()) for n in (0, 1))
 
 
-def test_a_peer_gets_what_it_declares_for_this_machine_without_what_it_does_not_need() -> None:
+def test_a_peer_gets_only_the_requirements_for_this_machine() -> None:
     declared = [
         "Some_Thing[picture,sound]>=2",
         "torch==2.13.0",
@@ -84,11 +84,11 @@ def test_sides_take_turns_and_must_do_the_same_work() -> None:
         by_turns({"a": side("a", 3), "b": side("b", 4)}, 1)
 
 
-def test_spread_is_median_least_and_most() -> None:
+def test_spread_is_median_minimum_and_maximum() -> None:
     assert spread([3.0, 1.0, 2.5]) == "median 2.50 (least 1.00, most 3.00)"
 
 
-def test_prompts_get_responses_of_the_length_asked_for() -> None:
+def test_prompts_get_responses_of_the_requested_length() -> None:
     short, usual, other = (1,) * 39, (2,) * 40, (3,) * 56
     prompts, others = [PromptTree((7,), ()), PromptTree((8,), ())], [PromptTree((9,), (short, usual, other))]
     trees = scoring.with_responses(prompts, others, 3, (40, 56))

@@ -68,7 +68,7 @@ def changed_tokenizer(folder: Path, **settings: Any) -> str:
         ("distributed=replicated", "distributed: replicated needs several processes; set processes"),
     ],
 )
-def test_what_is_not_there(trained: Path, refused: Plaudit, override: str, message: str) -> None:
+def test_missing_files_and_models(trained: Path, refused: Plaudit, override: str, message: str) -> None:
     command = "sft" if override.startswith("sft") else "run"
     assert refused(command, str(trained), override, "name=other").startswith(message)
 
@@ -90,7 +90,7 @@ def test_bad_rows(tmp_path: Path, refused: Plaudit) -> None:
 
 
 @pytest.mark.parametrize("token", ["pad_token", "eos_token"])
-def test_a_model_without_pad_or_end_token(tmp_path: Path, refused: Plaudit, token: str) -> None:
+def test_a_model_without_padding_or_end_token(tmp_path: Path, refused: Plaudit, token: str) -> None:
     recipe = tiny_recipe(tmp_path)
     tokenizer = changed_tokenizer(tmp_path / "lacking", **{token: None})
     line = refused("run", str(recipe), f"pretrain.model.tokenizer={tokenizer}")
@@ -108,7 +108,7 @@ def test_mismatched_tokenizers(trained: Path, tmp_path: Path, refused: Plaudit) 
     )
 
 
-def test_a_language_model_is_no_reward_model(trained: Path, refused: Plaudit) -> None:
+def test_a_language_model_is_refused_as_a_reward_model(trained: Path, refused: Plaudit) -> None:
     folder = trained.parent / "runs/tiny/sft/model"
     message = f"{folder}: this is a language model without a trained reward head"
     assert refused("rl", str(trained), f"rl.rewards.0.path={folder}").startswith(message)

@@ -225,7 +225,7 @@ def test_module_runs_as_the_command_does(tmp_path: Path) -> None:
     assert (finished.returncode, finished.stdout, finished.stderr) == (2, "", "nowhere.yaml: no such file\n")
 
 
-def test_libraries_are_told_to_be_quiet_but_the_users_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_are_quiet_unless_the_user_chose_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     from plaudit.cli.console import quiet_libraries

@@ -148,7 +148,7 @@ def test_a_key_without_effect_is_refused(
     assert load_recipe("again.yaml") == recipe
 
 
-def test_a_recipes_own_key_can_be_taken_away_on_the_command_line(recipe_file: str) -> None:
+def test_a_recipes_key_can_be_removed_on_the_command_line(recipe_file: str) -> None:
     Path("recipe.yaml").write_text(RECIPE.replace("rl:\n", "rl:\n  gae_lambda: 0.9\n"))
     change = ["rl.advantages=grpo", GROUPS]
     with pytest.raises(PlauditError, match=r"^recipe\.yaml: rl\.gae_lambda: .*remove it, or add rl\.gae_lambda=null$"):
@@ -169,7 +169,7 @@ def test_null_and_false_switch_off_and_are_accepted(recipe_file: str, overrides:
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
-def test_what_a_shipped_recipe_writes_can_be_read(name: str, tmp_path: Path) -> None:
+def test_a_written_shipped_recipe_can_be_read(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     (tmp_path / "again.yaml").write_text(dump(recipe))
     again = load_recipe(str(tmp_path / "again.yaml"))
@@ -224,7 +224,7 @@ def test_every_preference_loss_can_be_written_and_read(recipe_file: str, loss: s
         ),
     ],
 )
-def test_what_cannot_be_is_refused_at_its_place(
+def test_impossible_combinations_are_refused_at_their_place(
     recipe_file: str, overrides: list[str], place: str, remedy: str
 ) -> None:
     with pytest.raises(PlauditError) as caught:

@@ -95,7 +95,7 @@ class TestOverrides:
         assert recipe.sft.model == ModelConfig(path="some/folder", dropout=0.1)
         assert (recipe.sft.data.sources[0].path, recipe.sft.data.sources[0].limit) == ("a.jsonl", 5)
 
-    def test_null_takes_a_stage_away(self) -> None:
+    def test_null_removes_a_stage(self) -> None:
         assert load("rl=null").rl is None
 
 
@@ -176,7 +176,7 @@ class TestMistakes:
         assert lines[-1] == "… and 2 more problems"
 
     @pytest.mark.parametrize("content", ["", "- a\n- b", "plain"])
-    def test_a_file_that_holds_no_keys(self, recipe_file: Path, content: str) -> None:
+    def test_a_file_without_keys(self, recipe_file: Path, content: str) -> None:
         recipe_file.write_text(content)
         assert problem() == "recipe.yaml: not a recipe; expected keys and values, such as 'name: my-run'"
 
@@ -198,7 +198,7 @@ class TestMistakes:
 
 @pytest.mark.usefixtures("recipe_file")
 class TestStageReferences:
-    def test_become_folders_and_files_wherever_they_stand(self) -> None:
+    def test_become_folders_and_files_in_every_section(self) -> None:
         recipe = load(
             "evaluate={models: {base: a, tuned: 'stage:rl'}, baseline: base}",
             "evaluate.prompts.sources=['stage:sft/rows.jsonl']",
@@ -220,14 +220,14 @@ class TestStageReferences:
         )
 
     @pytest.mark.parametrize("stage", ["rl", "sft"])
-    def test_to_a_stage_that_does_not_run_before(self, stage: str) -> None:
+    def test_to_a_stage_that_does_not_run_earlier(self, stage: str) -> None:
         assert problem(f"sft.model.tokenizer=stage:{stage}") == (
             f"recipe.yaml: sft.model.tokenizer: stage:{stage}: {stage} does not run before it; stages before sft: none"
         )
 
 
 @pytest.mark.usefixtures("recipe_file")
-def test_an_override_leaves_other_sections_of_the_same_anchor_alone(tmp_path: Path) -> None:
+def test_an_override_does_not_change_other_sections_with_the_same_anchor(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(
         "name: trial\nsft: {model: a, data: &data {sources: [a.jsonl]}}\n"

@@ -55,7 +55,7 @@ def test_keys_given_twice_are_refused_at_any_depth_but_may_replace_merged_ones()
 
 
 @pytest.mark.parametrize("text", ["a: !!python/object:os.system x", "? [a]\n: b", "a: 2026-13-45", "a: \x07"])
-def test_what_no_recipe_needs_is_one_line(text: str) -> None:
+def test_unsupported_yaml_is_a_one_line_error(text: str) -> None:
     with pytest.raises(PlauditError) as caught:
         parse_yaml(text, "file")
     assert "\n" not in str(caught.value)

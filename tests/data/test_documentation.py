@@ -23,7 +23,7 @@ def test_every_format_is_documented() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_examples_are_recognised_and_good(tmp_path: Path, name: str) -> None:
+def test_examples_are_recognised_and_valid(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(EXAMPLES[name], encoding="utf-8")
     read: SourceRows[Row] = read_source(SourceConfig(path=str(path)))

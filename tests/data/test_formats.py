@@ -109,7 +109,7 @@ def test_rows_of_the_own_kind(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in FORMATS for kind in FORMATS[name].kinds])
-def test_every_promised_kind_is_given(tmp_path: Path, name: str, kind: Kind) -> None:
+def test_every_declared_kind_is_produced(tmp_path: Path, name: str, kind: Kind) -> None:
     rows = _read(tmp_path, EXAMPLES[name], kind).rows
     assert rows
     assert {type(row) for row in rows} == {kind}
@@ -150,7 +150,7 @@ def test_labelled_rows_of_messages_and_of_text_in_other_types(tmp_path: Path) ->
     assert _read(tmp_path, [{"prompt": "p", "completion": " c", "label": "sky"}]).row_format.name == "prompt_completion"
 
 
-def test_what_is_undesirable_is_no_response_to_learn(tmp_path: Path) -> None:
+def test_undesirable_responses_are_not_learned(tmp_path: Path) -> None:
     read = _read(tmp_path, EXAMPLES["unpaired_preference"], ResponseRow)
     assert _rows(read) == [ResponseRow("The sky is", " blue.", AT)]
     assert read.counts.unused == {"undesirable response": 1}
@@ -158,7 +158,7 @@ def test_what_is_undesirable_is_no_response_to_learn(tmp_path: Path) -> None:
     assert _rows(prompts) == [PromptRow("The sky is", AT, {"topic": "sky"})]
 
 
-def test_a_kind_that_the_format_cannot_give_is_refused(tmp_path: Path) -> None:
+def test_a_kind_that_the_format_does_not_support_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         PlauditError, match=r"rows.jsonl.*format text.*ranking rows.*formats that give them: .*preference"
     ):
@@ -275,7 +275,7 @@ def test_the_common_prefix_never_cuts_a_word(tmp_path: Path, chosen: str, reject
     assert [prompt + response for response in row.responses] == [chosen, rejected]
 
 
-def test_ranks_close_gaps_and_scores_are_turned_round(tmp_path: Path) -> None:
+def test_rank_gaps_are_closed_and_scores_become_ranks(tmp_path: Path) -> None:
     base = {"prompt": "p", "responses": ["a", "b", "c"]}
     for extra in ({"ranks": [7, 2, 2]}, {"scores": [0.1, 0.5, 0.5]}):
         (row,) = _read(tmp_path, [{**base, **extra}]).rows
@@ -418,7 +418,7 @@ def test_bad_records_have_their_reason(tmp_path: Path, name: str, record: dict[s
     assert [reject.origin.line for reject in read.rejects] == [1]
 
 
-def test_a_record_with_one_bad_part_gives_nothing(tmp_path: Path) -> None:
+def test_a_record_with_one_bad_part_yields_no_row(tmp_path: Path) -> None:
     instances = [{"input": "", "output": "good"}, {"input": "", "output": ""}]
     read = _read(tmp_path, [_changed("self_instruct", instances=instances), EXAMPLES["self_instruct"][0]])
     assert read.counts.bad == {"empty response": 1}
@@ -445,7 +445,7 @@ def test_recognition_prefers_the_richer_and_the_wanted(
         assert choose_format("auto", [record], kind, "rows.jsonl").name == name
 
 
-def test_recognition_looks_past_a_faulty_beginning(tmp_path: Path) -> None:
+def test_recognition_ignores_bad_first_records(tmp_path: Path) -> None:
     good = EXAMPLES["hh_rlhf"][0]
     read = _read(tmp_path, [{"chosen": "x"}, good, good, good])
     assert read.row_format.name == "hh_rlhf"

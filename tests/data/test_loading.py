@@ -55,7 +55,7 @@ def test_no_prompt_is_on_both_sides_whatever_the_order(
     assert held_out(part) == {(row.prompt, row.response) for row in part} & chosen
 
 
-def test_the_held_out_share_is_about_what_was_asked() -> None:
+def test_the_held_out_fraction_is_close_to_the_configured_one() -> None:
     rows = [TextRow(f"text {number}", Origin("f", number)) for number in range(4000)]
     for share in (0.0, 0.1, 0.5, 1.0):
         count = sum(is_held_out(row, share, seed=0) for row in rows)
@@ -148,7 +148,7 @@ def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Pa
     assert len(rejects.read_text().splitlines()) == 2
 
 
-def test_a_bad_held_out_source_stops_the_run_too(tmp_path: Path) -> None:
+def test_a_bad_held_out_source_also_stops_the_run(tmp_path: Path) -> None:
     good = _file(tmp_path, "good.jsonl", _pairs(0, 10))
     bad = _file(tmp_path, "bad.jsonl", [*_pairs(20, 23), {"prompt": "x"}])
     with pytest.raises(PlauditError, match=r"bad.jsonl line 4: no response; 1 of 4 records are bad"):

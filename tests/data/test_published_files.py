@@ -44,7 +44,7 @@ def test_hh_rlhf() -> None:
     assert len(read.rows) == good == 6
 
 
-def test_hh_rlhf_text_comes_out_as_it_went_in() -> None:
+def test_hh_rlhf_text_is_restored_exactly() -> None:
     records = _lines(HH)
     rows = read_source(SourceConfig(path=str(HH)), RankingRow).rows
     assert len(rows) == 6

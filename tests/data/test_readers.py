@@ -112,7 +112,7 @@ def test_unusable_files_are_one_line_errors(tmp_path: Path, name: str, content: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_file(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="is a folder"):
         list(read_records(str(tmp_path)))
 

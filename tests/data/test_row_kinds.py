@@ -75,7 +75,7 @@ def test_it_is_recognised_read_and_split(file: str) -> None:
 
 
 @pytest.mark.usefixtures("rated")
-def test_it_serves_as_a_simpler_kind(file: str) -> None:
+def test_it_converts_to_a_simpler_kind(file: str) -> None:
     config = DataConfig.model_validate({"sources": [file], "held_out_fraction": 0.0})
     assert load_rows(config, RankingRow, None, 0).train[0] == RankingRow(
         "p0", (" a", " b", " c"), (1, 0, 1), Origin(file, 1)

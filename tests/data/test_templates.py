@@ -38,7 +38,7 @@ def test_dialogues_go_through_the_chat_template(conversation: str) -> None:
     assert rendered == RenderedPrompt(text, True, "")
 
 
-def test_a_missing_or_unwilling_chat_template_is_named() -> None:
+def test_a_missing_or_failing_chat_template_is_named() -> None:
     with pytest.raises(PlauditError, match="the tokenizer has none"):
         render_prompt(TURNS, byte_level(), _config(conversation="chat_template"))
     refusing = byte_level("{{ raise_exception('roles must alternate') }}")

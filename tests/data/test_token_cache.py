@@ -70,7 +70,7 @@ def test_no_two_questions_share_an_answer(
                 assert found == tokenizer(texts, **options)["input_ids"]
 
 
-def test_little_text_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_texts_are_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_cache, "LEAST_CHARACTERS", 10)
     tokenizer = CachingTokenizer(TOKENIZERS["byte level"], tmp_path / "tokens")
     tokenizer(["123", "456"])

@@ -56,7 +56,7 @@ def test_tokens_are_those_of_the_joint_text_where_the_border_allows() -> None:
         assert [*tree.prompt, *tree.responses[0]] == [*joint, tokenizer.eos_token_id]
 
 
-def test_no_eos_stands_at_the_end_of_prompts() -> None:
+def test_prompts_do_not_end_with_eos() -> None:
     adds_eos = TOKENIZERS["adds EOS"]
     assert adds_eos("sky")["input_ids"][-1] == adds_eos.eos_token_id
     tree = _only(tokenize_rows([ResponseRow("sky", " blue", AT)], adds_eos, _config(), 512))
@@ -79,7 +79,7 @@ def test_plain_text_follows_the_bos_token_or_its_own_first_token() -> None:
     assert (tree.prompt, tree.responses) == ((1,), ((*spaced[1:], SPACED.eos_token_id),))
 
 
-def test_rows_keep_what_they_say() -> None:
+def test_rows_keep_their_content() -> None:
     rows: list[Row] = [
         RankingRow("The sky is", (" blue.", " green.", " grey."), (0, 2, 1), AT),
         LabelledRow("The sky is", (" red.",), (False,), AT),
@@ -193,7 +193,7 @@ def test_truncation_keeps_a_leading_bos_token() -> None:
     assert whole[0] == SPACED.bos_token_id
 
 
-def test_an_overlong_row_is_an_error_where_told_so() -> None:
+def test_an_overlong_row_is_an_error_if_configured() -> None:
     with pytest.raises(PlauditError, match=r"rows.jsonl line 3: prompt of 12 tokens with response of 3 exceeds.*14"):
         tokenize_rows([ResponseRow(LONG, SHORT, AT)], BYTES, _config(overlong="error"), 14)
     with pytest.raises(PlauditError, match=r"all 2 rows are too long; rows.jsonl line 3"):

@@ -260,7 +260,7 @@ def test_models_with_another_vocabulary(tmp_path: Path) -> None:
         run(make_config(tmp_path, models=models, rewards=rewards), tmp_path / "evaluate", ScriptedEngine)
 
 
-def test_models_with_room_for_other_prompts(tmp_path: Path) -> None:
+def test_models_whose_context_fits_other_prompts(tmp_path: Path) -> None:
     short = save_policy(tmp_path / "short", 3, max_position_embeddings=9)
     models = {"first": save_policy(tmp_path / "first", 1), "short": short}
     with pytest.raises(PlauditError, match=r"evaluate\.models\.short .*lower evaluate\.prompts\.max_prompt_tokens"):
@@ -281,7 +281,7 @@ def test_toxicity_of_every_model(tmp_path: Path) -> None:
         assert summary["toxicity"][name]["mean"] == pytest.approx(mean)
 
 
-def test_toxicity_with_prompts_of_its_own(tmp_path: Path) -> None:
+def test_toxicity_with_separate_prompts(tmp_path: Path) -> None:
     classifier = save_classifier(tmp_path / "classifier", ["fine", "rude"])
     prompts = {"sources": [save_prompts(tmp_path / "rude.jsonl", ["rude night", "rude day"])], "held_out_fraction": 1.0}
     toxicity = {"classifier": classifier, "labels": ["rude"], "activation": "softmax", "prompts": prompts}

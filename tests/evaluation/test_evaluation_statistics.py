@@ -63,7 +63,7 @@ def test_bootstrap_of_clusters_that_agree_is_a_point() -> None:
     assert (low, high) == (0.5, 0.5)
 
 
-def test_bootstrap_of_single_observations_comes_near_the_normal_interval() -> None:
+def test_bootstrap_of_single_observations_approximates_the_normal_interval() -> None:
     parts = torch.tensor([1.0] * 600 + [0.0] * 400)
     low, high = bootstrap_interval(parts, torch.ones(1000))
     half = 1.96 * math.sqrt(0.6 * 0.4 / 1000)

@@ -11,7 +11,7 @@ DISTANCES = [0.0, 0.3, 0.8, 1.5, 2.5, 4.0, 6.0]
 
 
 @pytest.mark.parametrize("form", ["rl", "best_of_n"])
-def test_known_coefficients_come_back(form: Form) -> None:
+def test_known_coefficients_are_recovered(form: Form) -> None:
     penalty = {"rl": lambda d: d * math.log(d) if d else 0.0, "best_of_n": lambda d: d * d}[form]
     curve = fit_curve([(d, 0.4 + 0.9 * d - 0.25 * penalty(d)) for d in DISTANCES], form)
     assert curve is not None

@@ -103,7 +103,7 @@ def test_the_engine_samples_with_these_probabilities(place: Path, reference: Ten
         assert ((found / count - probabilities).abs() < 4.5 * error).all()
 
 
-def test_ends_come_at_every_place(reference: Tensor) -> None:
+def test_responses_end_at_every_position(reference: Tensor) -> None:
     lengths = torch.tensor([len(response) for response in responses()])
     for length in range(1, MAX_TOKENS + 1):
         assert (reference.exp()[:, lengths == length].sum(1) > 0.05).all()

@@ -41,7 +41,7 @@ def test_algorithms_reach_their_targets(name: str, folder: Path) -> None:
     assert kl(policy, target) / kl(reference, target) < entry.worst
 
 
-def test_a_row_passes_when_mean_and_worst_keep_their_bounds() -> None:
+def test_a_row_passes_if_mean_and_worst_are_within_bounds() -> None:
     entry = Entry("any", "rl", mean=0.02, worst=0.05)
     runs = [RunResult("any", 0, seed, miss, 0.0, miss) for seed, miss in enumerate((0.01, 0.015))]
     assert Row(entry, tuple(runs)).passed is True
@@ -60,7 +60,7 @@ def test_the_table_is_whole_on_80_columns() -> None:
     assert all(any(line.startswith(entry.name) for line in lines) for entry in ENTRIES)
 
 
-def test_a_file_is_no_place_for_results(tmp_path: Path) -> None:
+def test_a_file_is_refused_as_the_output_folder(tmp_path: Path) -> None:
     (tmp_path / "lab").write_text("mine")
     with pytest.raises(PlauditError, match="is a file; name a folder with --output"):
         lab(output=tmp_path / "lab")

@@ -43,11 +43,11 @@ EVERYTHING = "packed batches, tree attention, last-MLP shortcut"
         ("bloom", "padded batches (the model rejects a tree attention mask: "),
     ],
 )
-def test_the_record_tells_what_was_chosen_and_why(architecture: str, expected: str) -> None:
+def test_the_record_says_what_was_chosen_and_why(architecture: str, expected: str) -> None:
     assert str(install(tiny_causal_model(architecture), generates=True)).startswith(expected)
 
 
-def test_what_depends_on_something_refused_tells_so() -> None:
+def test_an_acceleration_that_needs_another_one_says_so() -> None:
     found = install(tiny_causal_model("mistral"), generates=True)
     assert found.uses(LAST_MLP)
     assert not found.uses(TREES)
@@ -59,7 +59,7 @@ def test_a_second_installation_finds_the_first() -> None:
     assert install(model, generates=True) == install(model, generates=True)
 
 
-def test_an_unknown_layout_is_refused_with_the_names_that_there_are() -> None:
+def test_an_unknown_layout_is_refused_with_the_known_names() -> None:
     with pytest.raises(PlauditError, match="paded: unknown layout; did you mean padded"):
         install(tiny_causal_model("llama"), "paded")
 
@@ -79,7 +79,7 @@ def test_the_text_of_a_models_exception_is_kept(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
 @pytest.mark.parametrize("architecture, place", [("bloom", "packing_fault"), ("opt", "last_mlp_fault")])
-def test_out_of_memory_is_not_taken_for_a_trait_of_the_model(
+def test_out_of_memory_is_raised_and_not_taken_for_a_property_of_the_model(
     fault: Exception, architecture: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The architectures are such that a trial of them catches other exceptions."""
@@ -114,7 +114,7 @@ def test_loading_logs_one_line_for_each_model(folder: Path, caplog: pytest.LogCa
     ]
 
 
-def test_a_wrapped_model_is_tried_inside_its_wrapper(folder: Path) -> None:
+def test_a_wrapped_model_is_tested_inside_its_wrapper(folder: Path) -> None:
     wrapped = load_policy(ModelConfig(path=str(folder), lora=LoraConfig(rank=2)), CPU)
     assert install(wrapped.model, generates=True) == wrapped.acceleration
 
@@ -182,7 +182,7 @@ def test_two_models_in_two_threads_compute_what_they_compute_alone() -> None:
             assert torch.equal(one, other)
 
 
-def test_without_numba_the_line_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_the_line_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     found = install(tiny_causal_model("llama"), generates=True)
     assert not found.uses(DECODING)

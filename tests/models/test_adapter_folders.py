@@ -90,7 +90,7 @@ def kind_of_weights(model: Any) -> str:
 
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
-def test_a_reward_model_comes_back(base: str, quantization: Any, tmp_path: Path) -> None:
+def test_a_saved_reward_model_loads(base: str, quantization: Any, tmp_path: Path) -> None:
     trained = saved_reward_model(base, quantization, tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
     trees = small(forest())
@@ -117,7 +117,7 @@ def test_it_is_a_reward_source(base: str, quantization: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
-def test_a_policy_comes_back_and_can_be_talked_to(base: str, quantization: Any, tmp_path: Path) -> None:
+def test_a_saved_policy_loads_and_answers(base: str, quantization: Any, tmp_path: Path) -> None:
     loaded = with_trained_adapter(load_policy(start_of(base, quantization), CPU), quantization)
     save_model(loaded.model, loaded.tokenizer, tmp_path / "policy")
     judge = saved_reward_model(base, quantization, tmp_path / "judge")
@@ -137,7 +137,7 @@ def test_a_policy_comes_back_and_can_be_talked_to(base: str, quantization: Any, 
         assert list(found.scores.values()) == pytest.approx(list(wanted.scores.values()), abs=1e-4)
 
 
-def test_what_an_adapter_cannot_be_used_for_is_said(base: str, tmp_path: Path) -> None:
+def test_unsupported_uses_of_an_adapter_are_errors(base: str, tmp_path: Path) -> None:
     saved_reward_model(base, None, tmp_path)
     with pytest.raises(
         PlauditError, match=r"an adapter on a quantised base cannot be trained further; start from .*model"

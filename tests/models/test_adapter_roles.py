@@ -120,7 +120,7 @@ def test_the_reference_is_the_base_to_the_bit(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("recompute", ["false", "true"])
-def test_gradients_equal_those_of_models_of_their_own(folder: Path, recompute: str) -> None:
+def test_gradients_equal_those_of_separate_models(folder: Path, recompute: str) -> None:
     """Also when activations are computed again in the backward pass, while the adapter must still be the right one."""
     config = rl_config(folder, f"rl.gradient_checkpointing={recompute}")
     roles = build_roles(config, CPU, 0)
@@ -165,7 +165,7 @@ def separate_gradients(config: Any, head: torch.nn.Linear) -> dict[str, Tensor]:
     return gradients
 
 
-def test_a_parameter_tells_its_adapter() -> None:
+def test_the_adapter_is_found_from_the_parameter_name() -> None:
     """Not by a module of the same name: BERT's attention has one that is called value."""
     found = {
         "base.model.layer.0.attention.value.lora_A.default.weight": "default",
@@ -176,7 +176,7 @@ def test_a_parameter_tells_its_adapter() -> None:
     assert {name: adapter_of(name) for name in found} == found
 
 
-def test_adapters_of_another_base_are_models_of_their_own(folder: Path, tmp_path: Path) -> None:
+def test_adapters_on_another_base_are_separate_models(folder: Path, tmp_path: Path) -> None:
     config = rl_config(folder)
     path = config.rewards[0].path
     relative = ModelConfig(path=str(Path(config.model.path) / ".." / "model"))

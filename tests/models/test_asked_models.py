@@ -15,7 +15,7 @@ def loaded(model: Any) -> Any:
     return SimpleNamespace(model=model, device=torch.device("cpu"))
 
 
-def test_the_reference_alone_or_with_all_that_learns() -> None:
+def test_the_reference_alone_or_with_all_trainable_modules() -> None:
     policy, value = tiny_causal_model("llama"), ValueModule(tiny_classifier("llama"))
     roles = SeparateRoles(loaded(policy), value)
     assert roles.frozen is not None

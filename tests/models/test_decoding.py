@@ -52,7 +52,7 @@ def test_float64_stays_float64() -> None:
     torch.testing.assert_close(decode(query, None, 0.3, states), plain(query, states, mask), atol=1e-14, rtol=1e-13)
 
 
-def test_what_is_not_finite_shows_itself() -> None:
+def test_non_finite_numbers_are_not_hidden() -> None:
     """A softmax that hid a broken model behind finite numbers would let a run go on with garbage."""
     query = random_query()
     query[2, 1, 0, 3] = torch.nan

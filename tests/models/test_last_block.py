@@ -46,12 +46,12 @@ def learned(model: Any, made: list[Batch], read: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("architecture", sorted(SIZES))
-def test_which_models_can(architecture: str) -> None:
+def test_supported_architectures(architecture: str) -> None:
     assert (last_mlp_fault(tiny_causal_model(architecture)) is None) == (architecture in TAKEN)
 
 
 @pytest.mark.parametrize("architecture", TAKEN)
-def test_policies_say_the_same(architecture: str) -> None:
+def test_policies_give_the_same_results(architecture: str) -> None:
     packs = architecture not in ("gemma2", "mistral")
     made = batches() if packs else [PADDED.build(forest(), range(7))]
     model = tiny_causal_model(architecture, dtype=torch.float64)
@@ -62,7 +62,7 @@ def test_policies_say_the_same(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
-def test_reward_models_say_the_same(architecture: str) -> None:
+def test_reward_models_give_the_same_results(architecture: str) -> None:
     model, made = tiny_classifier(architecture, dtype=torch.float64), [PADDED.build(forest(), range(7))]
     expected = learned(model, made, scores)
     assert last_mlp_fault(model) is None
@@ -93,7 +93,7 @@ def test_only_what_is_read_is_computed() -> None:
     assert rows == [batch.positions, responses, tokens - responses + prompts]
 
 
-def test_recomputed_activations_are_whole() -> None:
+def test_recomputed_activations_cover_all_positions() -> None:
     model = tiny_causal_model("llama", dtype=torch.float64)
     assert last_mlp_fault(model) is None
     expected = learned(model, batches(), log_probabilities)
@@ -112,7 +112,7 @@ class Neighbour(nn.Module):
         return states + states.roll(1, dims=1)
 
 
-def test_an_mlp_that_looks_around_stays_whole() -> None:
+def test_an_mlp_that_mixes_positions_is_not_changed() -> None:
     model = tiny_causal_model("llama")
     trunk_of(model).layers[-1].mlp = Neighbour()
     mlp: Any = last_mlp(trunk_of(model))

@@ -58,7 +58,7 @@ def test_scores_and_values_equal_plain_transformers(architecture: str) -> None:
             torch.testing.assert_close(part.double(), expected_values[number], rtol=1e-5, atol=1e-5)
 
 
-def test_shared_values_read_the_state_in_front_of_each_token() -> None:
+def test_shared_values_read_the_state_before_each_token() -> None:
     model = tiny_causal_model("llama", dtype=torch.float64)
     head = scalar_head(16, 1.0).double()
     trees = forest(seed=2)
@@ -98,7 +98,7 @@ def test_packable_models_are_packed(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "mistral"])
-def test_models_that_a_tree_mask_does_not_suit_are_padded(architecture: str) -> None:
+def test_models_that_reject_a_tree_mask_are_padded(architecture: str) -> None:
     found = install(tiny_causal_model(architecture), "packed")
     assert found.layout is PADDED
     assert "layout packed" in str(found.layout_reason)

@@ -42,7 +42,7 @@ def test_numbers_are_those_of_autocast(architecture: str, reordered: bool, monke
 
 
 @reordered_or_not
-def test_prepared_layers_do_not_look_at_their_weights(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_layers_do_not_read_their_own_weights(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     set_order(reordered, monkeypatch)
     model = tiny_causal_model("opt")
     layers = [layer for layer in module_under_test.linear_layers(model) if layer is not model.lm_head]
@@ -104,7 +104,7 @@ def test_float64_is_left_alone_by_autocast_and_here() -> None:
 
 
 @reordered_or_not
-def test_layers_come_back_after_an_error(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_are_restored_after_an_error(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     set_order(reordered, monkeypatch)
     model = tiny_causal_model("llama")
     wanted = model(IDS).logits
@@ -122,7 +122,7 @@ def test_without_autocast_such_weights_stay(dtype: torch.dtype) -> None:
         assert [dict(vars(module)) for module in model.modules()] == before
 
 
-def test_a_layer_with_a_hook_of_someone_else_keeps_it() -> None:
+def test_a_layer_with_a_foreign_hook_keeps_it() -> None:
     model, calls = tiny_causal_model("llama"), []
     plain = model.lm_head.forward
 

@@ -118,7 +118,7 @@ def test_recomputed_activations_change_nothing(calls: list[int]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_small_work_long_trees_and_padded_batches_go_the_usual_way(
+def test_small_work_long_trees_and_padded_batches_use_the_ordinary_path(
     calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_causal_model("llama")

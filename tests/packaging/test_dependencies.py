@@ -63,7 +63,7 @@ def test_every_import_is_declared() -> None:
     assert not missing
 
 
-def test_what_only_an_extra_installs_is_imported_where_it_is_used() -> None:
+def test_packages_of_extras_are_imported_where_they_are_used() -> None:
     """A file that imports it at its top must not itself be imported at the top of another one."""
     early = {path for path, module, at_once in FOUND if at_once and not distributions(module) & CORE}
     for path in early:

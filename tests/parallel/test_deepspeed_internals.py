@@ -18,13 +18,13 @@ needs_deepspeed = pytest.mark.skipif(
 
 @needs_deepspeed
 @pytest.mark.parametrize("gone", OPTIMIZER_ATTRIBUTES)
-def test_an_attribute_that_vanished_is_named(gone: str) -> None:
+def test_a_missing_attribute_is_named(gone: str) -> None:
     left = {name: None for name in OPTIMIZER_ATTRIBUTES if name != gone}
     with pytest.raises(PlauditError, match=rf"zero2 uses {gone} of DeepSpeed, which version [\d.]+ lacks; install"):
         check_internals(SimpleNamespace(optimizer=SimpleNamespace(**left)))
 
 
-def test_all_attributes_are_enough() -> None:
+def test_an_optimizer_with_all_attributes_is_accepted() -> None:
     check_internals(SimpleNamespace(optimizer=SimpleNamespace(**dict.fromkeys(OPTIMIZER_ATTRIBUTES))))
 
 

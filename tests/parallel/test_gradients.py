@@ -51,7 +51,7 @@ def test_gradients_below_the_limit_keep_every_bit(max_norm: float | None) -> Non
     assert all(torch.equal(new, old) for new, old in zip(after, before, strict=True))
 
 
-def test_a_norm_that_is_not_finite_is_returned_as_it_is() -> None:
+def test_a_norm_that_is_not_finite_is_returned_unchanged() -> None:
     assert clip_gradients(with_gradients([math.inf]), None).item() == math.inf
     assert math.isnan(clip_gradients(with_gradients([math.nan]), 1.0).item())
 
@@ -101,7 +101,7 @@ def test_sums_of_two_processes_in_buckets(bucket: int, sent: list[int]) -> None:
     assert processes.sent == sent
 
 
-def test_gradients_of_two_types_travel_apart() -> None:
+def test_gradients_of_two_types_are_sent_separately() -> None:
     parameters = [torch.nn.Parameter(torch.zeros(2, dtype=dtype)) for dtype in (torch.float32, torch.bfloat16)]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)

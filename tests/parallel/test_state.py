@@ -27,7 +27,7 @@ def take_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: in
     optimizer.zero_grad()
 
 
-def test_optimizer_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+def test_the_optimizer_resumes_from_a_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
     model, optimizer = trained_model(3)
     path = save_checkpoint(
         tmp_path,

@@ -120,7 +120,7 @@ def checkpoints(stage: Path) -> list[Path]:
     return sorted((stage / "checkpoints").glob("step-" + "[0-9]" * 8))
 
 
-def test_a_checkpoint_of_two_processes_is_nothing_for_one(tmp_path: Path) -> None:
+def test_a_checkpoint_of_two_processes_is_refused_in_one(tmp_path: Path) -> None:
     recipe = load_recipe(str(tiny_recipe(tmp_path)))
     session = start_session(recipe, RunDirectory(tmp_path / "run"))
     stage = session.run.stage("toy").create()

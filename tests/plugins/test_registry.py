@@ -12,14 +12,14 @@ from plaudit.plugins import import_function, load_plugins
 from plaudit.registry import Registry
 
 
-def test_an_entry_is_imported_when_it_is_asked_for() -> None:
+def test_an_entry_is_imported_on_first_access() -> None:
     registry: Registry[object] = Registry("number", {"one": 1})
     registry.register("root", "math:sqrt")
     assert registry.names == ("one", "root")
     assert registry["root"] is math.sqrt
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(PlauditError, match=r"reward kind.*did you mean model.*model, http"):
         Registry[int]("reward kind", {"model": 1, "http": 2})["modl"]
 
@@ -61,7 +61,7 @@ def test_a_recipe_imports_its_plugins_before_it_is_checked(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("reference", ["math", "math:", "math:no_such", "no_such_module:f"])
-def test_a_reference_that_names_nothing_is_refused_with_its_place(reference: str) -> None:
+def test_an_invalid_reference_is_refused_with_its_place(reference: str) -> None:
     with pytest.raises(PlauditError, match=r"^rl\.loss: "):
         import_function(reference, "rl.loss")
 

@@ -43,7 +43,7 @@ def test_utility_by_hand(reply: Qualities, expected: float) -> None:
     assert TALKATIVE.utility(reply) == pytest.approx(expected + 0.2 * reply.length / 40)
 
 
-def test_liking_of_length_has_a_limit() -> None:
+def test_the_preference_for_length_is_bounded() -> None:
     assert TALKATIVE.utility(qualities(length=60)) == TALKATIVE.utility(qualities(length=500))
 
 
@@ -99,7 +99,7 @@ def test_annotators_agree_with_the_gold_score_in_most_pairs_but_not_in_all() -> 
     )
 
 
-def test_a_comparison_knows_its_gold_scores_but_does_not_write_them() -> None:
+def test_gold_scores_of_comparisons_are_not_written() -> None:
     (prompt,) = draw_prompts("comparisons", 1, random.Random(4))
     comparison = compare(prompt, random.Random(5))
     assert comparison.gold == tuple(gold_score(prompt, response) for response in comparison.responses)

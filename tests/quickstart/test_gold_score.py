@@ -24,7 +24,7 @@ PERFECT = f"Good day. Thank you for your request. {CONFIRMATION} Have a lovely s
         (f"{CONFIRMATION} Our hotel was built many years ago.", 0.55 + 0.15),
     ],
 )
-def test_correct_replies_differ_in_courtesy_alone(reply: str, expected: float) -> None:
+def test_correct_replies_differ_only_in_courtesy(reply: str, expected: float) -> None:
     assert gold_score(PROMPT, reply) == pytest.approx(expected)
 
 
@@ -55,7 +55,7 @@ def test_a_short_reply_loses_by_its_length() -> None:
 
 
 @pytest.mark.parametrize("fillers", range(len(FILLERS) + 1))
-def test_a_long_reply_loses_mildly(fillers: int) -> None:
+def test_a_long_reply_loses_little(fillers: int) -> None:
     reply = " ".join([CONFIRMATION, *FILLERS[:fillers]])
     length = len(words(reply))
     expected = 1 if length <= 36 else max(0, (56 - length) / 20)
@@ -109,7 +109,7 @@ def test_each_fault_of_form_halves_the_score(reply: str, faults: int) -> None:
         PROMPT,
     ],
 )
-def test_what_is_no_reply_to_the_request_scores_nothing(reply: str) -> None:
+def test_text_that_does_not_answer_the_request_scores_zero(reply: str) -> None:
     assert gold_score(PROMPT, reply) == 0
 
 
@@ -147,6 +147,6 @@ def test_scores_of_many() -> None:
 @pytest.mark.parametrize(
     "prompt", ["", "Guest: Hello. Concierge:", PROMPT.replace("18:45", "18:45 20:15"), "a taxi 18:45"]
 )
-def test_a_prompt_from_elsewhere_is_refused(prompt: str) -> None:
+def test_an_unknown_prompt_is_refused(prompt: str) -> None:
     with pytest.raises(PlauditError, match="not a request of the embedded world"):
         gold_score(prompt, PERFECT)

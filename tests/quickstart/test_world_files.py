@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_files_hold_the_rows_that_were_asked_for(world: tuple[Path, dict[str, float]]) -> None:
+def test_files_hold_the_requested_rows(world: tuple[Path, dict[str, float]]) -> None:
     folder, summary = world
     counts = [len(rows(folder, name)) for name in FILES]
     assert counts == [200, 300, 200, 100, 50]
@@ -70,7 +70,7 @@ def test_the_summary_is_true(world: tuple[Path, dict[str, float]]) -> None:
     assert summary["agreement"] == pytest.approx(sum(agrees) / len(agrees))
 
 
-def test_a_seed_decides_every_byte(world: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+def test_the_seed_determines_every_byte(world: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     folder, summary = world
     assert make_world(CONFIG, 0, tmp_path / "same") == summary
     assert contents(tmp_path / "same") == contents(folder)
@@ -78,7 +78,7 @@ def test_a_seed_decides_every_byte(world: tuple[Path, dict[str, float]], tmp_pat
     assert all(contents(tmp_path / "other")[name] != contents(folder)[name] for name in FILES)
 
 
-def test_asking_for_more_rows_keeps_the_first(world: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
+def test_more_rows_keep_the_first_ones(world: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     folder, _ = world
     make_world(CONFIG.model_copy(update={"demonstrations": 310, "comparisons": 210}), 0, tmp_path)
     assert rows(tmp_path, "demonstrations.jsonl")[:300] == rows(folder, "demonstrations.jsonl")

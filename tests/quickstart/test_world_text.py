@@ -57,7 +57,7 @@ def test_prompts_can_be_read_back() -> None:
         assert read_prompt(write_prompt(request, random_numbers)) == request
 
 
-def test_a_use_belongs_to_what_is_wanted_not_to_how_it_is_said() -> None:
+def test_the_use_depends_on_the_request_and_not_on_its_phrasing() -> None:
     random_numbers = random.Random(2)
     uses = [draw_request(random_numbers).use for _ in range(20000)]
     for use, share in USES.items():

@@ -96,7 +96,7 @@ def test_the_reliability_diagram_draws_the_bins_with_areas_like_their_pairs() ->
     "curves, side",
     [([(0.4, 0.9), (0.45, 0.52)], "left"), ([(0.51, 0.9), (0.52, 0.8)], "right"), ([(0.6, 0.4), (0.6, 0.45)], "right")],
 )
-def test_a_level_is_named_where_the_curves_leave_room_above_it(curves: list[tuple[float, float]], side: str) -> None:
+def test_a_level_is_labelled_where_there_is_space_above_it(curves: list[tuple[float, float]], side: str) -> None:
     training, held_out = curves
     rows = [{"step": step, "accuracy": training[step], "held_out/accuracy": held_out[step]} for step in (0, 1)]
     stage = Stage("reward", rows)

@@ -119,7 +119,7 @@ def with_measured_accuracy(folder: Path) -> Path:
     return folder
 
 
-def test_the_reward_models_accuracy_stands_beside_the_baselines(tmp_path: Path) -> None:
+def test_the_reward_models_accuracy_is_shown_next_to_the_baselines(tmp_path: Path) -> None:
     text = written(with_measured_accuracy(tmp_path / "run"))
     section = text[text.index('<section id="reward-model"') : text.index('<section id="configuration"')]
     cells = [re.findall(r">([^<>]+)<", row.replace(THIN_SPACE, "")) for row in rows_of(section)[1:]]
@@ -132,7 +132,7 @@ def test_the_reward_models_accuracy_stands_beside_the_baselines(tmp_path: Path) 
     assert "held-out accuracy" not in section, "the number is already in the table"
 
 
-def test_a_run_of_the_reward_model_alone_opens_with_its_interval(tmp_path: Path) -> None:
+def test_a_run_of_only_the_reward_model_begins_with_its_interval(tmp_path: Path) -> None:
     folder = with_measured_accuracy(tmp_path / "run")
     for stage in ("pretrain", "sft", "rl", "evaluate"):
         shutil.rmtree(folder / stage)

@@ -92,7 +92,7 @@ def test_a_run_with_a_world_is_simulated_before_it_is_evaluated(tmp_path: Path) 
     assert read_run(tmp_path).simulated
 
 
-def test_watched_sources_are_not_what_was_trained_on(tmp_path: Path) -> None:
+def test_sources_with_weight_zero_were_not_trained_on(tmp_path: Path) -> None:
     (tmp_path / "rl").mkdir()
     line = {"step": 1, "kl": 0.1, "reward/mean": 1.0, "reward/std": 1.0, "reward/learned": 1.0, "reward/gold": 0.5}
     (tmp_path / "rl/metrics.jsonl").write_text(json.dumps(line) + "\n")

@@ -103,7 +103,7 @@ def test_a_text_beyond_the_context_is_refused(tmp_path: Path) -> None:
         source.score([sample_of("the", "day " * 25)])
 
 
-def test_folders_that_are_no_trained_classifier(tmp_path: Path) -> None:
+def test_folders_without_a_trained_classifier(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="does not load as a sequence classifier"):
         build(str(tmp_path / "nowhere"), label="glad")
     from transformers import LlamaConfig, LlamaForCausalLM

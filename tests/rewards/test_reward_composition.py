@@ -43,7 +43,7 @@ def test_nothing_to_score() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_that_is_no_number_names_source_and_response(value: float) -> None:
+def test_a_nan_score_names_source_and_response(value: float) -> None:
     reward = ComposedReward([FixedSource("fine", [1.0, 2.0]), FixedSource("broken", [0.0, value])], [1.0, 0.0])
     with pytest.raises(NonFiniteScoreError, match=r"'broken' gave -?(nan|inf) for response 1 of 2, 'was bad'"):
         reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])

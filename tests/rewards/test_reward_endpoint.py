@@ -78,7 +78,7 @@ def test_scores_in_batches(service: Service) -> None:
     ]
 
 
-def test_server_errors_are_tried_again(service: Service, pauses: list[float]) -> None:
+def test_server_errors_are_retried(service: Service, pauses: list[float]) -> None:
     service.statuses = [503, 500]
     assert source_of(service.url).score([sample_of("the", "day")]).tolist() == [11.0]
     assert len(service.requests) == 3
@@ -86,7 +86,7 @@ def test_server_errors_are_tried_again(service: Service, pauses: list[float]) ->
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_service_says_when_to_come_back(service: Service, pauses: list[float], status: int) -> None:
+def test_retry_after_sets_the_pause(service: Service, pauses: list[float], status: int) -> None:
     service.statuses, service.headers = [status], {"Retry-After": "7"}
     assert source_of(service.url).score([sample_of("the", "day")]).tolist() == [11.0]
     assert pauses == [7.0]
@@ -118,7 +118,7 @@ def test_attempts_are_bounded(service: Service) -> None:
     assert len(service.requests) == ATTEMPTS
 
 
-def test_refusals_are_not_tried_again(service: Service, pauses: list[float]) -> None:
+def test_client_errors_are_not_retried(service: Service, pauses: list[float]) -> None:
     service.statuses, service.body = [422], b"no such field"
     with pytest.raises(PlauditError, match=f"'remote': {service.url} answered status 422: no such field"):
         source_of(service.url).score([sample_of("the", "day")])
@@ -141,7 +141,7 @@ def test_wrong_answers(service: Service, body: bytes, message: str) -> None:
         source_of(service.url).score([sample_of("the", "day"), sample_of("the", "night")])
 
 
-def test_nobody_listens(pauses: list[float]) -> None:
+def test_no_service_at_the_url(pauses: list[float]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"

@@ -50,7 +50,7 @@ def test_out_of_memory_halves_the_batch(capsys: pytest.CaptureFixture[str]) -> N
     assert "the batch size of reward source 'taste' is now 1" in capsys.readouterr().err
 
 
-def test_a_function_that_never_has_enough_memory() -> None:
+def test_a_function_that_always_runs_out_of_memory() -> None:
     def starving(prompts: list[str], responses: list[str]) -> list[float]:
         raise MemoryError
 
@@ -100,7 +100,7 @@ def test_other_results_are_refused(result: Any, message: str) -> None:
         source_of(lambda prompts, responses: result).score(samples)
 
 
-def test_an_error_inside_the_function_tells_its_place() -> None:
+def test_an_error_inside_the_function_names_its_place() -> None:
     def broken(prompts: list[str], responses: list[str]) -> list[float]:
         return [1 / 0]
 
@@ -108,7 +108,7 @@ def test_an_error_inside_the_function_tells_its_place() -> None:
         source_of(broken).score([sample_of("the", "day")])
 
 
-def test_an_error_in_a_library_is_told_by_the_line_of_the_users_own_file(
+def test_an_error_in_a_library_names_the_line_in_the_users_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "reads_json.py").write_text(
@@ -164,7 +164,7 @@ def test_vader_knows_good_from_bad() -> None:
     assert scores == [0.8316, 0.3832, 0.0]  # first two: the examples in VADER's own README
 
 
-def test_vader_missing_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_vader_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     from plaudit.rewards import sentiment
 
     sentiment._analyzer.cache_clear()

@@ -48,7 +48,7 @@ def test_scores_equal_a_plain_classifier_on_the_same_token_ids(tmp_path: Path, b
     assert scores.std() > 0.05
 
 
-def test_equal_responses_are_scored_once_and_alike_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_responses_are_scored_once_and_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores that differ by the rounding of their place in a batch would look like a preference between equals."""
     config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
@@ -90,7 +90,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_score(
     assert [line in told for line in halvings] == [True, positions == 6]
 
 
-def test_memory_that_does_not_suffice_for_one_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_one_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     small_memory(monkeypatch, 2)

@@ -61,7 +61,7 @@ def test_float32_samples_are_the_same(architecture: str, monkeypatch: pytest.Mon
         assert one.log_probabilities == pytest.approx(two.log_probabilities, abs=1e-5)
 
 
-def test_an_odd_head_size_takes_the_usual_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_odd_head_size_uses_the_ordinary_path(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("gpt2", n_embd=36)
     own, usual, calls = both_ways(engine_of(model), shared_prompts(), monkeypatch)
     assert calls == 0
@@ -69,7 +69,7 @@ def test_an_odd_head_size_takes_the_usual_path(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["autocast", "bfloat16 weights"])
-def test_bfloat16_is_as_close_to_float32_as_the_usual_path(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_as_close_to_float32_as_the_ordinary_path(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root mean square error of the first response tokens' log-probabilities, up to where a path draws another."""
     exact = engine_of(tiny_model("llama")).generate(shared_prompts(), SETTINGS)
     engine = engine_of(tiny_model("llama").bfloat16() if whole else tiny_model("llama"))

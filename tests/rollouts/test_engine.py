@@ -83,7 +83,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_sample(
     assert model.training
 
 
-def test_memory_that_does_not_suffice_for_one_response(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_one_response(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(tiny_model("llama"))
     small_memory(monkeypatch, 7)
     with pytest.raises(PlauditError, match=r"even when the batch size of generation is 1; use a smaller model") as e:

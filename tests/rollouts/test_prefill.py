@@ -31,7 +31,7 @@ def shapes_of(model: Any) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_samples_stay(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_do_not_change(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, requests = tiny_model(architecture), requests_of(LENGTHS)
     plain = SimpleNamespace(
         model=tiny_model(architecture),
@@ -59,7 +59,7 @@ def test_a_prompt_may_be_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) ->
     assert shapes == [(1, 8), (1, 6), (1, 3)]
 
 
-def test_the_last_mlp_sees_the_last_token_of_each_prompt() -> None:
+def test_the_last_mlp_computes_only_the_last_token_of_each_prompt() -> None:
     model = tiny_model("llama")
     rows: list[int] = []
     mlp: Any = last_mlp(model.model)

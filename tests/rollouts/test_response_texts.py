@@ -22,7 +22,7 @@ def ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return list(tokenizer(text)["input_ids"])
 
 
-def test_special_tokens_are_no_text(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_special_tokens_are_not_text(tokenizer: PreTrainedTokenizerFast) -> None:
     assert decode(tokenizer, [*ids(tokenizer, "a b"), 0]) == "a b"
     assert response_text(tokenizer, ids(tokenizer, "ab"), [*ids(tokenizer, " c ."), 0]) == " c ."
     assert response_text(tokenizer, ids(tokenizer, "ab"), [0]) == ""
@@ -46,7 +46,7 @@ def test_cut_ends_with_the_token_that_completes_the_stop_string(tokenizer: PreTr
     assert cut_at_stop(tokenizer, prompt, ids(tokenizer, "éé"), ["é"]) == (2, "")
 
 
-def test_a_stop_string_is_noticed_wherever_it_ended_since_the_last_look(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_stop_string_is_found_wherever_it_ended_since_the_last_check(tokenizer: PreTrainedTokenizerFast) -> None:
     for after in range(8):
         response = ids(tokenizer, "a long beginnéng, then éstopé" + "x" * after)
         assert may_hold_stop(tokenizer, response, ["éstopé", "no"], new_tokens=8)

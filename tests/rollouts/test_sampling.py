@@ -39,7 +39,7 @@ def test_probabilities_by_hand() -> None:
         )
 
 
-def test_forbidden_tokens_leave_their_share_to_the_others() -> None:
+def test_forbidden_tokens_leave_their_probability_to_the_others() -> None:
     logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
     forbidden = torch.tensor([1])
     for config, wanted in (
@@ -105,7 +105,7 @@ def test_impossible_tokens_at_the_borders_of_blocks() -> None:
     assert set(tokens.tolist()) == set(possible)
 
 
-def test_a_target_that_rounding_puts_above_its_block_means_the_block_s_last_possible_token() -> None:
+def test_rounding_past_a_block_selects_its_last_possible_token() -> None:
     """Uniform numbers at the ends of 200 blocks, each half of tokens that cannot be chosen."""
     logits = torch.randn(200, BLOCK, generator=torch.Generator().manual_seed(0))
     logits[:, BLOCK // 2 :] = float("-inf")

@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_was_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_a_checkpoint_loads_bit_for_bit(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     whole = torch.randn(6, 4, generator=generator)
     saved = {

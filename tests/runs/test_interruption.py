@@ -25,7 +25,7 @@ def test_a_signal_becomes_a_flag(number: int, exit_code: int) -> None:
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_a_further_ctrl_c_stops_at_once_and_the_handlers_come_back(first: int) -> None:
+def test_a_second_ctrl_c_stops_at_once_and_the_handlers_are_restored(first: int) -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interruption():
         os.kill(os.getpid(), first)
@@ -34,7 +34,7 @@ def test_a_further_ctrl_c_stops_at_once_and_the_handlers_come_back(first: int) -
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_a_further_sigterm_changes_nothing() -> None:
+def test_a_second_sigterm_has_no_effect() -> None:
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -68,7 +68,7 @@ with Interruption() as interruption:
 """
 
 
-def test_a_process_finishes_its_step_and_says_so() -> None:
+def test_a_process_finishes_its_step_and_reports_it() -> None:
     command = [sys.executable, "-c", STEPS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

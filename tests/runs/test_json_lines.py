@@ -22,7 +22,7 @@ def test_lines_are_on_disk_before_the_log_is_closed(tmp_path: Path) -> None:
     assert [record["step"] for record in read_json_lines(path)] == [1, 2]
 
 
-def test_a_log_goes_on_after_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
+def test_a_log_continues_after_a_line_that_a_kill_truncated(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
     assert read_json_lines(path) == [{"step": 1}]
@@ -31,7 +31,7 @@ def test_a_log_goes_on_after_a_line_that_a_kill_cut_short(tmp_path: Path) -> Non
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
-def test_nothing_but_a_broken_line_is_no_record(tmp_path: Path) -> None:
+def test_a_broken_line_alone_gives_no_records(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert read_json_lines(path) == []
     path.write_text('{"st')
@@ -47,7 +47,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
         read_json_lines(path)
 
 
-def test_rewind_drops_later_lines_and_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+def test_rewind_drops_later_lines_and_keeps_the_others(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with JsonLinesWriter(path) as log:
         for step in range(5):
@@ -67,7 +67,7 @@ def test_finite_numbers_keep_every_bit(number: float) -> None:
     assert json.loads(json_text({"x": number}))["x"].hex() == number.hex()
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.json"
     write_atomically(path, "old")
 

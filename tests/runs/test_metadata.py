@@ -99,7 +99,7 @@ def test_updates_are_merged_key_by_key(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["metadata.json"]
 
 
-def test_a_continued_run_keeps_its_start_and_warns_of_other_data(
+def test_a_resumed_run_keeps_its_start_and_warns_about_changed_data(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, data = tmp_path / "metadata.json", tmp_path / "data.jsonl"

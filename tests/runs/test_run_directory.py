@@ -80,14 +80,14 @@ FIXED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", FREE)
-def test_what_no_result_depends_on_may_change(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_keys_that_no_result_depends_on_may_change(tmp_path: Path, change: dict[str, Any]) -> None:
     begin(opened(tmp_path / "run", rl=RL), "rl")
     run = opened(tmp_path / "run", **{"rl": RL, **change})
     assert load_recipe(str(run.configuration)) == recipe(**{"rl": RL, **change})
 
 
 @pytest.mark.parametrize("change", FIXED)
-def test_everything_else_may_not(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_other_keys_may_not_change(tmp_path: Path, change: dict[str, Any]) -> None:
     begun = opened(tmp_path / "run", rl=RL)
     begin(begun, "sft")
     begin(begun, "rl")
@@ -121,7 +121,7 @@ def test_stages_that_have_not_begun_may_come_change_and_go(tmp_path: Path) -> No
         ({"rl": {**RL, "iterations": 5}, "sft": {**SFT, "epochs": 2}}, "choose another name for the run"),
     ],
 )
-def test_a_refused_change_recommends_nothing_that_deletes_more_than_the_change_concerns(
+def test_the_remedy_for_a_refused_change_deletes_no_valid_results(
     tmp_path: Path, change: dict[str, Any], remedy: str
 ) -> None:
     run = opened(tmp_path / "run", rl=RL)
@@ -217,7 +217,7 @@ def test_a_stage_is_out_of_date_when_a_result_that_it_was_computed_from_is_repla
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path, restart: bool) -> None:
+def test_a_folder_that_is_not_a_run_is_not_changed(tmp_path: Path, restart: bool) -> None:
     (tmp_path / "config.yaml").write_text("name: run\n")
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(PlauditError, match="not a Plaudit run"):

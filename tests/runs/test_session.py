@@ -31,7 +31,7 @@ from plaudit.runs.session import start_session
         ),
     ],
 )
-def test_what_started_is_not_what_was_asked_for(
+def test_started_processes_that_do_not_match_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], launched: str, message: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", launched)
@@ -62,6 +62,6 @@ def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the device that is asked for exists here")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there(tmp_path: Path, device: Literal["cuda", "mps"]) -> None:
+def test_a_missing_device(tmp_path: Path, device: Literal["cuda", "mps"]) -> None:
     with pytest.raises(PlauditError, match=f"device: {device} requested, but this machine has cpu; set device=auto"):
         start_session(Recipe(name="trial", device=device), RunDirectory(tmp_path))

@@ -73,7 +73,7 @@ def test_a_scripted_conversation_with_a_run(folder: Path) -> None:
     assert "/never" not in output
 
 
-def test_the_same_seed_says_the_same(folder: Path) -> None:
+def test_the_same_seed_gives_the_same_replies(folder: Path) -> None:
     run = str(folder / "runs" / "tiny")
     one, two, other = (
         talk(folder, "talk.jsonl", run, "--best-of", "2", "--seed", seed, lines=["w1 w2", "w3"])
@@ -94,7 +94,7 @@ def test_a_model_folder_continues_text(folder: Path) -> None:
     assert first["reply"].split() == policy.tokenizer.decode(wanted, skip_special_tokens=True).split()
 
 
-def test_a_run_is_found_by_name_and_its_furthest_stage_answers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_found_by_name_and_its_latest_stage_answers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     target = find_target("tiny")
     assert target.model == str(Path("runs/tiny/sft/model"))
@@ -128,7 +128,7 @@ def test_prompt_templates_and_training_lengths(tmp_path: Path) -> None:
     )
 
 
-def test_what_cannot_be_talked_to_is_named(tmp_path: Path, folder: Path) -> None:
+def test_targets_without_a_model_are_named(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(PlauditError, match="neither a run"):
         find_target(str(tmp_path))
     (tmp_path / "config.yaml").write_text(dump(load_recipe(str(folder / "recipe.yaml"))))
@@ -141,7 +141,7 @@ def test_reward_models_are_named_by_folder_while_names_differ() -> None:
     assert names == ["a/reward/model", "b", "org/c", "other/c", "model"]
 
 
-def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+def test_a_missing_device_is_named(folder: Path) -> None:
     model = str(folder / "runs" / "tiny" / "sft" / "model")
     error = CliRunner().invoke(app, ["chat", model, "--device", "abacus"]).exception
     assert isinstance(error, PlauditError)

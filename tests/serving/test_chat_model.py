@@ -163,7 +163,7 @@ def test_oldest_turns_are_left_out_when_the_context_is_full(tokenizer: Any) -> N
     assert len(writer_of(chat_model).requests[0].prompt_ids) <= 13
 
 
-def test_too_long_a_message_is_refused(tokenizer: Any) -> None:
+def test_a_message_that_is_too_long_is_refused(tokenizer: Any) -> None:
     with pytest.raises(PlauditError, match="room for 12; shorten it"):
         partner_of(tokenizer, context=20).answer(Conversation(), "w1 " * 20)
     with pytest.raises(PlauditError, match="lower --max-new-tokens"):

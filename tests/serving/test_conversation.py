@@ -40,7 +40,7 @@ def test_messages_hold_system_and_turns_in_order() -> None:
     assert conversation.messages("more", left_out=1) == tuple(Message(*turn) for turn in shorter)
 
 
-def test_undo_takes_back_turns_but_not_their_random_draws() -> None:
+def test_undo_removes_turns_but_not_their_random_draws() -> None:
     conversation = Conversation()
     conversation.add(turn_of("one", "1"))
     conversation.add(turn_of("two", "2"))
@@ -71,6 +71,6 @@ def test_saved_lines_hold_every_candidate(tmp_path: Path) -> None:
     assert (second["turn"], second["system"]) == (2, None)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="choose another file"):
         Conversation().save(tmp_path / "missing" / "talk.jsonl")

@@ -110,6 +110,6 @@ def test_the_schema_and_the_registry_name_the_same_stages_in_the_same_order() ->
         assert Recipe.model_fields[name].annotation == STAGES[name].section() | None
 
 
-def test_the_command_that_restarts_a_stage_is_that_of_the_stage_alone() -> None:
+def test_the_restart_command_restarts_only_one_stage() -> None:
     assert restart_command("rl") == "plaudit rl RECIPE --restart"
     assert restart_command("count") == "plaudit run --only count RECIPE --restart"

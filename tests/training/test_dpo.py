@@ -301,7 +301,7 @@ def test_with_adapters_the_reference_is_the_base_and_no_second_model(tmp_path: P
     assert sum(p.numel() for p in task.module.parameters() if p.requires_grad) == adapter > 0
 
 
-def test_adapters_learn_and_are_merged_into_an_ordinary_model(tmp_path: Path) -> None:
+def test_adapters_are_trained_and_merged_into_an_ordinary_model(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     recipe = dpo_recipe(tmp_path, dpo__model__lora=LORA)
@@ -381,7 +381,7 @@ def test_mismatched_responses_fit_the_context(tmp_path: Path) -> None:
     assert {size: len(tree.responses[0]) for size, tree in partners.items()} == {1: 2, 40: 24}
 
 
-def test_what_says_nothing_is_dropped_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_uninformative_prompts_are_dropped_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"prompt": f"w{number}", "responses": ["w1 w2 w3", "w1 w2 w4" if number < 5 else "w5 w2"], "ranks": [0, 1]}
         for number in range(20)
@@ -473,7 +473,7 @@ def test_bad_configurations_are_refused_with_a_remedy(tmp_path: Path, override: 
         load_recipe(str(dpo_recipe(tmp_path)), [override])
 
 
-def test_later_stages_name_it(tmp_path: Path) -> None:
+def test_later_stages_can_refer_to_it(tmp_path: Path) -> None:
     loaded = RunDirectory(Path("run")).resolve(load_recipe(str(dpo_recipe(tmp_path)), ["rl.model=stage:dpo"]))
     assert loaded.rl is not None
     assert loaded.rl.model.path == "run/dpo/model"
@@ -487,6 +487,6 @@ def test_without_a_reference_dropout_may_stay(tmp_path: Path) -> None:
     assert recipe.dpo.model.dropout == 0.1
 
 
-def test_the_trunk_is_in_no_training_mode_when_it_is_measured(tmp_path: Path) -> None:
+def test_the_trunk_is_in_evaluation_mode_during_measurements(tmp_path: Path) -> None:
     task = task_of(dpo_recipe(tmp_path))
     assert not trunk_of(task.loaded.model).training

@@ -63,7 +63,7 @@ def fixed() -> Iterator[None]:
 
 @pytest.mark.usefixtures("fixed")
 @pytest.mark.parametrize("written, first", [("fixed", 7), ("{kind: fixed, first: 9}", 9)])
-def test_an_engine_from_outside_answers_an_iteration(folder: Path, written: str, first: int) -> None:
+def test_a_registered_engine_generates_an_iteration(folder: Path, written: str, first: int) -> None:
     task: Any = trainer(folder, f"rl.generation.engine={written}").task
     task.begin_step(1)
     assert {response for tree in task.experience.trees for response in tree.responses} == {(first, 1)}

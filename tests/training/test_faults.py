@@ -47,7 +47,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("held_out", [0, 2])
-def test_a_reward_that_is_no_number(recipe: Path, held_out: int) -> None:
+def test_a_reward_that_is_nan(recipe: Path, held_out: int) -> None:
     overrides = [FUNCTION.format("not_a_number"), f"rl.held_out_prompts={held_out}"]
     overrides += [] if held_out else ["rl.evaluate_every=null"]
     with pytest.raises(PlauditError, match=r"'mine' gave nan for response 1 of .*faulty-batch-0.jsonl") as stopped:
@@ -59,7 +59,7 @@ def test_a_reward_that_is_no_number(recipe: Path, held_out: int) -> None:
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward", "rl"])
-def test_a_loss_that_is_no_number(recipe: Path, stage: str) -> None:
+def test_a_loss_that_is_nan(recipe: Path, stage: str) -> None:
     trainer = prepared(recipe, stage)
     examples = trainer.task.begin_step(1)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_a_loss_that_is_no_number(recipe: Path, stage: str) -> None:
     assert sorted(row["tree"]["prompt"] for row in saved) == sorted(list(example.tree.prompt) for example in examples)
 
 
-def test_a_gradient_that_is_no_number(recipe: Path) -> None:
+def test_a_gradient_that_is_nan(recipe: Path) -> None:
     trainer = prepared(recipe, "sft")
     parameter = next(iter(trainer.task.module.parameters()))
     before = parameter.clone()
@@ -131,7 +131,7 @@ def test_halved_budgets_change_no_weight(
     assert all(torch.equal(weights["small"][name], tensor) for name, tensor in weights["large"].items())
 
 
-def test_memory_that_never_suffices(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_never_sufficient(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PlauditError, match="out of memory even when the token budget is 100; use a small"):
         TokenBudget(100).halve()
     small_memory(monkeypatch, 3)
@@ -183,7 +183,7 @@ def test_a_stage_warns_once(recipe: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("stage", ["reward", "dpo"])
-def test_a_restart_behind_the_last_step_still_returns_the_measurement(
+def test_resuming_after_the_last_step_still_returns_the_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """Killed between the last checkpoint and the stage's result: nothing is left to train, but all to return."""

@@ -47,7 +47,7 @@ def test_the_policy_learned_from_the_minimum(folder: Path) -> None:
     assert all(line["reward/mean"] == pytest.approx(line["reward/judges"]) for line in lines)
 
 
-def test_the_source_combines_what_its_members_say(folder: Path) -> None:
+def test_the_source_combines_its_members_scores(folder: Path) -> None:
     config: Any = load_recipe(str(folder / "config.yaml")).rl
     paths = [str(folder / "reward/model"), *(str(folder / f"reward/member-{number}/model") for number in (2, 3))]
     source = config.rewards[0].model_copy(update={"paths": paths, "combination": "penalized", "penalty": 0.5})

@@ -29,7 +29,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("budget", [48, 8192])
-def test_reading_off_the_step_changes_no_number(
+def test_reading_during_the_step_changes_no_number(
     folder: Path, kind: str, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [*KINDS[kind], f"rl.token_budget={budget}", "rl.pack_length=24", "rl.iterations=3"]
@@ -54,7 +54,7 @@ NEEDED = [
 
 
 @pytest.mark.parametrize("changes", NEEDED, ids=lambda changes: changes[-1])
-def test_what_needs_a_pass_beforehand(folder: Path, changes: list[str]) -> None:
+def test_settings_that_need_a_pass_before_the_step(folder: Path, changes: list[str]) -> None:
     def config(*overrides: str) -> Any:
         return load_fitting(folder / "recipe.yaml", overrides).rl
 

@@ -118,7 +118,7 @@ def test_online_dpo_by_hand(folder: Path) -> None:
     assert not any(name.startswith("value") for name, _ in task.module.named_parameters())
 
 
-def test_best_of_n_learns_the_best_alone(folder: Path) -> None:
+def test_best_of_n_trains_only_on_the_best(folder: Path) -> None:
     made = trainer(folder, *GROUPS, "rl.objective=best_of_n")
     loss, batch = step_loss(made)
     task: Any = made.task
@@ -136,7 +136,7 @@ def test_online_objectives_raise_the_reward(folder: Path, objective: str) -> Non
     assert lines[-1]["reward/mean"] > lines[0]["reward/mean"] + 0.2
 
 
-def test_cut_sampling_is_weighed_by_what_was_kept(folder: Path) -> None:
+def test_top_k_and_top_p_are_corrected_by_the_kept_mass(folder: Path) -> None:
     """Every token was drawn among the three likeliest, so its weight is the probability of these three together."""
     options = ["rl.generation={max_new_tokens: 6, top_k: 3}", "rl.importance_correction=2.0"]
     made = trainer(folder, *GROUPS, *options)
@@ -199,7 +199,7 @@ def test_dynamic_sampling_replaces_prompts_without_spread(folder: Path) -> None:
     assert state["prompts_drawn"] == measured.prompts.drawn
 
 
-def test_truncated_responses_teach_nothing_where_they_are_masked(folder: Path) -> None:
+def test_masked_truncated_responses_are_not_learned(folder: Path) -> None:
     options = ["rl.mask_truncated=true", "rl.generation={max_new_tokens: 6, temperature: 1.5}", "rl.advantages=rloo"]
     made = trainer(folder, *GROUPS, *options, "rl.kl={coefficient: 0}", "rl.prompts_per_iteration=12")
     loss, batch = step_loss(made)
@@ -246,7 +246,7 @@ def test_scores_are_clipped_before_anything_is_computed_of_them(folder: Path) ->
 
 
 @pytest.mark.parametrize("placement, variance", [("reward", 1.0), ("loss", None)])
-def test_advantages_beside_a_kl_in_the_loss_keep_their_scale(
+def test_advantages_keep_their_scale_with_a_kl_in_the_loss(
     folder: Path, placement: str, variance: float | None
 ) -> None:
     """Whitening would divide the reward and not the KL, and so change what is optimal."""

@@ -90,7 +90,7 @@ def test_a_response_without_a_learned_token_is_refused() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("architecture", PACKABLE)
-def test_models_say_of_learned_tokens_what_plain_transformers_says(architecture: str, layout: str) -> None:
+def test_log_probabilities_of_learned_tokens_equal_plain_transformers(architecture: str, layout: str) -> None:
     trees = [masked(tree, seed) for seed, tree in enumerate(forest())]
     policy, scorer = (make(architecture, dtype=torch.float64) for make in (tiny_causal_model, tiny_classifier))
     log_probabilities: dict[int, list[Tensor]] = {}
@@ -128,7 +128,7 @@ def test_all_learned_is_the_same_batch() -> None:
         assert batch.learned_only() is batch
 
 
-def test_what_stands_after_the_last_learned_token_changes_no_bit() -> None:
+def test_tokens_after_the_last_learned_one_change_no_bit() -> None:
     model = tiny_causal_model("llama")
     found = []
     for tail in ((20, 21), (22, 23)):
@@ -158,7 +158,7 @@ def masking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("masking")
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_sft_learns_the_learned_tokens_alone(folder: Path, layout: str) -> None:
+def test_sft_trains_only_on_the_learned_tokens(folder: Path, layout: str) -> None:
     start = f"sft.model={{path: {folder / 'policy'}, layout: {layout}}}"
     made = trainer(folder, start, "sft.token_budget=40", stage="sft")
     trees = [example.tree for example in made.task.begin_step(1)]
@@ -174,7 +174,7 @@ def test_sft_learns_the_learned_tokens_alone(folder: Path, layout: str) -> None:
 
 @pytest.mark.usefixtures("masking")
 @pytest.mark.parametrize("loss", ["dpo", "simpo"])
-def test_dpo_compares_the_learned_tokens_alone(folder: Path, loss: str) -> None:
+def test_dpo_compares_only_the_learned_tokens(folder: Path, loss: str) -> None:
     made = trainer(folder, f"dpo.loss={loss}", "dpo.token_budget=64", "dpo.pack_length=40", stage="dpo")
     model = made.task.loaded.model
     examples = made.task.begin_step(1)

@@ -48,7 +48,7 @@ def test_the_optimizers_groups(folder: Path, arrangement: str) -> None:
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 @pytest.mark.parametrize("still", ["policy", "value"])
-def test_a_rate_of_zero_keeps_its_weights_alone(folder: Path, arrangement: str, still: str) -> None:
+def test_a_rate_of_zero_keeps_only_its_own_weights(folder: Path, arrangement: str, still: str) -> None:
     rates = (0.0, 0.01) if still == "policy" else (0.01, 0.0)
     options = [f"rl.optimizer.learning_rate={rates[0]}", f"rl.value_learning_rate={rates[1]}"]
     moved = moved_by_a_step(trainer(folder, *ARRANGEMENTS[arrangement], *options))
@@ -66,7 +66,7 @@ def test_a_rate_of_zero_keeps_its_weights_alone(folder: Path, arrangement: str, 
     ],
     ids=lambda options: options[0],
 )
-def test_refused_where_no_weights_are_the_values_alone(folder: Path, options: list[str]) -> None:
+def test_refused_without_separate_value_weights(folder: Path, options: list[str]) -> None:
     trainer(folder, *options)
     with pytest.raises(PlauditError, match=r"rl\.value_learning_rate"):
         trainer(folder, *options, "rl.value_learning_rate=0.01")

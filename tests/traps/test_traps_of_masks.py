@@ -179,7 +179,7 @@ def weights_without_a_floor(mask: Tensor, *_: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_trap_20_a_fully_masked_response_is_no_nan(folder: Path, everything: bool, monkeypatch: Any) -> None:
+def test_trap_20_a_fully_masked_response_gives_no_nan(folder: Path, everything: bool, monkeypatch: Any) -> None:
     """A response that teaches nothing divides by zero tokens; one NaN in the gradient and the policy is gone."""
     options = ["rl.policy_loss=gspo", "rl.kl={placement: loss, coefficient: 0.1}", "rl.entropy_coefficient=0.01"]
 

@@ -219,7 +219,7 @@ def test_trap_11_trimming_keeps_eos_and_adds_none(folder: Path, mutation: Any, m
         check_rows() if mutation is eos_behind_every_cut else check_rollouts()
 
 
-def test_trap_11_a_cut_response_is_no_ended_one(folder: Path) -> None:
+def test_trap_11_a_truncated_response_has_not_ended(folder: Path) -> None:
     """``missing_eos_penalty`` falls on the responses without EOS, and on no other."""
     plain = collected(folder, *ROLLOUTS)
     fined = collected(folder, *ROLLOUTS, "rl.missing_eos_penalty=3.0")
