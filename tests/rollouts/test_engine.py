@@ -232,8 +232,9 @@ def test_responses_keep_the_space_before_them() -> None:
     ],
 )
 def test_impossible_requests_say_what_to_do(prompt: tuple[int, ...], settings: dict[str, Any], remedy: str) -> None:
+    unchecked = GenerationConfig().model_copy(update=settings)
     with pytest.raises(PlauditError, match=remedy):
-        engine_of(tiny_model("llama")).generate([Request(prompt, "", 0)], GenerationConfig(**settings))
+        engine_of(tiny_model("llama")).generate([Request(prompt, "", 0)], unchecked)
 
 
 def test_the_whole_context_can_be_used() -> None:

@@ -229,7 +229,7 @@ def test_trap_04_top_p_and_top_k_are_renormalised_in_the_ratio(folder: Path, cut
 
     def without_renormalising(*arguments: Any) -> Any:
         choice = choose_tokens(*arguments)
-        return choice._replace(log_shares=torch.zeros_like(choice.log_shares))
+        return choice._replace(log_kept_mass=torch.zeros_like(choice.log_kept_mass))
 
     monkeypatch.setattr(engine_module, "choose_tokens", without_renormalising)
     with pytest.raises(AssertionError):

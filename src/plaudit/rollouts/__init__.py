@@ -1,4 +1,4 @@
-"""Engines that generate responses, behind one protocol."""
+"""Generation engines with a common protocol, and token sampling."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a generation engine returns and a reward source scores: prompts, settings in, samples out."""
+"""Requests to a generation engine, and the samples that it returns and reward sources score."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ class Sample:
     """A response to a prompt, as tokens and as text.
 
     ``response_ids`` ends with the EOS token if and only if ``ended`` is true and the end was not a stop string.
-    ``log_probabilities`` are those of the sampled tokens under the sampling temperature, over the whole vocabulary;
-    ``log_shares`` the logarithm of the share of the vocabulary's probability that each was sampled among (zero without
-    top_k, top_p and forbidden tokens). Both are empty for responses that were not generated. ``prompt_text`` and
-    ``response_text`` hold no special tokens.
+    ``log_probabilities`` are those of the sampled tokens at the sampling temperature, over the whole vocabulary.
+    ``log_kept_mass`` is the logarithm of the probability mass that each token was sampled from: zero without top_k,
+    top_p and forbidden tokens. Both are empty for responses that were not generated. ``prompt_text`` and
+    ``response_text`` contain no special tokens.
 
-    ``learned`` holds a flag for each token of the response; None means that all are learned. Tokens that the model did
-    not choose, such as a tool's result or a user's turn, are False: the model reads them, and nothing is learned from
-    them. Both kinds of log-probabilities are then those of the learned tokens alone.
+    ``learned`` holds a flag for each token of the response; None means that all are learned. It is False for tokens
+    that the model did not choose, such as a tool's result or a user's turn: the model reads them but does not learn
+    them. ``log_probabilities`` and ``log_kept_mass`` then cover only the learned tokens.
     """
 
     prompt_ids: tuple[int, ...]
@@ -29,7 +29,7 @@ class Sample:
     response_text: str
     ended: bool
     log_probabilities: tuple[float, ...] = ()
-    log_shares: tuple[float, ...] = ()
+    log_kept_mass: tuple[float, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     learned: tuple[bool, ...] | None = None
 
@@ -48,7 +48,7 @@ def learned_flags(samples: Sequence[Sample]) -> tuple[tuple[bool, ...], ...] | N
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to answer. ``seed`` alone decides the random draws, whatever else is generated at the same time."""
+    """A prompt to answer. Only ``seed`` determines the random draws, not what else is generated at the same time."""
 
     prompt_ids: tuple[int, ...]
     prompt_text: str
@@ -57,5 +57,5 @@ class Request:
 
     @classmethod
     def of(cls, prompt: TokenizedRow[PromptRow], seed: int) -> "Request":
-        """Ask for an answer to a prompt; its row's other columns become the request's ``fields``."""
+        """Return a request for a prompt; the other columns of its row become ``fields``."""
         return cls(prompt.tree.prompt, prompt.prompt_text, seed, prompt.row.fields)

@@ -1,6 +1,6 @@
-"""Choosing tokens: one uniform number per token, turned into a token by the inverse of the cumulative distribution.
+"""Samples tokens: one uniform number per token, mapped to a token by the inverse of the cumulative distribution.
 
-The number comes from the request's own generator, so what is drawn does not depend on who else is in the batch.
+The number comes from a generator of the request, so samples do not depend on the other requests in the batch.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ BLOCK = 64  # tokens; about the square root of the vocabularies in use
 
 
 def draw_uniforms(requests: Sequence[Request], tokens: int) -> Tensor:
-    """Return [requests, tokens] uniform numbers in (0, 1]; a row depends on its request's seed alone."""
+    """Return uniform numbers in (0, 1], [requests, tokens]; a row depends only on its request's seed."""
     rows = [torch.rand(tokens, generator=torch_generator(request.seed, "tokens")) for request in requests]
     return 1 - torch.stack(rows)
 
 
 def draw_limits(requests: Sequence[Request], settings: GenerationConfig) -> list[int]:
-    """Return the most tokens that each response may have; drawn from the request's seed if lengths are random."""
+    """Return the maximum length of each response in tokens; random lengths are drawn from the request's seed."""
     if not settings.random_length:
         return [settings.max_new_tokens] * len(requests)
     shortest, longest = max(1, settings.min_new_tokens), settings.max_new_tokens
@@ -32,17 +32,17 @@ def draw_limits(requests: Sequence[Request], settings: GenerationConfig) -> list
 
 
 class Choice(NamedTuple):
-    """What was chosen in each row; all [rows].
+    """The tokens chosen in each row; all tensors are [rows].
 
-    ``log_probabilities`` (float32) are those under softmax(logits / temperature) over the whole vocabulary, which is
-    what training recomputes. ``log_shares`` is the logarithm of the share of that distribution that could be chosen at
-    all: zero, or below where tokens were forbidden or top_k or top_p cut the rest off. The token was sampled with the
-    log-probability ``log_probabilities - log_shares``.
+    ``log_probabilities`` (float32) are those under softmax(logits / temperature) over the whole vocabulary, which
+    training recomputes. ``log_kept_mass`` is the logarithm of the probability mass that sampling was restricted to:
+    zero, or negative if tokens were forbidden or cut off by top_k or top_p. The token was therefore sampled with the
+    log-probability ``log_probabilities - log_kept_mass``.
     """
 
     tokens: Tensor
     log_probabilities: Tensor
-    log_shares: Tensor
+    log_kept_mass: Tensor
 
 
 def choose_tokens(
@@ -52,8 +52,8 @@ def choose_tokens(
 
     Args:
         logits: [rows, vocabulary].
-        uniforms: [rows] in (0, 1]; unused at temperature 0, which takes the likeliest token. Its log-probability is
-            then that of temperature 1, and nothing counts as cut off.
+        uniforms: [rows] in (0, 1]; unused at temperature 0, which takes the likeliest token. Log-probabilities are then
+            those of temperature 1, and ``log_kept_mass`` is zero.
         settings: temperature, top_k, top_p.
         forbidden: [ids] tokens that must not be chosen.
     """
@@ -62,20 +62,20 @@ def choose_tokens(
     if settings.temperature and not settings.top_k and settings.top_p == 1:
         return _among_all(scaled, allowed, uniforms, forbidden)
     whole = scaled.logsumexp(-1)
-    log_shares = torch.zeros_like(whole)
+    log_kept_mass = torch.zeros_like(whole)
     if settings.temperature == 0:
         tokens = allowed.argmax(-1)
     else:
         tokens, kept = _among_the_likeliest(allowed, uniforms, settings)
-        log_shares = kept - whole
-    return Choice(tokens, _at(scaled, tokens) - whole, log_shares)
+        log_kept_mass = kept - whole
+    return Choice(tokens, _at(scaled, tokens) - whole, log_kept_mass)
 
 
 def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, forbidden: Tensor | None) -> Choice:
-    """Sample among all allowed tokens, first a block of the vocabulary, then a token of that block.
+    """Sample among all allowed tokens: first a block of the vocabulary, then a token of that block.
 
-    The sums of blocks serve as the sum over the vocabulary, too, so every logit is exponentiated once and no
-    cumulative sum is longer than a block or the list of blocks.
+    The sums of blocks also give the sum over the vocabulary. So every logit is exponentiated once, and no cumulative
+    sum is longer than a block or the list of blocks.
     """
     rows, vocabulary = allowed.shape
     blocks = -(-vocabulary // BLOCK)
@@ -88,7 +88,7 @@ def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, forbidden: Ten
     block = _invert(cumulative, targets)
     before = torch.where(block > 0, _at(cumulative, (block - 1).clamp(min=0)), 0.0)
     within = weights[torch.arange(rows, device=block.device), block].cumsum(-1)
-    # Rounding may put the rest of the target above the block's own sum; then it means the block's last token.
+    # Rounding may put the rest of the target above the block's sum; then choose the block's last token.
     tokens = block * BLOCK + _invert(within, torch.minimum(targets - before, within[:, -1]))
     kept = largest[:, 0] + cumulative[:, -1].log()
     whole = kept if forbidden is None else torch.cat([kept[:, None], scaled[:, forbidden]], 1).logsumexp(-1)
@@ -96,14 +96,14 @@ def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, forbidden: Ten
 
 
 def _at(rows: Tensor, indices: Tensor) -> Tensor:
-    """Return one number of each row [rows, any], at its index [rows]."""
+    """Return ``rows[i, indices[i]]`` for every row i, [rows]."""
     return rows.gather(1, indices[:, None])[:, 0]
 
 
 def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationConfig) -> tuple[Tensor, Tensor]:
-    """Sample among the top_k likeliest tokens, of these among the smallest set whose share is at least top_p.
+    """Sample among the top_k likeliest tokens, restricted to the smallest set with at least the probability top_p.
 
-    Returns the tokens and log sum exp of the logits that they were sampled among, [rows] each.
+    Returns the tokens and the log-sum-exp of the logits in that set, [rows] each.
     """
     count = min(settings.top_k or scaled.shape[1], scaled.shape[1])
     sorted_logits, ids = scaled.topk(count, dim=-1)
@@ -117,7 +117,7 @@ def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationC
 def _invert(cumulative: Tensor, targets: Tensor) -> Tensor:
     """Return the first index in each row whose cumulative probability reaches the target.
 
-    A target above 0 never falls on a token of probability 0. The clamp matters only for rows that are not finite.
+    A target above 0 never selects a token of probability 0. The clamp matters only for rows that are not finite.
     """
     indices = torch.searchsorted(cumulative, targets[:, None].contiguous())[:, 0]
     return indices.clamp_(max=cumulative.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""From response tokens to response text, and where a stop string ends it."""
+"""Converts response tokens to text and cuts responses at stop strings."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def response_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
-    """Return what the response adds to the prompt's text.
+    """Return the text that the response adds to the prompt's text.
 
-    Decoded on its own a response may lose its first space (SentencePiece drops it at the start of a text). Where the
-    prompt's text changes when it goes on (it ended inside a character), the response is decoded on its own.
+    A response decoded alone may lose its first space, which SentencePiece drops at the start of a text. Only if the
+    response changes the prompt's text, because the prompt ended inside a character, is the response decoded alone.
     """
     before = decode(tokenizer, prompt_ids)
     both = decode(tokenizer, [*prompt_ids, *response_ids])
@@ -24,8 +24,8 @@ def response_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Seque
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
     """Return where the earliest stop string begins, or None."""
-    places = [text.find(stop) for stop in stops]
-    return min((place for place in places if place >= 0), default=None)
+    starts = [text.find(stop) for stop in stops]
+    return min((start for start in starts if start >= 0), default=None)
 
 
 def cut_at_stop(
@@ -45,10 +45,10 @@ def cut_at_stop(
 
 
 def may_hold_stop(tokenizer: Any, response_ids: Sequence[int], stops: Sequence[str], new_tokens: int) -> bool:
-    """Say, cheaply, whether a stop string may have ended within the last ``new_tokens`` tokens.
+    """Return, from a cheap check, whether a stop string may have ended within the last ``new_tokens`` tokens.
 
-    A stop string of n bytes takes at most n tokens that mean text, so only so long a tail is decoded. A wrong answer
-    costs time and never changes a response: ``cut_at_stop`` decides.
+    A stop string of n bytes has at most n tokens with text, so only a tail of that length is decoded. A wrong result
+    costs only time and does not change responses, because ``cut_at_stop`` decides.
     """
     longest = max(len(stop.encode()) for stop in stops)
     return first_stop(decode(tokenizer, response_ids[-(longest + new_tokens) :]), stops) is not None

@@ -1,1 +1,1 @@
-"""Engines that generate responses."""
+"""The engines that generate responses."""

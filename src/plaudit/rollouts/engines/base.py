@@ -1,4 +1,4 @@
-"""What every generation engine can do."""
+"""The interface of generation engines."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""From the configuration to an engine."""
+"""Builds the configured engine."""
 
 from importlib import import_module
 from typing import Any

@@ -1,4 +1,4 @@
-"""The state of one batch while it is generated: cache, mask, positions, and what has been chosen so far."""
+"""The state of one batch during generation: cache, mask, positions, and the tokens chosen so far."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from plaudit.models.acceleration.tree_attention import TreeLayout, layout_of_pro
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import Choice, draw_limits, draw_uniforms
 
-PREFILL_POSITIONS = 2048  # prompt tokens at once on a CPU: with more, activations leave its caches
+PREFILL_POSITIONS = 2048  # prompt tokens per forward pass on a CPU; with more, activations exceed its caches
 
 
 class RunningBatch:
-    """Requests that are answered together.
+    """Requests that are generated together.
 
-    Rows are the requests that still run; ``_places`` [rows] says which request each row belongs to. Everything that is
-    chosen is written to [requests, tokens] tensors, so rows can leave without moving results.
+    Rows are the requests that have not been dropped; ``_request_of_row`` [rows] is the request of each row. Chosen
+    tokens are written to tensors [requests, tokens], so that dropping rows does not move results.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class RunningBatch:
         self._requests = requests
         self._step = 0
         self._limits = torch.tensor(limits, device=device)
-        self._places = torch.arange(len(requests), device=device)
+        self._request_of_row = torch.arange(len(requests), device=device)
         self._tokens = torch.zeros(len(requests), self.longest, dtype=torch.long, device=device)
         self._log_probabilities = torch.zeros(len(requests), self.longest, device=device)
-        self._log_shares = torch.zeros(len(requests), self.longest, device=device)
+        self._log_kept_mass = torch.zeros(len(requests), self.longest, device=device)
         self._lengths = torch.zeros(len(requests), dtype=torch.long, device=device)
         self._pad_prompts(device)
 
@@ -59,7 +59,7 @@ class RunningBatch:
     def prefill_inputs(self) -> Iterator[dict[str, Any]]:
         """Yield the model's inputs [prompts, length] for all distinct prompts, some at a time.
 
-        ``attention_mask`` is a ``TreeLayout``, each prompt a tree, where the model takes whole masks.
+        If the model accepts dense masks, ``attention_mask`` is a ``TreeLayout`` with one tree per prompt.
         """
         from transformers.cache_utils import Cache
 
@@ -76,7 +76,7 @@ class RunningBatch:
             }
 
     def _pieces(self) -> Iterator[tuple[int, int]]:
-        """Yield first and last number of prompts that are computed at once; they come longest first."""
+        """Yield the ranges of prompts that are computed together; prompts are sorted by length, longest first."""
         first, count = 0, len(self._padding)
         while first < count:
             fitting = PREFILL_POSITIONS // (self._prompt_length - self._padding[first])
@@ -102,10 +102,10 @@ class RunningBatch:
 
     def append(self, choice: Choice, is_end: Tensor) -> None:
         """Write the chosen tokens [rows]; those of finished rows are written but do not count."""
-        self._tokens[self._places, self._step] = choice.tokens
-        self._log_probabilities[self._places, self._step] = choice.log_probabilities
-        self._log_shares[self._places, self._step] = choice.log_shares
-        self._lengths.index_add_(0, self._places, (~self.finished).long())
+        self._tokens[self._request_of_row, self._step] = choice.tokens
+        self._log_probabilities[self._request_of_row, self._step] = choice.log_probabilities
+        self._log_kept_mass[self._request_of_row, self._step] = choice.log_kept_mass
+        self._lengths.index_add_(0, self._request_of_row, (~self.finished).long())
         self._newest = choice.tokens
         self._step += 1
         self.finished = self.finished | is_end | (self._step >= self._limits)
@@ -115,22 +115,22 @@ class RunningBatch:
         mask = self._mask[:, : self._prompt_length + self._step]
         return {
             "input_ids": self._newest[:, None],
-            # From a mask of two dimensions transformers makes its own at every token, and waits for the device.
+            # From a two-dimensional mask transformers builds a new one at every token, which waits for the device.
             "attention_mask": mask[:, None, None].bool() if self._takes_dense_masks else mask,
             "position_ids": self._positions + (self._step - 1),
             "past_key_values": self._cache,
         }
 
     def unfinished(self) -> Iterator[tuple[int, Request, list[int]]]:
-        """Yield row, request and response so far of every row that still runs."""
-        responses = self._tokens[self._places, : self._step].tolist()
-        places = self._places.tolist()
+        """Yield row, request and response so far of every row that has not ended."""
+        responses = self._tokens[self._request_of_row, : self._step].tolist()
+        requests = self._request_of_row.tolist()
         for row, finished in enumerate(self.finished.tolist()):
             if not finished:
-                yield row, self._requests[places[row]], responses[row]
+                yield row, self._requests[requests[row]], responses[row]
 
     def drop_finished(self, least_fraction: float) -> int:
-        """Let finished rows leave if they are at least this fraction of all rows; return how many rows still run."""
+        """Drop finished rows if they are at least this fraction of all rows; return the number of running rows."""
         running = int((~self.finished).sum())
         rows = len(self.finished)
         if 0 < running <= rows * (1 - least_fraction):
@@ -139,14 +139,14 @@ class RunningBatch:
 
     def _keep(self, rows: Tensor) -> None:
         self._cache.keep_rows(rows)
-        for name in ("uniforms", "finished", "_limits", "_places", "_mask", "_positions", "_newest"):
+        for name in ("uniforms", "finished", "_limits", "_request_of_row", "_mask", "_positions", "_newest"):
             setattr(self, name, getattr(self, name)[rows])
 
     def results(self) -> list[tuple[list[int], list[float], list[float]]]:
-        """Return every request's response, its log-probabilities and its log shares."""
-        rows = zip(self._tokens.tolist(), self._log_probabilities.tolist(), self._log_shares.tolist(), strict=True)
+        """Return every request's response, log-probabilities, and logarithms of the kept mass."""
+        rows = zip(self._tokens.tolist(), self._log_probabilities.tolist(), self._log_kept_mass.tolist(), strict=True)
         lengths = self._lengths.tolist()
         return [
-            (tokens[:length], log_probabilities[:length], log_shares[:length])
-            for length, (tokens, log_probabilities, log_shares) in zip(lengths, rows, strict=True)
+            (tokens[:length], log_probabilities[:length], log_kept_mass[:length])
+            for length, (tokens, log_probabilities, log_kept_mass) in zip(lengths, rows, strict=True)
         ]

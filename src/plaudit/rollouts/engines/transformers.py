@@ -1,7 +1,7 @@
-"""RolloutSampler with any transformers causal language model: our own loop over its forward, with a key/value cache.
+"""Generation with any transformers causal language model: a loop over its forward method with a key/value cache.
 
-Requests of similar length share a batch, prompts are padded on the left, identical prompts are computed once, and rows
-that have ended leave the batch. What is sampled for a request depends on its seed alone.
+Requests of similar length share a batch, prompts are padded on the left, identical prompts are computed once, and ended
+rows are dropped from the batch. The sample for a request depends only on its seed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,9 +26,9 @@ from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.sampling import choose_tokens
 from plaudit.rollouts.texts import cut_at_stop, may_hold_stop, response_text
 
-STOP_CHECK_INTERVAL = 8  # tokens between looks for stop strings; responses are cut exactly afterwards
+STOP_CHECK_INTERVAL = 8  # tokens between checks for stop strings; responses are cut exactly afterwards
 OUT_OF_MEMORY_REMEDY = "use a smaller model, precision=bf16, shorter prompts or fewer generation.max_new_tokens"
-LEAVING_SHARE = 0.25  # ended rows leave when they are this share: dropping rows copies the cache of those that stay
+DROP_FRACTION = 0.25  # of rows that must have ended before they are dropped, which copies the cache of the others
 
 
 class CausalModel(Protocol):
@@ -40,7 +40,7 @@ class CausalModel(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights live."""
+        """The device of the weights."""
         ...
 
 
@@ -122,7 +122,7 @@ class TransformersEngine:
             batch.append(choice, is_end=torch.isin(choice.tokens, end_ids))
             if settings.stop and (step + 1) % STOP_CHECK_INTERVAL == 0:
                 self._stop_rows(batch, settings.stop)
-            if (step + 1) % interval == 0 and batch.drop_finished(LEAVING_SHARE) == 0:
+            if (step + 1) % interval == 0 and batch.drop_finished(DROP_FRACTION) == 0:
                 break
             if step + 1 < batch.longest:
                 logits = self._forward_step(batch)
@@ -163,7 +163,7 @@ class TransformersEngine:
         request: Request,
         response: list[int],
         log_probabilities: list[float],
-        log_shares: list[float],
+        log_kept_mass: list[float],
         stops: Sequence[str],
     ) -> Sample:
         if not all(map(isfinite, log_probabilities)):
@@ -180,18 +180,18 @@ class TransformersEngine:
             response_text=text,
             ended=cut is not None or response[-1] in self._end_ids,
             log_probabilities=tuple(log_probabilities[:length]),
-            log_shares=tuple(log_shares[:length]),
+            log_kept_mass=tuple(log_kept_mass[:length]),
             fields=request.fields,
         )
 
 
 def check_interval(device: torch.device) -> int:
-    """Return after how many tokens to look for rows that have ended; but on a CPU, looking waits for the device."""
+    """Return after how many tokens to check for ended rows; on an accelerator, every check waits for the device."""
     return 1 if device.type == "cpu" else STOP_CHECK_INTERVAL
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return every token that ends a response: of the generation settings, the model and the tokenizer."""
+    """Return every token that ends a response: those of the generation settings, the model and the tokenizer."""
     named = [getattr(model.generation_config, "eos_token_id", None), model.config.eos_token_id, tokenizer.eos_token_id]
     lists = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
     return frozenset(int(token) for ids in lists for token in ids if token is not None)

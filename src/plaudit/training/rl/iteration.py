@@ -214,4 +214,4 @@ class Iteration:
 
 def sampling_log_probabilities(sample: Sample) -> Tensor:
     """Return the log-probabilities with which the tokens were sampled, [length]: top_k and top_p renormalise."""
-    return torch.tensor(sample.log_probabilities) - torch.tensor(sample.log_shares)
+    return torch.tensor(sample.log_probabilities) - torch.tensor(sample.log_kept_mass)
