@@ -40,12 +40,12 @@ def _prompts(rows: Sequence[Row]) -> Counter[str]:
     return Counter(prompt_key(row) for row in rows)
 
 
-@given(rows=ROWS, seed=st.integers(0, 5), share=st.floats(0, 1), data=st.data())
+@given(rows=ROWS, seed=st.integers(0, 5), fraction=st.floats(0, 1), data=st.data())
 def test_no_prompt_is_on_both_sides_whatever_the_order(
-    rows: list[ResponseRow], seed: int, share: float, data: st.DataObject
+    rows: list[ResponseRow], seed: int, fraction: float, data: st.DataObject
 ) -> None:
     def held_out(some: list[ResponseRow]) -> set[tuple[Any, ...]]:
-        return {(row.prompt, row.response) for row in some if is_held_out(row, share, seed)}
+        return {(row.prompt, row.response) for row in some if is_held_out(row, fraction, seed)}
 
     chosen = held_out(rows)
     others = {(row.prompt, row.response) for row in rows} - chosen
@@ -57,10 +57,10 @@ def test_no_prompt_is_on_both_sides_whatever_the_order(
 
 def test_the_held_out_fraction_is_close_to_the_configured_one() -> None:
     rows = [TextRow(f"text {number}", Origin("f", number)) for number in range(4000)]
-    for share in (0.0, 0.1, 0.5, 1.0):
-        count = sum(is_held_out(row, share, seed=0) for row in rows)
+    for fraction in (0.0, 0.1, 0.5, 1.0):
+        count = sum(is_held_out(row, fraction, seed=0) for row in rows)
         # Five standard deviations of a binomial count.
-        assert abs(count - share * 4000) <= 5 * (4000 * share * (1 - share)) ** 0.5
+        assert abs(count - fraction * 4000) <= 5 * (4000 * fraction * (1 - fraction)) ** 0.5
     assert [is_held_out(row, 0.5, 0) for row in rows] != [is_held_out(row, 0.5, 1) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Files and hub datasets become the same few row kinds, validated with file, line and reason."""
+"""Reads files and hub datasets into a few kinds of rows and tokenises them."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a file or hub dataset holds: its format, counts, lengths, faults and samples, as plain data."""
+"""Inspects a file or hub dataset: format, counts, lengths, bad records and samples, as plain data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from plaudit.data.splits import prompt_key, row_content
 from plaudit.data.templates import human_assistant_text
 from plaudit.data.tokenization import tokenize_rows
 
-# A tokenizer that knows no longest input says so with a number of this size or more.
+# Tokenizers without a maximum length report a number of at least this size.
 _NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Smallest, middle, mean, 95th percentile and largest of some lengths."""
+    """Minimum, median, mean, 95th percentile and maximum of lengths."""
 
     shortest: int
     median: int
@@ -29,13 +29,13 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a source.
+    """The content of a source.
 
-    ``kind`` is the kind of row that was read, ``kinds`` all that the format can give. ``duplicates`` counts rows that
-    equal an earlier one, ``prompts`` distinct prompts. ``identical_sides``, ``mismatched_prompts`` and ``empty_texts``
-    are bad records. ``lengths`` are in words and, with a tokenizer, in tokens, by what was measured ("prompt, words").
-    ``overlong`` counts rows of more than ``context_length`` tokens, prompt and longest response together; both are None
-    without a tokenizer, or where no limit is known.
+    ``kind`` is the kind of row that was read; ``kinds`` are all kinds that the format supports. ``duplicates`` counts
+    rows that equal an earlier row; ``prompts`` counts distinct prompts. ``identical_sides``, ``mismatched_prompts`` and
+    ``empty_texts`` count bad records. ``lengths`` are in words and, with a tokenizer, in tokens; its keys name what was
+    measured ("prompt, words"). ``overlong`` counts rows whose prompt and longest response together exceed
+    ``context_length`` tokens; both are None without a tokenizer or a known limit.
     """
 
     path: str
@@ -62,10 +62,10 @@ def inspect(
     context_length: int | None = None,
     samples: int = 3,
 ) -> Inspection:
-    """Read a source and measure it; ``kind`` None takes the kind that its format gives first.
+    """Read a source and measure it; ``kind`` None means the native kind of its format.
 
-    ``context_length`` None takes the tokenizer's longest input. Samples are spread evenly over the rows. Raises
-    PlauditError for a source that cannot be read; bad records are counted and returned, however many there are.
+    ``context_length`` None means the tokenizer's maximum length. Samples are spread evenly over the rows. Raises
+    PlauditError for a source that cannot be read; bad records are counted and returned, whatever their number.
     """
     read: SourceRows[Row] = read_source(source, kind)
     rows, bad = read.rows, read.counts.bad
@@ -96,7 +96,7 @@ def inspect(
 
 
 def texts_of(row: Row) -> Iterator[tuple[str, str]]:
-    """Yield (what it is, text) for every text of a row: text, or prompt and responses."""
+    """Yield every text of a row with its name: "text", or "prompt" and "response"."""
     if row.prompt is not None:
         yield "prompt", row.prompt if isinstance(row.prompt, str) else human_assistant_text(row.prompt).strip()
     yield from (("text" if row.prompt is None else "response", response) for response in row.responses)

@@ -1,4 +1,4 @@
-"""A stage's sources become training and held-out rows; no prompt is in both, and nothing disappears unseen."""
+"""Loads a stage's sources as training and held-out rows. No prompt is in both, and every dropped row is counted."""
 
 import json
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class LoadedRows(Generic[R]):
-    """Training rows (repeated by weight), held-out rows (never repeated), and what became of every source.
+    """Training rows (repeated by weight), held-out rows (never repeated), and the counts of every source.
 
-    ``held_out`` may be empty where the sources are small. ``removed`` counts the training rows that were taken out
-    because their prompt is in a held-out source.
+    ``held_out`` may be empty if the sources are small. ``removed`` counts the training rows that were removed because
+    their prompt is in a held-out source.
     """
 
     train: list[R]
@@ -43,8 +43,8 @@ def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int
     """Read the sources and split them by prompt.
 
     ``rejects`` is the JSON-lines file that bad rows are written to, with source, line, reason and excerpt. ``seed``
-    should be the run's, so that every stage holds out the same prompts. Raises
-    PlauditError for sources that cannot be read, for too many bad rows, and when no row is left.
+    should be the run's seed, so that every stage holds out the same prompts. Raises PlauditError if a source cannot be
+    read, if there are too many bad rows, or if no row is left.
     """
     sources = [read_source(source, kind) for source in config.sources]
     held_out_sources = [read_source(source, kind) for source in config.held_out]

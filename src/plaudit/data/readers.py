@@ -1,4 +1,4 @@
-"""Records of local files, one by one, with the line each came from; whatever cannot be read says where and why."""
+"""Reads the records of files and hub datasets with their line numbers, and reports where and why one is malformed."""
 
 import csv
 import gzip
@@ -19,7 +19,7 @@ _LONGEST_CSV_FIELD = 2**30
 
 @dataclass(frozen=True)
 class Malformed:
-    """A line that is not a record: the reason, and how the line begins."""
+    """A line that is not a record: the reason, and the beginning of the line."""
 
     reason: str
     excerpt: str
@@ -28,10 +28,10 @@ class Malformed:
 def read_records(
     path: str, subset: str | None = None, split: str = "train", files: str | None = None
 ) -> Iterator[Numbered]:
-    """Yield (line, record or what is wrong with it) for a local file or a hub dataset.
+    """Yield (line, record or ``Malformed``) for every record of a local file or hub dataset.
 
     Lines count from 1; for json, parquet and hub datasets the line is the number of the entry. ``subset``, ``split``
-    and ``files`` are for hub datasets only. Raises PlauditError for what is missing, empty, damaged or unknown.
+    and ``files`` are for hub datasets only. Raises PlauditError if the source is missing, empty, damaged or unknown.
     """
     if _is_local(path):
         if subset is not None or files is not None:
@@ -109,7 +109,7 @@ def _object(value: object) -> Record | Malformed:
 
 
 def _has_lone_surrogate(value: object) -> bool:
-    """Half a surrogate pair is legal in JSON's escapes, but no text: tokenizers refuse it."""
+    """Return whether text contains half a surrogate pair: JSON escapes allow it, but tokenizers reject it."""
     return re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)) is not None
 
 
@@ -130,7 +130,7 @@ def _read_json(path: Path) -> Iterator[Numbered]:
 
 def _read_csv(path: Path) -> Iterator[Numbered]:
     csv.field_size_limit(_LONGEST_CSV_FIELD)
-    # Bytes that are no UTF-8 survive as surrogates, so that the row that holds them can be named.
+    # Bytes that are not UTF-8 are kept as surrogates, so that the error can name their row.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -172,7 +172,7 @@ def _records_of_hub(name: str, subset: str | None, split: str, files: str | None
 
     try:
         dataset = datasets.load_dataset(name, subset, data_files=files, split=split)
-    except Exception as error:  # whatever went wrong in there, the user needs to know which dataset it was
+    except Exception as error:  # datasets raises many types of exceptions; the message must name the dataset
         raise PlauditError(
             f"{name}: no such file, and no such hub dataset could be loaded (subset {subset}, split {split}, files "
             f"{files}): {_first_line(error)}; check the name, these settings and the network, or give a local file"

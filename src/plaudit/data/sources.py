@@ -1,4 +1,4 @@
-"""One source, read to its end: its rows of the wanted kind, its bad records, and the counts of both."""
+"""Reads a source completely: its rows of the required kind, its bad records, and their counts."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class Reject:
-    """A bad record: where it stands, why it is bad, and how it begins."""
+    """A bad record: its origin, the reason, and its beginning."""
 
     origin: Origin
     reason: str
@@ -31,10 +31,10 @@ class Reject:
 
 @dataclass(frozen=True)
 class SourceCounts:
-    """What became of a source's records.
+    """The number of a source's records and rows.
 
-    ``records`` counts lines or entries (dialogues, where a format gathers lines), ``bad`` the records that gave no
-    row, by reason, and ``unused`` the parts of good records that gave no row, by reason.
+    ``records`` counts lines or entries, or dialogues if the format groups lines. ``bad`` counts the records without a
+    row, and ``unused`` the parts of valid records without a row, both by reason.
     """
 
     source: str
@@ -46,7 +46,7 @@ class SourceCounts:
 
     @property
     def bad_records(self) -> int:
-        """Number of bad records, whatever the reason."""
+        """Number of bad records over all reasons."""
         return sum(self.bad.values())
 
 
@@ -62,7 +62,7 @@ class SourceRows(Generic[R]):
 
 
 def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows[R]:
-    """Read all rows of the wanted kind (None: the format's own kind).
+    """Read all rows of the required kind (None: the native kind of the format).
 
     Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.
     """
@@ -101,7 +101,7 @@ def _convert_all(
     for line, record in records:
         origin = Origin(path, line)
         try:
-            # The list is complete before it is used: a record with a bad part gives nothing at all.
+            # Convert the whole record before adding anything: a record with a bad part yields no rows.
             parts.extend(list(_convert(record, origin, row_format, kind)))
         except BadRowError as bad:
             rejects.append(Reject(origin, str(bad), _excerpt(record)))
@@ -117,7 +117,7 @@ def _convert(record: Record, origin: Origin, row_format: Format, kind: type[R]) 
 
 
 def _as_kind(row: Row, kind: type[R], record: Record, row_format: Format) -> R:
-    """Make a simpler row of a richer one, if the format gave a richer one; a prompt gets the record's other columns."""
+    """Convert a row to the required kind; prompts also get the columns that the format does not use."""
     known = {*record} if row_format.group else {*row_format.columns, *row_format.also_reads}
     others = {name: record[name] for name in record if name not in known}
     if isinstance(row, PromptRow):

@@ -1,4 +1,4 @@
-"""Which rows are held out and how often rows are repeated: decided by the rows' content, not by their order."""
+"""Holds out and repeats rows. Both depend on the content of rows, not on their order."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,28 +14,28 @@ R = TypeVar("R", bound=Row)
 
 
 def prompt_key(row: Row) -> str:
-    """Return the text by which a row's prompt is compared with others; for plain text, the text itself."""
+    """Return the text that identifies a row's prompt; for plain text, the text itself."""
     prompt = row.responses[0] if row.prompt is None else row.prompt
     return (prompt if isinstance(prompt, str) else human_assistant_text(prompt)).strip()
 
 
 def row_content(row: Row) -> str:
-    """Return all that a row says, as text; rows that differ only in where they come from are equal by it."""
+    """Return the content of a row as text; rows that differ only in their origin have equal content."""
     return repr([value for name, value in vars(row).items() if name != "origin"])
 
 
-def is_held_out(row: Row, share: float, seed: int) -> bool:
-    """Say whether a row belongs to the held-out part, of which about ``share`` of the prompts are members.
+def is_held_out(row: Row, fraction: float, seed: int) -> bool:
+    """Return whether a row is held out, which is so for about this fraction of all prompts.
 
-    The prompt and the seed alone decide, so the same prompt is on the same side in every source and every stage.
+    The result depends only on prompt and seed, so every source and every stage holds out the same prompts.
     """
-    return derived_seed(seed, "held out", prompt_key(row)) < share * _SEED_RANGE
+    return derived_seed(seed, "held out", prompt_key(row)) < fraction * _SEED_RANGE
 
 
 def repeated(rows: Sequence[R], weight: float, seed: int) -> list[R]:
-    """Return every row floor(weight) times, and round(remainder * rows) of them once more.
+    """Return every row floor(weight) times, and round(remainder * rows) of them one more time.
 
-    Which rows come once more depends on a hash of their content and the seed, not on their order.
+    A hash of the content and the seed, not the order of the rows, selects the additional rows.
     """
     whole = int(weight)
     extra = round((weight - whole) * len(rows))

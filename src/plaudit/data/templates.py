@@ -15,8 +15,8 @@ _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 class RenderedPrompt:
     """A prompt as text.
 
-    ``special_tokens`` says whether the text already holds the special tokens that it needs, and ``separator`` is what
-    stands between prompt and response.
+    ``special_tokens``: whether the text already contains its special tokens. ``separator``: the text between prompt and
+    response.
     """
 
     text: str
@@ -25,10 +25,10 @@ class RenderedPrompt:
 
 
 def render_prompt(prompt: Prompt, tokenizer: Any, config: DataConfig, origin: Origin | None = None) -> RenderedPrompt:
-    """Render a prompt up to where the response begins.
+    """Render a prompt up to the beginning of the response.
 
-    Plain text goes into ``prompt_template``; the turns of a dialogue go through the tokenizer's chat template or
-    become Human/Assistant turns, as ``conversation`` says. Raises PlauditError for a template that cannot do it.
+    Plain text is put into ``prompt_template``. Dialogues are rendered with the tokenizer's chat template or as
+    Human/Assistant turns, depending on ``conversation``. Raises PlauditError if the template is missing or fails.
     """
     if isinstance(prompt, str):
         if "{prompt}" not in config.prompt_template:
@@ -40,7 +40,7 @@ def render_prompt(prompt: Prompt, tokenizer: Any, config: DataConfig, origin: Or
 
 
 def uses_chat_template(tokenizer: Any, config: DataConfig) -> bool:
-    """Say whether dialogues go through the tokenizer's chat template; raises PlauditError when it lacks one."""
+    """Return whether dialogues use the tokenizer's chat template. Raises PlauditError if a required one is missing."""
     if config.conversation == "chat_template" and not tokenizer.chat_template:
         raise PlauditError(
             "conversation is chat_template, but the tokenizer has none; give the model a chat_template, "
@@ -50,7 +50,7 @@ def uses_chat_template(tokenizer: Any, config: DataConfig) -> bool:
 
 
 def human_assistant_text(prompt: Sequence[Message]) -> str:
-    """Return a dialogue in the form of HH-RLHF, up to the colon after which the assistant speaks (Bai et al. 2022)."""
+    """Return a dialogue in the format of HH-RLHF, up to the final "Assistant:" (Bai et al. 2022)."""
     return "".join(_turn(message) for message in prompt) + "\n\nAssistant:"
 
 

@@ -1,6 +1,6 @@
-"""Token ids kept on disk by content: texts are tokenised once by a tokenizer, for all stages and runs.
+"""A cache of token ids on disk: a tokenizer tokenises texts only once for all stages and runs.
 
-Nothing needs to be cleared: what has changed has another name. Files may be deleted at any time.
+Files are named by a hash of their inputs, so they never become stale. They may be deleted at any time.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ import torch
 
 from plaudit.permissions import follow_umask
 
-LEAST_CHARACTERS = 1_000_000  # a second of tokenising; less is not worth a file
+LEAST_CHARACTERS = 1_000_000  # about a second of tokenising; less is not worth a file
 FOLDER = ".tokens"
 
 
 class CachingTokenizer:
-    """A transformers tokenizer whose lists of texts are tokenised once; in all else it is the tokenizer itself."""
+    """A transformers tokenizer that caches the token ids of long lists of texts; everything else is delegated."""
 
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         self._tokenizer, self._folder = tokenizer, folder
@@ -28,7 +28,7 @@ class CachingTokenizer:
         return getattr(self._tokenizer, name)
 
     def __call__(self, texts: str | Sequence[str], **options: Any) -> Any:
-        """Return the tokenizer's answer, of which the token ids alone where they come from the disk."""
+        """Return the tokenizer's output; only ``input_ids`` if it comes from the cache."""
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if isinstance(texts, str) or backend is None or sum(map(len, texts)) < LEAST_CHARACTERS:
             return self._tokenizer(texts, **options)
@@ -42,7 +42,7 @@ class CachingTokenizer:
 
 def _key(tokenizer: str, texts: Sequence[str], options: dict[str, Any]) -> str:
     digest = hashlib.sha256()
-    # Lengths precede the parts, so that different lists of texts never look alike.
+    # Each part is preceded by its length, so that different lists of texts have different hashes.
     for part in (version("tokenizers"), version("transformers"), tokenizer, repr(sorted(options.items())), *texts):
         content = part.encode("utf-8", "surrogatepass")
         digest.update(len(content).to_bytes(8, "little") + content)
@@ -58,7 +58,7 @@ def _read(path: Path) -> list[list[int]]:
 
 
 def _write(path: Path, all_ids: Sequence[Sequence[int]]) -> None:
-    """Write the file whole or not at all; several processes may write it at once."""
+    """Write the file atomically; several processes may write it at the same time."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)

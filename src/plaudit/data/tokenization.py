@@ -1,4 +1,4 @@
-"""Rows become prompt trees, tokenised once; what is too long is dropped, cut or refused, and always counted."""
+"""Tokenises rows into prompt trees. Rows that are too long are dropped, truncated or refused, and always counted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class TokenizedRow(Generic[R]):
 
 @dataclass(frozen=True)
 class Tokenized(Generic[R]):
-    """Rows in their order, and how many were too long: ``dropped`` are gone, ``truncated`` were cut."""
+    """Rows in their original order, and how many were dropped or truncated because they were too long."""
 
     rows: list[TokenizedRow[R]]
     dropped: int = 0
@@ -34,17 +34,17 @@ class Tokenized(Generic[R]):
 
     @property
     def trees(self) -> list[PromptTree]:
-        """Return the tokens alone."""
+        """Return the trees of the rows."""
         return [row.tree for row in self.rows]
 
 
 def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context_length: int) -> Tokenized[R]:
     """Tokenise rows; prompt and the longest response together have at most ``context_length`` tokens.
 
-    For prompts that are to be answered, pass the context length minus the room for the answer. Responses end with the
-    EOS token unless they were cut. Plain text becomes a response to the BOS token, or to its own first token where
-    there is no BOS. Raises PlauditError when the tokenizer has no EOS token, when every row is too long, or, with
-    ``overlong: error``, at the first row that is.
+    For prompts that will be answered, pass the context length minus the maximum length of the answer. Responses end
+    with the EOS token unless they were truncated. Plain text becomes a response to the BOS token, or to its own first
+    token without a BOS token. Raises PlauditError if the tokenizer has no EOS token, if every row is too long, or, with
+    ``overlong: error``, at the first row that is too long.
     """
     if tokenizer.eos_token_id is None:
         raise PlauditError("the tokenizer has no EOS token; set one with model.eos_token")
@@ -68,7 +68,7 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
 
 
 def with_loss_on_all(tree: PromptTree) -> PromptTree:
-    """Move all but the first prompt token into the response, so that they are learned too; one response only."""
+    """Move all prompt tokens except the first into the only response, so that they are learned as well."""
     if len(tree.responses) != 1:
         raise PlauditError("loss_on all needs exactly one response per prompt")
     return PromptTree(tree.prompt[:1], (tree.prompt[1:] + tree.responses[0],))
@@ -116,8 +116,8 @@ def _encode_responses(
 ) -> list[Ids]:
     """Tokenise (number of the prompt, response text) so that the response continues its prompt.
 
-    Prompt and response are tokenised together and split after the prompt's tokens. Where a token spans the border, the
-    response is tokenised as it is after a line break: alone, some tokenizers would put a space before it.
+    Prompt and response are tokenised together and split after the prompt's tokens. If a token spans the boundary, the
+    response is tokenised after a line break instead, because some tokenizers add a space before a text alone.
     """
     texts = [(rendered[which].text + response, rendered[which].special_tokens) for which, response in pairs]
     joint = _encode_prompts([RenderedPrompt(text, special, "") for text, special in texts], tokenizer)
@@ -144,7 +144,7 @@ def _encode(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[
     """Tokenise texts in one batch, without the EOS token that some tokenizers add at the end."""
     if not texts:
         return []
-    # Some tokenizers warn about texts beyond the model's length; limits are applied, and counted, by the caller.
+    # verbose=False: tokenizers may warn about texts beyond the model's length, but the caller applies the limits.
     all_ids = tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
     ends = 1 if special_tokens and _adds_eos(tokenizer) else 0
     return [list(ids[: len(ids) - ends]) for ids in all_ids]
@@ -171,7 +171,8 @@ def _is_overlong(tree: PromptTree, config: DataConfig, context_length: int) -> b
 def _truncated(row: TokenizedRow[R], tokenizer: Any, config: DataConfig, context_length: int) -> TokenizedRow[R]:
     """Cut prompts from the left (a leading BOS token stays) and responses from the right.
 
-    The prompt may have ``max_prompt_tokens``, or what the longest response leaves of the context, but at least half.
+    The prompt is limited to ``max_prompt_tokens`` and to the part of the context that the longest response leaves, but
+    to no less than half of the context.
     """
     tree = row.tree
     longest = min(max(map(len, tree.responses), default=0), config.max_response_tokens or context_length)

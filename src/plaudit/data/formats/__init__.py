@@ -1,1 +1,1 @@
-"""Row formats: how the records of known datasets become rows. One file per family; ``registry`` lists all formats."""
+"""Row formats, which turn the records of known datasets into rows. One file per family; ``registry`` lists them."""

@@ -18,7 +18,7 @@ class BadRowError(Exception):
 
 @dataclass(frozen=True)
 class Unused:
-    """A part of a good record that yields no row. It is counted by reason and is not an error."""
+    """A part of a valid record that yields no row. It is counted by reason and is not an error."""
 
     reason: str
 
@@ -52,12 +52,12 @@ class Format:
         return tuple(kind.kind for kind in self.kinds)
 
     def fits(self, record: Record) -> bool:
-        """Say whether a record has this format's columns and values."""
+        """Return whether a record has this format's columns and values."""
         return all(record.get(column) is not None for column in self.columns) and self.matches(record)
 
 
 def text_in(record: Record, column: str, name: str | None = None) -> str:
-    """Return the non-empty text of a column; raises BadRowError, which calls the column ``name``."""
+    """Return the non-empty text of a column. Raises BadRowError, in which the column is called ``name``."""
     name = name or column
     value = record.get(column)
     if value is None:
@@ -126,7 +126,7 @@ def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], or
 
 
 def integer(value: object, name: str) -> int:
-    """Return an integer, which may be written as text, as in csv files; raises BadRowError."""
+    """Return an integer, which may be stored as text, as in csv files. Raises BadRowError."""
     if isinstance(value, str) and value.strip().lstrip("-").isdigit():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):

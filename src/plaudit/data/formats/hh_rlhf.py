@@ -14,7 +14,7 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 def is_dialogue_text(value: object) -> bool:
-    """Say whether a value is text with both a human and an assistant turn."""
+    """Return whether a value is text with both a human and an assistant turn."""
     return isinstance(value, str) and set(_TURN.findall(value)) == set(_ROLES)
 
 

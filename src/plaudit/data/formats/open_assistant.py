@@ -1,6 +1,6 @@
-"""Open-Assistant conversations: sibling replies carry a human ``rank``, 0 is best (Köpf et al. 2023).
+"""Open-Assistant conversations: sibling replies have a human ``rank``, where 0 is best (Köpf et al. 2023).
 
-They are published as trees, and as a flat table of messages (the hub dataset) in which ``parent_id`` makes the tree.
+They are published as trees and, in the hub dataset, as a flat table of messages whose ``parent_id`` defines the tree.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -52,7 +52,7 @@ def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unus
 
 
 def _rankings_below(root: Record, origin: Origin) -> Iterator[Row | Unused]:
-    """Every prompter message with two or more ranked replies gives a ranking; its prompt is the path down to it."""
+    """Yield a ranking per prompter message with two or more ranked replies; its prompt is the path to the message."""
     waiting: list[tuple[Record, tuple[Message, ...]]] = [(root, ())]
     while waiting:
         node, before = waiting.pop()

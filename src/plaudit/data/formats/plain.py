@@ -1,4 +1,4 @@
-"""Plain text, prompts, prompts with a response, and labelled texts (IMDB), whose beginnings serve as prompts."""
+"""Plain text, prompts, prompts with a response, and labelled texts (IMDB), whose first words become prompts."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -44,7 +44,7 @@ def first_sentence(text: str) -> str:
 
 
 def opening(text: str) -> str:
-    """Return the first 2 to 8 words of a text; a hash of the text decides how many."""
+    """Return the first 2 to 8 words of a text; a hash of the text determines the number."""
     words = _SHORTEST_OPENING + derived_seed("opening", text) % (_LONGEST_OPENING - _SHORTEST_OPENING + 1)
     ends = [match.end() for match in islice(finditer(r"\S+", text), words)]
     return text[: ends[-1]]

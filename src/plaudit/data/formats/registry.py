@@ -1,4 +1,4 @@
-"""All row formats, and how a file's format is recognised."""
+"""All row formats, and the recognition of a file's format."""
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
@@ -39,10 +39,10 @@ FORMATS: Registry[Format] = Registry(
 
 
 def choose_format(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Format:
-    """Return the format called ``name``, or for "auto" the one that more than half of the records fit.
+    """Return the format called ``name``, or for "auto" the one that fits more than half of the records.
 
-    ``kind`` is the kind of row that is needed; None takes the richest. Raises PlauditError if the name is unknown, no
-    format or more than one fits, or the format cannot give that kind.
+    ``kind`` is the required kind of row; None means the richest. Raises PlauditError if the name is unknown, if no
+    format or several formats fit, or if the format does not support that kind.
     """
     row_format = _named(name, source) if name != "auto" else _recognise(records, kind, source)
     if kind is not None and kind not in row_format.kinds:
@@ -95,7 +95,7 @@ def _all_formats() -> list[Format]:
 
 
 def _nearness(known: Format, columns: Sequence[str]) -> float:
-    """Mean over a format's columns of the similarity to the most similar column seen."""
+    """Return the mean over a format's columns of the similarity to the most similar column of the file."""
     return sum(max((_similarity(column, seen) for seen in columns), default=0.0) for column in known.columns) / len(
         known.columns
     )

@@ -1,4 +1,4 @@
-"""TRL's forms: pairs with explicit or implicit prompt, labelled or plain completions, messages; text or conversational.
+"""TRL's formats: pairs with or without a separate prompt, labelled or plain completions, and messages.
 
 See the page "Dataset formats and types" of TRL's documentation.
 """
@@ -56,7 +56,7 @@ def _unpaired_preference(record: Record, origin: Origin, kind: Kind) -> Iterator
 
 
 def _label(value: object) -> bool | None:
-    """Return a label; csv files store it as text, and some datasets as 0 and 1."""
+    """Return a label as bool; csv files store labels as text, and some datasets as 0 and 1."""
     if isinstance(value, bool):
         return value
     return _LABELS.get(str(value).strip().lower())
@@ -105,7 +105,7 @@ def _split_common_prefix(record: Record) -> list[tuple[Prompt, str]]:
     return [(prompt, text[len(prompt) :]) for text in (chosen, rejected)]
 
 
-def _is_no_dialogue_text(record: Record) -> bool:
+def _is_not_dialogue_text(record: Record) -> bool:
     return not all(is_dialogue_text(record[side]) for side in _SIDES)
 
 
@@ -116,7 +116,7 @@ FORMATS = (
         _SIDES,
         (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _implicit_preference,
-        matches=_is_no_dialogue_text,
+        matches=_is_not_dialogue_text,
     ),
     Format("prompt_completion", ("prompt", "completion"), (ResponseRow, PromptRow), _prompt_completion),
     Format(

@@ -1,4 +1,4 @@
-"""The kinds of row that every file format becomes: one file per kind; ``registry`` lists them all."""
+"""The kinds of rows into which all formats are converted: one file per kind; ``registry`` lists them."""
 
 from plaudit.data.rows.base import Message, Origin, Prompt, Row
 from plaudit.data.rows.labelled import LabelledRow

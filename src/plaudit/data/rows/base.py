@@ -1,4 +1,4 @@
-"""What every kind of row offers: the only facts that reading, splitting, tokenising and inspecting rely on."""
+"""The interface of rows, on which reading, splitting, tokenising and inspecting rely."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,37 +14,37 @@ class Message:
 
 
 Prompt = str | tuple[Message, ...]
-"""Plain text, or the turns of a dialogue up to the reply that is wanted."""
+"""Plain text, or the turns of a dialogue before the wanted reply."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a row came from: file (or hub dataset) and line, counted from 1."""
+    """The origin of a row: file or hub dataset, and line, counted from 1."""
 
     source: str
     line: int
 
 
 class Row(Protocol):
-    """A prompt with K responses, or plain text, and what the file says of them.
+    """A prompt with K responses, or plain text, and the judgements in the file.
 
-    Each kind is a frozen dataclass that satisfies this protocol, in one file, and one line of ``registry.ROW_KINDS``.
+    Each kind is a frozen dataclass that satisfies this protocol, with a file and an entry in ``registry.ROW_KINDS``.
     Rows are compared, repeated and held out by the values of their dataclass fields except ``origin``.
     """
 
     kind: ClassVar[str]
     """Name of the kind, in configurations and messages."""
     richness: ClassVar[int]
-    """Where a file fits several formats, that whose own kind is the richest is taken; 0 is never preferred."""
+    """If a file fits several formats, the one whose native kind is richest is used; 0 is never preferred."""
 
     @property
     def origin(self) -> Origin:
-        """Where the row came from."""
+        """The origin of the row."""
         ...
 
     @property
     def prompt(self) -> Prompt | None:
-        """Return the prompt; None for plain text, whose first token takes its place."""
+        """Return the prompt; None for plain text, whose first token serves as the prompt."""
         ...
 
     @property
@@ -53,12 +53,12 @@ class Row(Protocol):
         ...
 
     def judgements(self) -> tuple[str, ...]:
-        """Return what the row says of each response, for people to read; empty where it says nothing."""
+        """Return the judgement of each response as readable text; empty without judgements."""
         ...
 
     def as_kind(self, kind: "type[Row]", columns: Mapping[str, Any]) -> "Row | None":
-        """Return a simpler row of another kind, or None where this row cannot serve as one.
+        """Convert to a simpler kind of row; None if that is not possible.
 
-        ``columns`` holds the columns of the file that the row's format does not read.
+        ``columns`` holds the columns of the file that the row's format does not use.
         """
         ...

@@ -1,4 +1,4 @@
-"""A prompt with responses that were judged one by one."""
+"""A prompt with individually labelled responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from plaudit.data.rows.prompt import PromptRow
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """A prompt with K >= 1 responses; ``desirable[k]`` says how ``responses[k]`` was judged, independently."""
+    """A prompt with K >= 1 responses; ``desirable[k]`` is the label of ``responses[k]``."""
 
     kind: ClassVar[str] = "labelled"
     richness: ClassVar[int] = 2
@@ -24,5 +24,5 @@ class LabelledRow:
         return tuple("desirable" if label else "undesirable" for label in self.desirable)
 
     def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
-        """Serve as a prompt."""
+        """Convert to a prompt."""
         return PromptRow(self.prompt, self.origin, columns) if kind is PromptRow else None

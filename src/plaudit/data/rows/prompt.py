@@ -19,13 +19,13 @@ class PromptRow:
 
     @property
     def responses(self) -> tuple[str, ...]:
-        """A prompt has no response yet."""
+        """Return none."""
         return ()
 
     def judgements(self) -> tuple[str, ...]:
-        """There is nothing to judge."""
+        """Return none."""
         return ()
 
     def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
-        """A prompt serves as no other kind."""
+        """Return None: a prompt cannot be converted."""
         return None

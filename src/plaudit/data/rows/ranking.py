@@ -29,7 +29,7 @@ class RankingRow:
         return tuple(f"rank {rank}" for rank in self.ranks)
 
     def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
-        """Serve as labels, as the best response, or as a prompt."""
+        """Convert to labels, to the best response, or to a prompt."""
         if kind is LabelledRow:
             return self._labelled()
         if kind is ResponseRow:
@@ -37,9 +37,10 @@ class RankingRow:
         return PromptRow(self.prompt, self.origin, columns) if kind is PromptRow else None
 
     def _labelled(self) -> LabelledRow:
-        """Call a response desirable that beats more of the others than beat it, undesirable one that loses to more.
+        """Label responses by their number of better and worse alternatives.
 
-        A response in the middle is neither, and is left out.
+        A response that ranks above more responses than below is desirable, in the opposite case undesirable. With equal
+        numbers it gets no label and is left out.
         """
         balance = [sum((other > rank) - (other < rank) for other in self.ranks) for rank in self.ranks]
         judged = [(response, wins > 0) for response, wins in zip(self.responses, balance, strict=True) if wins]

@@ -1,4 +1,4 @@
-"""All kinds of row, by the names that configurations and commands use."""
+"""All kinds of rows, by the names in configurations and commands."""
 
 from plaudit.data.rows.base import Row
 from plaudit.data.rows.labelled import LabelledRow

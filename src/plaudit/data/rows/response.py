@@ -20,13 +20,13 @@ class ResponseRow:
 
     @property
     def responses(self) -> tuple[str, ...]:
-        """Return the response alone."""
+        """Return the response."""
         return (self.response,)
 
     def judgements(self) -> tuple[str, ...]:
-        """Nothing is said of the response."""
+        """Return none."""
         return ()
 
     def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
-        """Serve as a prompt."""
+        """Convert to a prompt."""
         return PromptRow(self.prompt, self.origin, columns) if kind is PromptRow else None

@@ -18,18 +18,18 @@ class TextRow:
 
     @property
     def prompt(self) -> None:
-        """Plain text has no prompt."""
+        """Return None."""
         return None
 
     @property
     def responses(self) -> tuple[str, ...]:
-        """Return the text alone."""
+        """Return the text."""
         return (self.text,)
 
     def judgements(self) -> tuple[str, ...]:
-        """Nothing is said of the text."""
+        """Return none."""
         return ()
 
     def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
-        """Plain text serves as no other kind."""
+        """Return None: plain text cannot be converted."""
         return None
