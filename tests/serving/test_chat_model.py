@@ -1,6 +1,6 @@
 """How conversations become prompts, and how the best of N is chosen, with an engine that only writes down."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from plaudit.config.schema import DataConfig, GenerationConfig, SourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward
-from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.samples import Piece, Request, Sample
 from plaudit.serving.chat_model import ChatModel, ChatSettings
 from plaudit.serving.conversation import Conversation
 from tiny_runs import write_tokenizer
@@ -37,6 +37,13 @@ class Writer:
             Sample(request.prompt_ids, (5,) * (i + 1), request.prompt_text, " good " * (i + 1), i % 2 == 0)
             for i, request in enumerate(requests)
         ]
+
+    def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
+        """Write one letter at a time."""
+        for index, sample in enumerate(self.generate(requests, settings)):
+            for letter in sample.response_text:
+                yield Piece(index, (), letter)
+            yield Piece(index, sample.response_ids, "", sample)
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Its answers need no weights."""
@@ -179,3 +186,12 @@ def test_best_of_needs_something_that_scores(tokenizer: Any) -> None:
         Conversation(), "w1"
     )
     assert turn.reply.scores == {}
+
+
+@pytest.mark.parametrize("style, expected", [("dialogue", "good"), ("plain", " good ")])
+def test_what_is_shown_while_it_is_written_is_the_reply(tokenizer: Any, style: str, expected: str) -> None:
+    parts: list[str] = []
+    turn = partner_of(tokenizer, style, best_of=1).answer(Conversation(), "w1", parts.append)
+    assert "".join(parts) == turn.reply.text == expected
+    assert len([part for part in parts if part]) == len(expected)
+    assert turn == partner_of(tokenizer, style, best_of=1).answer(Conversation(), "w1")

@@ -1,7 +1,7 @@
 """A tokenizer, tiny random models and classifiers, prompts, and an engine that answers without a model."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig, GenerationConfig
 from plaudit.parallel.processes import OneProcess
-from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.engines.base import in_one_piece
+from plaudit.rollouts.samples import Piece, Request, Sample
 from plaudit.seeding import python_generator
 
 SPECIAL = ["[PAD]", "[UNK]", "[EOS]"]
@@ -91,6 +92,9 @@ class ScriptedEngine:
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         self.asked.extend(requests)
         return [self._sample(request, settings) for request in requests]
+
+    def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
+        return in_one_piece(self.generate(requests, settings))
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Its answers need no weights."""

@@ -1,6 +1,6 @@
 """An engine from outside the package: registered under a name, chosen in the recipe, and used for an RL stage."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,8 @@ from plaudit.config.load import load_recipe
 from plaudit.config.schema import GenerationConfig
 from plaudit.config.schema.engines import ENGINES, EngineConfig
 from plaudit.errors import PlauditError
-from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.engines.base import in_one_piece
+from plaudit.rollouts.samples import Piece, Request, Sample
 from plaudit.runs.jsonl import read_json_lines
 from rl_runs import rl_metrics, trainer
 
@@ -34,6 +35,9 @@ class FixedAnswers:
             Sample(r.prompt_ids, self.tokens, r.prompt_text, "good", True, (-0.5, -0.5), (0.0, 0.0), r.fields)
             for r in requests
         ]
+
+    def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
+        return in_one_piece(self.generate(requests, settings))
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
         total = sum(float(tensor.detach().abs().sum()) for _, tensor in tensors)

@@ -1,4 +1,4 @@
-"""Requests to a generation engine, and the samples that it returns and reward sources score."""
+"""Requests to a generation engine, and the samples that it returns, whole or in pieces; reward sources score them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +44,20 @@ def learned_flags(samples: Sequence[Sample]) -> tuple[tuple[bool, ...], ...] | N
     if all(sample.learned is None for sample in samples):
         return None
     return tuple(sample.learned or (True,) * len(sample.response_ids) for sample in samples)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the response to request number ``index`` has gained since its last piece.
+
+    The ``token_ids`` of a request's pieces together are the sample's ``response_ids``, their ``text`` is its
+    ``response_text``. The last piece, and no other, holds the finished ``sample``.
+    """
+
+    index: int
+    token_ids: tuple[int, ...]
+    text: str
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
 """Converts response tokens to text and cuts responses at stop strings."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
+
+UNFINISHED = "\ufffd"  # what the decoder makes of bytes that are not a whole character
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+"""A single byte in the vocabulary of a SentencePiece tokenizer."""
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:
@@ -52,3 +57,47 @@ def may_hold_stop(tokenizer: Any, response_ids: Sequence[int], stops: Sequence[s
     """
     longest = max(len(stop.encode()) for stop in stops)
     return first_stop(decode(tokenizer, response_ids[-(longest + new_tokens) :]), stops) is not None
+
+
+class ResponseStream:
+    """A response that grows token by token, and how much of it is final.
+
+    Final text is not changed by later tokens. It does not end in a part of a character or in what may be the beginning
+    of a stop string; and tokens after a stop string are not final, because they are cut off.
+    """
+
+    def __init__(self, tokenizer: Any, prompt_ids: Sequence[int], stops: Sequence[str]) -> None:
+        self._tokenizer, self._prompt_ids, self._stops = tokenizer, prompt_ids, stops
+        self._tokens = 0
+        self._text = ""
+        self._has_stopped = False
+
+    def grow(self, response_ids: Sequence[int]) -> tuple[tuple[int, ...], str] | None:
+        """Return the tokens and text that have become final, given all tokens so far; None after a stop string."""
+        if not self._has_stopped and self._stops:
+            whole = response_text(self._tokenizer, self._prompt_ids, response_ids)
+            self._has_stopped = first_stop(whole, self._stops) is not None
+        return None if self._has_stopped else self.rest(response_ids, self._final_text(response_ids))
+
+    def rest(self, response_ids: Sequence[int], text: str) -> tuple[tuple[int, ...], str]:
+        """Return what the given tokens and their text have beyond those returned before."""
+        new = tuple(response_ids[self._tokens :]), text[len(self._text) :]
+        self._tokens, self._text = len(response_ids), max(self._text, text, key=len)
+        return new
+
+    def _final_text(self, response_ids: Sequence[int]) -> str:
+        length = len(response_ids)
+        # Bytes in a row are decoded together: a wrong one at the end changes the text of all of them.
+        while length and self._is_byte(response_ids[length - 1]):
+            length -= 1
+        text = response_text(self._tokenizer, self._prompt_ids, response_ids[:length]).rstrip(UNFINISHED)
+        return text[: len(text) - longest_stop_beginning(text, self._stops)]
+
+    def _is_byte(self, token: int) -> bool:
+        name = self._tokenizer.convert_ids_to_tokens(token)  # None where the model has more tokens than the tokenizer
+        return name is not None and _BYTE.fullmatch(name) is not None
+
+
+def longest_stop_beginning(text: str, stops: Sequence[str]) -> int:
+    """Return the length of the longest end of ``text`` with which a stop string begins."""
+    return max((length for stop in stops for length in range(1, len(stop)) if text.endswith(stop[:length])), default=0)

@@ -1,6 +1,9 @@
 """A model in a chat: renders the conversation, samples candidates, scores them, and picks the best."""
 
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.config.schema import DataConfig, GenerationConfig
@@ -9,7 +12,7 @@ from plaudit.data.templates import uses_chat_template
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.errors import PlauditError
 from plaudit.rollouts.engines.base import Engine
-from plaudit.rollouts.samples import Request
+from plaudit.rollouts.samples import Request, Sample
 from plaudit.seeding import derived_seed
 from plaudit.serving.conversation import Conversation, Turn, best_candidate, ranked_candidates
 
@@ -63,23 +66,46 @@ class ChatModel:
         """Whether the model gets earlier turns and the system message."""
         return self.settings.style == "dialogue"
 
-    def answer(self, conversation: Conversation, user: str) -> Turn:
-        """Return the next turn without adding it to the conversation. Raises PlauditError for a too long message."""
+    def answer(self, conversation: Conversation, user: str, show: Callable[[str], None] | None = None) -> Turn:
+        """Return the next turn without adding it to the conversation. Raises PlauditError for a too long message.
+
+        ``show`` is called with each part of the reply's text while it is written; there must be a single candidate.
+        """
         prompt, left_out = self._prompt(conversation, user)
         requests = [
             Request.of(prompt, derived_seed(self.settings.seed, "chat", conversation.messages_sent, candidate))
             for candidate in range(self.settings.best_of)
         ]
-        samples = self._engine.generate(requests, self._generation)
-        texts = [sample.response_text for sample in samples]
+        generate = self._engine.generate if show is None else partial(self._generate_visibly, show)
+        samples = generate(requests, self._generation)
         candidates = ranked_candidates(
-            texts if self.settings.style == "plain" else [text.strip() for text in texts],
+            [self._reply(sample.response_text) for sample in samples],
             [len(sample.response_ids) for sample in samples],
             [sample.ended for sample in samples],
             {name: scores.tolist() for name, scores in self._reward.score(samples).each.items()},
         )
         system = conversation.system if self.remembers else None
         return Turn(user, candidates, best_candidate(candidates), system, left_out)
+
+    def _generate_visibly(
+        self, show: Callable[[str], None], requests: Sequence[Request], settings: GenerationConfig
+    ) -> list[Sample]:
+        """Generate one sample and show its text without the spaces that the reply leaves out at both ends."""
+        [request] = requests
+        shown = written = ""
+        samples = []
+        with closing(self._engine.stream([request], settings)) as pieces:
+            for piece in pieces:
+                written += piece.text
+                reply = self._reply(written)
+                show(reply[len(shown) :])
+                shown = reply
+                if piece.sample is not None:
+                    samples.append(piece.sample)
+        return samples
+
+    def _reply(self, text: str) -> str:
+        return text if self.settings.style == "plain" else text.strip()
 
     def close(self) -> None:
         """Close the engine."""

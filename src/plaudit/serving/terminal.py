@@ -76,11 +76,18 @@ class Terminal:
             raise PlauditError(f"{words[0]}: no such command; /help lists them")
 
     def _answer(self, line: str) -> None:
-        turn = self.chat_model.answer(self.conversation, line)
+        # One candidate on a screen is shown while it is written; the best of several is known only at the end.
+        live = self._console.is_terminal and self.chat_model.settings.best_of == 1
+        try:
+            turn = self.chat_model.answer(self.conversation, line, self._show if live else None)
+        finally:
+            if live:
+                self._console.print()
         self.conversation.add(turn)
         if turn.left_out:
             self._say(f"(the context is full: the first {turn.left_out} turns were left out)", "dim")
-        self._say(turn.reply.text)
+        if not live:
+            self._say(turn.reply.text)
         if turn.reply.scores:
             self._say(_verdict(turn), "dim")
 
@@ -116,6 +123,9 @@ class Terminal:
         if not self.conversation.turns:
             raise PlauditError("there is no turn yet; type a message first")
         return self.conversation.turns[-1]
+
+    def _show(self, text: str) -> None:
+        self._console.print(Text(text), end="", soft_wrap=True)
 
     def _say(self, text: str, style: str | None = None) -> None:
         self._console.print(Text(text, style=style or ""), soft_wrap=True)

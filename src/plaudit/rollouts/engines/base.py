@@ -1,12 +1,12 @@
 """The interface of generation engines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from plaudit.config.schema import GenerationConfig
-from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.samples import Piece, Request, Sample
 
 
 class Engine(Protocol):
@@ -14,6 +14,15 @@ class Engine(Protocol):
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         """Return a sample for each request."""
+        ...
+
+    def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
+        """Yield the same samples piece by piece, as they are written.
+
+        Pieces of different requests may alternate. Text is yielded once later tokens cannot change it: no part of a
+        character, and nothing that may belong to a stop string. Close the generator to stop early. The weights must
+        not change while it is open. An engine that cannot stream yields ``in_one_piece(self.generate(...))``.
+        """
         ...
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -31,6 +40,12 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release processes and memory. The engine is not used afterwards."""
         ...
+
+
+def in_one_piece(samples: Iterable[Sample]) -> Generator[Piece, None, None]:
+    """Yield each finished sample as a single piece."""
+    for index, sample in enumerate(samples):
+        yield Piece(index, sample.response_ids, sample.response_text, sample)
 
 
 class EngineClass(Protocol):

@@ -142,8 +142,14 @@ class RunningBatch:
         for name in ("uniforms", "finished", "_limits", "_request_of_row", "_mask", "_positions", "_newest"):
             setattr(self, name, getattr(self, name)[rows])
 
+    def ended(self) -> list[bool]:
+        """Return for every request whether its response has ended."""
+        ended = torch.ones(len(self._requests), dtype=torch.bool, device=self.finished.device)
+        ended[self._request_of_row] = self.finished
+        return ended.tolist()
+
     def results(self) -> list[tuple[list[int], list[float], list[float]]]:
-        """Return every request's response, log-probabilities, and logarithms of the kept mass."""
+        """Return every request's response so far, log-probabilities, and logarithms of the kept mass."""
         rows = zip(self._tokens.tolist(), self._log_probabilities.tolist(), self._log_kept_mass.tolist(), strict=True)
         lengths = self._lengths.tolist()
         return [

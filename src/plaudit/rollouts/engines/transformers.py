@@ -4,7 +4,10 @@ Requests of similar length share a batch, prompts are padded on the left, identi
 rows are dropped from the batch. The sample for a request depends only on its seed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import replace
 from math import isfinite
 from typing import Any, Protocol
 
@@ -22,9 +25,9 @@ from plaudit.models.acceleration.tree_attention import TreeLayout
 from plaudit.models.loading.models import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.engines.running_batch import RunningBatch
-from plaudit.rollouts.samples import Request, Sample
+from plaudit.rollouts.samples import Piece, Request, Sample
 from plaudit.rollouts.sampling import choose_tokens
-from plaudit.rollouts.texts import cut_at_stop, may_hold_stop, response_text
+from plaudit.rollouts.texts import ResponseStream, cut_at_stop, may_hold_stop, response_text
 
 STOP_CHECK_INTERVAL = 8  # tokens between checks for stop strings; responses are cut exactly afterwards
 OUT_OF_MEMORY_REMEDY = "use a smaller model, precision=bf16, shorter prompts or fewer generation.max_new_tokens"
@@ -75,19 +78,55 @@ class TransformersEngine:
                 the model's output is not finite.
         """
         self._check(requests, settings)
-        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids))
-        was_training = self._loaded.model.training
-        self._loaded.model.eval()
-        size = self._batch_sizes.setdefault(
-            settings.batch_size, responses_at_once(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
-        )
-        with prepared_weights(self._model, self._loaded.device):
+        order = _longest_prompts_first(requests)
+        with self._ready():
             ordered = in_batches(
-                [requests[i] for i in order], size, lambda batch: self._generate_batch(batch, settings)
+                [requests[i] for i in order],
+                self._batch_size(settings),
+                lambda batch: self._generate_batch(batch, settings),
             )
-        self._loaded.model.train(was_training)
         samples = dict(zip(order, ordered, strict=True))
         return [samples[i] for i in range(len(requests))]
+
+    def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
+        """Yield the samples of ``generate`` piece by piece, as they are written.
+
+        Raises:
+            PlauditError: as ``generate`` does.
+            RuntimeError: memory runs out; what has been yielded cannot be taken back, so no smaller batch is tried.
+        """
+        self._check(requests, settings)
+        pieces = self._stream(requests, settings)
+        # Weights are prepared in a separate context: what the caller computes between two pieces does not see it.
+        context = copy_context()
+        try:
+            while (piece := context.run(next, pieces, None)) is not None:
+                yield piece
+        finally:
+            context.run(pieces.close)
+
+    def _stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
+        order, size = _longest_prompts_first(requests), self._batch_size(settings).size
+        with self._ready():
+            for start in range(0, len(order), size):
+                numbers = order[start : start + size]
+                for piece in self._stream_batch([requests[i] for i in numbers], settings):
+                    yield replace(piece, index=numbers[piece.index])
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """Let the model generate inside the block: without dropout, and with prepared weights."""
+        was_training = self._loaded.model.training
+        self._loaded.model.eval()
+        try:
+            with prepared_weights(self._model, self._loaded.device):
+                yield
+        finally:
+            self._loaded.model.train(was_training)
+
+    def _batch_size(self, settings: GenerationConfig) -> HalvingSize:
+        new = responses_at_once(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
+        return self._batch_sizes.setdefault(settings.batch_size, new)
 
     def _check(self, requests: Sequence[Request], settings: GenerationConfig) -> None:
         if "" in settings.stop:
@@ -104,16 +143,46 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _generate_batch(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
-        device = self._loaded.device
-        end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
-        acceleration = self._loaded.acceleration
-        batch = RunningBatch(
+        batch = self._batch(requests, settings)
+        for _ in self._steps(batch, settings):
+            pass
+        return [
+            self._sample(request, *result, settings.stop)
+            for request, result in zip(requests, batch.results(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _stream_batch(self, requests: Sequence[Request], settings: GenerationConfig) -> Iterator[Piece]:
+        """Yield the pieces of a batch; their ``index`` is the request's place in it."""
+        batch = self._batch(requests, settings)
+        running = {
+            i: ResponseStream(self._loaded.tokenizer, request.prompt_ids, settings.stop)
+            for i, request in enumerate(requests)
+        }
+        for _ in self._steps(batch, settings):
+            ended, results = batch.ended(), batch.results()
+            for index, response in list(running.items()):
+                if ended[index]:
+                    sample = self._sample(requests[index], *results[index], settings.stop)
+                    yield Piece(index, *response.rest(sample.response_ids, sample.response_text), sample)
+                    del running[index]
+                elif (grown := response.grow(results[index][0])) is not None:
+                    yield Piece(index, *grown)
+
+    def _batch(self, requests: Sequence[Request], settings: GenerationConfig) -> RunningBatch:
+        return RunningBatch(
             requests,
             settings,
-            device,
-            takes_dense_masks=acceleration.takes_dense_masks,
-            compiled_decoding=acceleration.uses(DECODING),
+            self._loaded.device,
+            takes_dense_masks=self._loaded.acceleration.takes_dense_masks,
+            compiled_decoding=self._loaded.acceleration.uses(DECODING),
         )
+
+    @torch.inference_mode()
+    def _steps(self, batch: RunningBatch, settings: GenerationConfig) -> Iterator[None]:
+        """Generate the batch; yield after every token, before rows that have ended leave."""
+        device = self._loaded.device
+        end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
         logits = batch.adopt([self._prefill(inputs) for inputs in batch.prefill_inputs()])
         interval = check_interval(device)
         for step in range(batch.longest):
@@ -122,14 +191,11 @@ class TransformersEngine:
             batch.append(choice, is_end=torch.isin(choice.tokens, end_ids))
             if settings.stop and (step + 1) % STOP_CHECK_INTERVAL == 0:
                 self._stop_rows(batch, settings.stop)
+            yield
             if (step + 1) % interval == 0 and batch.drop_finished(DROP_FRACTION) == 0:
                 break
             if step + 1 < batch.longest:
                 logits = self._forward_step(batch)
-        return [
-            self._sample(request, *result, settings.stop)
-            for request, result in zip(requests, batch.results(), strict=True)
-        ]
 
     def _prefill(self, inputs: dict[str, Any]) -> Any:
         rows, length = inputs["input_ids"].shape
@@ -183,6 +249,11 @@ class TransformersEngine:
             log_kept_mass=tuple(log_kept_mass[:length]),
             fields=request.fields,
         )
+
+
+def _longest_prompts_first(requests: Sequence[Request]) -> list[int]:
+    """Return the numbers of the requests in the order in which they are answered; equal prompts stand together."""
+    return sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids))
 
 
 def check_interval(device: torch.device) -> int:
