@@ -1,4 +1,4 @@
-"""A prompt with its responses: the one structure that everything trains on or scores."""
+"""Prompt trees: a prompt with its responses, the structure that is trained on and scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a response. Tokens that are not learned, such as a user's turn or a tool's result, are only read."""
+    """A part of a response. Tokens with ``learned`` false, such as a user's turn or a tool's result, are only read."""
 
     tokens: tuple[int, ...]
     learned: bool = True
@@ -21,10 +21,10 @@ class Segment:
 class PromptTree:
     """A prompt and the responses that branch off it, as token ids.
 
-    ``prompt`` holds at least one token (the state before the first response token must exist) and every response at
-    least one that is learned. ``learned`` holds a flag for each token of each response; None means that all are
+    ``prompt`` has at least one token, because there must be a state before the first response token. Every response has
+    at least one learned token. ``learned`` holds a flag for each token of each response; None means that all are
     learned. Tokens that are not learned are context: they have no log-probability, loss, entropy, value or advantage,
-    and do not count in a response's length.
+    and do not count towards a response's length.
     """
 
     prompt: tuple[int, ...]
@@ -73,7 +73,7 @@ class PromptTree:
 
 @dataclass(frozen=True)
 class Example(Generic[T_co]):
-    """A prompt tree, and what is to be learned about its responses: their ranks, their numbers, or None."""
+    """A prompt tree and its target: for example ranks of the responses, their numbers, or None."""
 
     tree: PromptTree
     target: T_co

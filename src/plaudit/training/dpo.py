@@ -68,14 +68,14 @@ class DpoTask(SupervisedTask[Preference]):
         return super().begin_step(step)
 
     def losses(self, batch: Batch, targets: Sequence[Preference], sums: MetricSums) -> Iterator[Tensor]:
-        """Yield the loss, summed over prompts, over the step's prompts."""
+        """Yield the sum of the loss over the micro-batch's prompts, divided by the step's number of prompts."""
         flat = self._inputs(batch.trees, targets, self.module(batch), self.reference_kl)
         outputs = self.loss(flat)
         self._count(flat, outputs, len(batch.trees), sums)
         yield outputs.loss / self.units
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
-        """Every step has its line."""
+        """Return the step's metrics."""
         return _with_margin(sums.means())
 
     def measure(self, step: int) -> dict[str, float]:
@@ -95,7 +95,7 @@ class DpoTask(SupervisedTask[Preference]):
         return self.module.measured(trees, self.loaded, self.session, self.budget)
 
     def _mismatched_kl(self, examples: Sequence[Example[Preference]]) -> float:
-        """Return the estimate of KL(policy || reference) in nats that losses with labels compare rewards with."""
+        """Return the estimate of KL(policy || reference), in nats, for losses that read labels."""
         pairs = [example.target.mismatched for example in examples]
         reference = torch.tensor([pair.reference for pair in pairs if pair is not None])
         return float(mismatched_kl(self._measured([pair.tree for pair in pairs if pair is not None]) - reference))
@@ -107,7 +107,7 @@ class DpoTask(SupervisedTask[Preference]):
         log_probabilities: Tensor,
         reference_kl: float,
     ) -> PreferenceInputs:
-        """Lay the trees' responses flat, with the policy's log-probabilities of them."""
+        """Return the inputs of the loss, with the responses of all trees in flat tensors."""
         device = log_probabilities.device
         reference = [number for target in targets for number in target.reference or ()]
         return PreferenceInputs(
@@ -125,15 +125,15 @@ class DpoTask(SupervisedTask[Preference]):
         rewards, best = self.reward(flat).detach(), flat.ranks == 0
         if self.objective.reads == "ranks":
             chosen, rejected = rewards[flat.pairs.better], rewards[flat.pairs.worse]
-            right = comparison_statistics(chosen - rejected)
+            statistics = comparison_statistics(chosen - rejected)
         else:
             chosen, rejected = rewards[best], rewards[~best]
             offsets = rewards - self.settings["beta"] * flat.reference_kl
-            right = comparison_statistics(torch.where(best, offsets, -offsets))
+            statistics = comparison_statistics(torch.where(best, offsets, -offsets))
             sums.add("reference_kl", flat.reference_kl, 1)
         sums.add("loss", outputs.loss, prompts)
         sums.add_metrics(outputs.metrics)
-        sums.add("accuracy", right.correct, right.pairs)
+        sums.add("accuracy", statistics.correct, statistics.pairs)
         sums.add("chosen_reward", chosen.sum(), len(chosen))
         sums.add("rejected_reward", rejected.sum(), len(rejected))
         sums.add("chosen_log_probability", flat.log_probabilities[best].sum(), flat.lengths[best].sum())
@@ -149,17 +149,17 @@ class DpoTask(SupervisedTask[Preference]):
 
 
 def _with_margin(means: dict[str, float]) -> dict[str, float]:
-    """Add the gap between the mean rewards, where there are both."""
+    """Add the gap between the mean rewards, if both are present."""
     if {"chosen_reward", "rejected_reward"} <= means.keys():
         return means | {"margin": means["chosen_reward"] - means["rejected_reward"]}
     return means
 
 
 def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
-    """Return the stage's task; reference log-probabilities are computed, or read from the stage's folder."""
+    """Return the stage's task; reference log-probabilities are computed or read from the stage's folder."""
     config = context.config
     objective = preference_loss(config.loss)
-    load_loss(objective, "dpo.loss")  # an error before the reference has been computed
+    load_loss(objective, "dpo.loss")  # fails before the reference is computed
     loaded = load_policy(config.model, context.session.device, context.seed)
     rows: StageRows[LabelledRow] | StageRows[RankingRow]
     if objective.reads == "labels":

@@ -1,4 +1,4 @@
-"""Loads the examples of a stage: reads, splits, tokenises and reports them; and the order in which they are used."""
+"""Loads the examples of a stage (reads, splits, tokenises and reports them) and defines their order in training."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Examples(Generic[T]):
-    """What a task learns from, and what it is measured on."""
+    """The training and held-out examples of a task."""
 
     train: list[Example[T]]
     held_out: list[Example[T]]
@@ -34,13 +34,13 @@ class Examples(Generic[T]):
 
 @dataclass(frozen=True)
 class StageRows(Generic[R]):
-    """A stage's tokenised rows: those to learn from, and those held out."""
+    """A stage's tokenised training and held-out rows."""
 
     train: list[TokenizedRow[R]]
     held_out: list[TokenizedRow[R]]
 
     def examples(self, target: Callable[[R], T]) -> Examples[T]:
-        """Return the rows' trees, each with what ``target`` takes from its row."""
+        """Return the rows as examples, with the target ``target(row)``."""
         train, held_out = ([Example(row.tree, target(row.row)) for row in part] for part in (self.train, self.held_out))
         return Examples(train, held_out)
 
@@ -50,16 +50,16 @@ def load_stage_rows(
     config: DataConfig,
     kind: type[R],
     loaded: LoadedModel,
-    room_for_answer: int = 0,
+    answer_tokens: int = 0,
 ) -> StageRows[R]:
-    """Read a stage's data; bad rows go to a file of their own, and what was dropped or cut is printed.
+    """Read a stage's data, write bad rows to a separate file, and log what was dropped or truncated.
 
-    ``room_for_answer``: tokens of the context that prompts must leave free.
+    ``answer_tokens``: tokens of the context that prompts must leave free for an answer.
     """
     session = context.session
     rejects = context.directory.create().folder / REJECTS if session.is_main else None
     rows = load_rows(config, kind, rejects, context.seed)
-    length = loaded.context_length - room_for_answer
+    length = loaded.context_length - answer_tokens
     tokenizer = CachingTokenizer(loaded.tokenizer, Path(session.recipe.output) / FOLDER)
     train = tokenize_rows(rows.train, tokenizer, config, length)
     held_out = tokenize_rows(rows.held_out, tokenizer, config, length) if rows.held_out else Tokenized([])
@@ -75,7 +75,7 @@ def load_stage_rows(
 
 @dataclass(frozen=True)
 class Order:
-    """Which examples come when: every epoch visits each once, in an order that its number decides."""
+    """The order of examples: every epoch visits each example once, in an order that depends on the epoch's number."""
 
     examples: int
     batch_size: int
@@ -88,8 +88,8 @@ class Order:
 
     def batch(self, step: int) -> Sequence[int]:
         """Return the examples of a step, steps counted from 1."""
-        epoch, place = divmod(step - 1, self.steps_per_epoch)
-        return _shuffled(self.examples, (*self.key, "epoch", epoch))[place * self.batch_size :][: self.batch_size]
+        epoch, batch = divmod(step - 1, self.steps_per_epoch)
+        return _shuffled(self.examples, (*self.key, "epoch", epoch))[batch * self.batch_size :][: self.batch_size]
 
 
 @lru_cache(maxsize=4)

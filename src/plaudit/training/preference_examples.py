@@ -1,4 +1,4 @@
-"""What direct preference optimisation learns of a prompt: ranks, reference log-probabilities, a mismatched response."""
+"""Targets of direct preference optimisation: ranks, reference log-probabilities and mismatched responses."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mismatched:
-    """A prompt with a response to another prompt; ``reference`` is its log-probability in nats, None until known."""
+    """A prompt with a response to another prompt, and the ``reference`` log-probability in nats, None until known."""
 
     tree: PromptTree
     reference: float | None = None
@@ -42,7 +42,7 @@ class Preference:
 
 
 def label_ranks(row: LabelledRow) -> Ranks:
-    """Return labels as ranks."""
+    """Return labels as ranks: 0 for desirable, 1 for undesirable."""
     return tuple(0 if desirable else 1 for desirable in row.desirable)
 
 
@@ -53,14 +53,14 @@ def prepared(
     loaded: LoadedModel,
     budget: TokenBudget,
 ) -> dict[str, list[Example[Preference]]]:
-    """Return the examples of every part with all that the objective's loss reads; a part's name is for messages.
+    """Return the examples of every part with all targets that the loss needs; the names of the parts are for messages.
 
-    Reference log-probabilities are computed, or read from the stage's folder.
+    Reference log-probabilities are computed or read from the stage's folder.
     """
     reads_labels = objective.reads == "labels"
     ready: dict[str, list[Example[Preference]]] = {}
     for name, examples in parts.items():
-        kept = [example for example in examples if not _says_nothing(example, reads_labels)]
+        kept = [example for example in examples if not _is_uninformative(example, reads_labels)]
         if context.session.is_main and len(kept) < len(examples):
             dropped = len(examples) - len(kept)
             logger.info("%s: %d %s prompts dropped: all responses identical or tied", context.name, dropped, name)
@@ -70,8 +70,8 @@ def prepared(
     return _with_reference(context, ready, loaded, budget) if objective.needs_reference else ready
 
 
-def _says_nothing(example: Example[Ranks], reads_labels: bool) -> bool:
-    """Say whether the responses are identical, which cutting them may have made them, or have the same rank."""
+def _is_uninformative(example: Example[Ranks], reads_labels: bool) -> bool:
+    """Return whether all responses are identical, possibly after truncation, or all have the same rank."""
     tree = example.tree
     different = {(response, tree.flags(number)) for number, response in enumerate(tree.responses)}
     identical = len(tree.responses) > 1 and len(different) == 1
@@ -81,9 +81,10 @@ def _says_nothing(example: Example[Ranks], reads_labels: bool) -> bool:
 def with_mismatched(
     examples: Sequence[Example[Preference]], context_length: int, seed: int
 ) -> list[Example[Preference]]:
-    """Give every prompt a mismatched response, one to another prompt, the same in every epoch.
+    """Give every prompt a mismatched response: a response to another prompt, the same in every epoch.
 
-    The response is cut where the context ends. Where there is no other prompt, it is one of the prompt's responses.
+    The response is truncated at the end of the context. If there is no other prompt, it is one of the prompt's own
+    responses.
     """
     order = list(range(len(examples)))
     python_generator(seed, "mismatched").shuffle(order)
@@ -98,10 +99,10 @@ def with_mismatched(
 
 
 def _answering(prompt: tuple[int, ...], other: PromptTree, number: int, context_length: int) -> PromptTree:
-    """Return the prompt with a response of another tree, cut where the context ends."""
-    room = context_length - len(prompt)
-    flags = None if other.learned is None else (other.learned[number][:room],)
-    return PromptTree(prompt, (other.responses[number][:room],), learned=flags)
+    """Return the prompt with a response of another tree, truncated at the end of the context."""
+    limit = context_length - len(prompt)
+    flags = None if other.learned is None else (other.learned[number][:limit],)
+    return PromptTree(prompt, (other.responses[number][:limit],), learned=flags)
 
 
 def _with_reference(
@@ -110,7 +111,7 @@ def _with_reference(
     loaded: LoadedModel,
     budget: TokenBudget,
 ) -> dict[str, list[Example[Preference]]]:
-    """Return the examples of every part with the reference's log-probabilities, also of mismatched responses."""
+    """Return the examples of every part with reference log-probabilities, including those of mismatched responses."""
     groups = {name: [example.tree for example in examples] for name, examples in parts.items()}
     for name, examples in parts.items():
         pairs = [example.target.mismatched for example in examples]

@@ -1,7 +1,7 @@
-"""What the reference says of a stage's responses: computed once, before training, and kept in the stage's folder.
+"""Reference log-probabilities of a stage's responses, computed once before training and stored in the stage's folder.
 
-A run that goes on reads it again. A key of the token ids, the reference's weights and the precision is stored with it,
-so that the file of other data or of another model is never used.
+A resumed run reads them from the file. The file also stores a hash of the token ids, the reference's weights and the
+precision, so that log-probabilities of other data or another model are never used.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ FILE = "reference.safetensors"
 
 
 class SequenceReader(nn.Module):
-    """A policy whose forward pass adds up the log-probabilities of a response's tokens."""
+    """A policy whose forward pass returns the summed log-probability of each response."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class SequenceReader(nn.Module):
     def measured(
         self, trees: Sequence[PromptTree], loaded: LoadedModel, session: Session, budget: TokenBudget
     ) -> Tensor:
-        """Return the log-probabilities of all responses without gradient, [R], all processes together, on the CPU."""
+        """Return the log-probabilities of all responses, [R] on the CPU, without gradient; processes share the work."""
         own = session.shard(trees)
         with session.autocast():
             sums = budget.run(lambda positions: per_response(self, self, own, loaded.layout, session.device, positions))
@@ -65,7 +65,7 @@ def reference_log_probabilities(
 ) -> dict[str, Tensor]:
     """Return ``log pi_ref(y | x)`` of every response of every group, [R] each, float32 on the CPU.
 
-    The reference is the model as it was loaded, or where it has adapters the model without them.
+    The reference is the loaded model, without its adapters if it has any.
     """
     session = context.session
     path, kept, key = context.directory.folder / FILE, None, ""
@@ -77,7 +77,7 @@ def reference_log_probabilities(
         return kept
     if session.is_main:
         responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
-        logger.info("%s: computing the reference's log-probabilities of %d responses, once", context.name, responses)
+        logger.info("%s: computing reference log-probabilities of %d responses", context.name, responses)
     reader = SequenceReader(loaded.model)
     with adapters_off(loaded.model) if hasattr(loaded.model, "disable_adapter") else nullcontext():
         computed = {name: reader.measured(trees, loaded, session, budget) for name, trees in groups.items()}
@@ -87,7 +87,7 @@ def reference_log_probabilities(
 
 
 def _key(groups: Mapping[str, Sequence[PromptTree]], model: Any, precision: str) -> str:
-    """Return a checksum of all that the numbers depend on; how they are batched is not among it."""
+    """Return a checksum of everything that the log-probabilities depend on, which batching does not belong to."""
     checksum = hashlib.sha256(precision.encode())
     for name, trees in groups.items():
         checksum.update(f"{name} {len(trees)}".encode())

@@ -1,4 +1,4 @@
-"""A reward model from comparisons: prompts with K ranked responses, a pair being K = 2."""
+"""Trains a reward model on comparisons: prompts with K ranked responses; a pair is K = 2."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ CALIBRATION_BINS = 10
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Responses laid flat, [R] each: the prompt that a response belongs to, and its rank."""
+    """The responses of several prompts in flat tensors [R]: the index of each response's prompt, and its rank."""
 
     prompts: Tensor
     ranks: Tensor
 
     @classmethod
     def of(cls, all_ranks: Sequence[Ranks], device: torch.device) -> "Comparisons":
-        """Lay the ranks of several prompts' responses flat."""
+        """Flatten the ranks of several prompts' responses."""
         prompts = [number for number, ranks in enumerate(all_ranks) for _ in ranks]
         flat = [rank for ranks in all_ranks for rank in ranks]
         return cls(torch.tensor(prompts, device=device), torch.tensor(flat, device=device))
@@ -74,7 +74,7 @@ class RewardTask(SupervisedTask[Ranks]):
         return 1
 
     def losses(self, batch: Batch, targets: Sequence[Ranks], sums: MetricSums) -> Iterator[Tensor]:
-        """Yield the ranking loss (and the centering penalty), summed over prompts, over the step's prompts."""
+        """Yield the sum of the losses over the micro-batch's prompts, divided by the step's number of prompts."""
         scores = self.module(batch)
         flat = Comparisons.of(targets, scores.device)
         inputs = self._inputs(scores, flat)
@@ -110,7 +110,7 @@ class RewardTask(SupervisedTask[Ranks]):
         }
 
     def raw_scores(self, examples: Sequence[Example[Ranks]]) -> Tensor:
-        """Return the scores of all responses before any scale, [R], all processes together."""
+        """Return the unscaled scores of all responses, [R]; each process computes a shard."""
         own = self.session.shard([example.tree for example in examples])
         with self.session.autocast():
             scores = self.budget.run(
@@ -122,7 +122,7 @@ class RewardTask(SupervisedTask[Ranks]):
         return torch.cat(self.session.merge_shards(parts))
 
     def save(self, folder: Path) -> dict[str, float]:
-        """Write the model with its scale: mean 0 and variance 1 on the training responses."""
+        """Write the model with its scale, which gives mean 0 and variance 1 on the training responses."""
         scale = ScoreScale.normalizing(self.raw_scores(self.train)) if self.config.normalize else ScoreScale()
         numbers = self.closing_numbers()
         if self.held_out and self.session.is_main:
@@ -133,17 +133,17 @@ class RewardTask(SupervisedTask[Ranks]):
 
 
 def _with_order(examples: Sequence[Example[Ranks]]) -> list[Example[Ranks]]:
-    """Leave out prompts whose responses all tie: they say nothing about an order."""
+    """Return the examples without those whose responses all have the same rank."""
     return [example for example in examples if len(set(example.target)) > 1]
 
 
 def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tuple[RewardTask, StageRows[RankingRow]]:
     """Return the stage's task and its rows; a model without a trained head gets a new one.
 
-    ``member`` numbers the models of an ensemble from 1: each starts from different random weights if there are any.
+    ``member`` numbers the models of an ensemble from 1. Random initial weights differ between members.
     """
     config, seed = context.config, context.seed + member - 1
-    load_loss(reward_loss(config.loss), "reward.loss")  # an error before the model has been loaded
+    load_loss(reward_loss(config.loss), "reward.loss")  # fails before the model is loaded
     loaded, has_head = load_scorer(config.model, context.session.device, seed)
     if not has_head:
         _start_head(loaded, seed)
@@ -152,7 +152,7 @@ def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tu
 
 
 def _start_head(loaded: LoadedModel, seed: int) -> None:
-    """Draw the head from N(0, 1/(d+1)), d being the hidden size (Stiennon et al. 2020, appendix B.1)."""
+    """Draw the head's weights from N(0, 1/(d+1)), where d is the hidden size (Stiennon et al. 2020, appendix B.1)."""
     hidden_size = unwrapped(loaded.model).config.hidden_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

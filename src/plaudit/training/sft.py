@@ -47,7 +47,7 @@ class SftTask(SupervisedTask[None]):
         return example.tree.response_tokens
 
     def losses(self, batch: Batch, targets: Sequence[None], sums: MetricSums) -> Iterator[Tensor]:
-        """Yield -sum of log-probabilities over the step's number of response tokens."""
+        """Yield the negative sum of log-probabilities, divided by the step's number of response tokens."""
         log_probabilities = self.module(batch).statistics.log_probabilities
         sums.add("loss", -log_probabilities.sum(), log_probabilities.numel())
         sums.add("tokens", self.units, 1)
@@ -64,12 +64,12 @@ class SftTask(SupervisedTask[None]):
         sums = torch.zeros(3, dtype=torch.float64)
         if own:
             with self.session.autocast():
-                log_probabilities, right = self.budget.run(
+                log_probabilities, correct = self.budget.run(
                     lambda positions: per_token(
                         self._measured, self.module, own, self.layout, self.session.device, positions
                     )
                 )
-            for part, hits in zip(log_probabilities, right, strict=True):
+            for part, hits in zip(log_probabilities, correct, strict=True):
                 sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])
         loss, hits_total, tokens = torch.stack(self.session.gather(sums)).sum(0).tolist()
         mean = -loss / tokens
@@ -92,7 +92,7 @@ class SftTask(SupervisedTask[None]):
 
 
 def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", "response"]) -> SftTask:
-    """Return the stage's task; ``usual_rows`` is what ``rows: auto`` means in this stage."""
+    """Return the stage's task; ``usual_rows`` is the kind of rows that ``rows: auto`` means in this stage."""
     config = context.config
     loaded = load_policy(config.model, context.session.device, context.seed)
     kind = ROW_KINDS[usual_rows if config.rows == "auto" else config.rows]

@@ -1,4 +1,4 @@
-"""What one iteration has collected, and how it outlives a checkpoint in the middle of the epochs."""
+"""The experience of one iteration, and its conversion to tensors for checkpoints between the iteration's steps."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -23,8 +23,8 @@ class ResponseRows:
 
     ``sampled``: log-probabilities with which the tokens were sampled, after top_k and top_p; ``reference``: under the
     reference; ``importance``: weights of the tokens in the policy loss (one without a correction); ``values`` and
-    ``returns`` are zero without a value function. But ``scores`` [R], after penalties, scaling and clipping; and
-    ``learned`` [R], false for responses that teach nothing because they were cut off.
+    ``returns`` are zero without a value function. Two are [R]: ``scores``, after penalties, scaling and clipping, and
+    ``learned``, false for truncated responses that are masked.
     """
 
     sampled: Tensor
@@ -37,7 +37,7 @@ class ResponseRows:
     learned: Tensor
 
     def chosen(self, responses: Tensor, time: int, device: torch.device) -> "ResponseRows":
-        """Return the given responses (indices), cut after ``time`` tokens, on ``device``."""
+        """Return the rows of the given responses (indices), truncated to ``time`` tokens, on ``device``."""
         parts = {field.name: getattr(self, field.name)[responses] for field in fields(self)}
         return ResponseRows(
             **{name: (part if part.dim() == 1 else part[:, :time]).to(device) for name, part in parts.items()}
@@ -46,9 +46,9 @@ class ResponseRows:
 
 @dataclass(frozen=True)
 class Experience:
-    """Rollouts of all processes, with everything that the losses compare against.
+    """Rollouts of all processes, with everything that the losses need.
 
-    ``examples`` holds a prompt with its responses each, and the responses' numbers. ``lengths`` is [R].
+    Each of the ``examples`` holds a prompt with its responses and the responses' numbers. ``lengths`` is [R].
     ``old_log_probabilities`` [R, T] are those of the policy before the iteration's first step; None where that step
     itself computes them (``ReadDuringStep``).
     """
@@ -70,11 +70,11 @@ class Experience:
 
     @property
     def learned(self) -> Tensor:
-        """True on the tokens that the policy learns from, [R, T]: those it chose, in responses that teach."""
+        """True on the tokens that are trained on, [R, T]: those that the policy chose, without masked responses."""
         return self.mask & self.rows.learned[:, None]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return everything as tensors; ``from_tensors`` takes it back."""
+        """Return everything as tensors, for ``from_tensors``."""
         trees = self.trees
         prompts = [torch.tensor(tree.prompt) for tree in trees]
         responses = [torch.tensor(response) for tree in trees for response in tree.responses]
@@ -93,7 +93,7 @@ class Experience:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Experience":
-        """Take back what ``to_tensors`` returned."""
+        """Return the experience that ``to_tensors`` converted."""
         prompts = tensors["prompt_tokens"].split(tensors["prompt_lengths"].tolist())
         sizes, counts = tensors["response_lengths"].tolist(), tensors["responses_per_prompt"].tolist()
         responses = [tuple(part.tolist()) for part in tensors["response_tokens"].split(sizes)]

@@ -46,7 +46,7 @@ from plaudit.training.rl.scoring import ScoredGroups, Scorer
 
 
 class Iteration:
-    """How an iteration runs; between iterations it keeps the KL coefficient and the running scale of rewards."""
+    """Runs iterations. Between them it keeps the KL coefficient and the running scale of rewards."""
 
     def __init__(
         self, config: RlConfig, roles: Roles, sampler: RolloutSampler, scorer: Scorer, reading: PolicyReading, seed: int
@@ -149,7 +149,7 @@ class Iteration:
             )
         )
         advantages = found.advantages + correction / found.scale[:, None]
-        # Whitening divides the reward, but not a KL in the loss: their proportion, and so the optimum, would change.
+        # Whitening scales the reward but not a KL in the loss, which would change their ratio and so the optimum.
         default = self.estimator.whitens and kl.placement == "reward"
         whitens = default if config.whiten_advantages is None else config.whiten_advantages
         return Advantages(whiten(advantages, mask) if whitens else advantages, found.returns, found.scale)
@@ -179,7 +179,7 @@ class Iteration:
         units: StepUnits,
         sums: MetricSums,
     ) -> Iterator[Tensor]:
-        """Yield the policy's loss of a micro-batch and, where the value function has its own weights, the value's."""
+        """Yield the policy's loss of a micro-batch and, if the value function has separate weights, the value loss."""
         config, numbers = self.config, all_numbers(targets)
         extras: Extras = "differentiable" if config.entropy_coefficient else self.reading.extras
         output = self.roles.policy(batch, config.generation.temperature, extras)
@@ -195,7 +195,7 @@ class Iteration:
                 yield value_objective(config, part, values, sums)
 
     def finish(self, experience: Experience, metrics: dict[str, float]) -> dict[str, float]:
-        """Move the KL coefficient after the last minibatch; return the metrics with those that are known only now."""
+        """Update the KL coefficient after the last minibatch; return the metrics, including those known only now."""
         metrics = metrics | self.reading.metrics_after(experience)
         self.controller.update(metrics["kl"], len(experience.lengths))
         return metrics
@@ -203,15 +203,15 @@ class Iteration:
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what lasts from one iteration to the next, as plain data."""
+        """Return the state that is kept between iterations, as plain data."""
         return {"controller": self.controller.state_dict(), "reward_moments": self.reward_moments.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.controller.load_state_dict(state["controller"])
         self.reward_moments.load_state_dict(state["reward_moments"])
 
 
 def sampling_log_probabilities(sample: Sample) -> Tensor:
-    """Return the log-probabilities with which the tokens were sampled, [length]: top_k and top_p renormalise."""
+    """Return the log-probabilities with which the tokens were sampled, [length], renormalised for top_k and top_p."""
     return torch.tensor(sample.log_probabilities) - torch.tensor(sample.log_kept_mass)

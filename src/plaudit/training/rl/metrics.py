@@ -1,4 +1,4 @@
-"""What is measured of an iteration's rollouts, before anything is learned from them."""
+"""Metrics of an iteration's rollouts, before training on them."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from plaudit.training.rl.scoring import ScoredGroups
 
 
 def rollout_metrics(scored: ScoredGroups) -> dict[str, float]:
-    """Return mean and spread of the scores as the sources gave them, mean lengths, and how many responses ended."""
+    """Return mean and standard deviation of the raw scores, the mean length, and the fraction of ended responses."""
     samples = scored.samples
     metrics = {
         "reward/mean": scored.total.mean(),
@@ -24,7 +24,7 @@ def rollout_metrics(scored: ScoredGroups) -> dict[str, float]:
 
 
 def policy_metrics(old: Tensor, entropies: Tensor, experience: Experience) -> dict[str, float]:
-    """Return how far the policy that sampled is from the reference, how it spreads, and how well sampling agrees.
+    """Return the KL of the sampling policy to the reference, its entropy, and how well sampling and training agree.
 
     ``old`` [R, T] are its log-probabilities, ``entropies`` [R, T] those of its next-token distributions, in nats.
     """

@@ -1,4 +1,4 @@
-"""What a minibatch teaches: the losses of its micro-batches, from the policy's log-probabilities and the experience."""
+"""The losses of micro-batches, computed from the policy's log-probabilities and the experience."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from plaudit.training.rl.experience import Experience, ResponseNumbers, Response
 
 @dataclass(frozen=True)
 class StepUnits:
-    """What the sums of a step are divided by, over all micro-batches and processes."""
+    """The numbers by which a step's sums are divided, over all micro-batches and processes."""
 
     prompts: int
     responses: int
@@ -44,7 +44,7 @@ class StepUnits:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A part of a minibatch: its layout, what was collected of its responses, and the units of the whole step.
+    """A part of a minibatch: its batch, the experience of its responses, and the units of the whole step.
 
     ``old`` [R, T] are the log-probabilities under the policy that sampled; ``mask`` [R, T] is true on the tokens that
     the policy chose, ``learned`` [R, T] on those that it learns from.
@@ -59,14 +59,14 @@ class MicroBatch:
 
     @classmethod
     def of(cls, batch: Batch, numbers: Tensor, experience: Experience, units: StepUnits, old: Tensor) -> "MicroBatch":
-        """Look up what belongs to a batch whose responses have these numbers [R]."""
+        """Return the micro-batch of a batch whose responses have these numbers [R] in the experience."""
         time, device = int(batch.lengths.max()), batch.lengths.device
         mask, learned = (rows[numbers, :time].to(device) for rows in (experience.mask, experience.learned))
         return cls(batch, experience.rows.chosen(numbers, time, device), old, mask, learned, units)
 
     @property
     def prompts(self) -> Tensor:
-        """The number of each response's prompt, [R]."""
+        """The index of each response's prompt, [R]."""
         sizes = torch.tensor([len(tree.responses) for tree in self.batch.trees], device=self.mask.device)
         return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
 
@@ -74,7 +74,7 @@ class MicroBatch:
 def policy_objective(
     config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float, sums: MetricSums
 ) -> Tensor:
-    """Return the policy's loss of a micro-batch, as its part of the whole step's loss."""
+    """Return the policy's loss of a micro-batch, as a part of the step's loss."""
     log_probabilities = to_rows(output.statistics.log_probabilities, part.batch.lengths)
     if config.objective == "online_dpo":
         return _online_dpo(part, log_probabilities, kl_coefficient, sums)
@@ -108,7 +108,7 @@ def _policy_gradient(
 
 
 def _online_dpo(part: MicroBatch, log_probabilities: Tensor, beta: float, sums: MetricSums) -> Tensor:
-    """All pairs of each prompt's responses, preferred as the Bradley-Terry model of their scores says."""
+    """Return the loss over all pairs of a prompt's responses, with Bradley-Terry preferences from their scores."""
     log_ratios = ((log_probabilities - part.rows.reference) * part.mask).sum(1)
     loss = judged_dpo_loss(log_ratios, part.prompts, part.rows.scores, beta).loss
     sums.add("policy_loss", loss, len(part.batch.trees))
@@ -116,7 +116,7 @@ def _online_dpo(part: MicroBatch, log_probabilities: Tensor, beta: float, sums: 
 
 
 def _best_of_n(part: MicroBatch, log_probabilities: Tensor, sums: MetricSums) -> Tensor:
-    """The negative log-likelihood of each prompt's best response; of equal ones, the first."""
+    """Return the negative log-likelihood of each prompt's best response; the first one if several are equal."""
     scores = part.rows.scores.reshape(len(part.batch.trees), -1)
     best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.argmax(1, keepdim=True), True)
     loss = language_modelling_loss(log_probabilities, part.mask & best.reshape(-1, 1))
@@ -125,7 +125,7 @@ def _best_of_n(part: MicroBatch, log_probabilities: Tensor, sums: MetricSums) ->
 
 
 def value_objective(config: RlConfig, part: MicroBatch, values: Tensor, sums: MetricSums) -> Tensor:
-    """Return the value function's loss of a micro-batch, its fraction of the whole step's; ``values`` is [N]."""
+    """Return the value function's loss of a micro-batch, as a part of the step's loss; ``values`` is [N]."""
     rows, tokens = part.rows, int(part.mask.sum())
     value = clipped_value_loss(
         to_rows(values, part.batch.lengths), rows.values, rows.returns, part.mask, config.value_clip
@@ -141,12 +141,12 @@ def _weights(config: RlConfig, part: MicroBatch) -> Tensor:
 
 
 def aggregation_of(config: RlConfig) -> Aggregation:
-    """Return how token losses add up: as configured, or as the policy loss has it."""
+    """Return how token losses add up: as configured, or the policy loss's default."""
     return config.aggregation or policy_loss(config.policy_loss).aggregation
 
 
 def clip_of(config: RlConfig) -> Clip:
-    """Return the bounds of the ratio: as configured, or those of the policy loss."""
+    """Return the bounds of the ratio: as configured, or the policy loss's defaults."""
     entry = policy_loss(config.policy_loss)
     low = entry.clip_low if config.clip is None else config.clip
     default_high = entry.clip_high if config.clip is None else config.clip

@@ -39,7 +39,7 @@ class PolicyRows:
 
 @dataclass(frozen=True)
 class Readings:
-    """What the models say of the rollouts before the first step: [R, T] each, zero after the end of a response.
+    """Model outputs for the rollouts before the first step: [R, T] each, zero after the end of a response.
 
     ``policy`` is None where the step reads it.
     """
@@ -50,13 +50,13 @@ class Readings:
 
 
 class PolicyReading(Protocol):
-    """When the old log-probabilities are computed."""
+    """A strategy for computing the old log-probabilities."""
 
     extras: Extras
     """The statistics that the steps' forward passes must compute for the reading."""
 
     def read(self, trees: Sequence[PromptTree]) -> Readings:
-        """Read what must be known before the iteration's first step, for the rollouts of all processes."""
+        """Compute what is needed before the iteration's first step, for the rollouts of all processes."""
         ...
 
     def old_log_probabilities(
@@ -86,7 +86,7 @@ class ReadBefore:
         self.reader, self.roles, self.temperature = reader, reader.roles, temperature
 
     def read(self, trees: Sequence[PromptTree]) -> Readings:
-        """Read reference, values and policy."""
+        """Compute reference, values and policy."""
         reference, values, log_probabilities, entropies = self.reader.rows(
             self._compute, 4, self.roles.modules_used(policy=True), trees
         )
@@ -95,7 +95,7 @@ class ReadBefore:
     def old_log_probabilities(
         self, experience: Experience, batch: Batch, numbers: Tensor, statistics: TokenStatistics
     ) -> Tensor:
-        """Look them up in the experience."""
+        """Return those in the experience."""
         assert experience.old_log_probabilities is not None
         return experience.old_log_probabilities[numbers, : int(batch.lengths.max())].to(batch.lengths.device)
 
@@ -120,7 +120,7 @@ class ReadBefore:
 
 
 class ReadDuringStep:
-    """Only the reference is read before the iteration's step, which is its only one; there are no values."""
+    """Only the reference is computed before the iteration's only step; there are no values."""
 
     extras: Extras = "measured"
 
@@ -129,7 +129,7 @@ class ReadDuringStep:
         self._of_response: dict[int, tuple[Tensor, Tensor]] = {}
 
     def read(self, trees: Sequence[PromptTree]) -> Readings:
-        """Read the reference."""
+        """Compute the reference."""
         self._of_response = {}
         roles = self.reader.roles
         (reference,) = self.reader.rows(
@@ -140,7 +140,7 @@ class ReadDuringStep:
     def old_log_probabilities(
         self, experience: Experience, batch: Batch, numbers: Tensor, statistics: TokenStatistics
     ) -> Tensor:
-        """Return the step's own log-probabilities, detached, and keep the statistics for the metrics."""
+        """Return the step's own log-probabilities, detached, and store the statistics for the metrics."""
         assert statistics.entropies is not None
         columns = statistics.log_probabilities, statistics.entropies
         parts = (column.detach().float().cpu().split(batch.lengths.tolist()) for column in columns)
@@ -166,7 +166,7 @@ class ReadDuringStep:
 
 
 class ModelReader:
-    """Runs models over rollouts, every process over its shard."""
+    """Runs models on rollouts; every process computes its shard."""
 
     def __init__(self, roles: Roles, session: Session, token_budget: int, pack_length: int) -> None:
         self.roles, self.session, self.pack_length = roles, session, pack_length
@@ -179,7 +179,7 @@ class ModelReader:
         modules: nn.Module,
         trees: Sequence[PromptTree],
     ) -> list[Tensor]:
-        """Return rows [R, T] of all processes' responses for each of the ``columns`` that ``compute`` gives.
+        """Return rows [R, T] of all processes' responses for each of the ``columns`` that ``compute`` returns.
 
         ``compute`` turns a batch into one tensor [N] per column, by ``modules``.
         """
@@ -208,7 +208,7 @@ class ModelReader:
 
 
 def build_policy_reading(context: StageContext[RlConfig], roles: Roles) -> PolicyReading:
-    """Return the strategy that computes least."""
+    """Return the cheapest strategy that the configuration allows."""
     config = context.config
     reader = ModelReader(roles, context.session, config.token_budget, config.pack_length)
     strategy = ReadBefore if is_needed_before(config) else ReadDuringStep
@@ -218,8 +218,8 @@ def build_policy_reading(context: StageContext[RlConfig], roles: Roles) -> Polic
 def is_needed_before(config: RlConfig) -> bool:
     """Return whether the policy's log-probabilities must be known before the iteration's first step.
 
-    They must with several steps per iteration, for a KL in the reward and for an importance correction. Values are read
-    together with them. A KL budget may end the stage before the step.
+    This is so with several steps per iteration, with a KL in the reward, with an importance correction, with values,
+    which are computed in the same pass, and with a KL budget, which may end the stage before the step.
     """
     kl_in_reward = config.kl.placement == "reward" and (config.kl.coefficient > 0 or config.kl.target is not None)
     return (
