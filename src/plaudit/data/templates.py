@@ -66,8 +66,8 @@ def _chat_text(prompt: Sequence[Message], tokenizer: Any, origin: Origin | None)
     try:
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except jinja2.TemplateError as error:
-        place = f"{origin.source} line {origin.line}: " if origin else ""
+        where = f"{origin.source} line {origin.line}: " if origin else ""
         raise PlauditError(
-            f"{place}the chat template rejects the dialogue ({error}); correct it, or set conversation to "
+            f"{where}the chat template rejects the dialogue ({error}); correct it, or set conversation to "
             "human_assistant"
         ) from error

@@ -176,15 +176,15 @@ def _truncated(row: TokenizedRow[R], tokenizer: Any, config: DataConfig, context
     """
     tree = row.tree
     longest = min(max(map(len, tree.responses), default=0), config.max_response_tokens or context_length)
-    room = max(context_length - longest, (context_length + 1) // 2)
-    limit = min(config.max_prompt_tokens or context_length, room)
+    left = max(context_length - longest, (context_length + 1) // 2)
+    limit = min(config.max_prompt_tokens or context_length, left)
     prompt = tree.prompt
     if len(prompt) > limit:
         bos = prompt[:1] if prompt[0] == tokenizer.bos_token_id and limit > 1 else ()
         prompt = bos + prompt[len(prompt) - limit + len(bos) :]
-    room = min(config.max_response_tokens or context_length, context_length - len(prompt))
-    responses = tuple(response[:room] for response in tree.responses)
-    learned = None if tree.learned is None else tuple(flags[:room] for flags in tree.learned)
+    limit = min(config.max_response_tokens or context_length, context_length - len(prompt))
+    responses = tuple(response[:limit] for response in tree.responses)
+    learned = None if tree.learned is None else tuple(flags[:limit] for flags in tree.learned)
     text = row.prompt_text if prompt == tree.prompt else tokenizer.decode(prompt, skip_special_tokens=True)
     return TokenizedRow(row.row, PromptTree(prompt, responses, learned=learned), text)
 

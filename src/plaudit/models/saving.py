@@ -36,12 +36,12 @@ def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
 
 
 def saved_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, Tensor]]:
-    """Yield the names and values of the weights that ``save_model`` would write, one at a time; the model stays as is.
+    """Yield name and value of every weight that ``save_model`` would write, one at a time, without changing the model.
 
-    A tensor that no adapter changes is the model's own memory.
+    A tensor without an adapter is not copied: it is the model's own memory.
 
     Raises:
-        PlauditError: the model has adapters on a quantised base, which cannot take the merge without loss.
+        PlauditError: the model has adapters on a quantised base; merging them would lose precision.
     """
     inner = unwrapped(model)
     if inner is not model and getattr(inner, "is_quantized", False):

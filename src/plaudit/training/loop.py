@@ -185,10 +185,10 @@ class Trainer(Generic[T]):
             return self.task.measure(step)
 
     def _stop_at_fault(self, step: int | None, examples: Sequence[Example[T]], what: str) -> None:
-        place = save_faulty_batch(self.stage.folder, examples, self.session.rank)
+        file = save_faulty_batch(self.stage.folder, examples, self.session.rank)
         at = "" if step is None else f" at step {step}"
         raise PlauditError(
-            f"{self.stage.folder.name}: {what}{at}; the batch is in {place}. Check its longest and most unusual rows, "
+            f"{self.stage.folder.name}: {what}{at}; the batch is in {file}. Check its longest and most unusual rows, "
             "then lower optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
         )
 

@@ -89,11 +89,11 @@ def with_mismatched(
     order = list(range(len(examples)))
     python_generator(seed, "mismatched").shuffle(order)
     paired = list(examples)
-    for place, index in enumerate(order):
+    for position, index in enumerate(order):
         tree = examples[index].tree
-        others = (examples[order[(place + step) % len(order)]].tree for step in range(1, len(order) + 1))
+        others = (examples[order[(position + step) % len(order)]].tree for step in range(1, len(order) + 1))
         other = next((other for other in others if other.prompt != tree.prompt), tree)
-        mismatched = _answering(tree.prompt, other, place % len(other.responses), context_length)
+        mismatched = _answering(tree.prompt, other, position % len(other.responses), context_length)
         paired[index] = Example(tree, replace(examples[index].target, mismatched=Mismatched(mismatched)))
     return paired
 

@@ -39,16 +39,16 @@ class SampleCompletions:
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})
 
     def _requests(self, rows: StageRows[Any]) -> list[Request]:
-        room = self.loaded.context_length - self.config.sample_tokens
+        prompt_limit = self.loaded.context_length - self.config.sample_tokens
         if self.config.sample_prompts:
             given = [
                 PromptRow(text, Origin("sample_prompts", i)) for i, text in enumerate(self.config.sample_prompts, 1)
             ]
             prompts: list[TokenizedRow[Any]] = [
-                *tokenize_rows(given, self.loaded.tokenizer, self.config.data, room).rows
+                *tokenize_rows(given, self.loaded.tokenizer, self.config.data, prompt_limit).rows
             ]
         else:
-            fitting = [row for row in (rows.held_out or rows.train) if len(row.tree.prompt) <= room]
+            fitting = [row for row in (rows.held_out or rows.train) if len(row.tree.prompt) <= prompt_limit]
             prompts = fitting[: self.config.samples]
         return [
             Request(row.tree.prompt, row.prompt_text, derived_seed(self.context.seed, "sample", number))

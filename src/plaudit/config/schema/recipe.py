@@ -22,7 +22,7 @@ class WorldConfig(Section):
     demonstrations: Positive = Field(2000, description="demonstrations of mixed quality")
     comparisons: Positive = Field(3000, description="prompts with replies compared by simulated annotators")
     prompts: Positive = Field(2000, description="prompts for reinforcement learning")
-    test_prompts: Positive = Field(300, description="prompts for the final evaluation alone")
+    test_prompts: Positive = Field(300, description="prompts for the final evaluation only")
 
 
 class Recipe(Section):

@@ -108,7 +108,7 @@ class RlConfig(StageConfig):
     value_coefficient: Annotated[float, Field(ge=0)] = Field(0.1, description="weight of the value loss")
     value_learning_rate: Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="peak learning rate of the weights that the value function has alone, with weights=separate or "
+        description="peak learning rate of weights that belong only to the value function, with weights=separate or "
         "adapters; default: the policy's",
     )
     entropy_coefficient: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the entropy bonus")
@@ -172,7 +172,7 @@ class RlConfig(StageConfig):
             of_kl = {("kl", key) for key in ("coefficient", "target", "horizon")}
             idle |= dict.fromkeys({"scale_rewards", *of_kl}, f"with objective={self.objective}")
         if self.weights == "shared":
-            idle["weights"] = f"with objective={self.objective}, which has no value function to share with"
+            idle["weights"] = f"with objective={self.objective}, which has no value function"
         return idle
 
     def _of_values(self, estimator: AdvantageEntry) -> dict[Any, str]:

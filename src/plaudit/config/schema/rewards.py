@@ -59,7 +59,7 @@ class ClassifierReward(WeightsConfig, RewardSourceConfig):
     path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
     label: str | None = Field(None, description="the label whose output is the score; default: the only one")
     output: Literal["probability", "logit"] = Field("logit", description="which output is the score")
-    scored_text: Literal["both", "response"] = Field("both", description="prompt and response, or the response alone")
+    scored_text: Literal["both", "response"] = Field("both", description="prompt and response, or only the response")
 
 
 class FunctionReward(RewardSourceConfig):

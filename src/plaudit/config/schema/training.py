@@ -139,7 +139,7 @@ class DpoConfig(LanguageModelStageConfig):
         "of your own",
     )
     beta: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="weight of the KL to the reference, or of what takes its place; default: the loss's own"
+        None, description="weight of the KL to the reference, or of the term that replaces it; default: the loss's own"
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = Field(
         None, description="cdpo, robust_dpo: fraction of labels assumed to be wrong; default: that of the loss"

@@ -96,7 +96,7 @@ def _all_formats() -> list[Format]:
 
 def _nearness(known: Format, columns: Sequence[str]) -> float:
     """Return the mean over a format's columns of the similarity to the most similar column of the file."""
-    return sum(max((_similarity(column, seen) for seen in columns), default=0.0) for column in known.columns) / len(
+    return sum(max((_similarity(column, other) for other in columns), default=0.0) for column in known.columns) / len(
         known.columns
     )
 

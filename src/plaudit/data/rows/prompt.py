@@ -1,4 +1,4 @@
-"""A prompt alone."""
+"""A prompt without responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from plaudit.data.rows.base import Origin, Prompt, Row
 
 @dataclass(frozen=True)
 class PromptRow:
-    """A prompt alone. ``fields`` holds the row's other columns, for reward functions and tables."""
+    """A prompt without responses. ``fields`` holds the row's other columns, for reward functions and tables."""
 
     kind: ClassVar[str] = "prompt"
     richness: ClassVar[int] = 0

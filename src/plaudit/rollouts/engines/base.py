@@ -29,11 +29,11 @@ class Engine(Protocol):
         """Generate with these weights from now on.
 
         Args:
-            version: number of the finished training iterations.
-            tensors: names and values of the weights as a plain transformers model saves them, adapters merged: what
-                ``saved_weights`` yields. Each tensor is computed when it is asked for, so an engine that shares the
-                model's memory does not iterate and pays for nothing. Read them during the call, and copy what you
-                keep: training changes the memory afterwards.
+            version: number of finished training iterations.
+            tensors: names and values of the weights as a plain transformers model saves them, with merged adapters (see
+                ``saved_weights``). Each tensor is computed when the iteration reaches it, so an engine that shares the
+                model's memory saves that cost by not iterating. Read the tensors during the call and copy those that
+                you keep, because training changes their memory afterwards.
         """
         ...
 
@@ -49,8 +49,8 @@ def in_one_piece(samples: Iterable[Sample]) -> Generator[Piece, None, None]:
 
 
 class EngineClass(Protocol):
-    """An engine's class, as its configuration section names it."""
+    """The class of an engine, which its configuration section names."""
 
     def load(self, config: Any, loaded: Any) -> Engine:
-        """Return the engine of a section for a loaded model (``plaudit.models.loading.models.LoadedModel``)."""
+        """Return the engine for a section and a loaded model (``plaudit.models.loading.models.LoadedModel``)."""
         ...

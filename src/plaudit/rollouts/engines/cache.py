@@ -21,8 +21,8 @@ class PreallocatedLayer(DynamicLayer):
     def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, new_tokens: int) -> None:
         super().__init__()
         self.length = keys.shape[2]
-        self.keys = _with_room(keys, rows, new_tokens)
-        self.values = _with_room(values, rows, new_tokens)
+        self.keys = _preallocated(keys, rows, new_tokens)
+        self.values = _preallocated(values, rows, new_tokens)
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -99,8 +99,8 @@ def _joined(pieces: list[Tensor]) -> Tensor:
     return torch.cat([torch.nn.functional.pad(piece, (0, 0, length - piece.shape[2], 0)) for piece in pieces])
 
 
-def _with_room(states: Tensor, rows: Tensor, new_tokens: int) -> Tensor:
+def _preallocated(states: Tensor, rows: Tensor, new_tokens: int) -> Tensor:
     _, heads, length, size = states.shape
-    room = states.new_empty(len(rows), heads, length + new_tokens, size)
-    room[:, :, :length] = states[rows]
-    return room
+    preallocated = states.new_empty(len(rows), heads, length + new_tokens, size)
+    preallocated[:, :, :length] = states[rows]
+    return preallocated

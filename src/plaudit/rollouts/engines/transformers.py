@@ -48,7 +48,7 @@ class CausalModel(Protocol):
 
 
 class TransformersEngine:
-    """Generates with a model in this process; always with the weights that the model has at that moment."""
+    """Generates with a model in this process, always with its current weights."""
 
     def __init__(self, loaded: CausalModel) -> None:
         self._loaded = loaded
@@ -65,7 +65,7 @@ class TransformersEngine:
         return cls(loaded)
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Do nothing: the engine computes with the model that learns."""
+        """Do nothing: the engine uses the model that is trained."""
 
     def close(self) -> None:
         """Do nothing: the model belongs to the caller."""

@@ -158,10 +158,10 @@ class ReadDuringStep:
 
     def policy_rows(self) -> PolicyRows:
         """Return the statistics of all processes' responses, in the order of their numbers."""
-        everyone: dict[int, tuple[Tensor, Tensor]] = {}
+        merged: dict[int, tuple[Tensor, Tensor]] = {}
         for shard in self.reader.session.gather(self._of_response):
-            everyone |= shard
-        columns = zip(*(everyone[number] for number in sorted(everyone)), strict=True)
+            merged |= shard
+        columns = zip(*(merged[number] for number in sorted(merged)), strict=True)
         return PolicyRows(*map(rows_from, columns))
 
 

@@ -21,7 +21,7 @@ class RolloutSampler:
         return self._generate(self.session.shard(prompts), self.settings)
 
     def sample_greedily(self, prompts: Sequence[Requests]) -> list[list[Sample]]:
-        """Return one greedy response, in a group of its own, per prompt of this process's shard."""
+        """Return groups of one greedy response, one group per prompt of this process's shard."""
         settings = self.settings.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
         return self._generate([requests[:1] for requests in self.session.shard(prompts)], settings)
 
