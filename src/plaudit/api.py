@@ -1,8 +1,8 @@
 """The commands as Python functions: ``plaudit.rl("recipe.yaml", "rl.kl.coefficient=0.1")`` is ``plaudit rl …``.
 
 Each takes a recipe file or the name of a shipped recipe and ``key=value`` overrides, and returns the run's folder. The
-same call continues an interrupted run. ``restart`` starts over: ``run`` deletes the whole run first, the others their
-stage's folder alone. Bad input raises plaudit.errors.PlauditError.
+same call resumes an interrupted run. ``restart`` starts over: ``run`` first deletes the whole run, the others only
+their stage's folder. Bad input raises plaudit.errors.PlauditError.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class StageCall(Protocol):
 
 
 def run(recipe: str, *overrides: str, restart: bool = False, only: Sequence[str] = ()) -> Path:
-    """Run all stages of the recipe, or ``only`` those named; ``restart`` deletes what these have made."""
+    """Run all stages of the recipe, or those in ``only``; ``restart`` first deletes their results."""
     from plaudit.runner import run as run_recipe
 
     show_messages_by_default()
@@ -39,7 +39,7 @@ def run(recipe: str, *overrides: str, restart: bool = False, only: Sequence[str]
 
 
 def __getattr__(name: str) -> StageCall:
-    """Return the function that runs the stage of this name alone: ``plaudit.api.sft(recipe)``."""
+    """Return the function that runs only the stage of this name: ``plaudit.api.sft(recipe)``."""
     if name not in STAGES:
         raise AttributeError(f"module 'plaudit.api' has no attribute {name!r}")
 
@@ -61,7 +61,7 @@ def chat(
     device: str | None = None,
     **sampling: float,
 ) -> None:
-    """Talk to a run, a model folder or a hub model in the terminal.
+    """Chat with a run, a model folder or a hub model in the terminal.
 
     ``best_of`` candidates are sampled per turn, scored by the run's reward model and by ``rewards``; ``sampling`` may
     hold temperature, top_p and max_new_tokens. Default: the run's.

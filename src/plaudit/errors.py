@@ -4,22 +4,22 @@ import signal
 
 
 class PlauditError(Exception):
-    """Something the user can put right; the command line prints the message as one line and exits with code 2."""
+    """An error that the user can fix; the command line prints the message as one line and exits with code 2."""
 
 
-class Interrupted(Exception):  # noqa: N818 - carrying out an order is not an error
-    """The run stopped because it was asked to, after writing a checkpoint.
+class Interrupted(Exception):  # noqa: N818 - an interruption by the user is not an error
+    """The run was interrupted and has written a checkpoint.
 
     ``exit_code`` follows the shell's convention of 128 + signal: 130 after Ctrl-C (SIGINT), 143 after SIGTERM.
     """
 
     def __init__(self, signal_number: int) -> None:
         name = signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name} with a checkpoint; the same command continues")
+        super().__init__(f"stopped by {name} with a checkpoint; the same command resumes the run")
         self.exit_code = 128 + signal_number
 
 
 def one_line(fault: BaseException) -> str:
-    """Return an exception's type and its whole text on one line."""
+    """Return an exception's type and its complete text on one line."""
     text = " ".join(str(fault).split())
     return f"{type(fault).__name__}: {text}" if text else type(fault).__name__

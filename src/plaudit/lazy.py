@@ -1,4 +1,4 @@
-"""A package's public names, imported when they are first used, so that importing the package is quick."""
+"""Public names of a package that are imported on first use, so that importing the package is fast."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module

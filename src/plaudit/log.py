@@ -1,4 +1,4 @@
-"""Messages about a run: the logger ``plaudit`` and its children write them to standard error.
+"""Messages about a run, which the logger ``plaudit`` and its children write to standard error.
 
 Results, such as the table of an evaluation, go to standard output instead.
 """
@@ -24,7 +24,7 @@ def console() -> "Console":
 
 
 class MessageHandler(logging.Handler):
-    """Writes messages as they are, never wrapped; those from a warning on start with their level."""
+    """Writes messages without wrapping lines; warnings and errors begin with their level."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
@@ -39,7 +39,7 @@ class MessageHandler(logging.Handler):
 
 
 def show_messages(level: int = logging.INFO) -> None:
-    """Write messages of at least this level to standard error, from now on."""
+    """From now on, write messages of at least this level to standard error."""
     if not any(isinstance(handler, MessageHandler) for handler in LOGGER.handlers):
         LOGGER.addHandler(MessageHandler())
     LOGGER.setLevel(level)

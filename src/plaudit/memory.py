@@ -1,4 +1,4 @@
-"""Out of memory: halve the amount of work done at once and repeat it. Results do not depend on this size."""
+"""Handles running out of memory: repeats the work in parts of half the size, on which results do not depend."""
 
 import errno
 import gc
@@ -27,7 +27,7 @@ def is_out_of_memory(fault: BaseException) -> bool:
 
 
 class HalvingSize:
-    """The amount of work done at once. It shrinks when memory runs out and does not grow again.
+    """The amount of work done at once, which is halved when memory runs out and does not grow again.
 
     ``name`` is the setting's name in messages; ``remedy`` is the advice if even ``smallest`` is too much.
     """
@@ -55,7 +55,7 @@ class HalvingSize:
             except (RuntimeError, MemoryError) as fault:
                 if not is_out_of_memory(fault):
                     raise
-            # Outside the handler: the exception keeps the tensors of the failed attempt alive.
+            # Outside the except block, because the exception keeps the tensors of the failed attempt alive.
             self.halve(tried)
 
 

@@ -1,11 +1,11 @@
-"""Who may read the files that are written."""
+"""Permissions of written files."""
 
 import os
 from pathlib import Path
 
 
 def follow_umask(path: Path) -> None:
-    """Give a file, or all files in a folder, the mode of any other new file: safetensors lets only the owner read."""
+    """Give a file, or all files in a folder, the usual mode of new files, because safetensors sets 0600."""
     umask = os.umask(0)
     os.umask(umask)
     for file in (path, *path.rglob("*")):

@@ -1,4 +1,4 @@
-"""Python code of the user: functions named in a recipe, and modules that add stages, engines, losses and the like.
+"""User code: functions named in a recipe, and modules that add stages, engines, losses and the like.
 
 Modules in the current folder and next to the recipe are found without being installed. A plugin is a module that
 registers its entries when it is imported: a recipe names it under ``plugins``, an installed package under the entry
@@ -30,14 +30,14 @@ def load_installed_plugins() -> None:
 
 
 def load_plugins(names: Sequence[str]) -> None:
-    """Import the modules that a recipe names. Raises PlauditError when one cannot be imported."""
+    """Import the modules that a recipe names. Raises PlauditError if one cannot be imported."""
     load_installed_plugins()
     for name in names:
         import_user_module(name, "plugins")
 
 
 def search_modules_in(folder: Path) -> None:
-    """Let the modules of a folder, such as that of a recipe, be found, after all others."""
+    """Append a folder, such as that of a recipe, to the module search path."""
     if str(folder.resolve()) not in sys.path:
         sys.path.append(str(folder.resolve()))
 
@@ -45,7 +45,7 @@ def search_modules_in(folder: Path) -> None:
 def import_user_module(name: str, place: str) -> ModuleType:
     """Import a module, also from the current folder or that of the recipe.
 
-    Raises PlauditError that starts with ``place`` (the key that names the module) and tells what the import raised, and
+    Raises PlauditError, which begins with ``place`` (the key that names the module) and says what the import raised and
     where.
     """
     if os.getcwd() not in sys.path:
@@ -63,7 +63,7 @@ def import_user_module(name: str, place: str) -> ModuleType:
 
 
 def import_object(reference: str, place: str) -> Any:
-    """Return what ``module:name`` names. Raises PlauditError that starts with ``place``."""
+    """Return the object ``module:name``. Raises PlauditError, which begins with ``place``."""
     module_name, separator, name = reference.partition(":")
     if not (separator and module_name and name):
         raise PlauditError(f"{place}: {reference} does not name a function: write module:name, such as my_code:score")
@@ -75,7 +75,7 @@ def import_object(reference: str, place: str) -> Any:
 
 
 def import_function(reference: str, place: str) -> Callable[..., Any]:
-    """Return the function that ``module:name`` names. Raises PlauditError that starts with ``place``."""
+    """Return the function ``module:name``. Raises PlauditError, which begins with ``place``."""
     found = import_object(reference, place)
     if not callable(found):
         raise PlauditError(f"{place}: {reference} is not a function but {type(found).__name__}")
@@ -84,9 +84,9 @@ def import_function(reference: str, place: str) -> Callable[..., Any]:
 
 
 def where_it_failed(error: BaseException, function: Callable[..., Any]) -> str:
-    """Return ``file:line`` of the last line of the function's own file that an exception passed through.
+    """Return ``file:line`` of the last traceback entry in the function's own file.
 
-    What the function calls may be deep inside a library; the line of the user's own code is the one to look at.
+    The exception may come from deep inside a library, but users need the line in their own code.
     """
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
@@ -101,6 +101,6 @@ def _last_line(error: BaseException, frames: Sequence[traceback.FrameSummary]) -
 
 
 def _short(file: str | None) -> str:
-    """Return a path below the current folder relative to it."""
+    """Return a path as relative if it is below the current folder."""
     path = Path(file or "")
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,7 +1,7 @@
-"""Named entries that other packages may add to: the one mechanism behind every extension point.
+"""Registries, the mechanism behind every extension point: named entries to which other packages can add.
 
-A registry maps a name to an entry. An entry may be given as ``"module:attribute"``: it is imported when it is first
-asked for, so listing names imports nothing heavy.
+An entry may be given as ``"module:attribute"``. It is then imported on first access, so that listing names imports
+nothing heavy.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,8 @@ class Registry(Generic[Entry]):
     """Entries by name, in the order in which they were added.
 
     Args:
-        what: what an entry is, in the singular, for messages, such as ``"reward kind"``.
-        entries: the built-in ones.
+        what: the kind of entry in the singular, for messages, such as ``"reward kind"``.
+        entries: the built-in entries.
     """
 
     def __init__(self, what: str, entries: "Mapping[str, Entry | str] | None" = None) -> None:
@@ -27,9 +27,9 @@ class Registry(Generic[Entry]):
         self._entries: dict[str, Entry | str] = dict(entries or {})
 
     def register(self, name: str, entry: "Entry | str", before: str | None = None) -> None:
-        """Add an entry, or ``"module:attribute"`` where it is to be found: at the end, or before another one.
+        """Add an entry, or ``"module:attribute"`` to import it from, at the end or before another entry.
 
-        Raises PlauditError for a name in use.
+        Raises PlauditError if the name is in use for another entry.
         """
         if self._entries.get(name, entry) != entry:
             raise PlauditError(f"{name}: a {self.what} with this name is already registered; choose another name")
@@ -58,7 +58,7 @@ class Registry(Generic[Entry]):
         return len(self._entries)
 
     def __getitem__(self, name: str) -> Entry:
-        """Return the entry of this name. Raises PlauditError with the nearest name and the list."""
+        """Return the entry of this name. Raises PlauditError, with the known names, for an unknown name."""
         if name not in self._entries:
             near = get_close_matches(name, self._entries, n=1)
             hint = f"did you mean {near[0]}? " if near else ""

@@ -1,4 +1,4 @@
-"""A run from its recipe: every stage in order, finished ones skipped, interrupted ones continued."""
+"""Runs a recipe: all stages in order. Finished stages are skipped, and interrupted ones are resumed."""
 
 import logging
 import os
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = False) -> Path:
     """Run the recipe's stages (or those named) in its folder and return the folder.
 
-    The same call continues an interrupted run. ``restart`` first deletes the run, or where stages are named the folders
-    of these stages alone. Raises PlauditError when the folder's configuration is another one, when a stage lacks the
-    result of an earlier one or was computed from a result that has been replaced, and for all bad input.
+    The same call resumes an interrupted run. ``restart`` first deletes the run or, if stages are named, only the
+    folders of these stages. Raises PlauditError if the folder's configuration differs, if a stage lacks the result of
+    an earlier stage or was computed from a result that has since been replaced, and for any other bad input.
     """
     check_trackers(recipe.trackers)
     folder = RunDirectory(Path(recipe.output) / recipe.name)
@@ -64,7 +64,7 @@ def _run_stage(name: str, session: Session) -> None:
     try:
         result = STAGES[name].run(context)
     except (RuntimeError, MemoryError) as fault:
-        # Token budgets and batch sizes are halved where they are used; weights have nothing to halve.
+        # Running out of memory for activations is handled where they are computed; here weights did not fit.
         if is_out_of_memory(fault):
             remedy = "use a smaller model, adapters (model.lora), quantization or model.dtype=bfloat16"
             raise PlauditError(f"{name}: out of memory; {remedy}") from fault
@@ -76,7 +76,7 @@ def _run_stage(name: str, session: Session) -> None:
 
 
 def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) -> None:
-    """Refuse to continue or skip stages that were computed from replaced results; warn about those not asked for."""
+    """Raise PlauditError if requested stages were computed from replaced results; warn about other stages."""
     replaced = {name: folder.replaced_inputs(name) for name in STAGES}
     for name, inputs in replaced.items():
         if inputs and name in wanted:

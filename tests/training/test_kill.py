@@ -82,7 +82,7 @@ def test_sigterm_writes_a_checkpoint_and_says_so(uninterrupted: Path, tmp_path: 
     os.kill(process.pid, signal.SIGTERM)
     output = process.communicate()[0].decode()
     assert process.returncode == 143, output
-    assert "the same command continues" in output
+    assert "the same command resumes" in output
     assert checkpoints_seen(run, "rl") >= 1
     finish(start(recipe))
     assert final_bits(run) == final_bits(uninterrupted)
