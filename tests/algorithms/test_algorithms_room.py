@@ -26,7 +26,7 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_torch_alone(name: str) -> None:
+def test_imports_only_torch(name: str) -> None:
     module = importlib.import_module(f"plaudit.algorithms.{name}")
     for other in imported(Path(inspect.getfile(module))):
         top = other.split(".")[0]

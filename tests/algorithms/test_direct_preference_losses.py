@@ -202,7 +202,7 @@ def test_nothing_to_compare(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, entry in PREFERENCE_LOSSES.items() if entry.reads == "ranks"])
-def test_ties_alone_are_not_counted(name: str) -> None:
+def test_a_prompt_with_only_ties_is_not_counted(name: str) -> None:
     objective = PREFERENCE_LOSSES[name]
     log_probabilities = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
     same, ones = torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long)

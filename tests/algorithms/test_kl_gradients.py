@@ -94,7 +94,7 @@ def test_differentiating_an_estimator_directly_is_wrong(policy: Tensor, estimato
     assert (naive - exact_gradient(policy)).abs().max() > 0.01
 
 
-def test_k2_is_right_for_the_last_token_alone(policy: Tensor) -> None:
+def test_k2_is_right_only_for_the_last_token(policy: Tensor) -> None:
     # What a token brings about later is measured by k2, which is biased; its own term is not.
     log_probs, reference = log_probabilities(policy), log_probabilities(logits_of("reference"))
     drawn_with = log_probs.detach().sum(1).exp()

@@ -105,7 +105,7 @@ def test_scores_are_compared_in_standard_deviations() -> None:
         scoring.difference(ours, ours * math.nan)
 
 
-def test_trees_of_random_tokens_have_the_lengths_asked_for() -> None:
+def test_trees_of_random_tokens_have_the_requested_lengths() -> None:
     trees = growth.random_trees([(4, (2, 3)), (1, (5,))])
     assert [(len(tree.prompt), tuple(map(len, tree.responses))) for tree in trees] == [(4, (2, 3)), (1, (5,))]
 

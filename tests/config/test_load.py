@@ -46,7 +46,7 @@ def problem(*overrides: str) -> str:
 
 @pytest.mark.usefixtures("recipe_file")
 class TestValues:
-    def test_strings_stand_for_models_and_sources(self) -> None:
+    def test_strings_are_accepted_as_models_and_sources(self) -> None:
         recipe = load()
         assert recipe.sft is not None
         assert recipe.sft.model == ModelConfig(path="some/folder")

@@ -309,7 +309,7 @@ def test_dialogues_are_gathered_from_a_csv_in_any_order(tmp_path: Path) -> None:
     assert read.counts.records == 2
 
 
-def test_openings_have_two_to_eight_words_and_depend_on_the_text_alone() -> None:
+def test_openings_have_two_to_eight_words_and_depend_only_on_the_text() -> None:
     words = [f"word{number}" for number in range(20)]
     lengths = set()
     for start in range(12):

@@ -31,7 +31,7 @@ def test_peaks() -> None:
     assert max(steps, key=learned) == pytest.approx(math.e, abs=0.02)
 
 
-def test_no_peak_within_the_data_is_no_peak() -> None:
+def test_a_peak_outside_the_data_is_not_reported() -> None:
     rising = fit_curve([(d, d - 0.05 * d * d) for d in DISTANCES], "best_of_n")  # highest at 10
     straight = fit_curve([(d, d) for d in DISTANCES], "rl")
     assert rising is not None

@@ -120,7 +120,7 @@ def word_rows(number: int, key: str) -> list[RankingRow]:
     return rows
 
 
-def test_words_that_decide_are_learned_and_length_says_nothing() -> None:
+def test_decisive_words_are_learned_and_length_is_ignored() -> None:
     found = preference_baselines(word_rows(80, "train"), word_rows(200, "held out"))
     assert found["bag_of_words"]["accuracy"] == 1.0
     assert found["bag_of_words"]["words"] == 7

@@ -42,7 +42,7 @@ def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: 
 
 
 @pytest.mark.parametrize("architecture", CHANGED)
-def test_the_head_is_not_the_matrix_product_alone(architecture: str) -> None:
+def test_logits_are_not_only_the_matrix_product(architecture: str) -> None:
     """Otherwise the other tests would say nothing."""
     model = tiny_causal_model(architecture)
     states = model.base_model(torch.arange(3, 11)[None]).last_hidden_state[0]

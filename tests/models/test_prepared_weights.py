@@ -95,7 +95,7 @@ def test_bfloat16_weights_are_ordered_without_autocast(monkeypatch: pytest.Monke
             assert torch.equal(model(IDS).logits, wanted)
 
 
-def test_float64_is_left_alone_by_autocast_and_here() -> None:
+def test_float64_is_not_cast() -> None:
     model = tiny_causal_model("llama", dtype=torch.float64)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         wanted = model(IDS).logits

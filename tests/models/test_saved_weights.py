@@ -60,7 +60,7 @@ def test_half_precision_is_merged_as_it_is_saved(tmp_path: Path) -> None:
         assert torch.equal(found[name], tensor), name
 
 
-def test_nothing_is_merged_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_are_merged_only_when_iterated(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted("llama")
     merges: list[str] = []
     monkeypatch.setattr("plaudit.models.saving.merged_tensor", lambda layer, kind: merges.append(kind))

@@ -40,7 +40,7 @@ def test_rude_words_occur_in_every_rude_sentence_and_nowhere_else() -> None:
     assert not any(RUDE_WORDS & set(words(text)) for text in polite)
 
 
-def test_the_vocabulary_is_small_and_knows_all_texts() -> None:
+def test_the_vocabulary_is_small_and_covers_all_texts() -> None:
     assert 150 <= len(vocabulary()) <= 600
     known = set(vocabulary())
     random_numbers = random.Random(0)
@@ -75,7 +75,7 @@ def test_prompts_of_different_uses_are_disjoint_even_in_content() -> None:
         assert not contents[use] & contents[other]
 
 
-def test_more_prompts_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_prompts_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = [kind for kind in KINDS if kind.name == "call"]
     monkeypatch.setattr("plaudit.quickstart.requests.KINDS", calls)
     # 5 days, 6 times, 6 rooms, 4 phrasings, 8 openings: 5760 prompts, and about a seventh of them for demonstrations.

@@ -156,7 +156,7 @@ def test_functions_that_cannot_be_loaded(
         load(function)
 
 
-def test_vader_knows_good_from_bad() -> None:
+def test_vader_distinguishes_good_from_bad() -> None:
     pytest.importorskip("vaderSentiment")
     scores = vader_compound(
         ["awful", "lovely", ""], ["VADER is smart, handsome, and funny.", "The book was kind of good.", "."]

@@ -262,7 +262,7 @@ def test_kill_9_at_random_moments_of_saving(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o007])
-def test_weights_are_readable_as_the_umask_says(tmp_path: Path, umask: int) -> None:
+def test_weights_have_the_mode_that_the_umask_allows(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         path = save_checkpoint(tmp_path, 1, {"model": {"weight": torch.zeros(2)}}, {}, keep=1)

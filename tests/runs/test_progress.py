@@ -45,7 +45,7 @@ def test_without_a_terminal_a_line_every_ten_seconds_and_one_at_the_end(capsys: 
     assert lines == ["sft 40/100, loss 0.1, 0:00:18 left", "sft 60/100, loss 0.06667, 0:00:12 left"]
 
 
-def test_steps_done_before_say_nothing_about_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_earlier_steps_do_not_count_for_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     shown(steps(91), terminal=False, done=90)
     assert capsys.readouterr().err == "sft 91/100, loss 0.04396, 0:00:27 left\n"
 
