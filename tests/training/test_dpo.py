@@ -245,7 +245,7 @@ def references(task: DpoTask) -> list[float]:
 
 
 def computed(output: str) -> bool:
-    return "responses, once" in output
+    return "computing reference log-probabilities" in output
 
 
 def test_the_reference_is_computed_once_and_never_in_a_step(
