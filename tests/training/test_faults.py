@@ -122,7 +122,8 @@ def test_halved_budgets_change_no_weight(
             padded = [f"{stage}.model.layout=padded" for stage in ("pretrain", "sft", "reward", "dpo", "rl")]
             folder = run(load_recipe(str(recipe), ["rl.minibatches=1", "rl.prompts_per_iteration=12", *padded]))
         told = capsys.readouterr().err.count("the token budget is now 64;")
-        assert told >= 4 if name == "large" else told == 0
+        # Once in a stage: its preparation, its measurements and its steps share a budget.
+        assert told == (5 if name == "large" else 0)
         weights[name] = {
             f"{stage}/{key}": tensor
             for stage in ("pretrain", "sft", "reward", "dpo", "rl")

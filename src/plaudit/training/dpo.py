@@ -169,6 +169,9 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
         rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded)
         examples = ranked.examples(lambda row: row.ranks)
     parts = {"training": examples.train, "held-out": examples.held_out}
-    ready = prepared(context, objective, parts, loaded, TokenBudget(config.token_budget))
+    budget = TokenBudget(config.token_budget)
+    ready = prepared(context, objective, parts, loaded, budget)
     samples = SampleCompletions(context, loaded, rows)
-    return DpoTask(context, loaded, Examples(ready["training"], ready["held-out"]), samples)
+    task = DpoTask(context, loaded, Examples(ready["training"], ready["held-out"]), samples)
+    task.budget = budget
+    return task

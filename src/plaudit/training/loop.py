@@ -37,7 +37,6 @@ from plaudit.training.faulty_batch import save_faulty_batch
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.optimization import ParameterGroup, build_optimizer, learning_rate_factor, set_learning_rate
 from plaudit.training.task import Task
-from plaudit.training.token_budget import TokenBudget
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,6 @@ class Trainer(Generic[T]):
         context = task.context
         self.task, self.config, self.session, self.stage = task, context.config, context.session, context.directory
         task.module.eval()
-        self.budget = TokenBudget(self.config.token_budget)
         self.strategy = build_strategy(
             self.session.recipe.distributed,
             task.module,
@@ -133,7 +131,7 @@ class Trainer(Generic[T]):
                 self.task.module.eval()
                 return sums
             self.strategy.discard()
-            self.budget.halve()
+            self.task.budget.halve()
 
     def _runs_out_of_memory(self, examples: Sequence[Example[T]], sums: MetricSums) -> bool:
         """Compute all micro-batches; return whether this or another process ran out of memory."""
@@ -158,7 +156,7 @@ class Trainer(Generic[T]):
 
     def _batches(self, examples: Sequence[Example[T]]) -> list[Callable[[], Batch]]:
         trees = [example.tree for example in examples]
-        return list(make_batches(trees, self.task.layout, self.budget.positions, self.config.pack_length))
+        return list(make_batches(trees, self.task.layout, self.task.budget.positions, self.config.pack_length))
 
     def _learn(
         self,

@@ -12,6 +12,7 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import StageConfig
 from plaudit.runs.context import StageContext
 from plaudit.training.metric_sums import MetricSums
+from plaudit.training.token_budget import TokenBudget
 
 T = TypeVar("T")
 
@@ -22,6 +23,8 @@ class Task(Protocol[T]):
     layout: Layout
     steps: int
     headline_metric: str
+    budget: TokenBudget
+    """Shared by all passes of the stage: where one of them runs out of memory, all are smaller from then on."""
 
     @property
     def context(self) -> StageContext[StageConfig]:

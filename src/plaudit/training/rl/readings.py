@@ -52,6 +52,7 @@ class Readings:
 class PolicyReading(Protocol):
     """A strategy for computing the old log-probabilities."""
 
+    reader: "ModelReader"
     extras: Extras
     """The statistics that the steps' forward passes must compute for the reading."""
 

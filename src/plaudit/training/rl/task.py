@@ -43,6 +43,7 @@ class RlTask:
         self.context, self.config, self.session = context, context.config, context.session
         self.iteration, self.prompts, self.held_out = iteration, prompts, held_out
         self.layout = iteration.roles.loaded.layout
+        self.budget = iteration.reading.reader.budget
         self.steps_per_iteration = self.config.epochs * self.config.minibatches
         self.steps = self.config.iterations * self.steps_per_iteration
         self.experience: Experience | None = None
