@@ -9,7 +9,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from plaudit.errors import PlauditError
+from plaudit.errors import Interrupted, PlauditError
 
 GROUP = "plaudit.plugins"
 
@@ -81,6 +82,35 @@ def import_function(reference: str, place: str) -> Callable[..., Any]:
         raise PlauditError(f"{place}: {reference} is not a function but {type(found).__name__}")
     function: Callable[..., Any] = found
     return function
+
+
+def is_built_in(thing: Any) -> bool:
+    """Return whether a class, or the class of an object, is part of Plaudit itself."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    return kind.__module__.partition(".")[0] == "plaudit"
+
+
+@contextmanager
+def user_code(place: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Raise PlauditError that starts with ``place`` for what ``function``, which is called inside, raises.
+
+    The message names the exception, the file and the line. PlauditError and running out of memory pass unchanged.
+    """
+    try:
+        yield
+    except (PlauditError, Interrupted):
+        raise
+    except Exception as error:
+        from plaudit.memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            raise
+        where = where_it_failed(error, function)
+        raise PlauditError(f"{place} raised {type(error).__name__} at {where}: {_text(error)}") from error
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"
 
 
 def where_it_failed(error: BaseException, function: Callable[..., Any]) -> str:

@@ -5,12 +5,14 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from plaudit.config.load import referenced_stages
 from plaudit.config.schema import Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
-from plaudit.runs.context import stage_context
+from plaudit.plugins import is_built_in, user_code
+from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata
 from plaudit.runs.session import Session, start_session
@@ -62,7 +64,7 @@ def _run_stage(name: str, session: Session) -> None:
     context = stage_context(session, name)
     started = time.monotonic()
     try:
-        result = STAGES[name].run(context)
+        result = _result_of(name, context)
     except (RuntimeError, MemoryError) as fault:
         # Running out of memory for activations is handled where they are computed; here weights did not fit.
         if is_out_of_memory(fault):
@@ -73,6 +75,18 @@ def _run_stage(name: str, session: Session) -> None:
     context.finish(result)
     if session.is_main:
         update_metadata(session.run.metadata, {"stages": {name: {"seconds": result["seconds"]}}})
+
+
+def _result_of(name: str, context: StageContext[Any]) -> dict[str, Any]:
+    """Do the stage's work. Raises PlauditError with file and line if a stage from outside fails."""
+    stage = STAGES[name]
+    if is_built_in(stage):
+        return stage.run(context)
+    with user_code(f"{name}: {type(stage).__name__}.run", stage.run):
+        result = stage.run(context)
+    if not isinstance(result, dict):
+        raise PlauditError(f"{name}: {type(stage).__name__}.run returned {type(result).__name__}: return a dictionary")
+    return result
 
 
 def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) -> None:

@@ -1,11 +1,12 @@
 """Weighted sums of sources, and what is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 
-from plaudit.config.schema import FunctionReward, ModelReward
+from plaudit.config.schema import FunctionReward, ModelReward, RewardSourceConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError, build_reward
 from plaudit.rollouts.samples import Sample
@@ -52,4 +53,74 @@ def test_a_nan_score_names_source_and_response(value: float) -> None:
 def test_duplicate_names_are_refused_before_anything_is_loaded() -> None:
     configs = [ModelReward(name="twin", path="/nowhere") for _ in range(2)]
     with pytest.raises(PlauditError, match="two reward sources are named 'twin'"):
+        build_reward(configs, torch.device("cpu"))
+
+
+class OutsideSource:
+    """A source of another package: what it returns is computed by a function of the number of samples."""
+
+    name = "outside"
+
+    def __init__(self, answer: Callable[[int], Any]) -> None:
+        self.answer = answer
+
+    def score(self, samples: Sequence[Sample]) -> Any:
+        return self.answer(len(samples))
+
+
+def raises(_: int) -> Any:
+    return int("no number")
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (raises, r"raised ValueError at .*test_reward_composition\.py:\d+: invalid literal"),
+        (lambda number: torch.zeros(number + 1), "returned 3 scores for 2 responses"),
+        (lambda number: torch.zeros(number, 1), r"returned \[0\.0\] as score 0"),
+        (lambda number: ["good"] * number, "returned 'good' as score 0"),
+        (lambda number: None, "returned NoneType: return a list of 2 numbers"),
+    ],
+)
+def test_a_faulty_source_of_another_package_is_named(answer: Callable[[int], Any], message: str) -> None:
+    reward = ComposedReward([FixedSource("fine", [1.0, 2.0]), OutsideSource(answer)], [1.0, 1.0])
+    with pytest.raises(PlauditError, match=rf"^reward source 'outside': OutsideSource\.score {message}"):
+        reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])
+
+
+def test_a_source_of_another_package_may_return_a_list() -> None:
+    scores = ComposedReward([OutsideSource(lambda number: [0.5] * number)], [2.0]).score([sample_of("the", "day")])
+    assert scores.total.tolist() == [1.0]
+
+
+def test_running_out_of_memory_in_a_source_of_another_package_stays_what_it_is() -> None:
+    def hungry(_: int) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        ComposedReward([OutsideSource(hungry)], [1.0]).score([sample_of("the", "day")])
+
+
+class UnloadableSource:
+    @classmethod
+    def load(cls, config: Any, device: torch.device) -> Any:
+        raise OSError("no such file")
+
+
+class UnloadableReward(RewardSourceConfig):
+    source: ClassVar[str] = f"{__name__}:UnloadableSource"
+    kind: Literal["unloadable"] = "unloadable"
+
+
+def test_a_source_of_another_package_that_cannot_be_loaded_is_named() -> None:
+    message = (
+        r"^reward source 'a': .*:UnloadableSource raised OSError at .*test_reward_composition\.py:\d+: no such file"
+    )
+    with pytest.raises(PlauditError, match=message):
+        build_reward([UnloadableReward(name="a")], torch.device("cpu"))
+
+
+def test_functions_are_checked_before_models_are_loaded() -> None:
+    configs = [ModelReward(name="slow", path="/nowhere"), FunctionReward(name="mine", function="json:missing")]
+    with pytest.raises(PlauditError, match=r"^reward source 'mine': "):
         build_reward(configs, torch.device("cpu"))

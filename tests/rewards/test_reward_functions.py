@@ -156,6 +156,41 @@ def test_functions_that_cannot_be_loaded(
         load(function)
 
 
+@pytest.mark.parametrize(
+    "parameters, accepted",
+    [
+        ("prompts, responses", True),
+        ("responses, prompts", True),
+        ("questions, answers", True),
+        ("prompts, completions, **kwargs", True),
+        ("*texts", True),
+        ("prompts, responses, fields", True),
+        ("prompts, responses, scale=1", True),
+        ("samples", False),
+        ("completions, **kwargs", False),
+        ("completions, prompts, **kwargs", False),
+        ("responses, questions", False),
+        ("prompts, responses, scale", False),
+        ("", False),
+    ],
+)
+def test_the_parameters_are_checked_before_the_first_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: str, accepted: bool
+) -> None:
+    (tmp_path / "has_parameters.py").write_text(f"def good({parameters}):\n    return [1.0]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(__import__("sys").path))
+    monkeypatch.delitem(__import__("sys").modules, "has_parameters", raising=False)
+    if accepted:
+        assert source_of(load("has_parameters:good")).score([sample_of("the", "day")]).tolist() == [1.0]
+        return
+    with pytest.raises(PlauditError) as caught:
+        load("has_parameters:good")
+    message = str(caught.value)
+    assert message.startswith("reward source 'taste': has_parameters:good is called with (prompts, responses)")
+    assert message.endswith(f"it takes ({parameters})")
+
+
 def test_vader_distinguishes_good_from_bad() -> None:
     pytest.importorskip("vaderSentiment")
     scores = vader_compound(

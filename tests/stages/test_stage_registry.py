@@ -69,6 +69,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         f"count: {{file: {tmp_path}/text.txt}}\n"
     )
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
     sys.modules.pop("counting_plugin", None)
     if "count" in STAGES:
@@ -88,6 +89,29 @@ def test_a_stage_of_a_plugin_runs_like_any_other(plugin: Path, monkeypatch: pyte
     assert "Words so far" in page
     assert plaudit.api.count("r.yaml", "count.times=2", restart=True) == run.folder
     assert len(run.stage("count").metrics.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        ("raise KeyError('gone')", r"raised KeyError at counting_plugin\.py:\d+: 'gone'"),
+        ("return 3", "returned int"),
+    ],
+)
+def test_a_faulty_stage_of_a_plugin_is_named(plugin: Path, code: str, message: str) -> None:
+    module = PLUGIN.replace("        words = len(", f"        {code}\n        words = len(")
+    (plugin / "counting_plugin.py").write_text(module)
+    with pytest.raises(PlauditError, match=rf"^count: CountStage\.run {message}"):
+        plaudit.run("r.yaml")
+
+
+def test_a_fault_of_a_built_in_stage_is_not_hidden(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(context: object) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(STAGES["report"], "run", broken)
+    with pytest.raises(KeyError):
+        plaudit.run("r.yaml", "report={}")
 
 
 def test_its_section_is_checked_like_any_other(plugin: Path) -> None:

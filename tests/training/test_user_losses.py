@@ -7,15 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from plaudit.algorithms.catalogue import POLICY_LOSSES, PREFERENCE_LOSSES, REWARD_LOSSES, PolicyLossEntry
+from plaudit.algorithms.catalogue import (
+    POLICY_LOSSES,
+    PREFERENCE_LOSSES,
+    REWARD_LOSSES,
+    AdvantageEntry,
+    PolicyLossEntry,
+)
 from plaudit.algorithms.catalogue import policy_loss as entry_of
+from plaudit.algorithms.estimators import AdvantageInputs
 from plaudit.algorithms.interface import LossOutputs, PolicyInputs
 from plaudit.algorithms.policy_losses import Clip
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
-from plaudit.training.losses import load_loss
+from plaudit.training.losses import load_estimator, load_loss
 from tiny_runs import tiny_recipe
 
 LOSSES = """
@@ -117,6 +124,48 @@ def test_a_loss_that_fails_names_key_file_and_line(losses: Path, name: str, mess
     loss = load_loss(entry_of(f"losses_of_mine:{name}"), "rl.policy_loss")
     with pytest.raises(PlauditError, match=rf"^rl\.policy_loss: losses_of_mine:{name} {message}"):
         loss(inputs())
+
+
+ESTIMATORS = """
+import torch
+from plaudit.algorithms.estimators import Advantages
+
+
+def raises(inputs):
+    return torch.ones(2) + torch.ones(3)
+
+
+def gives_a_tensor(inputs):
+    return inputs.rewards
+
+
+def gives_rows(inputs):
+    return Advantages(inputs.rewards.sum(1), inputs.rewards, inputs.rewards.sum(1))
+
+
+def doubles(inputs):
+    return Advantages(2 * inputs.rewards, inputs.rewards, inputs.rewards.sum(1))
+"""
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("raises", r"raised RuntimeError at .*losses_of_mine\.py:7: "),
+        ("gives_a_tensor", r"returned Tensor: return Advantages"),
+        ("gives_rows", r"returned advantages of shape \(2,\): return a tensor of shape \(2, 3\)"),
+    ],
+)
+def test_an_estimator_that_fails_names_key_file_and_line(losses: Path, name: str, message: str) -> None:
+    (losses / "losses_of_mine.py").write_text(ESTIMATORS)
+    sys.path.append(str(losses))
+    ones = torch.ones(2, 3)
+    given = AdvantageInputs(ones, ones, ones > 0, 2, 1.0, 1.0)
+    entry = AdvantageEntry("A", "ours", f"losses_of_mine:{name}")
+    with pytest.raises(PlauditError, match=rf"^rl\.advantages: losses_of_mine:{name} {message}"):
+        load_estimator(entry, "rl.advantages")(given)
+    doubling = load_estimator(AdvantageEntry("A", "ours", "losses_of_mine:doubles"), "rl.advantages")
+    assert doubling(given).advantages.tolist() == [[2.0] * 3] * 2
 
 
 @pytest.mark.parametrize("key, of", [("rl.policy_loss", "ppo"), ("dpo.loss", "dpo"), ("reward.loss", "pairwise")])

@@ -1,15 +1,15 @@
 """A Python function as a reward source."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from plaudit.config.schema import FunctionReward
+from plaudit.config.schema import FunctionReward, RewardSourceConfig
 from plaudit.errors import PlauditError
-from plaudit.memory import in_batches, is_out_of_memory, responses_at_once
-from plaudit.plugins import import_function, where_it_failed
+from plaudit.memory import in_batches, responses_at_once
+from plaudit.plugins import import_function, user_code
 from plaudit.rewards.checks import checked_scores
 from plaudit.rollouts.samples import Sample
 
@@ -24,6 +24,7 @@ class FunctionSource:
     def __init__(self, config: FunctionReward, function: Callable[..., Any]) -> None:
         self.name = config.name
         self.function = function
+        self.parameters = _parameters(function) or {}
         self.batch_size = responses_at_once(
             config.batch_size, f"reward source {config.name!r}", "reduce the memory that the function needs"
         )
@@ -31,9 +32,8 @@ class FunctionSource:
 
     @classmethod
     def load(cls, config: FunctionReward, device: torch.device) -> "FunctionSource":
-        """Import the function. Raises PlauditError if that fails."""
-        place = f"reward source {config.name!r}"
-        return cls(config, import_function(config.function, place))
+        """Import the function. Raises PlauditError if that fails, or if its parameters are others."""
+        return cls(config, load_function(config))
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return the function's scores, [samples]."""
@@ -45,16 +45,55 @@ class FunctionSource:
     def _call(self, samples: Sequence[Sample]) -> Any:
         prompts = [sample.prompt_text for sample in samples]
         responses = [sample.response_text for sample in samples]
-        parameters = inspect.signature(self.function).parameters
-        extra = {"fields": [dict(sample.fields) for sample in samples]} if "fields" in parameters else {}
-        try:
-            if {"prompts", "responses"} <= parameters.keys():
+        extra = {"fields": [dict(sample.fields) for sample in samples]} if "fields" in self.parameters else {}
+        with user_code(self.place, self.function):
+            if _takes_names(self.parameters):
                 return self.function(prompts=prompts, responses=responses, **extra)
             return self.function(prompts, responses, **extra)
-        except PlauditError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            where = where_it_failed(error, self.function)
-            raise PlauditError(f"{self.place} raised {type(error).__name__} at {where}: {error}") from error
+
+
+def check_functions(configs: Sequence[RewardSourceConfig]) -> None:
+    """Raise PlauditError if the function of a source cannot be imported or called: before any model is loaded."""
+    for config in configs:
+        if isinstance(config, FunctionReward):
+            load_function(config)
+
+
+def load_function(config: FunctionReward) -> Callable[..., Any]:
+    """Import the function of a source. Raises PlauditError if that fails, or if its parameters are others."""
+    place = f"reward source {config.name!r}"
+    function = import_function(config.function, place)
+    parameters = _parameters(function)
+    if parameters is not None and not _can_be_called(parameters):
+        raise PlauditError(
+            f"{place}: {config.function} is called with (prompts, responses), or (prompts, responses, fields) if it "
+            f"has a parameter fields; it takes {inspect.signature(function)}"
+        )
+    return function
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """Return the parameters by name; None for functions written in C, which do not tell them."""
+    try:
+        return inspect.signature(function).parameters
+    except ValueError:
+        return None
+
+
+def _takes_names(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return {"prompts", "responses"} <= parameters.keys()
+
+
+def _can_be_called(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    names = list(parameters)
+    fields = {"fields": 0} if "fields" in names else {}
+    signature = inspect.Signature(list(parameters.values()))
+    try:
+        if _takes_names(parameters):
+            signature.bind(prompts=0, responses=0, **fields)
+            return True
+        signature.bind(0, 0, **fields)
+    except TypeError:
+        return False
+    # Called by position, a parameter named prompts in another place would get the responses.
+    return "prompts" not in names[1:] and "responses" not in names[:1]

@@ -14,7 +14,9 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
-from plaudit.plugins import import_object
+from plaudit.plugins import import_object, is_built_in, user_code
+from plaudit.rewards.checks import checked_scores
+from plaudit.rewards.function import check_functions
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -75,8 +77,12 @@ class ComposedReward:
                 source.check_tokenizer(tokenizer)
 
     def score(self, samples: Sequence[Sample]) -> ComposedScores:
-        """Score ``samples`` with every source. Raises NonFiniteScoreError if a score is not finite."""
-        each = {source.name: source.score(samples) for source in self.sources}
+        """Score ``samples`` with every source.
+
+        Raises NonFiniteScoreError if a score is not finite, and PlauditError if a source fails or does not return a
+        number for each sample.
+        """
+        each = {source.name: _scores_of(source, samples) for source in self.sources}
         for name, scores in each.items():
             _refuse_non_finite(name, scores, samples)
         total = torch.zeros(len(samples))
@@ -93,6 +99,7 @@ def build_reward(
     Raises PlauditError if a source cannot be built.
     """
     refuse_duplicate_names([config.name for config in configs])
+    check_functions(configs)
     sources = [made.get(config.name) or _build_source(config, device) for config in configs]
     return ComposedReward(sources, [config.weight for config in configs])
 
@@ -105,9 +112,23 @@ def refuse_duplicate_names(names: Sequence[str]) -> None:
 
 
 def _build_source(config: RewardSourceConfig, device: torch.device) -> RewardSource:
-    kind: Any = import_object(config.source, f"reward source {config.name!r}")
-    source: RewardSource = kind.load(config, device)
-    return source
+    place = f"reward source {config.name!r}"
+    kind: Any = import_object(config.source, place)
+    if is_built_in(kind):
+        source: RewardSource = kind.load(config, device)
+        return source
+    with user_code(f"{place}: {config.source}", kind.load):
+        loaded: RewardSource = kind.load(config, device)
+        return loaded
+
+
+def _scores_of(source: RewardSource, samples: Sequence[Sample]) -> torch.Tensor:
+    if is_built_in(source):
+        return source.score(samples)
+    place = f"reward source {source.name!r}: {type(source).__name__}.score"
+    with user_code(place, source.score):
+        scores = source.score(samples)
+    return checked_scores(scores, len(samples), place)
 
 
 def _refuse_non_finite(name: str, scores: torch.Tensor, samples: Sequence[Sample]) -> None:

@@ -32,12 +32,15 @@ class RlStage(TrainingStage["RlConfig"]):
 
     def load_task(self, context: "StageContext[RlConfig]") -> "Task[Any]":
         """Load policy, reference, value function, reward and prompts."""
-        from plaudit.algorithms.catalogue import policy_loss
-        from plaudit.training.losses import load_loss
+        from plaudit.algorithms.catalogue import ADVANTAGES, policy_loss
+        from plaudit.rewards.function import check_functions
+        from plaudit.training.losses import load_estimator, load_loss
         from plaudit.training.rl.stage import load_rl_task
 
-        # Fail now if the loss cannot be imported, not after the first rollouts.
+        # Fail now if user code cannot be imported, not after the models have been loaded.
         load_loss(policy_loss(context.config.policy_loss), "rl.policy_loss")
+        load_estimator(ADVANTAGES[context.config.advantages], "rl.advantages")
+        check_functions(context.config.rewards)
         return load_rl_task(context)
 
     def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":

@@ -33,6 +33,7 @@ from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.rollouts.samples import Sample
 from plaudit.seeding import python_generator
+from plaudit.training.losses import load_estimator
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.dynamic_sampling import refill
 from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers, numbered, trees_of
@@ -54,6 +55,7 @@ class Iteration:
         self.config, self.roles, self.seed = config, roles, seed
         self.sampler, self.scorer, self.reading = sampler, scorer, reading
         self.estimator = ADVANTAGES[config.advantages]
+        self.estimate = load_estimator(self.estimator, "rl.advantages")
         kl = config.kl
         self.controller = (
             FixedKl(kl.coefficient) if kl.target is None else AdaptiveKl(kl.coefficient, kl.target, kl.horizon)
@@ -137,7 +139,7 @@ class Iteration:
             old = readings.policy.log_probabilities
             paid = ESTIMATORS[kl.estimator](old, readings.reference)
             correction = in_reward * own_token_correction(old, readings.reference, mask, kl.estimator)
-        found = self.estimator.load()(
+        found = self.estimate(
             AdvantageInputs(
                 rewards=token_rewards(scores, paid, mask, in_reward),
                 values=readings.values,
