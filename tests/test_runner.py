@@ -69,11 +69,13 @@ def test_stages_computed_from_a_restarted_one_do_not_count_until_they_are_restar
     run(tmp_path, ["sft"], restart=True, sft={**SFT, "epochs": 2})
     told = capsys.readouterr().err
     for name, earlier in (("rl", "sft"), ("evaluate", "rl")):
-        assert f"{name}: it was computed from results of {earlier} that have since been replaced" in told
-        assert f"plaudit {name} RECIPE --restart" in told
-    with pytest.raises(PlauditError, match=r"^rl: it was computed from results of sft .* plaudit rl RECIPE --restart"):
+        assert f"{name} used an earlier result of {earlier}; " in told
+        assert f"plaudit {name} RECIPE OVERRIDES… --restart" in told
+    with pytest.raises(
+        PlauditError, match=r"^rl used an earlier result of sft; .* plaudit rl RECIPE OVERRIDES… --restart"
+    ):
         run(tmp_path, sft={**SFT, "epochs": 2})
-    with pytest.raises(PlauditError, match=r"^evaluate needs rl: it was computed from results of sft"):
+    with pytest.raises(PlauditError, match=r"^evaluate needs rl, but rl used an earlier result of sft; "):
         run(tmp_path, ["evaluate"], restart=True, sft={**SFT, "epochs": 2})
     run(tmp_path, ["rl"], restart=True, sft={**SFT, "epochs": 2})
     run(tmp_path, ["evaluate"], restart=True, sft={**SFT, "epochs": 2})

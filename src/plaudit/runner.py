@@ -94,16 +94,13 @@ def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) ->
     replaced = {name: folder.replaced_inputs(name) for name in STAGES}
     for name, inputs in replaced.items():
         if inputs and name in wanted:
-            raise PlauditError(_was_computed_from(name, inputs))
+            raise PlauditError(_used_earlier_result(name, inputs))
         if inputs and is_main:
-            logger.warning(_was_computed_from(name, inputs))
+            logger.warning(_used_earlier_result(name, inputs))
 
 
-def _was_computed_from(name: str, inputs: Sequence[str]) -> str:
-    return (
-        f"{name}: it was computed from results of {', '.join(inputs)} that have since been replaced; repeat it "
-        f"with: {restart_command(name)}"
-    )
+def _used_earlier_result(name: str, inputs: Sequence[str]) -> str:
+    return f"{name} used an earlier result of {' and '.join(inputs)}; repeat {name} with: {restart_command(name)}"
 
 
 def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> None:
@@ -113,4 +110,4 @@ def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> N
                 f"{name}: it needs the result of {earlier}, which is not in {run.folder}; run that stage first"
             )
         if inputs := run.replaced_inputs(earlier):
-            raise PlauditError(f"{name} needs {_was_computed_from(earlier, inputs)}")
+            raise PlauditError(f"{name} needs {earlier}, but {_used_earlier_result(earlier, inputs)}")

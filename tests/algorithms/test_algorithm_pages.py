@@ -150,7 +150,7 @@ def configured(line: str) -> BaseModel:
     found = getattr(Recipe(name="documented", **{section: NEEDED[section] | keys}), section)
     assert isinstance(found, BaseModel)
     for key, value in keys.items():
-        assert isinstance(value, dict) or getattr(found, key) == value
+        assert isinstance(value, dict | list) or getattr(found, key) == value
     return found
 
 

@@ -133,9 +133,9 @@ def test_an_answer_longer_than_the_context(trained: Path, refused: Plaudit) -> N
 
 def test_a_changed_configuration(trained: Path, refused: Plaudit) -> None:
     line = refused("run", str(trained), "sft.optimizer.learning_rate=0.5", "seed=3", "rl.clip=0.3")
-    assert "config.yaml: the configuration has changed since pretrain, sft, reward began: " in line
+    assert "config.yaml: seed: 0 -> 3; " in line
+    assert ": changed since the run began; undo this, " in line
     assert "sft.optimizer.learning_rate: 0.003 -> 0.5" in line
-    assert "seed: 0 -> 3" in line
     assert "rl.clip" not in line
     assert line.endswith("choose another name for the run")
     assert "--restart" not in line

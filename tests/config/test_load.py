@@ -132,7 +132,7 @@ class TestMistakes:
             ),
             ("rl.rewards.2.weight=1", "rl.rewards.2.weight=1: rl.rewards has 2 entries, counted from 0: no 2"),
             ("rl.rewards.x=1", "rl.rewards.x=1: rl.rewards has 2 entries, counted from 0: no x"),
-            ("name.first=a", "name.first=a: name is 'trial' and has no keys"),
+            ("name.first=a", "name.first=a: name is trial and has no keys"),
             ("seed", "seed: expected key=value, such as rl.kl.coefficient=0.1"),
             ("rl..kl=1", "rl..kl=1: expected key=value, such as rl.kl.coefficient=0.1"),
             (

@@ -53,7 +53,7 @@ def test_a_change_is_refused_with_old_and_new_value(tmp_path: Path) -> None:
         opened(tmp_path / "run", seed=3, sft={**SFT, "optimizer": {"learning_rate": 2e-5}, "max_steps": 9})
     message = str(error.value)
     assert "\n" not in message
-    assert "since sft began: " in message
+    assert "config.yaml: seed: 0 -> 3; " in message
     for change in ("seed: 0 -> 3", "sft.optimizer.learning_rate: 1e-05 -> 2e-05", "sft.max_steps: null -> 9"):
         assert change in message
     assert message.count("->") == 3
@@ -91,7 +91,7 @@ def test_other_keys_may_not_change(tmp_path: Path, change: dict[str, Any]) -> No
     begun = opened(tmp_path / "run", rl=RL)
     begin(begun, "sft")
     begin(begun, "rl")
-    with pytest.raises(PlauditError, match="configuration has changed"):
+    with pytest.raises(PlauditError, match="changed since the run began"):
         opened(tmp_path / "run", **{"rl": RL, **change})
 
 
@@ -107,15 +107,15 @@ def test_stages_that_have_not_begun_may_come_change_and_go(tmp_path: Path) -> No
     opened(tmp_path / "run", rl={**RL, "iterations": 5}, pretrain=SFT)
     run = opened(tmp_path / "run", rl=RL)
     begin(run, "rl")
-    with pytest.raises(PlauditError, match=r"since sft, rl began: rl: \{.* -> null; .* another name for the run$"):
+    with pytest.raises(PlauditError, match=r"config.yaml: rl: \{.* -> null: .* another name for the run$"):
         opened(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     "change, remedy",
     [
-        ({"rl": {**RL, "iterations": 5}}, "compute this stage again with: plaudit rl RECIPE --restart"),
-        ({"sft": {**SFT, "epochs": 2}}, "compute this stage again with: plaudit sft RECIPE --restart"),
+        ({"rl": {**RL, "iterations": 5}}, "repeat rl with: plaudit rl RECIPE OVERRIDES… --restart"),
+        ({"sft": {**SFT, "epochs": 2}}, "repeat sft with: plaudit sft RECIPE OVERRIDES… --restart"),
         ({"seed": 3}, "choose another name for the run"),
         ({"seed": 3, "sft": {**SFT, "epochs": 2}}, "choose another name for the run"),
         ({"rl": {**RL, "iterations": 5}, "sft": {**SFT, "epochs": 2}}, "choose another name for the run"),
@@ -135,7 +135,7 @@ def test_the_remedy_for_a_refused_change_deletes_no_valid_results(
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     begin(opened(tmp_path / "run"), "sft")
     optimizer = {"learning_rate": 1, "schedule": "linear", "final_fraction": 0, "warmup_fraction": 0, "weight_decay": 1}
-    with pytest.raises(PlauditError, match="and 2 more; undo"):
+    with pytest.raises(PlauditError, match="; and 2 more: changed since the run began; undo"):
         opened(tmp_path / "run", sft={**SFT, "epochs": 2, "batch_size": 2, "loss_on": "all", "optimizer": {
             **optimizer, "beta1": 0.5, "beta2": 0.5}})  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_restarting_a_stage_deletes_its_folder_and_nothing_else(tmp_path: Path) 
     opened(tmp_path / "run", restart_stages=["rl"], rl={**RL, "iterations": 5})
     assert run.stage("sft").result() == {"seconds": 1.0}
     assert visible(run.folder) == ["config.yaml", "sft"]
-    with pytest.raises(PlauditError, match=r"since sft began: sft.epochs: 1.0 -> 2"):
+    with pytest.raises(PlauditError, match=r"config.yaml: sft.epochs: 1.0 -> 2"):
         opened(tmp_path / "run", restart_stages=["rl"], rl=RL, sft={**SFT, "epochs": 2})
 
 

@@ -135,5 +135,5 @@ def test_the_schema_and_the_registry_name_the_same_stages_in_the_same_order() ->
 
 
 def test_the_restart_command_restarts_only_one_stage() -> None:
-    assert restart_command("rl") == "plaudit rl RECIPE --restart"
-    assert restart_command("count") == "plaudit run --only count RECIPE --restart"
+    assert restart_command("rl") == "plaudit rl RECIPE OVERRIDES… --restart"
+    assert restart_command("count") == "plaudit run RECIPE OVERRIDES… --only count --restart"

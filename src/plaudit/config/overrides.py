@@ -68,5 +68,5 @@ def _checked_key(container: Any, override: Override, depth: int) -> Any:
             raise PlauditError(f"{override.text}: {above} has {len(container)} entries, counted from 0: no {key}")
         return key
     if not isinstance(container, dict):
-        raise PlauditError(f"{override.text}: {above} is {container!r} and has no keys")
+        raise PlauditError(f"{override.text}: {above} is {container} and has no keys")
     return str(key)

@@ -33,7 +33,8 @@ def read_records(
     Lines count from 1; for json, parquet and hub datasets the line is the number of the entry. ``subset``, ``split``
     and ``files`` are for hub datasets only. Raises PlauditError if the source is missing, empty, damaged or unknown.
     """
-    if _is_local(path):
+    local = _is_local(path)
+    if local:
         if subset is not None or files is not None:
             key = "files" if subset is None else "subset"
             raise PlauditError(f"{path}: this is a local file, but {key} only applies to hub datasets; remove {key}")
@@ -45,7 +46,7 @@ def read_records(
         empty = False
         yield numbered
     if empty:
-        raise PlauditError(f"{path}: the file has no rows; give one with at least one row")
+        raise PlauditError(f"{path}: the {'file' if local else 'dataset'} is empty; give one with at least one row")
 
 
 def _is_local(path: str) -> bool:

@@ -77,7 +77,7 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
     ]
     if not records:
         first = rejects[0]
-        raise PlauditError(f"{source.path} line {first.origin.line}: {first.reason}, as is every other line")
+        raise PlauditError(f"{source.path}: no line is usable; line {first.origin.line}: {first.reason}")
     _check_renames(source, records)
     row_format = choose_format(source.format, _sample(records), kind, source.path)
     kind = kind or cast("type[R]", row_format.kinds[0])

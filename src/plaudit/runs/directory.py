@@ -230,17 +230,18 @@ class RunDirectory:
             sections = {key.partition(".")[0] for key, _, _ in changed}
             kept = {section for section in sections if getattr(new, section, None) is not None}
             raise PlauditError(
-                f"{self.configuration}: the configuration has changed since {', '.join(begun)} began: "
-                f"{'; '.join(shown[:SHOWN_DIFFERENCES] + more)}; undo this, {_remedy(sections, kept)}"
+                f"{self.configuration}: {'; '.join(shown[:SHOWN_DIFFERENCES] + more)}: changed since the run began; "
+                f"undo this, {_remedy(sections, kept)}"
             )
 
 
 def _remedy(changed: Collection[str], kept: Collection[str]) -> str:
     """Return what a user can do to keep these changes without deleting results that are still valid."""
-    another = "or choose another name for the run"
+    another = "choose another name for the run"
     if len(changed) == 1 and set(changed) <= {*kept} & {*STAGES}:
-        return f"{another}, or compute this stage again with: {restart_command(next(iter(changed)))}"
-    return another
+        stage = next(iter(changed))
+        return f"{another}, or repeat {stage} with: {restart_command(stage)}"
+    return f"or {another}"
 
 
 def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, Any, Any]]:

@@ -27,5 +27,7 @@ WITH_COMMAND = STAGES.names
 
 
 def restart_command(stage: str) -> str:
-    """Return the command that reruns one stage."""
-    return f"plaudit {stage if stage in WITH_COMMAND else f'run --only {stage}'} RECIPE --restart"
+    """Return the command that reruns one stage. It needs the overrides that the run was given, if any."""
+    if stage in WITH_COMMAND:
+        return f"plaudit {stage} RECIPE OVERRIDES… --restart"
+    return f"plaudit run RECIPE OVERRIDES… --only {stage} --restart"
