@@ -30,8 +30,11 @@ def run(recipe: str, *overrides: str, restart: bool = False, only: Sequence[str]
     show_messages_by_default()
     loaded = load_recipe(recipe, overrides)
     present = loaded.sections()
+    if not present:
+        raise PlauditError(f"{recipe}: this recipe has no stage; add a section, such as one of: {', '.join(STAGES)}")
     for name in only:
-        if name not in present:
+        # The registry raises an error with the nearest name for a name that is not a stage at all.
+        if STAGES[name].name not in present:
             raise PlauditError(
                 f"{loaded.name}: this recipe has no section {name}; it has {', '.join(present) or 'none'}"
             )

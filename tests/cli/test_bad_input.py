@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import plaudit
 from plaudit.cli.main import main
+from plaudit.errors import PlauditError
 from tiny_runs import tiny_recipe, write_tokenizer
 
 Plaudit = Callable[..., str]
@@ -57,7 +59,8 @@ def changed_tokenizer(folder: Path, **settings: Any) -> str:
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("sft.model=no/such/model", "cannot load tokenizer no/such/model: "),
+        ("sft.model=no/such/model", "cannot load tokenizer no/such/model: no such folder"),
+        ("sft.model=~/model", "cannot load tokenizer ~/model: no such folder; ~ is not expanded"),
         (
             "sft.model=./nowhere",
             "cannot load tokenizer ./nowhere: no such folder; give an existing folder or a hub",
@@ -71,6 +74,27 @@ def changed_tokenizer(folder: Path, **settings: Any) -> str:
 def test_missing_files_and_models(trained: Path, refused: Plaudit, override: str, message: str) -> None:
     command = "sft" if override.startswith("sft") else "run"
     assert refused(command, str(trained), override, "name=other").startswith(message)
+
+
+def test_a_folder_of_a_stage_instead_of_its_model(trained: Path, refused: Plaudit) -> None:
+    stage = trained.parent / "runs/tiny/pretrain"
+    line = refused("sft", str(trained), f"sft.model={stage}", "name=folders")
+    assert line == f"cannot load tokenizer {stage}: no config.json here; give {stage / 'model'}"
+    empty = trained.parent / "empty"
+    empty.mkdir()
+    line = refused("sft", str(trained), f"sft.model={empty}", "name=empty")
+    assert line.startswith(f"cannot load tokenizer {empty}: no config.json here; give the folder of a model")
+
+
+def test_stages_that_are_not_there(tmp_path: Path, refused: Plaudit) -> None:
+    recipe = tiny_recipe(tmp_path)
+    assert "did you mean sft?" in refused("run", str(recipe), "--only", "sftt")
+    assert "has no section evaluate" in refused("run", str(recipe), "--only", "evaluate")
+    (tmp_path / "none.yaml").write_text(f"name: none\noutput: {tmp_path}\n")
+    assert "has no stage" in refused("run", str(tmp_path / "none.yaml"))
+    assert "cannot be the name of one folder" in refused("run", str(recipe), "name=-x")
+    with pytest.raises(PlauditError, match="an override is text, not dict"):
+        plaudit.run(str(recipe), {"rl": 1})  # type: ignore[arg-type]
 
 
 def test_an_empty_dataset(tmp_path: Path, refused: Plaudit) -> None:

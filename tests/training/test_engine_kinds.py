@@ -87,6 +87,29 @@ def test_an_engine_gets_the_weights_of_every_iteration_and_is_closed(folder: Pat
     assert {line["response"] for line in samples} == {"good"}
 
 
-def test_an_unknown_engine_is_refused(folder: Path) -> None:
-    with pytest.raises(PlauditError, match=r"rl\.generation\.engine"):
-        load_recipe(str(folder / "recipe.yaml"), ["rl.generation.engine=vlm"])
+class WideConfig(EngineConfig):
+    """An engine with a key that must be given."""
+
+    engine: ClassVar[str] = FixedAnswersConfig.engine
+
+    kind: Literal["wide"] = "wide"
+    width: int
+
+
+@pytest.mark.usefixtures("fixed")
+@pytest.mark.parametrize(
+    "written, message",
+    [
+        ("vllm", r"engine\.kind: expected transformers, fixed or wide, not .vllm"),
+        ("transformer", r"engine\.kind: .*; did you mean transformers\?"),
+        ("wide", r"engine\.width: required, but not given: a whole number"),
+        ("{kind: wide}", r"engine\.width: required, but not given: a whole number"),
+    ],
+)
+def test_a_wrong_engine_is_refused(folder: Path, written: str, message: str) -> None:
+    ENGINES.register("wide", WideConfig)
+    try:
+        with pytest.raises(PlauditError, match=rf"rl\.generation\.{message}"):
+            load_recipe(str(folder / "recipe.yaml"), [f"rl.generation.engine={written}"])
+    finally:
+        ENGINES.unregister("wide")

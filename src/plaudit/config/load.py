@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from plaudit.config.overrides import Override, apply_overrides, parse_override
-from plaudit.config.places import dotted, nearest_choice, suggestion, type_at
+from plaudit.config.places import alternatives, dotted, kinds_of, nearest_choice, section_in, suggestion, type_at
 from plaudit.config.schema import Recipe, Section, recipe_type
 from plaudit.config.schema.base import MAY_NAME_STAGE, Place, has_mark
 from plaudit.config.words import in_words
@@ -137,15 +137,28 @@ def _short(value: Any) -> str:
 def _place_and_value(raw: Any, location: Sequence[str | int]) -> tuple[Place, Any]:
     """Return the place of an error and its value, without the names of union members that pydantic appends."""
     place: list[str | int] = []
+    whole = raw
     for depth, key in enumerate(location, start=1):
         if isinstance(raw, dict) and (key in raw or depth == len(location)):
             raw = raw.get(key)
         elif isinstance(raw, list) and isinstance(key, int) and key < len(raw):
             raw = raw[key]
+        elif isinstance(raw, str) and _has_key(type_at(place, whole), raw, key):
+            # A plain string stands for a section in which only one key is set: the problem is at that key or another.
+            raw = raw if _is_selector(type_at(place, whole), key) else None
         else:
             break
         place.append(key)
     return tuple(place), raw
+
+
+def _has_key(annotation: Any, value: str, key: str | int) -> bool:
+    section = section_in(annotation, value)
+    return section is not None and key in section.model_fields
+
+
+def _is_selector(annotation: Any, key: str | int) -> bool:
+    return any(kinds.key == key for kinds in map(kinds_of, alternatives(annotation)) if kinds is not None)
 
 
 # References between stages --------------------------------------------------------------------------------------------

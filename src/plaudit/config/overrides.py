@@ -22,6 +22,8 @@ class Override:
 
 def parse_override(text: str) -> Override:
     """Parse ``a.b.0.c=value``. The value is YAML: ``[a, b]``, ``null`` and ``1e-4`` mean the same as in a recipe."""
+    if not isinstance(text, str):
+        raise PlauditError(f"{text!r}: an override is text, not {type(text).__name__}; write 'rl.kl.coefficient=0.1'")
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):

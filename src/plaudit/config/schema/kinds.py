@@ -30,7 +30,7 @@ class Kinds:
 
     def section_of(self, value: Any) -> type[Section]:
         """Return the class that a value of the configuration selects; ``base`` if it selects none."""
-        name = value.get(self.key, self.default) if isinstance(value, dict) else self.default
+        name = value.get(self.key, self.default) if isinstance(value, dict) else value or self.default
         return self.classes[name] if isinstance(name, str) and name in self.classes else self.base
 
     def kinds_with(self, key: str) -> list[str]:

@@ -66,7 +66,7 @@ class Recipe(Section):
     @field_validator("name")
     @classmethod
     def _one_folder(cls, name: str) -> str:
-        if not name.strip() or name[0] == "." or any(sign in "/\\:" or not sign.isprintable() for sign in name):
+        if not name.strip() or name[0] in ".-" or any(sign in "/\\:" or not sign.isprintable() for sign in name):
             raise ValueError(f"{name!r} cannot be the name of one folder: use letters, digits, '-' and '_'")
         return name
 

@@ -40,12 +40,12 @@ def pretrained_model(
     """Return the model that ``config.path`` names, on ``device`` if it is quantised and on the CPU otherwise."""
     from transformers import AutoConfig
 
-    model_config = or_explain(f"model {config.path}", AutoConfig.from_pretrained, config.path, **extra)
+    model_config = load_from(f"model {config.path}", AutoConfig.from_pretrained, config.path, **extra)
     if model_config.is_encoder_decoder:
         raise PlauditError(f"{config.path}: encoder-decoder models are not supported; choose a causal language model")
     _set_dropout(model_config, config.dropout)
     options = {"config": model_config} | weight_options(config, device)
-    model: PreTrainedModel = or_explain(f"model {config.path}", auto_class.from_pretrained, config.path, **options)
+    model: PreTrainedModel = load_from(f"model {config.path}", auto_class.from_pretrained, config.path, **options)
     return model
 
 
@@ -66,8 +66,38 @@ def _set_dropout(model_config: Any, rate: float) -> None:
             setattr(model_config, name, rate)
 
 
+def load_from(what: str, load: Callable[..., Result], path: str | None, **options: Any) -> Result:
+    """Call ``load`` with a folder or a hub name. Raises PlauditError like ``or_explain``, or tells what is missing."""
+    try:
+        return or_explain(what, load, path, **options)
+    except PlauditError as fault:
+        if missing := _what_is_missing(str(path), what.startswith("tokenizer")):
+            raise PlauditError(f"cannot load {what}: {missing}") from fault
+        raise
+
+
+def _what_is_missing(path: str, is_tokenizer: bool) -> str | None:
+    """Return what a folder lacks, with the remedy; None if it lacks nothing, or if ``path`` may be a hub name."""
+    folder = Path(path)
+    if not folder.exists():
+        if path.startswith("~"):
+            return "no such folder; ~ is not expanded, write the whole path"
+        # A hub name has at most one slash; below a folder that exists, a folder is meant.
+        is_hub_name = not path.startswith((".", "/")) and (path.count("/") == 0 or _may_have_owner(folder))
+        return None if is_hub_name else "no such folder; give an existing folder or a hub name"
+    names = ["config.json", "adapter_config.json", *["tokenizer.json", "tokenizer_config.json"] * is_tokenizer]
+    if any((folder / name).exists() for name in names):
+        return None
+    inside = [*sorted(folder.glob("model/*config.json")), *sorted(folder.glob("*/model/*config.json"))]
+    return f"no config.json here; give {inside[0].parent if inside else 'the folder of a model, or a hub name'}"
+
+
+def _may_have_owner(name: Path) -> bool:
+    return len(name.parts) == 2 and not name.parent.is_dir()
+
+
 def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    """Call ``load``; its first argument is a folder or a hub name.
+    """Call ``load``; it raises OSError, ValueError, KeyError or TypeError for bad input.
 
     Raises PlauditError with ``what`` and the text of the exception on one line. Running out of memory is re-raised
     unchanged.
@@ -77,7 +107,4 @@ def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **option
     except (OSError, ValueError, KeyError, TypeError) as fault:
         if is_out_of_memory(fault):
             raise
-        path = str(arguments[0])
-        if path.startswith((".", "/")) and not Path(path).exists():
-            raise PlauditError(f"cannot load {what}: no such folder; give an existing folder or a hub name") from fault
         raise PlauditError(f"cannot load {what}: {one_line(fault)}") from fault

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.loading.pretrained import or_explain
+from plaudit.models.loading.pretrained import load_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,7 +18,7 @@ def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     name = config.tokenizer or config.path
-    tokenizer = or_explain(f"tokenizer {name}", AutoTokenizer.from_pretrained, name)
+    tokenizer = load_from(f"tokenizer {name}", AutoTokenizer.from_pretrained, name)
     for role in ("eos_token", "pad_token"):
         chosen = getattr(config, role)
         if chosen is not None:
