@@ -1,11 +1,12 @@
 """Change the code of a folder one expression at a time and count how many changes a test notices.
 
-A mutant is the package with one change: a comparison, an operator, a number, a truth value, a condition or a method is
-another one, or a statement is missing. It is killed if a test of the folder fails or hangs. Mutants run in processes
-forked from one that has loaded torch and pytest, so that each costs little more than its tests.
+A mutant is the package with one change: a comparison, an operator, a number, a truth value, a condition or a function
+is another one, or a call for its effect is missing. It is killed if a test fails or hangs. The test files that import
+the changed module run first. Mutants run in processes forked from one that has loaded torch and pytest, so that each
+costs little more than its tests.
 
     python benchmarks/mutate.py src/plaudit/algorithms tests/algorithms
-    python benchmarks/mutate.py src/plaudit/batching tests/batching tests/models --sample 100
+    python benchmarks/mutate.py src/plaudit/batching tests/batching --sample 100
 """
 
 import argparse
@@ -49,7 +50,7 @@ OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd,
 }
-METHODS = {
+FUNCTIONS = {
     "sum": "mean",
     "mean": "sum",
     "max": "min",
@@ -80,24 +81,17 @@ class Mutant:
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
-    """Yield every mutant of a file. Type annotations, docstrings, imports and messages of errors stay as they are."""
+    """Yield every mutant of a file. Types, docstrings, imports and messages of errors stay as they are."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    count = sum(1 for _ in ast.walk(tree))
     kept = set(_kept(tree))
-    for index in range(count):
+    for node in [node for node in ast.walk(tree) if id(node) not in kept]:
         for variant in range(3):
-            changed = copy.deepcopy(tree)
-            node, original = _nth(changed, index), _nth(tree, index)
-            if id(original) in kept:
-                continue
-            change = _mutate(node, variant)
-            if change:
-                text = ast.unparse(ast.fix_missing_locations(changed))
-                yield Mutant(path, getattr(original, "lineno", 0), change, text)
-
-
-def _nth(tree: ast.AST, index: int) -> ast.AST:
-    return next(node for number, node in enumerate(ast.walk(tree)) if number == index)
+            changed = copy.deepcopy(node)
+            if change := _mutate(changed, variant):
+                original, node.__dict__ = node.__dict__, changed.__dict__
+                text = ast.unparse(ast.fix_missing_locations(tree))
+                node.__dict__ = original
+                yield Mutant(path, getattr(node, "lineno", 0), change, text)
 
 
 def _kept(tree: ast.AST) -> Iterator[int]:
@@ -110,12 +104,19 @@ def _kept(tree: ast.AST) -> Iterator[int]:
             parts = [node.returns, *node.decorator_list]
         elif isinstance(node, ast.ClassDef):
             parts = [*node.decorator_list, *node.bases]
-        elif isinstance(node, ast.Raise | ast.Import | ast.ImportFrom):
+        elif isinstance(node, ast.Raise | ast.Import | ast.ImportFrom) or _is_for_type_checkers(node):
             parts = [node]
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Name):
             parts = [node.value] if _is_type(node) else []
         for part in filter(None, parts):
             yield from (id(inner) for inner in ast.walk(part))
+
+
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    """Say whether a node is ``if TYPE_CHECKING`` or a ``TypeVar``."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "TypeVar"
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _is_type(node: ast.Assign) -> bool:
@@ -156,10 +157,16 @@ def _mutate(node: Any, variant: int) -> str:
     if isinstance(node, ast.IfExp | ast.If) and variant < 2:
         node.test = ast.Constant(variant == 0)
         return f"condition always {variant == 0}"
-    if variant == 0 and isinstance(node, ast.Attribute) and node.attr in METHODS:
-        before, node.attr = node.attr, METHODS[node.attr]
-        return f"{before} -> {node.attr}"
+    if variant == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        node.value = ast.Constant(None)
+        return "without the call"
+    if variant == 0 and isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
+        before, node.func.id = node.func.id, FUNCTIONS[node.func.id]
+        return f"{before} -> {node.func.id}"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if variant == 0 and node.func.attr in FUNCTIONS:
+            before, node.func.attr = node.func.attr, FUNCTIONS[node.func.attr]
+            return f"{before} -> {node.func.attr}"
         if variant == 0 and node.func.attr == "clamp":
             node.func.attr, node.args, node.keywords = "clone", [], []
             return "without clamp"
@@ -190,8 +197,13 @@ def _module_name(path: Path) -> str:
 
 
 def _tests_pass(mutant: Mutant | None, tests: Sequence[str]) -> bool:
+    import hypothesis
     import pytest
 
+    # One failing example is enough: do not look for a smaller one.
+    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile("mutants", phases=phases)
+    hypothesis.settings.load_profile("mutants")
     if mutant is not None:
         sys.meta_path.insert(0, _Finder(mutant, _module_name(mutant.path)))
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore"]

@@ -123,6 +123,15 @@ def test_a_group_without_spread_gets_exact_zeros(score: float, size: int) -> Non
     assert rloo(scores, size)[:size].tolist() == [0.0] * size
 
 
+def test_spread_as_large_as_rounding_is_none() -> None:
+    # The deviation of 1 and 1 + x is x / sqrt 2. It is spread where it exceeds a millionth of the largest score.
+    for gap, deviation in ((1e-6, 0.0), (2e-6, 2e-6 / math.sqrt(2))):
+        scores = torch.tensor([1.0, 1.0 + gap, -100.0, -100.0 - 100 * gap], dtype=torch.float64)
+        expected = [deviation] * 2 + [100 * deviation] * 2
+        assert group_deviation(scores, 2).tolist() == pytest.approx(expected, rel=1e-6)
+        assert grpo(scores, 2, epsilon=0.0).bool().tolist() == [deviation > 0] * 4
+
+
 def test_groups_of_one_and_broken_groups_are_refused() -> None:
     for size, message in ((1, "at least 2"), (0, "at least 2"), (2, "whole groups")):
         with pytest.raises(ValueError, match=message):

@@ -36,6 +36,11 @@ def test_a_split_into_micro_batches_changes_nothing(batch: Padded, mode: Aggrega
     assert_close(part(slice(cut)) + part(slice(cut, None)), part(slice(None)), atol=1e-6, rtol=1e-5)
 
 
+def test_a_single_token_weighs_one() -> None:
+    for mode in MODES:
+        assert token_weights(left_aligned([1], time=2), mode, tokens=1, responses=1).tolist() == [[1, 0]]
+
+
 def test_a_step_without_tokens_has_no_weight() -> None:
     for mode in MODES:
         assert not token_weights(torch.zeros(2, 3, dtype=torch.bool), mode, 0, 0).any()

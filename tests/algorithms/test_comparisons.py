@@ -82,6 +82,12 @@ def test_calibration_by_hand() -> None:
     assert expected_calibration_error(table).item() == pytest.approx(0.24, abs=1e-6)
 
 
+def test_calibration_of_one_pair() -> None:
+    # ln 4 predicts 0.8, and is right: off by 0.2.
+    error = expected_calibration_error(calibration_table(torch.tensor([math.log(4.0)]), bins=10))
+    assert error.item() == pytest.approx(0.2, abs=1e-6)
+
+
 def test_calibration_of_certainty_and_of_nothing() -> None:
     # A gap of 100 predicts 1 and belongs to the last bin.
     table = calibration_table(torch.tensor([100.0, 100.0, -100.0, 100.0]), bins=10)

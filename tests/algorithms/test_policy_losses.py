@@ -1,6 +1,7 @@
 """The losses of PPO and its relatives."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -172,6 +173,15 @@ def test_no_real_token_gives_zeros(responses: int) -> None:
 EVERY_LOSS = [ppo_loss, gspo_loss, policy_gradient_loss]
 
 
+@pytest.mark.parametrize("loss", EVERY_LOSS)
+def test_only_the_loss_carries_a_gradient(loss: Callable[..., PolicyLoss]) -> None:
+    log_probs = torch.zeros(1, 2, requires_grad=True)
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    found = loss(log_probs, torch.ones(1, 2), torch.ones(1, 2), mask.float(), mask, Clip(0.2, 0.2))
+    assert found.loss.requires_grad
+    assert not any(number.requires_grad for number in (found.clipped, found.approximate_kl, found.ratio_max))
+
+
 def test_bounds_of_the_ratio_may_differ() -> None:
     # low 0.2, high 0.5: A = 1 with ratio 1.4 is inside, with 1.6 counts as 1.5; A = -1 with 0.7 counts as 0.8.
     ratios, advantages = torch.tensor([[1.4, 1.6, 0.7]]), torch.tensor([[1.0, 1.0, -1.0]])
@@ -189,6 +199,15 @@ def test_dual_clip_bounds_only_the_loss_of_negative_advantages() -> None:
     assert result.loss.item() == pytest.approx(6 - 2.4 + 4, abs=1e-6)
     assert result.clipped.item() == 2
     assert torch.autograd.grad(result.loss, log_probs)[0].tolist() == [[0.0, 0.0, pytest.approx(4.0)]]
+
+
+def test_dual_clip_of_a_small_advantage() -> None:
+    # Ratio 5 and A = -0.5: the loss 2.5 becomes 3 * 0.5. Ratio 5 and A = 0.5: PPO's clip, -1.2 * 0.5.
+    advantages, mask = torch.tensor([[-0.5, 0.5]]), torch.ones(1, 2, dtype=torch.bool)
+    log_probs = torch.full((1, 2), 5.0).log()
+    result = ppo_loss(log_probs, torch.zeros(1, 2), advantages, mask.float(), mask, Clip(0.2, 0.2, dual=3.0))
+    assert result.loss.item() == pytest.approx(1.5 - 0.6, abs=1e-6)
+    assert result.clipped.item() == 2
 
 
 def test_gspo_by_hand() -> None:

@@ -7,7 +7,6 @@ from torch import Tensor
 from forests import PACKABLE, forest, in_tree_order, layouts, plain_log_probabilities, response_numbers
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
-from plaudit.batching.ragged import to_rows
 from plaudit.models.acceleration.install import install
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.heads.scalar import ScoreModule, ValueModule, scalar_head
@@ -112,8 +111,3 @@ def test_padded_layout_equals_plain_transformers(architecture: str) -> None:
     found = in_tree_order(batch, PolicyModule(model)(batch).statistics.log_probabilities)
     for part, expected in zip(found, plain_log_probabilities(model, trees), strict=True):
         torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_rows_keep_every_token_in_its_place() -> None:
-    flat, lengths = torch.arange(1.0, 7.0), torch.tensor([2, 1, 3])
-    assert to_rows(flat, lengths).tolist() == [[1, 2, 0], [3, 0, 0], [4, 5, 6]]

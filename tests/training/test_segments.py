@@ -18,7 +18,6 @@ from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.trees import Example, PromptTree, Segment
 from plaudit.data.tokenization import Tokenized, tokenize_rows
-from plaudit.errors import PlauditError
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.heads.scalar import ScoreModule, ValueModule
 from plaudit.rewards.grouping import samples_to_trees
@@ -70,22 +69,6 @@ def gradients_equal(found: dict[str, Tensor], model: Any, prefix: str) -> None:
 
 
 # Trees and batches ----------------------------------------------------------------------------------------------------
-
-
-def test_segments_become_tokens_and_flags() -> None:
-    dialogue = [Segment((5, 6)), Segment((7, 8, 9), learned=False), Segment((10, 1))]
-    tree = PromptTree.of_segments((4,), [dialogue, [Segment((5, 1))]])
-    assert tree.responses == ((5, 6, 7, 8, 9, 10, 1), (5, 1))
-    assert tree.learned == ((True, True, False, False, False, True, True), (True, True))
-    assert (tree.lengths, tree.response_tokens, tree.positions) == ((4, 2), 6, 10)
-    assert PromptTree.of_segments((4,), [[Segment((5, 1))]]) == PromptTree((4,), ((5, 1),))
-
-
-def test_a_response_without_a_learned_token_is_refused() -> None:
-    with pytest.raises(PlauditError, match="no token to learn"):
-        PromptTree.of_segments((4,), [[Segment((5, 1))], [Segment((6, 1), learned=False)]])
-    with pytest.raises(ValueError, match="a flag for each token"):
-        PromptTree((4,), ((5, 1),), learned=((True,),))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
