@@ -68,7 +68,7 @@ def tokenizer(tmp_path: Path) -> Any:
     return AutoTokenizer.from_pretrained(tmp_path)
 
 
-def partner_of(
+def chat_model_of(
     tokenizer: Any,
     style: Any = "dialogue",
     context: int = 64,
@@ -81,11 +81,6 @@ def partner_of(
     config = DataConfig(sources=[SourceConfig(path="x")], **data)
     settings = ChatSettings(style, config, GenerationConfig(max_new_tokens=8), best_of, seed=0)
     return ChatModel(loaded, writer or Writer(), reward, settings)
-
-
-def writer_of(chat_model: ChatModel) -> Writer:
-    engine: Any = chat_model._engine
-    return engine
 
 
 @pytest.mark.parametrize(
@@ -102,12 +97,12 @@ def test_a_single_prompt_goes_through_the_chat_template_unless_a_prompt_template
 ) -> None:
     tokenizer.chat_template = chat_template
     writer = Writer()
-    partner_of(tokenizer, style, writer=writer, prompt_template=prompt_template).answer(Conversation(), "w3")
+    chat_model_of(tokenizer, style, writer=writer, prompt_template=prompt_template).answer(Conversation(), "w3")
     assert {request.prompt_ids for request in writer.requests} == {tuple(tokenizer(expected)["input_ids"])}
 
 
 def test_the_best_of_n_by_the_first_reward_is_the_reply(tokenizer: Any) -> None:
-    turn = partner_of(tokenizer).answer(Conversation(), "w1 w2")
+    turn = chat_model_of(tokenizer).answer(Conversation(), "w1 w2")
     assert [candidate.text for candidate in turn.candidates] == ["good", "good  good", "good  good  good"]
     assert turn.chosen == 2
     assert [candidate.ranks for candidate in turn.candidates] == [
@@ -119,67 +114,70 @@ def test_the_best_of_n_by_the_first_reward_is_the_reply(tokenizer: Any) -> None:
 
 
 def test_every_candidate_and_every_turn_draws_its_own_numbers(tokenizer: Any) -> None:
-    chat_model, conversation = partner_of(tokenizer), Conversation()
+    writer, conversation = Writer(), Conversation()
+    chat_model = chat_model_of(tokenizer, writer=writer)
     seeds = []
     for _ in range(2):
         conversation.add(chat_model.answer(conversation, "w1"))
-        seeds += [request.seed for request in writer_of(chat_model).requests]
+        seeds += [request.seed for request in writer.requests]
         conversation.undo()
     assert len(set(seeds)) == 6
 
 
 def test_dialogues_without_chat_template_are_human_and_assistant(tokenizer: Any) -> None:
-    chat_model, conversation = partner_of(tokenizer, best_of=1), Conversation(system="be kind")
+    writer, conversation = Writer(), Conversation(system="be kind")
+    chat_model = chat_model_of(tokenizer, best_of=1, writer=writer)
     conversation.add(chat_model.answer(conversation, "w1"))
     conversation.add(chat_model.answer(conversation, "w2"))
     wanted = "be kind\n\nHuman: w1\n\nAssistant: good\n\nHuman: w2\n\nAssistant:"
-    assert writer_of(chat_model).requests[0].prompt_text == wanted
-    settings = writer_of(chat_model).settings
-    assert settings is not None
-    assert "\n\nHuman:" in settings.stop
+    assert writer.requests[0].prompt_text == wanted
+    assert writer.settings is not None
+    assert "\n\nHuman:" in writer.settings.stop
 
 
 def test_the_chat_template_is_used_where_there_is_one(tokenizer: Any) -> None:
     tokenizer.chat_template = CHAT_TEMPLATE
-    chat_model = partner_of(tokenizer)
+    writer = Writer()
+    chat_model = chat_model_of(tokenizer, writer=writer)
     chat_model.answer(Conversation(), "w1 good")
-    assert tokenizer.decode(writer_of(chat_model).requests[0].prompt_ids) == "<unk> w1 good w0"
-    assert writer_of(chat_model).settings == chat_model.settings.generation
+    assert tokenizer.decode(writer.requests[0].prompt_ids) == "<unk> w1 good w0"
+    assert writer.settings == chat_model.settings.generation
 
 
 def test_prompt_template_and_plain_forget_earlier_turns(tokenizer: Any) -> None:
     for style, template, wanted in (("prompt", "w7 {prompt} w8", "w7 w1 w8"), ("plain", "{prompt}", "w1")):
-        chat_model = partner_of(tokenizer, style, prompt_template=template)
-        conversation = Conversation(system="be kind")
+        writer, conversation = Writer(), Conversation(system="be kind")
+        chat_model = chat_model_of(tokenizer, style, writer=writer, prompt_template=template)
         for _ in range(2):
             conversation.add(chat_model.answer(conversation, "w1"))
-            assert writer_of(chat_model).requests[0].prompt_text == wanted
+            assert writer.requests[0].prompt_text == wanted
         assert conversation.turns[-1].system is None
         assert not chat_model.remembers
         assert conversation.turns[-1].reply.text == (" good " * 3 if style == "plain" else "good  good  good")
 
 
 def test_oldest_turns_are_left_out_when_the_context_is_full(tokenizer: Any) -> None:
-    chat_model, conversation = partner_of(tokenizer, context=8 + 13, best_of=1), Conversation()
+    writer, conversation = Writer(), Conversation()
+    chat_model = chat_model_of(tokenizer, context=8 + 13, best_of=1, writer=writer)
     left_out = []
     for _ in range(5):
         turn = chat_model.answer(conversation, "w1 w2")  # a past turn takes 5 tokens, the message 4
         conversation.add(turn)
         left_out.append(turn.left_out)
     assert left_out == [0, 0, 1, 2, 3]
-    assert len(writer_of(chat_model).requests[0].prompt_ids) <= 13
+    assert len(writer.requests[0].prompt_ids) <= 13
 
 
 def test_a_message_that_is_too_long_is_refused(tokenizer: Any) -> None:
     with pytest.raises(PlauditError, match="room for 12; shorten it"):
-        partner_of(tokenizer, context=20).answer(Conversation(), "w1 " * 20)
+        chat_model_of(tokenizer, context=20).answer(Conversation(), "w1 " * 20)
     with pytest.raises(PlauditError, match="lower --max-new-tokens"):
-        partner_of(tokenizer, context=8)
+        chat_model_of(tokenizer, context=8)
 
 
 def test_best_of_needs_something_that_scores(tokenizer: Any) -> None:
     loaded: Any = SimpleNamespace(tokenizer=tokenizer, context_length=64)
-    settings = partner_of(tokenizer).settings
+    settings = chat_model_of(tokenizer).settings
     with pytest.raises(PlauditError, match="--reward"):
         ChatModel(loaded, Writer(), ComposedReward([], []), settings)
     turn = ChatModel(loaded, Writer(), ComposedReward([], []), replace(settings, best_of=1)).answer(
@@ -191,7 +189,7 @@ def test_best_of_needs_something_that_scores(tokenizer: Any) -> None:
 @pytest.mark.parametrize("style, expected", [("dialogue", "good"), ("plain", " good ")])
 def test_what_is_shown_while_it_is_written_is_the_reply(tokenizer: Any, style: str, expected: str) -> None:
     parts: list[str] = []
-    turn = partner_of(tokenizer, style, best_of=1).answer(Conversation(), "w1", parts.append)
+    turn = chat_model_of(tokenizer, style, best_of=1).answer(Conversation(), "w1", parts.append)
     assert "".join(parts) == turn.reply.text == expected
     assert len([part for part in parts if part]) == len(expected)
-    assert turn == partner_of(tokenizer, style, best_of=1).answer(Conversation(), "w1")
+    assert turn == chat_model_of(tokenizer, style, best_of=1).answer(Conversation(), "w1")
