@@ -33,20 +33,20 @@ Result = dict[str, Any]
 
 def main() -> None:
     """Compare and print a table."""
-    options = _options()
+    options = read_options()
     models = make_models(options.data, options.model)
     peer = python_with("trl", TRL[options.task])
     sides = {"plaudit": (sys.executable, "plaudit_side"), "trl": (str(peer), "trl_side")}
     with tempfile.TemporaryDirectory() as name:
-        task = _task(options, models, Path(name))
+        task = write_task(options, models, Path(name))
         if options.task in LOSS_TOLERANCE:
             _check_losses(sides, task | {"updates": min(2, task["updates"]), "same_order": True})
-        rounds = [{side: _run(*command, task) for side, command in sides.items()} for _ in range(options.repeats)]
+        rounds = [{side: run_side(*command, task) for side, command in sides.items()} for _ in range(options.repeats)]
     _check_counts(rounds, task)
     print_table(options.task, options, UNITS[options.task], rounds)
 
 
-def _options() -> argparse.Namespace:
+def read_options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("task", choices=tuple(TRL))
     parser.add_argument(
@@ -69,7 +69,7 @@ def _options() -> argparse.Namespace:
     return parsed(parser)
 
 
-def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, Any]:
+def write_task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, Any]:
     """Write the data into ``folder`` and return everything that both sides must know."""
     if options.responses and options.task not in RESPONSES:
         raise SystemExit(f"responses: {options.task} samples none; leave it out")
@@ -106,7 +106,7 @@ def _task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, 
     }
 
 
-def _run(python: str, module: str, task: dict[str, Any]) -> Result:
+def run_side(python: str, module: str, task: dict[str, Any]) -> Result:
     """Run one side and return what it measured."""
     folder = Path(task["folder"])
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
@@ -127,7 +127,7 @@ def _check_losses(sides: dict[str, tuple[str, str]], task: dict[str, Any]) -> No
 
     Two steps, because the first loss of DPO is always ln 2.
     """
-    losses = {side: _run(*command, task)["losses"] for side, command in sides.items()}
+    losses = {side: run_side(*command, task)["losses"] for side, command in sides.items()}
     for side, numbers in losses.items():
         print(f"first losses of {side}: " + ", ".join(f"{loss:.4f}" for loss in numbers))
     pairs = zip(losses["plaudit"], losses["trl"], strict=True)

@@ -3,12 +3,14 @@
 Run as a child process of compare.py.
 """
 
+from collections.abc import Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from comparison.materials import SEED, data_config
 from comparison.meter import Meter, read_task
+from plaudit.batching import Example
 from plaudit.config.schema import Recipe
 
 
@@ -77,12 +79,12 @@ def _watch(meter: Meter, name: str) -> dict[str, int]:
     accumulate, sample = Trainer.accumulate, RolloutSampler.sample
 
     @wraps(accumulate)
-    def counting(trainer: Trainer, trees: Any) -> Any:
+    def counting(trainer: Trainer[Any], examples: Sequence[Example[Any]]) -> Any:
         counted["updates"] += 1
-        for tree in trees:
+        for tree in (example.tree for example in examples):
             prompts = len(tree.prompt) * len(tree.responses) if name == "reward" else 0
             counted["tokens"] += prompts + tree.response_tokens
-        return accumulate(trainer, trees)
+        return accumulate(trainer, examples)
 
     @wraps(sample)
     def counting_episodes(sampler: RolloutSampler, prompts: Any) -> Any:
