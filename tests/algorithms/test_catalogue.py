@@ -1,7 +1,5 @@
 """What each entry of the catalogue needs, and the defaults of its paper."""
 
-import math
-
 import pytest
 
 from plaudit.algorithms.catalogue import (
@@ -10,7 +8,6 @@ from plaudit.algorithms.catalogue import (
     PREFERENCE_LOSSES,
     REWARD_LOSSES,
     AdvantageEntry,
-    Entry,
     PolicyLossEntry,
     PreferenceLossEntry,
     RewardLossEntry,
@@ -87,7 +84,3 @@ def test_names_are_looked_up_and_functions_get_an_entry() -> None:
     for look_up in (policy_loss, preference_loss, reward_loss):
         with pytest.raises(KeyError):
             look_up("unknown")
-
-
-def test_an_entry_imports_its_function() -> None:
-    assert Entry("", "", "math:sqrt").load() is math.sqrt

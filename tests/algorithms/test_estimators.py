@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from plaudit.algorithms.catalogue import ADVANTAGES
 from plaudit.algorithms.estimators import AdvantageInputs, Advantages, grpo_estimate
+from plaudit.plugins import import_function
 
 # Two prompts with two responses each; totals 3, 1 and 4, 4. The second response has one token.
 INPUTS = AdvantageInputs(
@@ -22,7 +23,7 @@ INPUTS = AdvantageInputs(
 
 
 def estimate(name: str) -> Advantages:
-    found: Advantages = ADVANTAGES[name].load()(INPUTS)
+    found: Advantages = import_function(ADVANTAGES[name].function, name)(INPUTS)
     return found
 
 

@@ -9,6 +9,7 @@ from plaudit.algorithms.catalogue import POLICY_LOSSES, PREFERENCE_LOSSES, REWAR
 from plaudit.algorithms.interface import LossOutputs, Maximum, Mean, PolicyInputs, PreferenceInputs, RewardInputs
 from plaudit.algorithms.objectives import log_ratio_reward, mean_reward, odds_reward
 from plaudit.algorithms.policy_losses import Clip
+from plaudit.plugins import import_function
 
 
 def policy_outputs(name: str) -> LossOutputs:
@@ -21,7 +22,7 @@ def policy_outputs(name: str) -> LossOutputs:
         mask=torch.tensor([[True, True], [True, False]]),
         clip=Clip(0.2, 0.3),
     )
-    found: LossOutputs = POLICY_LOSSES[name].load()(inputs)
+    found: LossOutputs = import_function(POLICY_LOSSES[name].function, name)(inputs)
     return found
 
 
@@ -77,7 +78,7 @@ def preference_inputs(**settings: float) -> PreferenceInputs:
     ],
 )
 def test_preference_losses(name: str, settings: dict[str, float], loss: float) -> None:
-    found = PREFERENCE_LOSSES[name].load()(preference_inputs(**settings))
+    found = import_function(PREFERENCE_LOSSES[name].function, name)(preference_inputs(**settings))
     assert found.loss.item() == pytest.approx(loss, abs=1e-6)
 
 
@@ -96,5 +97,6 @@ def test_reward_losses() -> None:
     inputs = RewardInputs(
         torch.tensor([math.log(6), 0.0]), torch.tensor([0, 0]), torch.tensor([0, 2]), {"margin": math.log(2) / 2}
     )
-    assert REWARD_LOSSES["pairwise"].load()(inputs).loss.item() == pytest.approx(-math.log(3 / 4), abs=1e-6)
-    assert REWARD_LOSSES["best_of_k"].load()(inputs).loss.item() == pytest.approx(-math.log(6 / 7), abs=1e-6)
+    for name, expected in (("pairwise", 3 / 4), ("best_of_k", 6 / 7)):
+        loss = import_function(REWARD_LOSSES[name].function, name)(inputs).loss
+        assert loss.item() == pytest.approx(-math.log(expected), abs=1e-6)
