@@ -92,7 +92,7 @@ def _step(options: argparse.Namespace, steps: Steps, folder: Path) -> Step:
 def phases() -> Iterator[Mapping[str, float]]:
     """Measure the seconds of each phase, without the phases inside it, while the context is open."""
     from plaudit.parallel.replicated import ReplicatedStrategy
-    from plaudit.training.loop import Trainer
+    from plaudit.training.accumulation import GradientAccumulator
     from plaudit.training.rl.readings import ModelReader
     from plaudit.training.rl.rollout_sampler import RolloutSampler
     from plaudit.training.rl.scoring import Scorer
@@ -101,7 +101,7 @@ def phases() -> Iterator[Mapping[str, float]]:
         "sampling": (RolloutSampler, "sample"),
         "rewards": (Scorer, "score"),
         "reference; in PPO also old log-probabilities and values": (ModelReader, "rows"),
-        "learning, forward": (Trainer, "accumulate"),
+        "learning, forward": (GradientAccumulator, "accumulate"),
         "learning, backward": (ReplicatedStrategy, "backward"),
         "optimizer": (ReplicatedStrategy, "step"),
     }

@@ -69,29 +69,30 @@ def _reinforcement(task: dict[str, Any]) -> dict[str, Any]:
 def _watch(meter: Meter, name: str) -> dict[str, int]:
     """Measure the steps with their records, and the reference's log-probabilities; count what was done."""
     from plaudit.training import dpo
+    from plaudit.training.accumulation import GradientAccumulator
     from plaudit.training.loop import Trainer
     from plaudit.training.rl.rollout_sampler import RolloutSampler
 
-    meter.measure(Trainer, "_step")
+    meter.measure(Trainer, "run_step")
     meter.measure(Trainer, "_record")
     meter.measure(dpo, "prepared")
     counted = {"episodes": 0, "updates": 0, "tokens": 0}
-    accumulate, sample = Trainer.accumulate, RolloutSampler.sample
+    accumulate, sample = GradientAccumulator.accumulate, RolloutSampler.sample
 
     @wraps(accumulate)
-    def counting(trainer: Trainer[Any], examples: Sequence[Example[Any]]) -> Any:
+    def counting(gradients: Any, examples: Sequence[Example[Any]]) -> Any:
         counted["updates"] += 1
         for tree in (example.tree for example in examples):
             prompts = len(tree.prompt) * len(tree.responses) if name == "reward" else 0
             counted["tokens"] += prompts + tree.response_tokens
-        return accumulate(trainer, examples)
+        return accumulate(gradients, examples)
 
     @wraps(sample)
     def counting_episodes(sampler: RolloutSampler, prompts: Any) -> Any:
         counted["episodes"] += sum(map(len, prompts))
         return sample(sampler, prompts)
 
-    setattr(Trainer, "accumulate", counting)  # noqa: B010
+    setattr(GradientAccumulator, "accumulate", counting)  # noqa: B010
     setattr(RolloutSampler, "sample", counting_episodes)  # noqa: B010
     return counted
 

@@ -135,7 +135,7 @@ class Steps:
 
         def iteration() -> None:
             for step in range(1, task.steps_per_iteration + 1):
-                trainer._step(step)
+                trainer.run_step(step)
 
         policy = roles.loaded.model
         operations = policy_passes * _log_probabilities(policy, trees) + value_passes * _values(policy, trees)
@@ -149,7 +149,7 @@ class Steps:
 
     def _training(self, task: Any, trees: Trees, forward: float) -> Step:
         trainer = Trainer(task)
-        return _step(lambda: trainer._step(1), trees, TRAINING * forward)
+        return _step(lambda: trainer.run_step(1), trees, TRAINING * forward)
 
 
 def _scores(model: Any, trees: Trees) -> float:

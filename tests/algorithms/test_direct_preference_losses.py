@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from padded_batches import Ranked, property_test, ranked_responses
-from plaudit.algorithms.catalogue import PREFERENCE_LOSSES
+from plaudit.algorithms.catalogue import PREFERENCE_LOSSES, PreferenceLossEntry
 from plaudit.algorithms.direct_preference_losses import (
     conservative_dpo_loss,
     dpo_loss,
@@ -125,15 +125,20 @@ def inputs_of(data: Ranked, settings: Mapping[str, float], lengths: Tensor | Non
     return PreferenceInputs(reference + data.scores, reference, sizes, data.prompts, data.ranks, settings, 0.3)
 
 
+def loss_of(entry: PreferenceLossEntry, inputs: PreferenceInputs) -> Tensor:
+    loss: Tensor = import_function(entry.function, "catalogue")(inputs).loss
+    return loss
+
+
 @property_test
 @given(ranked_responses(), st.sampled_from(sorted(SLOW)))
 def test_pair_losses_equal_slow_loops(data: Ranked, name: str) -> None:
     settings = {"beta": 0.4, "label_smoothing": 0.2}
     own = {key: settings[key] for key in PREFERENCE_LOSSES[name].defaults}
-    found = PREFERENCE_LOSSES[name].load()(inputs_of(data, own))
+    loss = loss_of(PREFERENCE_LOSSES[name], inputs_of(data, own))
     gaps = pairs_of(data)
     expected = sum(sum(map(SLOW[name], group)) / len(group) for group in gaps.values())
-    assert found.loss.item() == pytest.approx(expected)
+    assert loss.item() == pytest.approx(expected)
 
 
 @property_test
@@ -180,8 +185,7 @@ def test_order_and_split_change_nothing(name: str, data: Ranked, draw: st.DataOb
 
     def result(part: Tensor) -> Tensor:
         of = inputs_of(Ranked(*(column[part] for column in data)), objective.defaults, lengths[part])
-        loss: Tensor = objective.load()(of).loss
-        return loss
+        return loss_of(objective, of)
 
     everything = torch.arange(len(data.scores))
     whole = result(everything)
@@ -194,11 +198,10 @@ def test_nothing_to_compare(name: str) -> None:
     objective = PREFERENCE_LOSSES[name]
     nothing = torch.zeros(0, dtype=torch.long)
     log_probabilities = torch.zeros(0, requires_grad=True)
-    found = objective.load()(
-        PreferenceInputs(log_probabilities, torch.zeros(0), nothing, nothing, nothing, objective.defaults)
-    )
-    assert found.loss.item() == 0
-    found.loss.backward()
+    of = PreferenceInputs(log_probabilities, torch.zeros(0), nothing, nothing, nothing, objective.defaults)
+    loss = loss_of(objective, of)
+    assert loss.item() == 0
+    loss.backward()
 
 
 @pytest.mark.parametrize("name", [name for name, entry in PREFERENCE_LOSSES.items() if entry.reads == "ranks"])
@@ -206,9 +209,10 @@ def test_a_prompt_with_only_ties_is_not_counted(name: str) -> None:
     objective = PREFERENCE_LOSSES[name]
     log_probabilities = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
     same, ones = torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long)
-    found = objective.load()(PreferenceInputs(log_probabilities, torch.zeros(3), ones, same, ones, objective.defaults))
-    assert found.loss.item() == 0
-    assert not torch.autograd.grad(found.loss, log_probabilities)[0].any()
+    of = PreferenceInputs(log_probabilities, torch.zeros(3), ones, same, ones, objective.defaults)
+    loss = loss_of(objective, of)
+    assert loss.item() == 0
+    assert not torch.autograd.grad(loss, log_probabilities)[0].any()
 
 
 @pytest.mark.parametrize("name", PREFERENCE_LOSSES)
@@ -220,7 +224,7 @@ def test_gradients_by_finite_differences(name: str) -> None:
 
     def loss(log_probabilities: Tensor) -> Tensor:
         inputs = PreferenceInputs(log_probabilities, reference, SIZES, PROMPTS, RANKS, objective.defaults, 0.2)
-        return objective.load()(inputs).loss
+        return loss_of(objective, inputs)
 
     assert torch.autograd.gradcheck(loss, policy.requires_grad_())
 
@@ -232,7 +236,7 @@ def test_better_responses_rise_and_worse_ones_fall(name: str) -> None:
     log_probabilities = torch.tensor([-4.0, -4.0], requires_grad=True)
     same, sizes, ranks = torch.zeros(2, dtype=torch.long), torch.tensor([3, 3]), torch.tensor([0, 1])
     of = PreferenceInputs(log_probabilities, log_probabilities.detach(), sizes, same, ranks, objective.defaults)
-    better, worse = torch.autograd.grad(objective.load()(of).loss, log_probabilities)[0].tolist()
+    better, worse = torch.autograd.grad(loss_of(objective, of), log_probabilities)[0].tolist()
     assert better < 0 < worse
     moved = PreferenceInputs(
         torch.tensor([-3.9, -4.1]), log_probabilities.detach(), sizes, same, ranks, objective.defaults
@@ -248,12 +252,12 @@ def test_extreme_and_narrow_numbers_stay_finite(name: str) -> None:
     for extremes in ([-1e4, 0.0], [0.0, -1e4]):
         log_probabilities = torch.tensor(extremes, requires_grad=True)
         of = PreferenceInputs(log_probabilities, torch.zeros(2), sizes, same, torch.tensor([0, 1]), objective.defaults)
-        loss = objective.load()(of).loss
+        loss = loss_of(objective, of)
         assert torch.isfinite(loss)
         assert torch.isfinite(torch.autograd.grad(loss, log_probabilities)[0]).all()
     narrow = torch.tensor([-4.0, -5.0], dtype=torch.bfloat16)
     of = PreferenceInputs(narrow, narrow, sizes, same, torch.tensor([0, 1]), objective.defaults)
-    assert objective.load()(of).loss.dtype == torch.float32
+    assert loss_of(objective, of).dtype == torch.float32
 
 
 def test_the_catalogue_says_what_each_loss_is() -> None:
@@ -272,12 +276,13 @@ def best_gap(name: str, preferred: float, settings: dict[str, float]) -> float:
 
     def expected() -> Tensor:
         losses = [
-            objective.load()(
-                PreferenceInputs(torch.cat([gap - 9, zero - 9]), torch.full((2,), -9.0), ones, same, r, settings)
+            loss_of(
+                objective,
+                PreferenceInputs(torch.cat([gap - 9, zero - 9]), torch.full((2,), -9.0), ones, same, r, settings),
             )
             for r in (torch.tensor([0, 1]), torch.tensor([1, 0]))
         ]
-        return preferred * losses[0].loss + (1 - preferred) * losses[1].loss
+        return preferred * losses[0] + (1 - preferred) * losses[1]
 
     solver = torch.optim.LBFGS(
         [gap], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from plaudit.models.acceleration import tree_attention as attention
 from plaudit.parallel.replicated import ReplicatedStrategy
-from plaudit.training.loop import Trainer
+from plaudit.training.accumulation import GradientAccumulator
 
 
 def test_a_phase_does_not_count_nested_phases(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,13 +25,13 @@ def test_a_phase_does_not_count_nested_phases(monkeypatch: pytest.MonkeyPatch) -
         ReplicatedStrategy.backward(self, self)
 
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr(Trainer, "accumulate", accumulate)
+    monkeypatch.setattr(GradientAccumulator, "accumulate", accumulate)
     monkeypatch.setattr(ReplicatedStrategy, "backward", lambda self, loss: wait(3.0))
     anything: Any = SimpleNamespace()
     with breakdown.phases() as seconds:
-        Trainer.accumulate(anything, [])
+        GradientAccumulator.accumulate(anything, [])
     assert seconds == {"learning, forward": 2.0, "learning, backward": 6.0}
-    Trainer.accumulate(anything, [])
+    GradientAccumulator.accumulate(anything, [])
     assert sum(seconds.values()) == 8.0  # no more after its end
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from pages import DOCS, anchors, examples
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry
-from plaudit.algorithms.estimators import AdvantageInputs, Advantages
+from plaudit.algorithms.estimators import AdvantageInputs
 from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import REWARD_KINDS, SourceConfig
@@ -27,6 +27,7 @@ from plaudit.parallel.strategy import check_strategy
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
 from plaudit.stages.registry import STAGES
+from plaudit.training.losses import load_estimator
 from tiny_runs import tiny_recipe
 
 PAGE = DOCS / "extending.md"
@@ -123,7 +124,8 @@ def test_the_estimator_subtracts_the_median(folder: Path) -> None:
     entry: AdvantageEntry = ADVANTAGES["median"]
     rewards = torch.tensor([[1.0, 0.0], [0.0, 2.0], [7.0, 9.0], [4.0, 0.0], [3.0, 2.0], [6.0, 0.0]])
     mask = torch.tensor([[True, False], [True, True], [True, True], [True, False], [True, True], [True, False]])
-    found: Advantages = entry.load()(AdvantageInputs(rewards, torch.zeros(6, 2), mask, 3, 1.0, 1.0))
+    estimate = load_estimator(entry, "rl.advantages")
+    found = estimate(AdvantageInputs(rewards, torch.zeros(6, 2), mask, 3, 1.0, 1.0))
     assert found.advantages.tolist() == [[-1, 0], [0, 0], [14, 14], [-1, 0], [0, 0], [1, 0]]
 
 

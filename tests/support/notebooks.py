@@ -1,6 +1,6 @@
 """Notebooks as plain data: their code run in one namespace, and what it prints.
 
-``python tests/docs/notebooks.py docs/notebooks/one-ppo-step.ipynb`` runs a notebook and stores what it printed.
+``python tests/support/notebooks.py docs/notebooks/one-ppo-step.ipynb`` runs a notebook and stores what it printed.
 """
 
 import contextlib

@@ -28,7 +28,7 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
         with torch.no_grad():
             for parameter in trained_parameters(trainer.task.module).values():
                 parameter.mul_(1.05)
-    sums = trainer.accumulate(trainer.task.begin_step(1))
+    sums = trainer.gradients.accumulate(trainer.task.begin_step(1))
     parameters = trained_parameters(trainer.task.module)
     sum_gradients(list(parameters.values()), session.processes)
     everyone = MetricSums()

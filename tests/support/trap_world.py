@@ -66,7 +66,7 @@ def perturb(model: Any, scale: float = 0.1, seed: int = 5) -> None:
 
 def step_gradients(made: Any, trees: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return the gradients and the numbers of an optimizer step on ``trees``, which is not taken."""
-    sums = made.accumulate(trees)
+    sums = made.gradients.accumulate(trees)
     gradients = {name: p.grad.clone() for name, p in trained_parameters(made.task.module).items() if p.grad is not None}
     made.strategy.discard()
     return gradients, sums.means()

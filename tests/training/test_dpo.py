@@ -77,10 +77,12 @@ def plain(model: Any, tree: PromptTree) -> Tensor:
 def losses_of(
     task: DpoTask, examples: Sequence[Example[Preference]], sums: MetricSums, budget: int, pack_length: int
 ) -> Iterator[Tensor]:
-    """The losses of a step's micro-batches."""
+    """The losses of a step's micro-batches; adds their metrics to ``sums``."""
     for build in make_batches([example.tree for example in examples], task.layout, budget, pack_length):
         batch = build()
-        yield from task.losses(batch, [examples[index].target for index in batch.tree_indices], sums)
+        for outputs in task.losses(batch, [examples[index].target for index in batch.tree_indices]):
+            sums.add_metrics(outputs.metrics)
+            yield outputs.loss
 
 
 def plain_pair(name: str, h: Tensor, mean: Tensor, b: int, w: int) -> Tensor:
@@ -199,8 +201,8 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
     task = task_of(dpo_recipe(tmp_path), "dpo.beta=0.5")
     tree = PromptTree((4,), ((5, 6, 1), (7, 1), (8, 9, 10, 1)))
     target = Preference((1, 0, 2), (-6.0, -4.0, -8.0))
-    flat, sums = task._inputs([tree], [target], torch.tensor([-5.0, -5.0, -8.0]), 0.0), MetricSums()
-    task._count(flat, LossOutputs(torch.tensor(0.25)), 1, sums)
+    flat, sums = task.inputs([tree], [target], torch.tensor([-5.0, -5.0, -8.0]), 0.0), MetricSums()
+    sums.add_metrics(task.with_metrics(LossOutputs(torch.tensor(0.25)), flat, 1).metrics)
     means = task.end_step(1, sums)
     # h is 1, -1, 0. Pairs, better first: (-1, 1) wrong, (-1, 0) wrong, (1, 0) right.
     assert means == pytest.approx(
@@ -220,8 +222,8 @@ def test_metrics_of_labels_by_hand(tmp_path: Path) -> None:
     task = task_of(dpo_recipe(tmp_path), "dpo.loss=kto", "dpo.beta=0.5")
     targets = [Preference((0, 1), (-6.0, -4.0)), Preference((0,), (-1.0,))]
     trees = [PromptTree((4,), ((5, 1), (6, 1))), PromptTree((4,), ((5, 7, 1),))]
-    flat, sums = task._inputs(trees, targets, torch.tensor([-5.0, -4.0, -2.0]), 0.5), MetricSums()
-    task._count(flat, LossOutputs(torch.tensor(0.8)), 2, sums)
+    flat, sums = task.inputs(trees, targets, torch.tensor([-5.0, -4.0, -2.0]), 0.5), MetricSums()
+    sums.add_metrics(task.with_metrics(LossOutputs(torch.tensor(0.8)), flat, 2).metrics)
     # h is 1, 0, -1 and z is 0.5: desirable 1 right, undesirable 0 right, desirable -1 wrong.
     assert task.end_step(1, sums) == pytest.approx(
         {

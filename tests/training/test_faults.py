@@ -65,7 +65,7 @@ def test_a_loss_that_is_nan(recipe: Path, stage: str) -> None:
     with torch.no_grad():
         next(iter(trainer.task.module.parameters()))[:] = float("nan")
     with pytest.raises(PlauditError, match=f"{stage}: the loss is not finite; the batch is in (.*jsonl)") as stopped:
-        trainer.accumulate(examples)
+        trainer.gradients.accumulate(examples)
     assert "\n" not in str(stopped.value)
     saved = lines_of(trainer.stage.folder / "faulty-batch-0.jsonl")
     assert sorted(row["tree"]["prompt"] for row in saved) == sorted(list(example.tree.prompt) for example in examples)
@@ -77,7 +77,7 @@ def test_a_gradient_that_is_nan(recipe: Path) -> None:
     before = parameter.clone()
     parameter.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(PlauditError, match=r"sft: the gradient is not finite at step 1; the batch is in .*jsonl"):
-        trainer._step(1)
+        trainer.run_step(1)
     assert torch.equal(parameter, before)
     assert len(lines_of(trainer.stage.folder / "faulty-batch-0.jsonl")) == 8
 

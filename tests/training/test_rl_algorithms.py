@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES
 from plaudit.batching.ragged import to_rows
 from plaudit.rollouts.samples import Request
-from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.objectives import aggregation_of, clip_of
 from rl_runs import load_fitting, perturb, rl_metrics, trainer
 
@@ -26,8 +25,8 @@ def step_loss(made: Any) -> tuple[float, Any]:
     trees = [example.tree for example in task.begin_step(1)]
     perturb(task.roles.loaded.model)
     (batch,) = [build() for build in _batches(task, trees)]
-    losses = task.losses(batch, numbers_in(task, batch), MetricSums())
-    return sum(float(loss.detach()) for loss in losses), batch
+    losses = task.losses(batch, numbers_in(task, batch))
+    return sum(float(outputs.loss.detach()) for outputs in losses), batch
 
 
 def numbers_in(task: Any, batch: Any) -> list[range]:

@@ -85,7 +85,7 @@ def test_an_iteration_by_hand(folder: Path) -> None:
     assert metrics["reward/mean"] == pytest.approx(sum(scores) / 4, abs=1e-4)
     assert metrics["rollout_gap"] < 1e-4
     # At ratio 1 the loss is minus the mean advantage, and its gradient that of -mean(A log pi).
-    sums = made.accumulate(trees)
+    sums = made.gradients.accumulate(trees)
     ours = experience.rows.advantages[experience.mask].double()
     means = sums.means()
     assert means["policy_loss"] == pytest.approx(-float(ours.mean()), abs=1e-5)
@@ -181,7 +181,7 @@ def test_a_shared_value_head_starts_at_zero(folder: Path) -> None:
     task: Any = made.task
     task.begin_step(1)
     assert not task.experience.rows.values.any()
-    made.accumulate(task.begin_step(1))
+    made.gradients.accumulate(task.begin_step(1))
     head = dict(task.module.named_parameters())["policy.value_head.weight"]
     assert head.grad is not None
     assert head.grad.abs().max() > 1e-4

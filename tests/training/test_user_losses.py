@@ -20,6 +20,7 @@ from plaudit.algorithms.interface import LossOutputs, PolicyInputs
 from plaudit.algorithms.policy_losses import Clip
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
+from plaudit.plugins import import_function
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
 from plaudit.training.losses import load_estimator, load_loss
@@ -64,6 +65,10 @@ def gives_a_tensor(inputs):
 
 def gives_rows(inputs):
     return LossOutputs(inputs.advantages)
+
+
+def gives_a_number(inputs):
+    return LossOutputs(inputs.advantages.sum(), {"used": 0.5})
 """
 
 
@@ -117,6 +122,7 @@ def inputs() -> PolicyInputs:
         ("raises", r"raised RuntimeError at .*losses_of_mine\.py:\d+: "),
         ("gives_a_tensor", r"returned Tensor: return LossOutputs"),
         ("gives_rows", r"returned a loss of shape \(2, 3\): return a sum"),
+        ("gives_a_number", r"returned a metric used of type float: return Mean"),
     ],
 )
 def test_a_loss_that_fails_names_key_file_and_line(losses: Path, name: str, message: str) -> None:
@@ -205,4 +211,4 @@ def test_a_plugin_adds_a_loss_with_its_own_needs(losses: Path, monkeypatch: pyte
 
 def test_every_entry_names_a_function_that_is_there() -> None:
     for entry in [*POLICY_LOSSES.values(), *PREFERENCE_LOSSES.values(), *REWARD_LOSSES.values()]:
-        assert callable(entry.load())
+        assert callable(import_function(entry.function, "catalogue"))

@@ -32,7 +32,7 @@ def moved_by_a_step(made: Trainer) -> dict[str, bool]:
         if not parameter.any():  # an adapter's second matrix and the value head start at zero and pass no gradient on
             torch.nn.init.normal_(parameter, std=0.1, generator=generator)
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    made.accumulate(made.task.begin_step(1))
+    made.gradients.accumulate(made.task.begin_step(1))
     made.strategy.step()
     return {name: not torch.equal(parameter, before[name]) for name, parameter in parameters.items()}
 

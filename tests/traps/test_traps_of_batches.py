@@ -23,7 +23,6 @@ from plaudit.batching import batches
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.models import inference
 from plaudit.runs.session import Session
-from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import iteration
 from plaudit.training.rl.iteration import Iteration
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective, value_objective
@@ -75,8 +74,8 @@ def test_trap_06_micro_batches_change_neither_loss_nor_gradient(
         made = in_the_middle(folder, *ONE_STEP, "rl.token_budget=32")
         trees = made.task.experience.examples
         if wrong is not None:
-            wrong(made, len(made._batches(trees)), monkeypatch)
-        assert len(made._batches(trees)) > 2
+            wrong(made, len(made.gradients.micro_batches(trees)), monkeypatch)
+        assert len(made.gradients.micro_batches(trees)) > 2
         found = step_gradients(made, trees)
         assert any(name.startswith(head) for name in found[0])
         same_step(({name: g for name, g in found[0].items() if name.startswith(head)}, found[1]), only(expected, head))
@@ -105,7 +104,7 @@ def test_trap_06_for_every_objective(folder: Path, name: str) -> None:
     options = ["rl.responses_per_prompt=3", *(f"rl.{option}" for option in OBJECTIVES[name].split())]
     whole = in_the_middle(folder, *ONE_STEP, *options)
     split = in_the_middle(folder, *ONE_STEP, *options, "rl.token_budget=64", "rl.pack_length=40")
-    assert len(split._batches(split.task.experience.examples)) > 2
+    assert len(split.gradients.micro_batches(split.task.experience.examples)) > 2
     same_step(
         step_gradients(split, split.task.experience.examples), step_gradients(whole, whole.task.experience.examples)
     )
@@ -210,15 +209,15 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
         original = made.task.losses
         visits: list[set[int]] = []
 
-        def losses(batch: batches.Batch, targets: Any, sums: MetricSums) -> Any:
+        def losses(batch: batches.Batch, targets: Any) -> Any:
             visits[-1].update(target.start for target in targets)
-            return original(batch, targets, sums)
+            return original(batch, targets)
 
         made.task.losses = losses
         partitions = []
         for step in range(1, made.task.steps + 1):
             visits.append(set())
-            made._step(step)
+            made.run_step(step)
             if step % 3 == 0:
                 partitions.append([frozenset(visit) for visit in visits[-3:]])
         assert len(partitions) == 6  # two iterations of three epochs

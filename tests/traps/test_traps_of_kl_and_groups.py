@@ -119,7 +119,7 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
         rows = ResponseRows(old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
         experience = Experience([example], batch.lengths, rows, old)
         part = MicroBatch.of(batch, torch.tensor(example.target), experience, StepUnits.of([example], experience), old)
-        loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0, MetricSums())
+        loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0).loss
         return list(torch.autograd.grad(loss, list(policy.parameters())))
 
     def check() -> None:

@@ -53,7 +53,7 @@ def test_trap_01_ratio_is_1_at_learning_rate_0(folder: Path, monkeypatch: Any) -
         made = trainer(folder, *ROLLOUTS, "rl.optimizer.learning_rate=0", f"rl.pack_length={pack_length}")
         if wrong:  # not before: the trial at loading would notice and choose the padded layout
             monkeypatch.setattr(batches, "dense_tree_mask", causal_mask_alone)
-        lines = [line for step in range(1, made.task.steps + 1) if (line := made._step(step))]
+        lines = [line for step in range(1, made.task.steps + 1) if (line := made.run_step(step))]
         assert len(lines) == 2
         for line in lines:
             assert line["ratio/max"] == pytest.approx(1.0, abs=2e-6)
@@ -188,7 +188,7 @@ def test_trap_03_one_temperature_everywhere_and_never_on_values(folder: Path, mu
                 states = judge.model(torch.tensor([prompt + response])).last_hidden_state[0]
                 close(rows.values[number, : len(response)], judge.score(states)[len(prompt) - 1 : -1, 0], 1e-4)
         assert task.metrics["rollout_gap"] < 1e-5
-        assert made.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
+        assert made.gradients.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
 
     check(None)
     with pytest.raises(AssertionError):

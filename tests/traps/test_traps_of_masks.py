@@ -23,7 +23,6 @@ from plaudit.algorithms.rewards import token_rewards
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.ragged import rows_from
 from plaudit.parallel.state import trained_parameters
-from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import metrics, objectives, readings
 from plaudit.training.rl.objectives import StepUnits
 from trap_world import (
@@ -188,10 +187,10 @@ def test_trap_20_a_fully_masked_response_gives_no_nan(folder: Path, everything: 
         task = made.task
         task.experience.rows.learned[: None if everything else 3] = False
         task.units = StepUnits.of(task.experience.examples, task.experience)
-        (build,) = made._batches(task.experience.examples)
+        (build,) = made.gradients.micro_batches(task.experience.examples)
         batch = build()
         targets = [task.experience.examples[index].target for index in batch.tree_indices]
-        policy = next(iter(task.losses(batch, targets, MetricSums())))
+        policy = next(iter(task.losses(batch, targets))).loss
         assert torch.isfinite(policy)
         policy.backward()
         gradients = [

@@ -22,7 +22,7 @@ from plaudit.rollouts.engines import transformers as engine_module
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.texts import cut_at_stop
-from plaudit.training import loop
+from plaudit.training import accumulation
 from plaudit.training.rl import iteration
 from trap_world import EOS, close, collected, responses_of, step_gradients, trainer
 
@@ -130,7 +130,7 @@ def test_trap_10_padding_with_eos_does_not_erase_eos(folder: Path, monkeypatch: 
 
     check_sft()
     check_rollouts()
-    monkeypatch.setattr(loop, "make_batches", masked_by_token_id)
+    monkeypatch.setattr(accumulation, "make_batches", masked_by_token_id)
     with pytest.raises(AssertionError):
         check_sft()
 

@@ -68,7 +68,7 @@ def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypat
             made = trainer(folder, start, *lengths, stage="dpo")
             if wrong is not None:
                 wrong(made.task, monkeypatch)
-            numbers = made.accumulate(made.task.begin_step(1)).means()
+            numbers = made.gradients.accumulate(made.task.begin_step(1)).means()
             assert numbers["loss"] == pytest.approx(math.log(2), abs=1e-6)
             assert numbers["drift"] == pytest.approx(0.0, abs=1e-6)
             assert made.task.measure(0)["held_out/loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -119,7 +119,7 @@ def test_trap_22_a_weight_update_changes_the_rollouts(
         requests = [task.prompts.requests(tree, 1, number) for number, tree in enumerate(task.prompts.rows[:7])]
         before = task.iteration.sampler.sample(requests)
         for step in range(1, task.steps_per_iteration + 1):
-            made._step(step)
+            made.run_step(step)
         after = task.iteration.sampler.sample(requests)
         assert [sample.response_ids for (sample,) in after] != [sample.response_ids for (sample,) in before]
         for (sample,) in after:
@@ -151,7 +151,7 @@ def uninterrupted(folder: Path) -> dict[str, Tensor]:
     """Return the final weights of a run, which has left a checkpoint on its way."""
     made = _resumable(folder)
     for step in range(1, made.task.steps + 1):
-        made._step(step)
+        made.run_step(step)
         if step == SAVED_AFTER:
             made._checkpoint(step)
     return _weights(made)
@@ -184,7 +184,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
             made.task.prompts.drawn -= 7
             made.task.experience, made.task.metrics = made.task.iteration.collect(made.task.prompts)
         for step in range(SAVED_AFTER + 1, made.task.steps + 1):
-            made._step(step)
+            made.run_step(step)
         for name, weight in _weights(made).items():
             assert torch.equal(weight, uninterrupted[name]), name
 
@@ -237,7 +237,7 @@ def test_trap_25_no_dropout_large_epsilon_values_from_zero(
             assert all(group["eps"] == 1e-5 for group in made.strategy.optimizer.param_groups)
             trees = made.task.begin_step(1)
             assert not made.task.experience.rows.values.any()
-            assert made.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
+            assert made.gradients.accumulate(trees).means()["ratio/max"] == pytest.approx(1.0, abs=2e-6)
 
     check()
     mutation(monkeypatch)

@@ -5,10 +5,9 @@ Configuration and training both read these entries. This module imports nothing 
 ``module:function``, the functions at the end of this module return an entry for it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum"]
 
@@ -20,12 +19,6 @@ class Entry:
     equation: str
     paper: str
     function: str
-
-    def load(self) -> Callable[..., Any]:
-        """Import the function."""
-        module, _, name = self.function.partition(":")
-        function: Callable[..., Any] = getattr(import_module(module), name)
-        return function
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The inputs and outputs of every loss.
+"""The outputs of every loss, and the inputs of those that a configuration can replace by a function of the user.
 
-A loss is a function of one argument, the inputs of its family, that returns ``LossOutputs``. Its metrics are sums with
-counts, so that means do not depend on how a step was split into micro-batches.
+A replaceable loss is a function of one argument, the inputs of its family, that returns ``LossOutputs``. Metrics are
+sums with counts, so that means do not depend on how a step was split into micro-batches.
 """
 
 from collections.abc import Mapping
@@ -31,10 +31,18 @@ class Maximum:
 
 @dataclass(frozen=True)
 class LossOutputs:
-    """``loss`` is the scalar to differentiate; ``metrics`` are logged by name and carry no gradient."""
+    """``loss`` is the scalar to differentiate; ``metrics`` are logged by name, and their gradients are ignored."""
 
     loss: Tensor
     metrics: Mapping[str, Mean | Maximum] = field(default_factory=dict)
+
+    def __add__(self, other: "LossOutputs") -> "LossOutputs":
+        """Return the sum of two losses with the metrics of both. Of equal names, the metric on the left remains."""
+        return LossOutputs(self.loss + other.loss, {**other.metrics, **self.metrics})
+
+    def __truediv__(self, units: float) -> "LossOutputs":
+        """Return the loss divided by a step's number of units. Metrics have their own counts and stay as they are."""
+        return LossOutputs(self.loss / units, self.metrics)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from plaudit.algorithms.catalogue import preference_loss
 from plaudit.algorithms.comparisons import comparison_statistics
 from plaudit.algorithms.direct_preference_losses import mismatched_kl
-from plaudit.algorithms.interface import LossOutputs, PreferenceInputs
+from plaudit.algorithms.interface import LossOutputs, Maximum, Mean, PreferenceInputs
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import DpoConfig
@@ -67,12 +67,10 @@ class DpoTask(SupervisedTask[Preference]):
             self.reference_kl = self._mismatched_kl([self.train[index] for index in self.order.batch(step)])
         return super().begin_step(step)
 
-    def losses(self, batch: Batch, targets: Sequence[Preference], sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[Preference]) -> Iterator[LossOutputs]:
         """Yield the sum of the loss over the micro-batch's prompts, divided by the step's number of prompts."""
-        flat = self._inputs(batch.trees, targets, self.module(batch), self.reference_kl)
-        outputs = self.loss(flat)
-        self._count(flat, outputs, len(batch.trees), sums)
-        yield outputs.loss / self.units
+        flat = self.inputs(batch.trees, targets, self.module(batch), self.reference_kl)
+        yield self.with_metrics(self.loss(flat), flat, len(batch.trees)) / self.units
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Return the step's metrics."""
@@ -87,8 +85,8 @@ class DpoTask(SupervisedTask[Preference]):
         """Return loss, accuracy, rewards and drift."""
         kl = self._mismatched_kl(self.held_out) if self.objective.reads == "labels" else 0.0
         trees, targets = [example.tree for example in self.held_out], [example.target for example in self.held_out]
-        flat, sums = self._inputs(trees, targets, self._measured(trees), kl), MetricSums()
-        self._count(flat, self.loss(flat), len(trees), sums)
+        flat, sums = self.inputs(trees, targets, self._measured(trees), kl), MetricSums()
+        sums.add_metrics(self.with_metrics(self.loss(flat), flat, len(trees)).metrics)
         return {f"held_out/{name}": value for name, value in _with_margin(sums.means()).items()}
 
     def _measured(self, trees: Sequence[PromptTree]) -> Tensor:
@@ -100,7 +98,7 @@ class DpoTask(SupervisedTask[Preference]):
         reference = torch.tensor([pair.reference for pair in pairs if pair is not None])
         return float(mismatched_kl(self._measured([pair.tree for pair in pairs if pair is not None]) - reference))
 
-    def _inputs(
+    def inputs(
         self,
         trees: Sequence[PromptTree],
         targets: Sequence[Preference],
@@ -120,8 +118,12 @@ class DpoTask(SupervisedTask[Preference]):
             reference_kl,
         )
 
-    def _count(self, flat: PreferenceInputs, outputs: LossOutputs, prompts: int, sums: MetricSums) -> None:
-        """Add loss, implicit rewards and log-probabilities to the sums; rewards are means over pairs, or responses."""
+    def with_metrics(self, outputs: LossOutputs, flat: PreferenceInputs, prompts: int) -> LossOutputs:
+        """Add loss, implicit rewards and log-probabilities to the metrics; rewards are means over pairs, or responses.
+
+        ``outputs`` are those of the loss, and ``prompts`` is the number of prompts in ``flat``.
+        """
+        metrics: dict[str, Mean | Maximum] = {"loss": Mean(outputs.loss, prompts)}
         rewards, best = self.reward(flat).detach(), flat.ranks == 0
         if self.objective.reads == "ranks":
             chosen, rejected = rewards[flat.pairs.better], rewards[flat.pairs.worse]
@@ -130,15 +132,16 @@ class DpoTask(SupervisedTask[Preference]):
             chosen, rejected = rewards[best], rewards[~best]
             offsets = rewards - self.settings["beta"] * flat.reference_kl
             statistics = comparison_statistics(torch.where(best, offsets, -offsets))
-            sums.add("reference_kl", flat.reference_kl, 1)
-        sums.add("loss", outputs.loss, prompts)
-        sums.add_metrics(outputs.metrics)
-        sums.add("accuracy", statistics.correct, statistics.pairs)
-        sums.add("chosen_reward", chosen.sum(), len(chosen))
-        sums.add("rejected_reward", rejected.sum(), len(rejected))
-        sums.add("chosen_log_probability", flat.log_probabilities[best].sum(), flat.lengths[best].sum())
+            metrics["reference_kl"] = Mean(flat.reference_kl, 1)
+        metrics |= {
+            "accuracy": Mean(statistics.correct, statistics.pairs),
+            "chosen_reward": Mean(chosen.sum(), len(chosen)),
+            "rejected_reward": Mean(rejected.sum(), len(rejected)),
+            "chosen_log_probability": Mean(flat.log_probabilities[best].sum(), flat.lengths[best].sum()),
+        }
         if flat.reference is not None:
-            sums.add("drift", -flat.log_ratios.sum(), flat.lengths.sum())
+            metrics["drift"] = Mean(-flat.log_ratios.sum(), flat.lengths.sum())
+        return LossOutputs(outputs.loss, {**metrics, **outputs.metrics})
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy."""

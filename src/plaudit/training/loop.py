@@ -1,27 +1,25 @@
 """The training loop of all stages.
 
-A step gets examples from the task, splits them into micro-batches within the token budget, sums the gradients, and
-takes one optimizer step. Metrics, held-out measurements and checkpoints follow in this order, so that a run that
-resumes from a checkpoint repeats nothing.
+A step draws examples from the task, sums the gradients of their losses (``accumulation``), and takes one optimizer
+step. Held-out measurements, the line of metrics and the checkpoint follow in this order, so that a run that resumes
+from a checkpoint repeats nothing.
 """
 
 import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
-from plaudit.batching.batches import Batch, make_batches
+from plaudit.algorithms.interface import Mean
 from plaudit.batching.trees import Example
 from plaudit.errors import Interrupted, PlauditError
-from plaudit.memory import is_out_of_memory
 from plaudit.parallel.state import trained_parameters
-from plaudit.parallel.strategy import OutOfMemoryElsewhereError, build_strategy
+from plaudit.parallel.strategy import build_strategy
 from plaudit.runs.checkpoints import (
     Checkpoint,
     latest_checkpoint,
@@ -33,7 +31,8 @@ from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.runs.progress import StageProgress
 from plaudit.runs.trackers import StageTrackers, stage_trackers
 from plaudit.seeding import derived_seed
-from plaudit.training.faulty_batch import save_faulty_batch
+from plaudit.training.accumulation import GradientAccumulator
+from plaudit.training.faulty_batch import faulty_batch_error
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.optimization import ParameterGroup, build_optimizer, learning_rate_factor, set_learning_rate
 from plaudit.training.task import Task
@@ -57,38 +56,13 @@ class Trainer(Generic[T]):
             self.config.optimizer.max_gradient_norm,
             self.session.processes,
         )
+        self.gradients = GradientAccumulator(task, self.strategy)
         self.log: JsonLinesWriter | None = None
         self.trackers: StageTrackers
         self.progress: StageProgress
         self.number = math.nan
         self.seconds_before = 0.0
         self.started = time.monotonic()
-
-    def train(self) -> dict[str, float]:
-        """Train, save the model, and return the stage's closing numbers."""
-        done = self._resume()
-        name, recipe = self.stage.folder.name, self.session.recipe
-        with ExitStack() as stack:
-            interruption = stack.enter_context(Interruption())
-            if self.session.is_main:
-                self.trackers = stack.enter_context(stage_trackers(recipe, name, self.stage.folder / "trackers"))
-                self.log = stack.enter_context(JsonLinesWriter(self.stage.metrics))
-            self.progress = stack.enter_context(StageProgress(name, self.task.steps, done, self.session.is_main))
-            if done == 0:
-                self._record(0, self._measure(0))
-            for step in range(done + 1, self.task.steps + 1):
-                if self.task.is_finished():
-                    break
-                metrics = self._step(step)
-                if metrics is not None and self.task.measures_at(step):
-                    metrics |= self._measure(step)
-                self._record(step, metrics)
-                stopped = self.session.any(interruption.requested)
-                if stopped or step % self.config.checkpoint_every == 0:
-                    self._checkpoint(step)
-                if stopped:
-                    raise Interrupted(interruption.signal_number or signal.SIGTERM)
-        return self._finish()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         return build_optimizer(self._parameter_groups(), self.config.optimizer)
@@ -100,97 +74,71 @@ class Trainer(Generic[T]):
             named.setdefault(rates.get(name, default), []).append((name, parameter))
         return [ParameterGroup(parameters, rate) for rate, parameters in named.items()]
 
+    def train(self) -> dict[str, float]:
+        """Train, save the model, and return the stage's closing numbers."""
+        done = self._resume()
+        with ExitStack() as stack:
+            interruption = stack.enter_context(Interruption())
+            self._open_records(stack, done)
+            if done == 0:
+                self._record(0, self._measure(0))
+            for step in range(done + 1, self.task.steps + 1):
+                if self.task.is_finished():
+                    break
+                metrics = self.run_step(step)
+                if metrics is not None and self.task.measures_at(step):
+                    metrics |= self._measure(step)
+                self._record(step, metrics)
+                stopped = self.session.any(interruption.requested)
+                if stopped or step % self.config.checkpoint_every == 0:
+                    self._checkpoint(step)
+                if stopped:
+                    raise Interrupted(interruption.signal_number or signal.SIGTERM)
+        return self._finish()
+
+    def run_step(self, step: int) -> dict[str, float] | None:
+        """Draw a batch, sum its gradients and take an optimizer step; return metrics if a line is due."""
+        examples = self._draw(step)
+        sums = self.gradients.accumulate(examples)
+        sums.add_metrics(self._update(step, examples))
+        return self.task.end_step(step, self._over_all_processes(sums))
+
     # One step --------------------------------------------------------------------------------------------------------
 
-    def _step(self, step: int) -> dict[str, float] | None:
+    def _draw(self, step: int) -> Sequence[Example[T]]:
         torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
         with self.strategy.gathered():
-            examples = self.task.begin_step(step)
-        sums = self.accumulate(examples)
-        rate = learning_rate_factor(step - 1, self.task.steps, self.config.optimizer)
-        set_learning_rate(self.strategy.optimizer, rate)
+            return self.task.begin_step(step)
+
+    def _update(self, step: int, examples: Sequence[Example[T]]) -> dict[str, Mean]:
+        set_learning_rate(
+            self.strategy.optimizer, learning_rate_factor(step - 1, self.task.steps, self.config.optimizer)
+        )
         norm = self.strategy.step()
         if not torch.isfinite(norm):
-            self._stop_at_fault(step, examples, "the gradient is not finite")
-        sums.add("gradient_norm", norm, 1)
-        sums.add("learning_rate", self.strategy.optimizer.param_groups[0]["lr"], 1)
+            raise faulty_batch_error(self.task.context, examples, f"the gradient is not finite at step {step}")
+        rate = self.strategy.optimizer.param_groups[0]["lr"]
+        return {"gradient_norm": Mean(norm, 1), "learning_rate": Mean(rate, 1)}
+
+    def _over_all_processes(self, sums: MetricSums) -> MetricSums:
         merged = MetricSums()
         for shard in self.session.gather(sums):
             merged.merge(shard)
-        return self.task.end_step(step, merged)
-
-    def accumulate(self, examples: Sequence[Example[T]]) -> MetricSums:
-        """Sum this process's gradients over all micro-batches; return their metrics.
-
-        Repeats the step with half the token budget if any process runs out of memory.
-        """
-        self.task.module.train()  # dropout and recomputed activations apply only to training passes
-        while True:
-            sums = MetricSums()
-            if not self._runs_out_of_memory(examples, sums):
-                self.task.module.eval()
-                return sums
-            self.strategy.discard()
-            self.task.budget.halve()
-
-    def _runs_out_of_memory(self, examples: Sequence[Example[T]], sums: MetricSums) -> bool:
-        """Compute all micro-batches; return whether this or another process ran out of memory."""
-        try:
-            self._backward(examples, sums)
-        except OutOfMemoryElsewhereError:
-            return True
-        except (RuntimeError, MemoryError) as fault:
-            if not is_out_of_memory(fault):
-                raise
-            return self.session.any(True)
-        return self.session.any(False)
-
-    def _backward(self, examples: Sequence[Example[T]], sums: MetricSums) -> None:
-        batches = self._batches(examples)
-        dummy_examples = self.strategy.dummy_examples(examples, len(batches))
-        for build in batches:
-            self._learn(build, examples, sums)
-        for example in dummy_examples:
-            for build in self._batches([example]):
-                self._learn(build, [example], MetricSums(), weight=0.0)
-
-    def _batches(self, examples: Sequence[Example[T]]) -> list[Callable[[], Batch]]:
-        trees = [example.tree for example in examples]
-        return list(make_batches(trees, self.task.layout, self.task.budget.positions, self.config.pack_length))
-
-    def _learn(
-        self,
-        build: Callable[[], Batch],
-        examples: Sequence[Example[T]],
-        sums: MetricSums,
-        weight: float | None = None,
-    ) -> None:
-        batch = build().to(self.session.device)
-        own = [examples[index] for index in batch.tree_indices]
-        losses = self.task.losses(batch, [example.target for example in own], sums)
-        while (loss := self._next_loss(losses)) is not None:
-            if not torch.isfinite(loss):
-                self._stop_at_fault(None, own, "the loss is not finite")
-            self.strategy.backward(loss if weight is None else weight * loss)
-
-    def _next_loss(self, losses: Iterator[Tensor]) -> Tensor | None:
-        # The backward pass must run outside autocast; a generator that entered autocast itself would keep it on.
-        with self.session.autocast():
-            return next(losses, None)
+        return merged
 
     def _measure(self, step: int) -> dict[str, float]:
         with self.strategy.gathered():
             return self.task.measure(step)
 
-    def _stop_at_fault(self, step: int | None, examples: Sequence[Example[T]], what: str) -> None:
-        file = save_faulty_batch(self.stage.folder, examples, self.session.rank)
-        at = "" if step is None else f" at step {step}"
-        raise PlauditError(
-            f"{self.stage.folder.name}: {what}{at}; the batch is in {file}. Check its longest and most unusual rows, "
-            "then lower optimizer.learning_rate, set optimizer.max_gradient_norm, or use precision=fp32"
-        )
-
     # Records ---------------------------------------------------------------------------------------------------------
+
+    def _open_records(self, stack: ExitStack, done: int) -> None:
+        name = self.stage.folder.name
+        if self.session.is_main:
+            trackers = stage_trackers(self.session.recipe, name, self.stage.folder / "trackers")
+            self.trackers = stack.enter_context(trackers)
+            self.log = stack.enter_context(JsonLinesWriter(self.stage.metrics))
+        self.progress = stack.enter_context(StageProgress(name, self.task.steps, done, self.session.is_main))
 
     def _record(self, step: int, metrics: dict[str, float] | None) -> None:
         if not metrics:

@@ -14,7 +14,7 @@ from plaudit.algorithms.comparisons import (
     expected_calibration_error,
     score_gaps,
 )
-from plaudit.algorithms.interface import RewardInputs
+from plaudit.algorithms.interface import LossOutputs, Mean, RewardInputs
 from plaudit.algorithms.preference_losses import centering_penalty
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example
@@ -30,7 +30,6 @@ from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, StageRows, load_stage_rows
 from plaudit.training.health_checks import warn_if_no_better_than_chance
 from plaudit.training.losses import load_loss
-from plaudit.training.metric_sums import MetricSums
 from plaudit.training.supervised import SupervisedTask
 
 CALIBRATION_BINS = 10
@@ -73,7 +72,7 @@ class RewardTask(SupervisedTask[Ranks]):
         """Return 1: every prompt weighs the same, however many responses it has."""
         return 1
 
-    def losses(self, batch: Batch, targets: Sequence[Ranks], sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[Ranks]) -> Iterator[LossOutputs]:
         """Yield the sum of the losses over the micro-batch's prompts, divided by the step's number of prompts."""
         scores = self.module(batch)
         flat = Comparisons.of(targets, scores.device)
@@ -83,11 +82,12 @@ class RewardTask(SupervisedTask[Ranks]):
         if self.config.centering:
             loss = loss + self.config.centering * centering_penalty(scores, flat.prompts).loss
         statistics = comparison_statistics(score_gaps(scores.detach(), inputs.pairs))
-        sums.add("loss", loss, len(batch.trees))
-        sums.add_metrics(ranking.metrics)
-        sums.add("accuracy", statistics.correct, statistics.pairs)
-        sums.add("margin", statistics.margin, statistics.pairs)
-        yield loss / self.units
+        metrics = {
+            "loss": Mean(loss, len(batch.trees)),
+            "accuracy": Mean(statistics.correct, statistics.pairs),
+            "margin": Mean(statistics.margin, statistics.pairs),
+        }
+        yield LossOutputs(loss, {**metrics, **ranking.metrics}) / self.units
 
     def _inputs(self, scores: Tensor, flat: Comparisons) -> RewardInputs:
         return RewardInputs(scores, flat.prompts, flat.ranks, self.settings)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from plaudit.algorithms.interface import LossOutputs, Mean
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example
 from plaudit.config.schema import SftConfig
@@ -20,7 +21,6 @@ from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import save_model
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, load_stage_rows
-from plaudit.training.metric_sums import MetricSums
 from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.supervised import SupervisedTask
 
@@ -46,12 +46,12 @@ class SftTask(SupervisedTask[None]):
         """Return the number of response tokens."""
         return example.tree.response_tokens
 
-    def losses(self, batch: Batch, targets: Sequence[None], sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[None]) -> Iterator[LossOutputs]:
         """Yield the negative sum of log-probabilities, divided by the step's number of response tokens."""
         log_probabilities = self.module(batch).statistics.log_probabilities
-        sums.add("loss", -log_probabilities.sum(), log_probabilities.numel())
-        sums.add("tokens", self.units, 1)
-        yield -log_probabilities.sum() / self.units
+        loss = -log_probabilities.sum()
+        metrics = {"loss": Mean(loss, log_probabilities.numel()), "tokens": Mean(self.units, 1)}
+        yield LossOutputs(loss, metrics) / self.units
 
     def measure(self, step: int) -> dict[str, float]:
         """Measure on the held-out examples, and write sample completions."""

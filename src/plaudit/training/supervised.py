@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
+from plaudit.algorithms.interface import LossOutputs
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example
 from plaudit.config.schema import SupervisedStageConfig
@@ -70,8 +71,8 @@ class SupervisedTask(ABC, Generic[T]):
         """Return how many units of the loss an example has."""
 
     @abstractmethod
-    def losses(self, batch: Batch, targets: Sequence[T], sums: MetricSums) -> Iterator[Tensor]:
-        """Yield losses of a micro-batch, each differentiated before the next is computed."""
+    def losses(self, batch: Batch, targets: Sequence[T]) -> Iterator[LossOutputs]:
+        """Yield losses of a micro-batch with their metrics; each is differentiated before the next is computed."""
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Return the step's metrics."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from plaudit.algorithms.interface import LossOutputs
 from plaudit.batching.batches import Batch
 from plaudit.batching.layouts.base import Layout
 from plaudit.batching.trees import Example
@@ -47,8 +48,8 @@ class Task(Protocol[T]):
         """Prepare a step and return this process's shard of its examples."""
         ...
 
-    def losses(self, batch: Batch, targets: Sequence[T], sums: MetricSums) -> Iterator[Tensor]:
-        """Yield losses of a micro-batch, each differentiated before the next is computed.
+    def losses(self, batch: Batch, targets: Sequence[T]) -> Iterator[LossOutputs]:
+        """Yield losses of a micro-batch with their metrics; each is differentiated before the next is computed.
 
         ``targets`` are those of the batch's trees, in the order of ``batch.trees``.
 

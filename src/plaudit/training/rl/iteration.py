@@ -16,6 +16,7 @@ from torch import Tensor
 from plaudit.algorithms.aggregation import importance_weights
 from plaudit.algorithms.catalogue import ADVANTAGES
 from plaudit.algorithms.estimators import AdvantageInputs, Advantages
+from plaudit.algorithms.interface import LossOutputs
 from plaudit.algorithms.kl import ESTIMATORS, own_token_correction
 from plaudit.algorithms.kl_controllers import AdaptiveKl, FixedKl
 from plaudit.algorithms.masking import explained_variance, whiten
@@ -34,7 +35,6 @@ from plaudit.models.heads.log_probabilities import Extras
 from plaudit.rollouts.samples import Sample
 from plaudit.seeding import python_generator
 from plaudit.training.losses import load_estimator
-from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.dynamic_sampling import refill
 from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers, numbered, trees_of
 from plaudit.training.rl.metrics import rollout_metrics
@@ -174,27 +174,22 @@ class Iteration:
         return [experience.examples[index] for index in order[number :: self.config.minibatches]]
 
     def losses(
-        self,
-        batch: Batch,
-        targets: Sequence[ResponseNumbers],
-        experience: Experience,
-        units: StepUnits,
-        sums: MetricSums,
-    ) -> Iterator[Tensor]:
+        self, batch: Batch, targets: Sequence[ResponseNumbers], experience: Experience, units: StepUnits
+    ) -> Iterator[LossOutputs]:
         """Yield the policy's loss of a micro-batch and, if the value function has separate weights, the value loss."""
         config, numbers = self.config, all_numbers(targets)
         extras: Extras = "differentiable" if config.entropy_coefficient else self.reading.extras
         output = self.roles.policy(batch, config.generation.temperature, extras)
         old = self.reading.old_log_probabilities(experience, batch, numbers, output.statistics)
         part = MicroBatch.of(batch, numbers, experience, units, old)
-        loss = policy_objective(config, part, output, self.controller.coefficient, sums)
+        policy = policy_objective(config, part, output, self.controller.coefficient)
         if output.values is not None:
-            yield loss + value_objective(config, part, output.values, sums)
+            yield policy + value_objective(config, part, output.values)
             return
-        yield loss
+        yield policy
         with self.roles.values(batch) as values:
             if values is not None:
-                yield value_objective(config, part, values, sums)
+                yield value_objective(config, part, values)
 
     def finish(self, experience: Experience, metrics: dict[str, float]) -> dict[str, float]:
         """Update the KL coefficient after the last minibatch; return the metrics, including those known only now."""

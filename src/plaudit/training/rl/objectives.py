@@ -9,7 +9,7 @@ from torch import Tensor
 from plaudit.algorithms.aggregation import token_weights, weighted_sum
 from plaudit.algorithms.catalogue import Aggregation, policy_loss
 from plaudit.algorithms.direct_preference_losses import judged_dpo_loss
-from plaudit.algorithms.interface import PolicyInputs
+from plaudit.algorithms.interface import LossOutputs, Mean, PolicyInputs
 from plaudit.algorithms.kl import kl_loss
 from plaudit.algorithms.language_modelling import language_modelling_loss
 from plaudit.algorithms.policy_losses import Clip
@@ -20,7 +20,6 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.policy import PolicyOutput
 from plaudit.training.losses import load_loss
-from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers
 
 
@@ -65,74 +64,71 @@ class MicroBatch:
         return cls(batch, experience.rows.chosen(numbers, time, device), old, mask, learned, units)
 
     @property
+    def fraction(self) -> float:
+        """The micro-batch's fraction of the step's tokens to learn from."""
+        return int(self.learned.sum()) / max(self.units.learned_tokens, 1)
+
+    @property
     def prompts(self) -> Tensor:
         """The index of each response's prompt, [R]."""
         sizes = torch.tensor([len(tree.responses) for tree in self.batch.trees], device=self.mask.device)
         return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
 
 
-def policy_objective(
-    config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float, sums: MetricSums
-) -> Tensor:
+def policy_objective(config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float) -> LossOutputs:
     """Return the policy's loss of a micro-batch, as a part of the step's loss."""
     log_probabilities = to_rows(output.statistics.log_probabilities, part.batch.lengths)
     if config.objective == "online_dpo":
-        return _online_dpo(part, log_probabilities, kl_coefficient, sums)
+        return _online_dpo(part, log_probabilities, kl_coefficient)
     if config.objective == "best_of_n":
-        return _best_of_n(part, log_probabilities, sums)
-    loss = _policy_gradient(config, part, log_probabilities, kl_coefficient, sums)
-    if output.statistics.entropies is None:
-        return loss
-    entropies = to_rows(output.statistics.entropies, part.batch.lengths)
-    return loss - config.entropy_coefficient * weighted_sum(entropies, _weights(config, part), part.learned)
+        return _best_of_n(part, log_probabilities)
+    outputs = _policy_gradient(config, part, log_probabilities)
+    if config.kl.placement == "loss" and kl_coefficient:
+        outputs += _kl_penalty(config, part, log_probabilities, kl_coefficient)
+    if output.statistics.entropies is not None:
+        entropies = to_rows(output.statistics.entropies, part.batch.lengths)
+        bonus = config.entropy_coefficient * weighted_sum(entropies, _weights(config, part), part.learned)
+        outputs += LossOutputs(-bonus)
+    return outputs
 
 
-def _policy_gradient(
-    config: RlConfig, part: MicroBatch, log_probabilities: Tensor, kl_coefficient: float, sums: MetricSums
-) -> Tensor:
-    rows, mask, weights = part.rows, part.learned, _weights(config, part)
+def _policy_gradient(config: RlConfig, part: MicroBatch, log_probabilities: Tensor) -> LossOutputs:
+    rows, weights = part.rows, _weights(config, part) * part.rows.importance
     loss = load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
-    inputs = PolicyInputs(
-        log_probabilities, part.old, rows.advantages, weights * rows.importance, mask, clip_of(config)
-    )
-    policy = loss(inputs)
-    fraction = int(mask.sum()) / max(part.units.learned_tokens, 1)
-    sums.add("policy_loss", policy.loss, fraction)
-    sums.add_metrics(policy.metrics)
-    if config.kl.placement == "reward" or kl_coefficient == 0:
-        return policy.loss
-    penalty = kl_loss(log_probabilities, part.old, rows.reference, mask, config.kl.estimator)
-    penalty = weighted_sum(penalty, weights * rows.importance, mask)
-    sums.add("kl_loss", penalty, fraction)
-    return policy.loss + kl_coefficient * penalty
+    outputs = loss(PolicyInputs(log_probabilities, part.old, rows.advantages, weights, part.learned, clip_of(config)))
+    return LossOutputs(outputs.loss, {"policy_loss": Mean(outputs.loss, part.fraction), **outputs.metrics})
 
 
-def _online_dpo(part: MicroBatch, log_probabilities: Tensor, beta: float, sums: MetricSums) -> Tensor:
+def _kl_penalty(config: RlConfig, part: MicroBatch, log_probabilities: Tensor, coefficient: float) -> LossOutputs:
+    """Return the KL to the reference times its coefficient; the metric is the KL."""
+    kl = kl_loss(log_probabilities, part.old, part.rows.reference, part.learned, config.kl.estimator)
+    penalty = weighted_sum(kl, _weights(config, part) * part.rows.importance, part.learned)
+    return LossOutputs(coefficient * penalty, {"kl_loss": Mean(penalty, part.fraction)})
+
+
+def _online_dpo(part: MicroBatch, log_probabilities: Tensor, beta: float) -> LossOutputs:
     """Return the loss over all pairs of a prompt's responses, with Bradley-Terry preferences from their scores."""
     log_ratios = ((log_probabilities - part.rows.reference) * part.mask).sum(1)
     loss = judged_dpo_loss(log_ratios, part.prompts, part.rows.scores, beta).loss
-    sums.add("policy_loss", loss, len(part.batch.trees))
-    return loss / part.units.prompts
+    return LossOutputs(loss, {"policy_loss": Mean(loss, len(part.batch.trees))}) / part.units.prompts
 
 
-def _best_of_n(part: MicroBatch, log_probabilities: Tensor, sums: MetricSums) -> Tensor:
+def _best_of_n(part: MicroBatch, log_probabilities: Tensor) -> LossOutputs:
     """Return the negative log-likelihood of each prompt's best response; the first one if several are equal."""
     scores = part.rows.scores.reshape(len(part.batch.trees), -1)
     best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.argmax(1, keepdim=True), True)
     loss = language_modelling_loss(log_probabilities, part.mask & best.reshape(-1, 1))
-    sums.add("policy_loss", loss, len(part.batch.trees))
-    return loss / part.units.prompts
+    return LossOutputs(loss, {"policy_loss": Mean(loss, len(part.batch.trees))}) / part.units.prompts
 
 
-def value_objective(config: RlConfig, part: MicroBatch, values: Tensor, sums: MetricSums) -> Tensor:
+def value_objective(config: RlConfig, part: MicroBatch, values: Tensor) -> LossOutputs:
     """Return the value function's loss of a micro-batch, as a part of the step's loss; ``values`` is [N]."""
     rows, tokens = part.rows, int(part.mask.sum())
     value = clipped_value_loss(
         to_rows(values, part.batch.lengths), rows.values, rows.returns, part.mask, config.value_clip
     )
-    sums.add("value_loss", value.loss, tokens)
-    sums.add("value_clip_fraction", value.clipped, tokens)
-    return config.value_coefficient * value.loss / part.units.tokens
+    metrics = {"value_loss": Mean(value.loss, tokens), "value_clip_fraction": Mean(value.clipped, tokens)}
+    return LossOutputs(config.value_coefficient * value.loss, metrics) / part.units.tokens
 
 
 def _weights(config: RlConfig, part: MicroBatch) -> Tensor:

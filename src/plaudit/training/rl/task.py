@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from plaudit.algorithms.interface import LossOutputs
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
@@ -88,10 +89,10 @@ class RlTask:
         self.units = StepUnits.of(examples, self.experience)
         return self.session.shard(examples)
 
-    def losses(self, batch: Batch, targets: Sequence[ResponseNumbers], sums: MetricSums) -> Iterator[Tensor]:
+    def losses(self, batch: Batch, targets: Sequence[ResponseNumbers]) -> Iterator[LossOutputs]:
         """Yield the policy's loss and, if the value function has separate weights, the value loss."""
         assert self.experience is not None
-        return self.iteration.losses(batch, targets, self.experience, self.units, sums)
+        return self.iteration.losses(batch, targets, self.experience, self.units)
 
     def end_step(self, step: int, sums: MetricSums) -> dict[str, float] | None:
         """Close the iteration after its last minibatch and return its metrics."""
