@@ -42,6 +42,13 @@ def test_more_responses_than_the_horizon_keep_the_coefficient_positive() -> None
     assert controller.coefficient == pytest.approx(0.5 * 0.8)
 
 
+def test_small_targets_and_horizons_are_allowed() -> None:
+    # 1.0 / 0.5 - 1 = 1, clipped to 0.2; one response is a whole horizon: 0.1 * 1.2.
+    controller = AdaptiveKl(0.1, target=0.5, horizon=1.0)
+    controller.update(1.0, responses=1)
+    assert controller.coefficient == pytest.approx(0.12)
+
+
 @pytest.mark.parametrize("target,horizon", [(0.0, 10.0), (1.0, 0.0)])
 def test_refuses_what_is_not_positive(target: float, horizon: float) -> None:
     with pytest.raises(ValueError, match="must be positive"):
