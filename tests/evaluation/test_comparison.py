@@ -41,8 +41,8 @@ class SecondIsKind(ScriptedEngine):
         self.kind = loaded.model.config.name_or_path.endswith("second")
         self.engines[len(self.engines)] = self
 
-    def _sample(self, request: Request, settings: GenerationConfig) -> Sample:
-        sample = super()._sample(request, settings)
+    def answer(self, request: Request, settings: GenerationConfig) -> Sample:
+        sample = super().answer(request, settings)
         if not self.kind:
             return sample
         ids = (WORDS.index("kind"), *sample.response_ids)
@@ -72,7 +72,7 @@ def test_out_of_memory_changes_no_number(
 
 
 def answers_of(engine: ScriptedEngine) -> list[Sample]:
-    return [engine._sample(request, GenerationConfig(max_new_tokens=6)) for request in engine.asked[: len(PROMPTS)]]
+    return [engine.answer(request, GenerationConfig(max_new_tokens=6)) for request in engine.asked[: len(PROMPTS)]]
 
 
 def plain_log_probabilities(path: str, samples: Sequence[Sample]) -> list[torch.Tensor]:
@@ -197,7 +197,7 @@ def test_best_of_n_from_the_chosen_model_by_the_chosen_source(tmp_path: Path) ->
     assert [request.prompt_text for request in candidates] == [prompt for prompt in PROMPTS for _ in range(4)]
     assert len({request.seed for request in engine.asked}) == 5 * len(PROMPTS)
     assert len(SecondIsKind.engines[0].asked) == len(PROMPTS)
-    samples = [engine._sample(request, config.generation) for request in candidates]
+    samples = [engine.answer(request, config.generation) for request in candidates]
     kind = torch.tensor([float(s.response_text.split().count("kind")) for s in samples]).reshape(-1, 4)
     assert [row["n"] for row in summary["best_of_n"]] == [1, 2, 4]
     assert summary["best_of_n"][0]["scores"]["kindness"] == pytest.approx(kind.mean().item())

@@ -17,8 +17,8 @@ reordered_or_not = pytest.mark.parametrize("reordered", [True, False])
 
 def set_order(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not reordered:
-        monkeypatch.setattr(module_under_test, "_takes_reordered", lambda *_: False)
-    elif not module_under_test._takes_reordered(CPU, torch.bfloat16):
+        monkeypatch.setattr(module_under_test, "takes_reordered", lambda *_: False)
+    elif not module_under_test.takes_reordered(CPU, torch.bfloat16):
         pytest.skip("oneDNN computes no bfloat16 here")
 
 

@@ -16,7 +16,7 @@ from plaudit.errors import PlauditError
 from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.saving import save_model
-from plaudit.serving.targets import _named, find_target
+from plaudit.serving.targets import find_target, named_reward_models
 from tiny_runs import FRESH, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -137,7 +137,10 @@ def test_targets_without_a_model_are_named(tmp_path: Path, folder: Path) -> None
 
 
 def test_reward_models_are_named_by_folder_while_names_differ() -> None:
-    names = [source.name for source in _named(["a/reward/model", "runs/b", "org/c", "other/c", "model"], ["reward"])]
+    names = [
+        source.name
+        for source in named_reward_models(["a/reward/model", "runs/b", "org/c", "other/c", "model"], ["reward"])
+    ]
     assert names == ["a/reward/model", "b", "org/c", "other/c", "model"]
 
 

@@ -91,7 +91,7 @@ class ScriptedEngine:
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         self.asked.extend(requests)
-        return [self._sample(request, settings) for request in requests]
+        return [self.answer(request, settings) for request in requests]
 
     def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
         return in_one_piece(self.generate(requests, settings))
@@ -102,7 +102,7 @@ class ScriptedEngine:
     def close(self) -> None:
         """It holds nothing."""
 
-    def _sample(self, request: Request, settings: GenerationConfig) -> Sample:
+    def answer(self, request: Request, settings: GenerationConfig) -> Sample:
         generator = python_generator(request.seed)
         length = generator.randint(1, settings.max_new_tokens)
         words = [generator.choice(WORDS[len(SPECIAL) :]) for _ in range(length)]

@@ -74,7 +74,9 @@ def open_chat_model(
 
     chosen = torch.device(_available(device))
     loaded = load_policy(_model_config(target.model), chosen)
-    reward = build_reward([*target.rewards, *_named(rewards, [source.name for source in target.rewards])], chosen)
+    reward = build_reward(
+        [*target.rewards, *named_reward_models(rewards, [source.name for source in target.rewards])], chosen
+    )
     with ExitStack() as on_error:
         engine = on_error.enter_context(closing(build_engine(settings.generation.engine, loaded)))
         chat_model = ChatModel(loaded, engine, reward, settings)
@@ -121,7 +123,7 @@ def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
     return "prompt" if single else "dialogue"
 
 
-def _named(paths: Sequence[str], taken: Sequence[str]) -> list[ModelReward]:
+def named_reward_models(paths: Sequence[str], taken: Sequence[str]) -> list[ModelReward]:
     """Return reward models named after their folder, or after the whole path if two folders have the same name."""
     short = [([part for part in Path(path).parts if part != "model"] or [path])[-1] for path in paths]
     names = [path if [*taken, *short].count(name) > 1 else name for name, path in zip(short, paths, strict=True)]

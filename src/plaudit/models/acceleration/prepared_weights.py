@@ -72,12 +72,12 @@ def _prepared(layer: nn.Module, device: torch.device) -> Forward | None:
     """Return the layer's forward pass with prepared weights; None if there is nothing to prepare."""
     own = _weight(layer).dtype
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else own
-    if _takes_reordered(device, dtype):
+    if takes_reordered(device, dtype):
         return _reordered(layer, dtype)
     return None if dtype == own else _cast(layer, dtype)
 
 
-def _takes_reordered(device: torch.device, dtype: torch.dtype) -> bool:
+def takes_reordered(device: torch.device, dtype: torch.dtype) -> bool:
     if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
