@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from plaudit.config.load import load_recipe
     from plaudit.config.schema import Recipe
     from plaudit.errors import Interrupted, PlauditError
+    from plaudit.runs.run import Run
 
     __version__: str
 
@@ -19,6 +20,7 @@ __all__ = [
     "Interrupted",
     "PlauditError",
     "Recipe",
+    "Run",
     "__version__",
     "chat",
     "dpo",
@@ -33,13 +35,14 @@ __all__ = [
     "world",
 ]
 
-_exported = lazy_exports(
+_exported, __dir__ = lazy_exports(
     __name__,
     {
         "api": ["chat", "dpo", "evaluate", "pretrain", "report", "reward", "rl", "run", "sft", "world"],
         "config.load": ["load_recipe"],
         "config.schema": ["Recipe"],
         "errors": ["Interrupted", "PlauditError"],
+        "runs.run": ["Run"],
     },
 )
 

@@ -1,57 +1,84 @@
 """The commands as Python functions: ``plaudit.rl("recipe.yaml", "rl.kl.coefficient=0.1")`` is ``plaudit rl …``.
 
-Each takes a recipe file or the name of a shipped recipe and ``key=value`` overrides, and returns the run's folder. The
-same call resumes an interrupted run. ``restart`` starts over: ``run`` first deletes the whole run, the others only
-their stage's folder. Bad input raises plaudit.errors.PlauditError.
+Each takes a recipe and overrides, see ``load_recipe``, and returns the run. The same call resumes an interrupted run.
+Bad input raises plaudit.errors.PlauditError.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from plaudit.config.load import load_recipe
+from plaudit.config.load import RecipeSource, load_recipe
 from plaudit.errors import PlauditError
 from plaudit.log import show_messages_by_default
+from plaudit.runs.run import Run
 from plaudit.stages.registry import STAGES
 
 
 class StageCall(Protocol):
     """A function that runs one stage of a recipe."""
 
-    def __call__(self, recipe: str, *overrides: str, restart: bool = False) -> Path:
-        """Run the stage and return the run's folder; ``restart`` first deletes the stage's folder."""
+    def __call__(self, recipe: RecipeSource, *overrides: str | Mapping[str, Any], restart: bool = False) -> Run:
+        """Run the stage and return the run; ``restart`` first deletes the stage's folder."""
 
 
-def run(recipe: str, *overrides: str, restart: bool = False, only: Sequence[str] = ()) -> Path:
-    """Run all stages of the recipe, or those in ``only``; ``restart`` first deletes their results."""
+def run(
+    recipe: RecipeSource,
+    *overrides: str | Mapping[str, Any],
+    restart: bool = False,
+    only: str | Sequence[str] = (),
+) -> Run:
+    """Run all stages of a recipe, or only some, and return the run.
+
+    Args:
+        recipe: a YAML file, the name of a shipped recipe, a dictionary of keys and values, or a ``Recipe``. In a
+            dictionary, a reward may be a function, and a data source may be a list of dictionaries, a
+            ``datasets.Dataset`` or a pandas ``DataFrame``.
+        overrides: texts such as ``"rl.iterations=50"``, or dictionaries such as ``{"rl.iterations": 50}``.
+        restart: first delete the run or, with ``only``, the results of these stages.
+        only: a stage or several.
+    """
     from plaudit.runner import run as run_recipe
 
     show_messages_by_default()
+    only = [only] if isinstance(only, str) else list(only)
     loaded = load_recipe(recipe, overrides)
     present = loaded.sections()
     if not present:
-        raise PlauditError(f"{recipe}: this recipe has no stage; add a section, such as one of: {', '.join(STAGES)}")
+        raise PlauditError(
+            f"{loaded.name}: this recipe has no stage; add a section, such as one of: {', '.join(STAGES)}"
+        )
     for name in only:
         # The registry raises an error with the nearest name for a name that is not a stage at all.
         if STAGES[name].name not in present:
             raise PlauditError(
                 f"{loaded.name}: this recipe has no section {name}; it has {', '.join(present) or 'none'}"
             )
-    return run_recipe(loaded, list(only) or None, restart)
+    return Run(run_recipe(loaded, only or None, restart))
 
 
-def __getattr__(name: str) -> StageCall:
-    """Return the function that runs only the stage of this name: ``plaudit.api.sft(recipe)``."""
-    if name not in STAGES:
-        raise AttributeError(f"module 'plaudit.api' has no attribute {name!r}")
+if TYPE_CHECKING:
+    world: StageCall
+    pretrain: StageCall
+    sft: StageCall
+    reward: StageCall
+    dpo: StageCall
+    rl: StageCall
+    evaluate: StageCall
+    report: StageCall
+else:
 
-    def run_stage(recipe: str, *overrides: str, restart: bool = False) -> Path:
-        return run(recipe, *overrides, restart=restart, only=[name])
+    def __getattr__(name: str) -> StageCall:
+        """Return the function that runs only the stage of this name: ``plaudit.api.sft(recipe)``."""
+        if name not in STAGES:
+            raise AttributeError(f"module 'plaudit.api' has no attribute {name!r}")
 
-    run_stage.__name__ = name
-    run_stage.__doc__ = f"{STAGES[name].help}\n\n``restart`` deletes this stage's folder alone."
-    return run_stage
+        def run_stage(recipe: RecipeSource, *overrides: str | Mapping[str, Any], restart: bool = False) -> Run:
+            return run(recipe, *overrides, restart=restart, only=name)
+
+        run_stage.__name__ = name
+        run_stage.__doc__ = f"{STAGES[name].help}\n\n``restart`` deletes this stage's folder alone."
+        return run_stage
 
 
 def chat(

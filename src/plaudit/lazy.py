@@ -1,12 +1,15 @@
 """Public names of a package that are imported on first use, so that importing the package is fast."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
-def lazy_exports(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a package.
+def lazy_exports(
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
         package: name of the package.
@@ -20,4 +23,9 @@ def lazy_exports(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{modules[name]}"), name)
 
-    return get
+    def names_of_package() -> list[str]:
+        return sorted(
+            {*sys.modules[package].__all__, *(name for name in vars(sys.modules[package]) if name[:2] == "__")}
+        )
+
+    return get, names_of_package

@@ -70,6 +70,11 @@ def import_object(reference: str, place: str) -> Any:
         raise PlauditError(f"{place}: {reference} does not name a function: write module:name, such as my_code:score")
     module = import_user_module(module_name, place)
     if not hasattr(module, name):
+        if module_name == "__main__":
+            raise PlauditError(
+                f"{place}: the function {name} was defined in a script or notebook; continue the run there, or move "
+                "the function to a module"
+            )
         read_from = f"; it was read from {_short(module.__file__)}" if getattr(module, "__file__", None) else ""
         raise PlauditError(f"{place}: the module {module_name} has no function {name}{read_from}")
     return getattr(module, name)

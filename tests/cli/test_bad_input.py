@@ -93,8 +93,8 @@ def test_stages_that_are_not_there(tmp_path: Path, refused: Plaudit) -> None:
     (tmp_path / "none.yaml").write_text(f"name: none\noutput: {tmp_path}\n")
     assert "has no stage" in refused("run", str(tmp_path / "none.yaml"))
     assert "cannot be the name of one folder" in refused("run", str(recipe), "name=-x")
-    with pytest.raises(PlauditError, match="an override is text, not dict"):
-        plaudit.run(str(recipe), {"rl": 1})  # type: ignore[arg-type]
+    with pytest.raises(PlauditError, match="an override is text or a dictionary, not int"):
+        plaudit.run(str(recipe), 1)  # type: ignore[arg-type]
 
 
 def test_an_empty_dataset(tmp_path: Path, refused: Plaudit) -> None:

@@ -141,9 +141,11 @@ def test_commands_run_the_recipe_or_one_stage_of_it(command: Plaudit, runs: list
 
 @pytest.mark.usefixtures("command")
 def test_python_calls_do_what_the_commands_do(runs: list[Any]) -> None:
-    assert plaudit.run("trial.yaml", "seed=3") == Path("runs/trial")
-    assert plaudit.reward("trial.yaml", "output=elsewhere", restart=True) == Path("elsewhere/trial")
+    assert plaudit.run("trial.yaml", "seed=3").folder == Path("runs/trial")
+    assert plaudit.reward("trial.yaml", "output=elsewhere", restart=True).folder == Path("elsewhere/trial")
     assert runs == [("trial seed 3", None, False), ("trial seed 0", ["reward"], True)]
+    plaudit.run("trial.yaml", {"seed": 5}, only="reward")
+    assert runs[-1] == ("trial seed 5", ["reward"], False)
     with pytest.raises(PlauditError, match="has no section rl"):
         plaudit.rl("trial.yaml")
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
@@ -256,9 +258,10 @@ def test_debug_shows_the_traceback_and_the_cause(command: Plaudit, monkeypatch: 
     assert command("run", "trial.yaml")[2] == "the file is broken\n"
 
 
-def _talk(*_: object) -> None:
+def _talk(*_: object) -> Path:
     for level in (logging.DEBUG, logging.INFO, logging.WARNING):
         logging.getLogger("plaudit.some.module").log(level, "[b]level %d[/b]", level)
+    return Path("runs/trial")
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,9 @@ def test_loss_on_all_moves_the_prompt_into_the_response() -> None:
     assert moved.prompt + moved.responses[0] == tree.prompt + tree.responses[0]
     with pytest.raises(PlauditError, match="exactly one response"):
         with_loss_on_all(PromptTree((1,), ((2,), (3,))))
+
+
+def test_learning_the_prompt_as_well_does_not_learn_what_a_tool_wrote() -> None:
+    moved = with_loss_on_all(PromptTree((1, 2, 3), ((4, 5, 6),), learned=((True, False, True),)))
+    assert moved.responses == ((2, 3, 4, 5, 6),)
+    assert moved.learned == ((True, True, True, False, True),)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from evaluation_world import (
     ALONE,
@@ -229,19 +230,21 @@ def test_repeated_prompts_count_once_and_long_ones_are_counted(
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"baseline": "third"}, "evaluate.baseline: no model is named 'third'; the models are first, second"),
-        ({"reference": "third"}, "evaluate.reference: no model is named 'third'"),
-        ({"best_of": [1], "best_of_model": "third"}, "evaluate.best_of_model: no model is named 'third'"),
-        (
-            {"best_of": [1], "best_of_reward": "gold"},
-            "best_of_reward: no source is named 'gold'; the sources are words, kindness",
-        ),
-        ({"generation": {"max_new_tokens": 64}}, "max_new_tokens 64 leaves no room for a prompt in the context of 64"),
+        ({"baseline": "third"}, "baseline\n  third is not one of first, second"),
+        ({"reference": "third"}, "reference\n  third is not one of first, second"),
+        ({"best_of": [1], "best_of_model": "third"}, "best_of_model\n  third is not one of first, second"),
+        ({"best_of": [1], "best_of_reward": "gold"}, "best_of_reward\n  gold is not one of words, kindness"),
     ],
 )
-def test_wrong_names_and_settings(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(PlauditError, match=message):
-        run(make_config(tmp_path, **changes), tmp_path / "evaluate")
+def test_wrong_names(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        make_config(tmp_path, **changes)
+
+
+def test_no_room_for_a_prompt(tmp_path: Path) -> None:
+    config = make_config(tmp_path, generation={"max_new_tokens": 64})
+    with pytest.raises(PlauditError, match="max_new_tokens 64 leaves no room for a prompt in the context of 64"):
+        run(config, tmp_path / "evaluate")
 
 
 def test_too_few_prompts(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Example", "Layout", "PromptTree", "Segment", "make_batches"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"batches": ["Batch", "make_batches"], "layouts.base": ["Layout"], "trees": ["Example", "PromptTree", "Segment"]},
 )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "Section", "dump", "load_recipe", "replace_references"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"load": ["dump", "load_recipe", "replace_references"], "schema": ["Recipe", "Section"]},
 )

@@ -1,7 +1,8 @@
 """Loads a YAML file and ``key=value`` overrides into a validated recipe, and writes recipes as YAML."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from plaudit.config.overrides import Override, apply_overrides, parse_override
+from plaudit.config.overrides import Override, apply_overrides, parse_overrides
 from plaudit.config.places import alternatives, dotted, kinds_of, nearest_choice, section_in, suggestion, type_at
+from plaudit.config.python_values import plain_recipe
 from plaudit.config.schema import Recipe, Section, recipe_type
 from plaudit.config.schema.base import MAY_NAME_STAGE, Place, has_mark
 from plaudit.config.words import in_words
@@ -21,6 +23,8 @@ from plaudit.stages.registry import STAGES
 
 SHOWN_PROBLEMS = 5
 AnySection = TypeVar("AnySection", bound=Section)
+RecipeSource = str | os.PathLike[str] | Mapping[str, Any] | Recipe
+"""A YAML file, the name of a shipped recipe, keys and values, or a recipe."""
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -40,28 +44,46 @@ def shipped_recipe(name: str) -> str:
     return shipped[name]
 
 
-def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file or the shipped recipe of that name, apply ``a.b.c=value`` overrides, and validate the result.
+def load_recipe(source: RecipeSource, overrides: Sequence[str | Mapping[str, Any]] = ()) -> Recipe:
+    """Return the validated recipe of a source, after the overrides.
 
-    Raises PlauditError with one line per problem: the file or override, the dotted key, and the remedy.
+    Args:
+        source: a YAML file, the name of a shipped recipe, a mapping of keys and values, or a recipe. A mapping may hold
+            functions and rows of data, see ``plain_recipe``.
+        overrides: texts ``a.b.c=value``, or mappings of ``a.b.c`` to a value.
+
+    Raises:
+        PlauditError: one line per problem, with the file or override, the dotted key, and the remedy.
     """
-    path = Path(path_or_name)
-    is_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.is_file()
-    raw = read_yaml(path) if is_file else parse_yaml(shipped_recipe(path_or_name), path_or_name)
-    if not isinstance(raw, dict):
-        raise PlauditError(f"{path_or_name}: not a recipe; expected keys and values, such as 'name: my-run'")
-    parsed = [parse_override(text) for text in overrides]
+    parsed = [one for override in overrides for one in parse_overrides(override)]
+    raw, name = _read(source)
     apply_overrides(raw, parsed)
-    if is_file:
-        search_modules_in(path.parent)
-    if isinstance(plugins := raw.get("plugins"), list) and all(isinstance(name, str) for name in plugins):
+    if isinstance(plugins := raw.get("plugins"), list) and all(isinstance(plugin, str) for plugin in plugins):
         load_plugins(plugins)
+    if isinstance(source, Mapping) or any(isinstance(override, Mapping) for override in overrides):
+        raw = plain_recipe(raw, Recipe.model_fields["output"].default)
     try:
         recipe = recipe_type().model_validate(raw)
     except ValidationError as error:
-        raise _all_of([_explained(problem, raw, path_or_name, parsed) for problem in error.errors()]) from None
-    _check_references(recipe, path_or_name)
+        raise _all_of([_explained(problem, raw, name, parsed) for problem in error.errors()]) from None
+    _check_references(recipe, name)
     return recipe
+
+
+def _read(source: RecipeSource) -> tuple[dict[str, Any], str]:
+    """Return a recipe before validation, and its name for messages."""
+    if isinstance(source, Recipe):
+        return _values(source), "recipe"
+    if isinstance(source, Mapping):
+        return dict(source), "recipe"
+    path = Path(source)
+    is_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.is_file()
+    raw = read_yaml(path) if is_file else parse_yaml(shipped_recipe(str(source)), str(source))
+    if not isinstance(raw, dict):
+        raise PlauditError(f"{source}: not a recipe; expected keys and values, such as 'name: my-run'")
+    if is_file:
+        search_modules_in(path.parent)
+    return raw, str(source)
 
 
 def dump(recipe: Recipe) -> str:
@@ -69,8 +91,11 @@ def dump(recipe: Recipe) -> str:
 
     Stages that do not run are left out, and so are keys without effect, because writing them would be an error.
     """
-    values = _plain(recipe)
-    return write_yaml({key: value for key, value in values.items() if key not in STAGES or value is not None})
+    return write_yaml(_values(recipe))
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    return {key: value for key, value in _plain(recipe).items() if key not in STAGES or value is not None}
 
 
 def _plain(value: Any, idle: Collection[Place] = ()) -> Any:

@@ -1,6 +1,6 @@
 """Command-line overrides: ``key=value`` replaces or adds values of a recipe before it is validated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +20,29 @@ class Override:
     text: str
 
 
-def parse_override(text: str) -> Override:
-    """Parse ``a.b.0.c=value``. The value is YAML: ``[a, b]``, ``null`` and ``1e-4`` mean the same as in a recipe."""
-    if not isinstance(text, str):
-        raise PlauditError(f"{text!r}: an override is text, not {type(text).__name__}; write 'rl.kl.coefficient=0.1'")
-    key, equals, value = text.partition("=")
+def parse_overrides(override: str | Mapping[str, Any]) -> list[Override]:
+    """Parse ``a.b.0.c=value`` or a mapping of ``a.b.0.c`` to a value.
+
+    The value in a text is YAML: ``[a, b]``, ``null`` and ``1e-4`` mean the same as in a recipe.
+    """
+    if isinstance(override, Mapping):
+        return [Override(_place(key, f"{key!r}"), value, f"{key}={value!r}") for key, value in override.items()]
+    if not isinstance(override, str):
+        raise PlauditError(
+            f"{override!r}: an override is text or a dictionary, not {type(override).__name__}; write "
+            "'rl.kl.coefficient=0.1'"
+        )
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise PlauditError(f"{override}: expected key=value, such as rl.kl.coefficient=0.1")
+    return [Override(_place(key, override), parse_yaml(value, override), override)]
+
+
+def _place(key: str, text: str) -> Place:
     parts = key.strip().split(".")
-    if not equals or not all(parts):
+    if not all(parts):
         raise PlauditError(f"{text}: expected key=value, such as rl.kl.coefficient=0.1")
-    place = tuple(int(part) if part.isdecimal() else part for part in parts)
-    return Override(place, parse_yaml(value, text), text)
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "ROW_KINDS", "LoadedRows", "load_rows", "tokenize_rows"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "formats.registry": ["FORMATS"],

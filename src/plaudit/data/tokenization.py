@@ -68,10 +68,15 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
 
 
 def with_loss_on_all(tree: PromptTree) -> PromptTree:
-    """Move all prompt tokens except the first into the only response, so that they are learned as well."""
+    """Move all prompt tokens except the first into the only response, so that they are learned as well.
+
+    Tokens of the response that are not learned remain so.
+    """
     if len(tree.responses) != 1:
         raise PlauditError("loss_on all needs exactly one response per prompt")
-    return PromptTree(tree.prompt[:1], (tree.prompt[1:] + tree.responses[0],))
+    (response,), moved = tree.responses, tree.prompt[1:]
+    learned = None if tree.learned is None else ((True,) * len(moved) + tree.learned[0],)
+    return PromptTree(tree.prompt[:1], (moved + response,), learned)
 
 
 # Text to tokens -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "judge_reward_model"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"compare": ["evaluate"], "reward_judgement": ["judge_reward_model"]},
 )

@@ -49,7 +49,6 @@ def evaluate(
     ``seed`` is the run's: it decides which prompts are held out and what is sampled. ``simulated`` says that texts and
     annotators are simulated by code. The summary is what ``write_summary`` documents. Raises PlauditError.
     """
-    refuse_unknown_names(config)
     written = folder if processes.is_main else None
     reward = build_reward(config.rewards, processes.device)
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
@@ -81,18 +80,6 @@ def evaluate(
     if written is not None:
         write_summary(summary, written)
     return summary
-
-
-def refuse_unknown_names(config: EvaluateConfig) -> None:
-    """Raise PlauditError when the baseline, reference or best-of-N names a model or source that is not there."""
-    sources = [source.name for source in config.rewards]
-    chosen = {"baseline": config.baseline, "reference": config.reference, "best_of_model": config.best_of_model}
-    for key, name in chosen.items():
-        if name is not None and name not in config.models:
-            raise PlauditError(f"evaluate.{key}: no model is named {name!r}; the models are {', '.join(config.models)}")
-    if config.best_of_reward is not None and config.best_of_reward not in sources:
-        wrong = f"evaluate.best_of_reward: no source is named {config.best_of_reward!r}"
-        raise PlauditError(f"{wrong}; the sources are {', '.join(sources)}")
 
 
 def measures(own: Answers, under_reference: Sequence[Tensor], baseline: Answers | None) -> dict[str, Any]:
@@ -148,7 +135,7 @@ def _refuse_other_prompts(name: str, samples: Sequence[Sample], answers: Mapping
     first_name, first = next(iter(answers.items()))
     if [sample.prompt_text for sample in samples] != [sample.prompt_text for sample in first.samples]:
         raise PlauditError(
-            f"evaluate.models.{name} can take other prompts than {first_name} ({len(samples)} and "
+            f"evaluate.models.{name} accepts other prompts than {first_name} ({len(samples)} and "
             f"{len(first.samples)}): lower evaluate.prompts.max_prompt_tokens so that the prompts fit both contexts"
         )
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "run_laboratory"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"entries": ["Entry"], "table": ["run_laboratory"]},
 )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedModel", "RewardModel", "load_policy", "load_reward_model", "load_scorer", "save_model"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "loading.models": ["LoadedModel", "load_policy", "load_scorer"],

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STRATEGIES", "Processes", "Strategy", "build_strategy", "start_processes"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "processes": ["Processes", "start_processes"],

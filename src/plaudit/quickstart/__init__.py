@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_world"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"world": ["make_world"]},
 )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "comparison_table", "read_run", "write_report"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"page": ["write_report"], "reading": ["Run", "read_run"], "terminal": ["comparison_table"]},
 )

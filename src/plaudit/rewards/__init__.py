@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ComposedReward", "ComposedScores", "RewardSource", "build_reward"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"sources": ["ComposedReward", "ComposedScores", "RewardSource", "build_reward"]},
 )

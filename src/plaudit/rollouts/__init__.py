@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Piece", "Request", "Sample", "TransformersEngine"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "engines.transformers": ["TransformersEngine"],

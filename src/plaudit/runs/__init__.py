@@ -21,7 +21,7 @@ __all__ = [
     "start_session",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "context": ["StageContext", "stage_context"],

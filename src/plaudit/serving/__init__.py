@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatModel", "ChatSettings", "Conversation", "Target", "find_target", "open_chat_model"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "chat_model": ["ChatModel", "ChatSettings"],

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "Stage", "TrainingStage", "build_trainer"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"base": ["Stage"], "registry": ["STAGES"], "training": ["TrainingStage", "build_trainer"]},
 )

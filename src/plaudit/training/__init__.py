@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "Trainer"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"loop": ["Trainer"], "task": ["Task"]},
 )

@@ -1,18 +1,21 @@
 """The base class of all sections of the schema, and types that they share."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -49,11 +52,16 @@ class Section(BaseModel):
         """``without_effect`` by place."""
         return {key if isinstance(key, tuple) else (key,): why for key, why in self.without_effect().items()}
 
+    def impossible(self) -> Mapping[Place, str]:
+        """Return the combinations of values that cannot work: place -> what is wrong and what to do."""
+        return {}
+
     @model_validator(mode="after")
-    def _refuse_keys_without_effect(self) -> "Section":
-        given = {place: why for place, why in self.idle_places.items() if _is_given(self, place)}
-        if given:
-            raise problems_at(self, given, "no_effect")
+    def _check_combinations(self) -> "Section":
+        idle = {place: why for place, why in self.idle_places.items() if _is_given(self, place)}
+        problems = [*_details(idle, "no_effect"), *_details(self.impossible(), "problem")]
+        if problems:
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
         return self
 
 
@@ -66,15 +74,12 @@ def _is_given(section: Section, place: Place) -> bool:
     return key in value.model_fields_set and getattr(value, key) not in (None, False)
 
 
-def problems_at(section: Section, problems: Mapping[Place, str], kind: str = "problem") -> ValidationError:
-    """Return an error with a message per place; places are relative to the section."""
-    return ValidationError.from_exception_data(
-        type(section).__name__,
-        [
-            InitErrorDetails(type=PydanticCustomError(kind, "{text}", {"text": text}), loc=place, input=None)
-            for place, text in problems.items()
-        ],
-    )
+def _details(problems: Mapping[Place, str], kind: str) -> list[InitErrorDetails]:
+    """Return pydantic's details of problems; places are relative to the section."""
+    return [
+        InitErrorDetails(type=PydanticCustomError(kind, "{text}", {"text": text}), loc=place, input=None)
+        for place, text in problems.items()
+    ]
 
 
 def has_mark(field: FieldInfo, mark: Mapping[str, Any]) -> bool:
@@ -83,6 +88,19 @@ def has_mark(field: FieldInfo, mark: Mapping[str, Any]) -> bool:
     return isinstance(extra, dict) and mark.items() <= extra.items()
 
 
-def named_by(key: str) -> Any:
-    """Accept a plain string as a section in which only ``key`` is set."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+@dataclass(frozen=True)
+class NamedBy:
+    """A constraint on a section: a plain string is accepted as a section in which only ``key`` is set.
+
+    Use it as ``Annotated[SomeSection, NamedBy("path")]``.
+    """
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: {self.key: value} if isinstance(value, str) else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Positive, Section, named_by
+from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, NamedBy, Positive, Section
 
 FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
@@ -38,7 +38,7 @@ class SourceConfig(Section):
         return {}
 
 
-SourceReference = Annotated[SourceConfig, named_by("path")]
+SourceReference = Annotated[SourceConfig, NamedBy("path")]
 
 
 class DataConfig(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import Section, named_by
+from plaudit.config.schema.base import NamedBy, Section
 from plaudit.config.schema.kinds import Kinds
 from plaudit.registry import Registry
 
@@ -29,4 +29,4 @@ class TransformersEngineConfig(EngineConfig):
 ENGINES: Registry[type[EngineConfig]] = Registry("engine", {"transformers": TransformersEngineConfig})
 """Every kind of engine. A plugin registers its kinds here, see ``docs/extending.md``."""
 
-EngineReference = Annotated[EngineConfig, Kinds(EngineConfig, "kind", ENGINES, "transformers"), named_by("kind")]
+EngineReference = Annotated[EngineConfig, Kinds(EngineConfig, "kind", ENGINES, "transformers"), NamedBy("kind")]

@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import Positive, Section
+from plaudit.config.schema.base import Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference, TrainedModelReference
-from plaudit.config.schema.rewards import RewardReference
+from plaudit.config.schema.rewards import RewardReference, repeated_names
 
 
 class ToxicityConfig(Section):
@@ -39,6 +39,22 @@ class EvaluateConfig(Section):
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect when best-of-N is off."""
         return {} if self.best_of else dict.fromkeys(("best_of_model", "best_of_reward"), "without best_of")
+
+    def impossible(self) -> dict[Place, str]:
+        """Return names of models and rewards that are not defined."""
+        sources = [source.name for source in self.rewards]
+        chosen = {
+            "baseline": (self.baseline, list(self.models)),
+            "reference": (self.reference, list(self.models)),
+            "best_of_model": (self.best_of_model, list(self.models)),
+            "best_of_reward": (self.best_of_reward, sources),
+        }
+        unknown: dict[Place, str] = {
+            (key,): f"{name} is not one of {', '.join(known)}"
+            for key, (name, known) in chosen.items()
+            if name is not None and name not in known
+        }
+        return unknown | repeated_names(self.rewards)
 
 
 class ReportConfig(Section):

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from plaudit.config.schema.base import MAY_CHANGE, Positive, Section, problems_at
+from plaudit.config.schema.base import MAY_CHANGE, Place, Positive, Section
 from plaudit.config.schema.engines import EngineReference, TransformersEngineConfig
 
 
@@ -32,8 +32,8 @@ class GenerationConfig(Section):
             idle["random_length"] = "where min_new_tokens and max_new_tokens are equal"
         return idle
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "GenerationConfig":
+    def impossible(self) -> dict[Place, str]:
+        """Return limits that exclude every response."""
         if self.min_new_tokens > self.max_new_tokens:
-            raise problems_at(self, {("min_new_tokens",): "it is larger than max_new_tokens: lower it"})
-        return self
+            return {("min_new_tokens",): "it is larger than max_new_tokens: lower it"}
+        return {}

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from plaudit.config.schema.base import Section
@@ -62,3 +63,7 @@ class Kinds:
             lambda value, write: write(value), schema=core_schema.any_schema()
         )
         return core_schema.no_info_plain_validator_function(self.validate, serialization=as_it_is)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema for editors: any of the classes."""
+        return {"anyOf": [handler(section.__pydantic_core_schema__) for section in self]}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from plaudit.batching.layouts.registry import LAYOUTS
-from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Positive, Section, named_by
+from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, NamedBy, Positive, Section
 from plaudit.config.schema.names import NameOf
 
 
@@ -83,5 +83,5 @@ class TrainedModelConfig(WeightsConfig):
     path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
 
 
-ModelReference = Annotated[ModelConfig, named_by("path")]
-TrainedModelReference = Annotated[TrainedModelConfig, named_by("path")]
+ModelReference = Annotated[ModelConfig, NamedBy("path")]
+TrainedModelReference = Annotated[TrainedModelConfig, NamedBy("path")]

@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _FUNCTION = re.compile(r"[\w.]+:\w+")
@@ -31,3 +32,8 @@ class NameOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        names = {"enum": [*self.others, *self.entries]}
+        functions = [{"type": "string", "pattern": f"^{_FUNCTION.pattern}$"}] if self.functions else []
+        return {"anyOf": [names, *functions]}

@@ -2,15 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry, policy_loss
-from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Place, Positive, Section, problems_at
+from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference
 from plaudit.config.schema.names import NameOf
-from plaudit.config.schema.rewards import RewardReference
+from plaudit.config.schema.rewards import RewardReference, repeated_names
 from plaudit.config.schema.training import OptimizerConfig, StageConfig
 
 
@@ -197,12 +197,9 @@ class RlConfig(StageConfig):
             idle |= dict.fromkeys((*CLIP_KEYS, "value_clip"), why)
         return idle
 
-    @model_validator(mode="after")
-    def _possible(self) -> "RlConfig":
-        problems = self._impossible_policies() | self._impossible_numbers()
-        if problems:
-            raise problems_at(self, problems)
-        return self
+    def impossible(self) -> dict[Place, str]:
+        """Return the combinations that cannot be trained."""
+        return self._impossible_policies() | self._impossible_numbers() | repeated_names(self.rewards)
 
     def _impossible_policies(self) -> dict[Place, str]:
         problems: dict[Place, str] = {}
@@ -210,20 +207,20 @@ class RlConfig(StageConfig):
             problems["generation", "temperature"] = "learning needs sampled responses: choose a temperature above 0"
         if self.model.drops_out:
             problems["model",] = (
-                "dropout makes the policy that learns another one than the policy that sampled: set model.dropout=0 "
-                "and model.lora.dropout=0"
+                "with dropout the policy in training differs from the policy that sampled: set model.dropout=0 and "
+                "model.lora.dropout=0"
             )
         cut = self.generation.top_k or self.generation.top_p < 1
         if cut and self.estimator is not None and self.importance_correction is None:
             problems["importance_correction",] = (
-                "top_k and top_p sample from less than the distribution that learns: set importance_correction=2, or "
-                "top_k=0 and top_p=1"
+                "top_k and top_p truncate the distribution that responses are sampled from, but not the one that is "
+                "trained: set importance_correction=2, or top_k=0 and top_p=1"
             )
         standardised = self.estimator is not None and self.advantages == "grpo"
         if standardised and self.kl.placement == "reward" and self.kl.estimator != "k1":
             problems["kl", "estimator"] = (
-                "grpo divides by the spread of a group's scores, however small: its KL in the reward must be k1; or "
-                "set kl.placement=loss, as its paper does, or advantages=dr_grpo"
+                "grpo divides by the spread of a group's scores, which may be small: with the KL in the reward, the "
+                "estimator must be k1; or set kl.placement=loss, as its paper does, or advantages=dr_grpo"
             )
         return problems
 
@@ -236,7 +233,10 @@ class RlConfig(StageConfig):
         if self.overlong_buffer > self.generation.max_new_tokens:
             problems["overlong_buffer",] = "it is longer than generation.max_new_tokens: lower it"
         if self.prompts_per_iteration < self.minibatches:
-            problems["minibatches",] = "minibatches are made of prompts: there are more than prompts_per_iteration"
+            problems["minibatches",] = (
+                f"it must not exceed prompts_per_iteration ({self.prompts_per_iteration}), because minibatches consist "
+                "of whole prompts"
+            )
         if self.objective == "online_dpo" and self.kl.coefficient == 0:
             problems["kl", "coefficient"] = "it is the beta of online DPO: it must be above 0"
         return problems

@@ -1,10 +1,11 @@
 """Reward sources: a section for each kind, and the registry of kinds."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import MAY_CHANGE, MAY_NAME_STAGE, Positive, Section
+from plaudit.config.schema.base import MAY_CHANGE, MAY_NAME_STAGE, Place, Positive, Section
 from plaudit.config.schema.kinds import Kinds
 from plaudit.config.schema.models import WeightsConfig
 from plaudit.registry import Registry
@@ -100,5 +101,16 @@ REWARD_KINDS: Registry[type[RewardSourceConfig]] = Registry(
     },
 )
 """Every kind of reward source. A plugin registers its kinds here, see ``docs/extending.md``."""
+
+
+def repeated_names(sources: Sequence[RewardSourceConfig]) -> dict[Place, str]:
+    """Return the problem of every source whose name an earlier one has: metrics and tables are labelled by name."""
+    names = [source.name for source in sources]
+    return {
+        ("rewards", number, "name"): f"{name} is the name of an earlier source: choose another one"
+        for number, name in enumerate(names)
+        if name in names[:number]
+    }
+
 
 RewardReference = Annotated[RewardSourceConfig, Kinds(RewardSourceConfig, "kind", REWARD_KINDS)]

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from plaudit.algorithms.catalogue import PREFERENCE_LOSSES, REWARD_LOSSES, preference_loss, reward_loss
-from plaudit.config.schema.base import MAY_CHANGE, Fraction, Positive, Section, problems_at
+from plaudit.config.schema.base import MAY_CHANGE, Fraction, Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.models import ModelReference
 from plaudit.config.schema.names import NameOf
@@ -163,12 +163,12 @@ class DpoConfig(LanguageModelStageConfig):
             idle[setting] = f"with loss={self.loss}; it needs loss={' or '.join(others)}"
         return idle
 
-    @model_validator(mode="after")
-    def _drops_nothing(self) -> "DpoConfig":
+    def impossible(self) -> dict[Place, str]:
+        """Return dropout, which would be taken for a difference between policy and reference."""
         if self.model.drops_out and preference_loss(self.loss).needs_reference:
             text = (
                 "dropout would be taken for a difference between policy and reference: set model.dropout and "
                 "model.lora.dropout to 0"
             )
-            raise problems_at(self, {("model",): text})
-        return self
+            return {("model",): text}
+        return {}
