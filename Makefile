@@ -4,8 +4,8 @@
 # make docs         write docs/configuration.md from the schema
 # make wheel        build dist/plaudit-VERSION-py3-none-any.whl
 #
-# The set-up lives in .venv and is repeated only when pyproject.toml or constraints.txt changes.
-# Another Python: make quickstart PYTHON=python3.12. Options for pip: its own PIP_... variables.
+# The set-up is in .venv and is repeated only when pyproject.toml or constraints.txt changes.
+# To use another Python: make quickstart PYTHON=python3.12. To configure pip, set its own PIP_... variables.
 
 PYTHON ?= python3
 TEST_WORKERS ?= 2
@@ -39,10 +39,10 @@ wheel: .venv/installed-for-tests
 
 $(bin)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo 'Plaudit needs Python 3.11 or newer as $(PYTHON). Name another: make PYTHON=python3.12' >&2; exit 1; }
+	  || { echo '$(PYTHON) is not Python 3.11 or newer. Name another: make PYTHON=python3.12' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# torch first, pinned: pip takes a CPU build of that version where it is given one, instead of gigabytes of CUDA.
+# torch first: if pip's index has a CPU build of the pinned version, this avoids gigabytes of CUDA libraries.
 .venv/installed: $(requirements) | $(bin)/python
 	$(pip) torch
 	$(pip) --editable '.[cpu]'

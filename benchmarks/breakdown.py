@@ -1,7 +1,7 @@
-"""Where the time of a stage goes: phases by wall clock, operators by torch's profiler.
+"""Shows where a stage spends its time: phases by wall clock, operators by torch's profiler.
 
 Runs steps over pairs or prompts (reinforcement learning: iterations with sampling) with a randomly initialised model,
-after one warm-up step. The time of a phase inside another phase counts only for the inner one.
+after one warm-up step. The time of a phase within another phase counts only for the inner one.
 
     python benchmarks/breakdown.py reward
     python benchmarks/breakdown.py ppo --rows 8 --responses 8
@@ -55,9 +55,9 @@ def main() -> None:
                 step.run()
             total = (time.perf_counter() - began) / options.repeats
         print(f"{title}: {total:.2f} s, {step.positions} positions, {step.responses} responses")
-        if seconds:  # scoring has but one
+        if seconds:  # scoring has no separate phases
             each = {phase: taken / options.repeats for phase, taken in seconds.items()}
-            _print("phase, share of the time", each, total)
+            _print("phase, fraction of the time", each, total)
         with decoding_recorded(), profile() as profiled:
             step.run()
         _print("operators, fraction of the device's time", *parts(profiled.key_averages(), options.device))
@@ -132,7 +132,7 @@ def decoding_recorded() -> Iterator[None]:
 
 
 def _timed(function: Any, phase: str, seconds: defaultdict[str, float], inside: list[float]) -> Any:
-    """Return the function, adding its time to ``seconds``; ``inside`` holds what phases within the open ones took."""
+    """Return the function, adding its time to ``seconds``; ``inside`` holds the time of phases within the open ones."""
 
     @wraps(function)
     def timed(*arguments: Any, **options: Any) -> Any:
@@ -151,7 +151,7 @@ def _timed(function: Any, phase: str, seconds: defaultdict[str, float], inside: 
 def parts(operators: Iterable[Any], device: str) -> tuple[Mapping[str, float], float]:
     """Return the seconds of every part of ``PARTS``, and of all operators together.
 
-    On a GPU a kernel is listed next to the operator that launched it and counts with it.
+    On a GPU, a kernel is listed next to the operator that launched it and counts as part of it.
     """
     of_operator = {name if "::" in name else f"aten::{name}": part for part, names in PARTS.items() for name in names}
     seconds: defaultdict[str, float] = defaultdict(float)

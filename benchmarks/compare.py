@@ -25,7 +25,7 @@ from comparison.table import print_table
 TRL = {"reward": "1.16.0", "dpo": "1.16.0", "sft": "1.16.0", "grpo": "1.16.0", "ppo": "1.12.0"}
 LOSS_TOLERANCE = {"reward": 0.005, "dpo": 0.005, "sft": 0.02}  # rounding of bfloat16 in a loss
 UNITS = {"reward": "pairs", "dpo": "pairs", "sft": "rows", "grpo": "episodes", "ppo": "episodes"}
-RESPONSES = {"grpo": 8, "ppo": 1}  # to each prompt, where nothing else is said
+RESPONSES = {"grpo": 8, "ppo": 1}  # to each prompt, by default
 PASSES = {"grpo": 1, "ppo": 4}  # over an iteration's episodes
 MINIBATCHES = {"grpo": 1, "ppo": 4}  # of a pass
 Result = dict[str, Any]
@@ -50,36 +50,36 @@ def read_options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("task", choices=tuple(TRL))
     parser.add_argument(
-        "--pairs", type=positive, help="rows, by default 48; reinforcement learning: prompts of one iteration"
+        "--pairs",
+        type=positive,
+        help="number of rows (default: 48); in reinforcement learning, prompts of one iteration",
     )
     parser.add_argument("--batch", type=positive, default=16, help="rows per optimizer step")
     parser.add_argument(
         "--peer-batch",
         type=positive,
-        help="rows per forward pass of the peer, by default all of a step; grpo: 16; ppo: while it samples and scores, "
-        "all of an iteration, because it always trains on a whole minibatch",
+        help="rows per forward pass of the peer (default: all of a step; grpo: 16; ppo: all of an iteration while it "
+        "samples and scores, because it always trains on a whole minibatch)",
     )
+    parser.add_argument("--episodes", type=positive, default=64, help="reinforcement learning: responses per iteration")
     parser.add_argument(
-        "--episodes", type=positive, default=64, help="reinforcement learning: responses of an iteration"
-    )
-    parser.add_argument(
-        "--responses", type=positive, help="reinforcement learning: to each prompt; by default 8, ppo: 1"
+        "--responses", type=positive, help="reinforcement learning: responses to each prompt (default: 8; ppo: 1)"
     )
     parser.add_argument("--new-tokens", type=positive, default=48, help="reinforcement learning: tokens per response")
     return parsed(parser)
 
 
 def write_task(options: argparse.Namespace, models: Path, folder: Path) -> dict[str, Any]:
-    """Write the data into ``folder`` and return everything that both sides must know."""
+    """Write the data into ``folder`` and return the settings of both sides."""
     if options.responses and options.task not in RESPONSES:
-        raise SystemExit(f"responses: {options.task} samples none; leave it out")
+        raise SystemExit(f"--responses: {options.task} does not sample; remove this option")
     group = (options.responses or RESPONSES[options.task]) if options.task in RESPONSES else None
     prompts = options.episodes // group if group else 1
     if group and options.episodes % group:
-        raise SystemExit(f"episodes: {options.episodes} is not a multiple of {group}, the responses per prompt")
+        raise SystemExit(f"--episodes: {options.episodes} is not a multiple of {group}, the responses per prompt")
     pairs = options.pairs or (prompts if group else 48)
     if pairs % prompts:
-        raise SystemExit(f"pairs: an iteration answers {prompts} prompts; give a multiple of that")
+        raise SystemExit(f"--pairs: an iteration answers {prompts} prompts; give a multiple of this number")
     trees = make_data(options.task, options.data, models, pairs, folder)
     if not group:
         trees = in_order_of_training(trees, options.batch, options.task)
@@ -107,7 +107,7 @@ def write_task(options: argparse.Namespace, models: Path, folder: Path) -> dict[
 
 
 def run_side(python: str, module: str, task: dict[str, Any]) -> Result:
-    """Run one side and return what it measured."""
+    """Run one side and return its measurements."""
     folder = Path(task["folder"])
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
@@ -132,11 +132,11 @@ def _check_losses(sides: dict[str, tuple[str, str]], task: dict[str, Any]) -> No
         print(f"first losses of {side}: " + ", ".join(f"{loss:.4f}" for loss in numbers))
     pairs = zip(losses["plaudit"], losses["trl"], strict=True)
     if not all(abs(ours - theirs) <= LOSS_TOLERANCE[task["name"]] for ours, theirs in pairs):
-        raise SystemExit("the two sides do not compute the same")
+        raise SystemExit("the two sides do not compute the same losses")
 
 
 def _check_counts(rounds: list[dict[str, Result]], task: dict[str, Any]) -> None:
-    """Check that both sides sampled equally many episodes and made equally many updates on the same tokens."""
+    """Check that both sides sampled as many episodes and made as many updates on the same tokens."""
     names = ("episodes", "updates", "tokens") if task["group"] else ("updates", "tokens")
     for key in names:
         counts = {side: {results[side][key] for results in rounds} for side in rounds[0]}

@@ -1,6 +1,6 @@
-"""How the cost of a step grows with its sizes, and what fraction of the machine's peak matrix-product rate it reaches.
+"""Measures how the cost of a step grows with its sizes, compared with the peak rate of matrix products.
 
-Sweeps, over trees of random tokens unless stated otherwise, with a randomly initialised model:
+The sweeps use trees of random tokens unless stated otherwise, and a randomly initialised model:
 
 - context: a step of the reward model over pairs of 128 to 4,096 positions, prompt a half, each response a quarter
 - batch: a step of the reward model over 4 to 64 pairs of 224 positions
@@ -68,7 +68,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--most", type=positive, help="end the sweep at this value")
     parser.add_argument("--token-budget", type=positive, default=2048, help="positions per forward pass")
     parser.add_argument(
-        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: CPU time by threads, for a busy machine"
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: CPU time divided by the number of threads, for a busy machine",
     )
     return parsed(parser)
 
@@ -116,7 +119,7 @@ def _stages(options: argparse.Namespace, steps: Steps, folder: Path) -> Points:
     models = make_models(options.data, options.model)
     makers = {"reward": steps.reward, "sft": steps.sft, "dpo": steps.dpo}
     for stage, make in makers.items():
-        count = max(1, options.positions // 240)  # positions of a usual pair
+        count = max(1, options.positions // 240)  # positions of a typical pair
         trees = make_data(stage, options.data, models, count, folder)
         yield stage, make(model_config(options), trees)
     yield "ppo", steps.ppo(model_config(options), _groups(options, 8), RESPONSE)
@@ -155,7 +158,7 @@ def random_trees(lengths: Sequence[tuple[int, tuple[int, ...]]]) -> list[PromptT
 
 
 def model_config(options: argparse.Namespace, **changes: Any) -> ModelConfig:
-    """Return the model asked for, with random weights and room for every context of the sweeps."""
+    """Return the chosen model, with random weights and a context long enough for all sweeps."""
     architecture, shape = SHAPES[options.model]
     positions = {"gpt2": "n_positions"}.get(architecture, "max_position_embeddings")
     return ModelConfig.model_validate(

@@ -1,7 +1,7 @@
-"""Counts that show whether a step computes more than before, independent of the machine's speed.
+"""Counts what a step computes, to show whether it computes more than before, regardless of the machine's speed.
 
-Other benchmarks measure time. This one counts what the time depends on: token positions, rows of the output head,
-forward passes, prompts computed, the largest array, waits for a device. The tests check the counts against bounds.
+Other benchmarks measure time. This one counts what time depends on: token positions, rows of the output head, forward
+passes, computed prompts, the size of the largest array, waits for a device. The tests check the counts against bounds.
 
 Run with:  python benchmarks/guard.py
 """
@@ -30,7 +30,7 @@ WAITS = ("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::n
 
 @dataclass
 class Counts:
-    """What happened inside ``counting``."""
+    """Counts of what happened inside ``counting``."""
 
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     """Shapes of the token ids of every forward pass of the trunk."""

@@ -1,9 +1,9 @@
-"""Change the code of a folder one expression at a time and count how many changes a test notices.
+"""Changes the code of a folder one expression at a time and counts how many changes the tests notice.
 
-A mutant is the package with one change: a comparison, an operator, a number, a truth value, a condition or a function
-is another one, or a call for its effect is missing. It is killed if a test fails or hangs. The test files that import
+A mutant is the package with one change: a comparison, operator, number, truth value, condition or function is replaced,
+or a call whose result is not used is removed. The mutant is killed if a test fails or hangs. The test files that import
 the changed module run first. Mutants run in processes forked from one that has loaded torch and pytest, so that each
-costs little more than its tests.
+takes little longer than its tests.
 
     python benchmarks/mutate.py src/plaudit/algorithms tests/algorithms
     python benchmarks/mutate.py src/plaudit/batching tests/batching --sample 100
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120  # a mutant whose tests take longer hangs, and counts as killed
+SECONDS = 120  # a mutant whose tests take longer counts as killed
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -72,7 +72,7 @@ FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed file: which one, where, what was changed, and its text."""
+    """A changed file: its path, the place and description of the change, and the changed text."""
 
     path: Path
     line: int
@@ -81,7 +81,7 @@ class Mutant:
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
-    """Yield every mutant of a file. Types, docstrings, imports and messages of errors stay as they are."""
+    """Yield every mutant of a file. Types, docstrings, imports and error messages are not changed."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     kept = set(_kept(tree))
     for node in [node for node in ast.walk(tree) if id(node) not in kept]:
@@ -113,21 +113,21 @@ def _kept(tree: ast.AST) -> Iterator[int]:
 
 
 def _is_for_type_checkers(node: ast.AST) -> bool:
-    """Say whether a node is ``if TYPE_CHECKING`` or a ``TypeVar``."""
+    """Return whether a node is ``if TYPE_CHECKING`` or a ``TypeVar``."""
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name) and node.func.id == "TypeVar"
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _is_type(node: ast.Assign) -> bool:
-    """Say whether an assignment gives a type another name, as in ``Estimator = Callable[[Tensor], Tensor]``."""
+    """Return whether an assignment names a type, as in ``Estimator = Callable[[Tensor], Tensor]``."""
     value = node.value
     name = value.value if isinstance(value, ast.Subscript) else value
     return isinstance(name, ast.Name) and name.id in {"Callable", "Literal", "Mapping", "Sequence"}
 
 
 def _mutate(node: Any, variant: int) -> str:
-    """Change a node in place and say how; the empty text if it has no such variant."""
+    """Change a node in place and return a description; an empty string if it has no such variant."""
     before: Any
     if variant == 0 and isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
         before, node.ops[0] = node.ops[0], COMPARISONS[type(node.ops[0])]()
@@ -177,7 +177,7 @@ def _mutate(node: Any, variant: int) -> str:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module another text."""
+    """Imports one module from a changed text."""
 
     def __init__(self, mutant: Mutant, name: str) -> None:
         self.mutant, self.name = mutant, name
@@ -200,7 +200,7 @@ def _tests_pass(mutant: Mutant | None, tests: Sequence[str]) -> bool:
     import hypothesis
     import pytest
 
-    # One failing example is enough: do not look for a smaller one.
+    # One failing example is enough: do not search for a smaller one.
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile("mutants", phases=phases)
     hypothesis.settings.load_profile("mutants")
@@ -212,7 +212,7 @@ def _tests_pass(mutant: Mutant | None, tests: Sequence[str]) -> bool:
 
 
 def _survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
-    """Say whether all tests pass; they run in a forked process."""
+    """Return whether all tests pass; they run in a forked process."""
     context = multiprocessing.get_context("fork")
     child = context.Process(target=lambda: os._exit(0 if _tests_pass(mutant, tests) else 1))
     child.start()
@@ -228,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("code", type=Path, help="folder or file in src/plaudit")
     parser.add_argument("tests", nargs="+", help="test folders or files, the most likely to fail first")
-    parser.add_argument("--sample", type=int, help="only this many mutants, drawn at random")
+    parser.add_argument("--sample", type=int, help="test only this many mutants, drawn at random")
     options = parser.parse_args()
     files = [options.code] if options.code.is_file() else sorted(options.code.rglob("*.py"))
     everything = [mutant for file in files for mutant in mutants(file)]
@@ -241,7 +241,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     if not _survives(None, options.tests):
-        raise SystemExit("tests: they fail without any change; mend them first")
+        raise SystemExit("the tests fail without any change; fix them first")
     survivors = 0
     for number, mutant in enumerate(everything, start=1):
         own = _own_tests(mutant.path, options.tests)
@@ -255,7 +255,7 @@ def main() -> None:
 
 
 def _own_tests(path: Path, tests: Sequence[str]) -> list[str]:
-    """Return the test files that import a module: they are the likeliest to fail, so they run first."""
+    """Return the test files that import a module: they are the most likely to fail, so they run first."""
     name = _module_name(path)
     files = [file for test in map(Path, tests) for file in ([test] if test.is_file() else test.rglob("test_*.py"))]
     return [str(file) for file in files if f"from {name} import" in file.read_text(encoding="utf-8")]

@@ -1,9 +1,9 @@
-"""How far can a learned reward be optimised before the true one falls? The embedded task, as in Gao et al. 2022.
+"""Measures how far a learned reward can be optimised before the true reward falls, as in Gao et al. 2022.
 
-One policy is fine-tuned and several reward models are trained on the simulated annotators' choices. Then the policy is
-optimised against them in several ways, with a KL penalty too weak to stop it, while the gold score is watched;
-best-of-N and DPO are measured beside it. The result is a figure (gold and learned score against the root of the KL), a
-table of fitted curves and peaks, and both as JSON. Finished runs are not repeated.
+On the embedded task, one policy is fine-tuned, and several reward models are trained on the simulated annotators'
+choices. Then the policy is optimised against them in several ways, with a KL penalty that is too weak to stop it, and
+the gold score is recorded. Best-of-N and DPO are measured for comparison. The result is a figure (gold and learned
+score against the root of the KL), a table of fitted curves and peaks, and both as JSON. Finished runs are not repeated.
 
 Run with:  python benchmarks/overoptimization.py
 """
@@ -38,7 +38,7 @@ Point = tuple[float, float, float]
 
 
 def main() -> None:
-    """Run what is not finished yet, then draw and print."""
+    """Run everything that is not finished yet, then draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/overoptimization"))
     parser.add_argument("--figure", type=Path, default=Path("docs/images/overoptimization.png"))
@@ -65,13 +65,13 @@ def main() -> None:
 
 
 def _base(shared: list[str], comparisons: int) -> Path:
-    """World, pre-training, fine-tuning and the reward models, which all others start from."""
+    """Run world, pre-training, fine-tuning and the reward models, from which all other runs start."""
     options = ["name=base", f"reward.members={MEMBERS}", "reward.epochs=2", f"world.comparisons={comparisons}"]
     return run(load_recipe("quickstart", [*shared, *options]), ["world", "pretrain", "sft", "reward"])
 
 
 def _alone(base: Path, *stages: str) -> list[str]:
-    """Overrides that leave only the given stages of the quickstart and let them start from the base run's models."""
+    """Return overrides that keep only the given stages of the quickstart, starting from the base run's models."""
     nothing = [f"{name}=null" for name in ("world", "pretrain", "sft", "reward", "rl", "evaluate", "report")]
     return [option for option in nothing if option.removesuffix("=null") not in stages]
 
@@ -150,7 +150,7 @@ def _row(name: str, points: list[Point]) -> dict[str, Any]:
     gold, learned = _fits(name, points)
     return {
         "name": name,
-        "furthest": max(d for d, _, _ in points),
+        "max_distance": max(d for d, _, _ in points),
         "best_gold": max(gold for _, gold, _ in points),
         "last_gold": points[-1][1],
         "last_learned": points[-1][2],
@@ -160,7 +160,7 @@ def _row(name: str, points: list[Point]) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    keys = ["furthest", "best_gold", "last_gold", "last_learned", "gold_alpha", "gold_beta", "gold_peak"]
+    keys = ["max_distance", "best_gold", "last_gold", "last_learned", "gold_alpha", "gold_beta", "gold_peak"]
     print(f"{'':28s}" + "".join(f"{key:>14s}" for key in keys))
     for row in rows:
         cells = (row.get(key) for key in keys)
@@ -196,7 +196,7 @@ def _draw(paths: dict[str, list[Point]], file: Path) -> None:
 
 def _curve(fit: FittedCurve | None) -> Iterator[tuple[list[float], list[float]]]:
     if fit:
-        places = [fit.furthest * step / 200 for step in range(201)]
+        places = [fit.max_distance * step / 200 for step in range(201)]
         yield places, [fit(place) for place in places]
 
 

@@ -1,10 +1,10 @@
-"""Tokens per second of Plaudit's engine, compared with ``transformers.generate`` or vLLM in alternating runs.
+"""Measures tokens per second of Plaudit's engine and of ``transformers.generate`` or vLLM, in alternating runs.
 
-A batch of 64 responses of 64 tokens to prompts of 105 to 128 tokens; with fewer than 64 different prompts
-several responses answer one. Temperature 1, no top-k or top-p; prefill is included in the time. All sides must
-sample the same number of tokens. Plaudit and transformers share a process, with float32 weights under bfloat16 autocast
-(``--precision bf16``) or with bfloat16 weights; vLLM's CPU build runs in a separate environment and process,
-always with bfloat16 weights.
+A batch has 64 responses of 64 tokens to prompts of 105 to 128 tokens; with fewer than 64 different prompts, several
+responses answer the same one. Temperature 1, no top-k or top-p; prefill is included in the time. All sides must sample
+the same number of tokens. Plaudit and transformers share a process, with float32 weights under bfloat16 autocast
+(``--precision bf16``) or with bfloat16 weights; vLLM's CPU build runs in a separate environment and process, always
+with bfloat16 weights.
 
     python benchmarks/sampling.py --prompts 16 --repeats 3
     python benchmarks/sampling.py --prompts 64 --precision bf16-weights --peer vllm
@@ -26,7 +26,7 @@ from comparison.turns import Side, by_turns, elsewhere, timed
 
 VLLM = "0.32.0"
 NEEDLESS = ("torch", "torchvision", "torchaudio", "torchcodec", "opencv-python-headless", "mistral-common[image]")
-"""What vLLM declares for pictures and sound; and torch, which is there."""
+"""Requirements of vLLM that are not installed: those for images and audio, and torch, which is already there."""
 Prompts = list[list[int]]
 
 
@@ -55,13 +55,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("bf16", "bf16-weights"), default="bf16")
     parser.add_argument("--peer", choices=("transformers", "vllm"), default="transformers")
     parser.add_argument(
-        "--peer-block", type=positive, help="tokens in a block of vLLM's cache; by default its own choice"
+        "--peer-block", type=positive, help="tokens in a block of vLLM's cache (default: vLLM's choice)"
     )
     options = parsed(parser)
     if options.batch % options.prompts:
-        raise SystemExit(f"prompts: {options.prompts} prompts cannot share {options.batch} responses equally")
+        raise SystemExit(
+            f"--prompts: {options.batch} responses cannot be divided equally among {options.prompts} prompts"
+        )
     if options.peer == "vllm" and options.device != "cpu":
-        raise SystemExit("peer: the build of vLLM that is compared here computes on a CPU; choose --device cpu")
+        raise SystemExit("--peer: the build of vLLM that is compared here runs on a CPU only; set --device cpu")
     return options
 
 

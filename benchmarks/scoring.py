@@ -1,9 +1,9 @@
-"""Scoring several responses to each prompt: Plaudit's packed trees compared with transformers' padded rows.
+"""Compares scoring several responses to each prompt: Plaudit's packed trees and transformers' padded rows.
 
-The same reward model with random weights: once as ``plaudit.models.reward_model.RewardModel``, which computes a
-prompt once for all its responses, and once as transformers loads it, over rows of prompt and response, sorted by length
-and padded. Prompts and responses, by default of 105 to 128 and of 40 to 56 tokens. Both in bfloat16
-autocast; their scores must agree to rounding.
+The same reward model with random weights runs in two ways: as ``plaudit.models.reward_model.RewardModel``, which
+computes a prompt once for all its responses, and as transformers loads it, over rows of prompt and response, sorted by
+length and padded. By default prompts have 105 to 128 tokens and responses 40 to 56. Both run under bfloat16 autocast;
+their scores must agree up to rounding.
 
     python benchmarks/scoring.py --prompts 16 --responses 8 --repeats 3
     python benchmarks/scoring.py --prompt-tokens 256 400 --response-tokens 20 40
@@ -52,10 +52,15 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = common_options(__doc__)
     parser.add_argument("--prompts", type=positive, default=16)
-    parser.add_argument("--responses", type=positive, default=8, help="to each prompt")
+    parser.add_argument("--responses", type=positive, default=8, help="responses to each prompt")
     for name, usual in (("prompt", (105, 128)), ("response", (40, 56))):
         parser.add_argument(
-            f"--{name}-tokens", type=positive, nargs=2, default=usual, metavar=("LEAST", "MOST"), help=f"of a {name}"
+            f"--{name}-tokens",
+            type=positive,
+            nargs=2,
+            default=usual,
+            metavar=("LEAST", "MOST"),
+            help=f"number of tokens of a {name}",
         )
     parser.add_argument("--token-budget", type=positive, default=2048, help="positions per forward pass of Plaudit")
     parser.add_argument("--peer-batch", type=positive, default=32, help="rows per forward pass of transformers")
@@ -65,7 +70,7 @@ def _options() -> argparse.Namespace:
 def with_responses(
     prompts: list[PromptTree], others: list[PromptTree], count: int, tokens: tuple[int, int]
 ) -> list[PromptTree]:
-    """Return the prompts with ``count`` responses each from ``others``, of at least and at most ``tokens`` tokens."""
+    """Return the prompts with ``count`` responses each from ``others``, with a length in the range ``tokens``."""
     least, most = tokens
     fitting = [response for tree in others for response in tree.responses if least <= len(response) <= most]
     if not fitting:
@@ -75,9 +80,9 @@ def with_responses(
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
-    """Return how far two lists of scores are apart, in standard deviations. Ends the program if too far."""
+    """Return the difference of two lists of scores, in standard deviations. Ends the program if it is too large."""
     apart = float((ours - theirs).square().mean().sqrt() / ours.std())
-    if not apart <= TOLERANCE:  # not a number, too
+    if not apart <= TOLERANCE:  # also true for NaN
         raise SystemExit(
             f"the two sides do not compute the same scores: they differ by {apart:.3f} standard deviations"
         )

@@ -86,7 +86,7 @@ def test_stages_computed_from_a_restarted_one_do_not_count_until_they_are_restar
 
 def test_a_reference_is_a_whole_value(tmp_path: Path, ran: list[str]) -> None:
     """A text that mentions another stage is no reference to it."""
-    with pytest.raises(PlauditError, match="evaluate: it needs the result of rl, which is not in"):
+    with pytest.raises(PlauditError, match="evaluate: needs the result of rl, which is not in"):
         run(tmp_path, ["evaluate"])
     prompts = {"sources": ["p.jsonl"], "prompt_template": 'see "stage:rl" {prompt}'}
     run(tmp_path, ["evaluate"], evaluate={**EVALUATE, "models": {"rl": "some/model"}, "prompts": prompts})

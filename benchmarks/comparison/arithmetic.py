@@ -1,8 +1,8 @@
-"""How many floating-point operations a model needs for prompt trees, and how many the machine does in a second.
+"""The floating-point operations that a model needs for prompt trees, and that the machine performs per second.
 
-What is counted is what the equations need: matrix products of linear layers and heads, and attention over the pairs of
-tokens that see each other. The last block's MLP counts only where its result is read. Padding, recomputation, norms,
-activations and the optimizer are not counted.
+The count includes what the equations need: matrix products of linear layers and heads, and attention over the pairs of
+tokens that see each other. The last block's MLP counts only at positions whose result is used. Padding, recomputation,
+norms, activations and the optimizer are not counted.
 """
 
 import time
@@ -17,17 +17,17 @@ from plaudit.batching.trees import PromptTree
 from plaudit.models.acceleration.last_mlp import last_mlp
 from plaudit.models.trunk import trunk_of
 
-TRAINING = 3  # forward passes that a step costs: the backward pass is two, for the inputs and for the weights
+TRAINING = 3  # forward passes that a step is worth: the backward pass counts twice, for the inputs and for the weights
 PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
 PRODUCTS = 12
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the arithmetic of a transformer depends on.
+    """The sizes that determine a transformer's arithmetic.
 
-    ``parameters``: of the trunk's linear layers; ``last_mlp``: of those, the ones of the last block's MLP; ``width``:
-    heads x head size; ``outputs``: of the head.
+    ``parameters``: number in the trunk's linear layers; ``last_mlp``: number in the last block's MLP, which are
+    included in it; ``width``: heads x head size; ``outputs``: outputs of the head.
     """
 
     parameters: int
@@ -55,9 +55,9 @@ class Shape:
         )
 
     def forward(self, trees: Sequence[PromptTree], head_rows: int, read: int) -> float:
-        """Return the operations of a forward pass: 2 for a parameter at a position, 4 x width for a pair of tokens.
+        """Return the operations of a forward pass: 2 per parameter and position, 4 x width per pair of tokens.
 
-        ``head_rows``: rows of the head; ``read``: positions whose last state is read.
+        ``head_rows``: rows of the head; ``read``: positions whose last hidden state is used.
         """
         positions = sum(tree.positions for tree in trees)
         linear = 2 * (self.parameters * positions - self.last_mlp * (positions - read))
@@ -66,19 +66,19 @@ class Shape:
 
 
 def states_before(trees: Sequence[PromptTree]) -> int:
-    """Return how many states stand in front of response tokens; a prompt's last one is that of all its responses."""
+    """Return the number of states before response tokens; all responses share the state at the prompt's last token."""
     return sum(tree.response_tokens - len(tree.responses) + 1 for tree in trees)
 
 
 def visible_pairs(tree: PromptTree) -> int:
-    """Return how many pairs (token, token that it sees) a tree has, a token with itself included."""
+    """Return the number of pairs (token, token that it sees) of a tree, including a token with itself."""
     prompt = len(tree.prompt)
     branches = sum(len(r) * prompt + len(r) * (len(r) + 1) // 2 for r in tree.responses)
     return prompt * (prompt + 1) // 2 + branches
 
 
 def product_rate(device: str, threads: int, clock: str) -> float:
-    """Return the operations per second of the fastest of some large square matrix products in bfloat16.
+    """Return the operations per second of the fastest of several large square matrix products in bfloat16.
 
     ``clock``: by ``wall`` time, or by ``cpu`` time over all threads.
     """

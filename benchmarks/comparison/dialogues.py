@@ -1,4 +1,4 @@
-"""Pairs of dialogues from the embedded world, in the form of hh-rlhf: what is measured on where no data is named."""
+"""Pairs of dialogues from the embedded world, in the form of hh-rlhf: the default data of the benchmarks."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ TURNS = (1, 12)  # of the guest; hh-rlhf's prompts have a median of 70 words and
 
 
 def write_dialogues(path: Path, count: int = COUNT, seed: int = 0) -> None:
-    """Write ``count`` pairs; both sides of a pair share all turns but the last reply. The same seed, the same bytes."""
+    """Write ``count`` pairs, whose sides differ only in the last reply. The same seed gives the same bytes."""
     draws = python_generator(seed, "benchmarks", "dialogues")
     requests = draw_prompts("comparisons", 4 * count, python_generator(seed, "benchmarks", "requests"))
     path.parent.mkdir(parents=True, exist_ok=True)

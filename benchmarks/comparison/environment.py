@@ -15,12 +15,12 @@ CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
 
 def python_with(package: str, version: str, without: tuple[str, ...] = ()) -> Path:
-    """Return the Python that has ``package``; the environment is made at the first call.
+    """Return the Python of an environment with ``package``; the first call creates the environment.
 
-    It sees the packages of the project's environment, so that pip has only what is missing to install, and both sides
-    compute with the same torch. ``without`` names requirements (``name``, or ``name[extra]`` for an extra alone) that
-    the peer declares and does not need here; a package with such has its other requirements in the versions that it
-    asks for, not in those of ``constraints.txt``.
+    The environment sees the packages of the project's environment, so pip installs only what is missing, and both sides
+    use the same torch. ``without`` names requirements of the peer that are not needed here (``name``, or
+    ``name[extra]`` for an extra only). A package with such exceptions gets its other requirements in the versions that
+    it declares, not in those of ``constraints.txt``.
     """
     folder = FOLDER / f"{package}-{version}"
     python = folder / "bin" / "python"
@@ -46,13 +46,13 @@ def _install(python: Path, *what: str) -> None:
 
 
 def _requirements(packages: Path, name: str, without: tuple[str, ...]) -> list[str]:
-    """Return what an installed package asks for on this machine, less ``without``."""
+    """Return the requirements of an installed package on this machine, except ``without``."""
     installed = next(iter(Distribution.discover(name=name, path=[str(packages)])))
     return needed(installed.requires or (), without)
 
 
 def needed(declared: Iterable[str], without: tuple[str, ...]) -> list[str]:
-    """Return those of the requirements that a package declares that apply to this machine, less ``without``."""
+    """Return the declared requirements that apply to this machine, except ``without``."""
     wanted = []
     for requirement in map(Requirement, declared):
         name = canonicalize_name(requirement.name)

@@ -31,7 +31,7 @@ KINDS: dict[str, type[Row]] = {"sft": ResponseRow, "grpo": PromptRow, "ppo": Pro
 
 
 def make_models(pairs: Path, model: str) -> Path:
-    """Return the folder with ``policy`` and ``scorer``, each with their tokenizer; made at the first call."""
+    """Return the folder with ``policy`` and ``scorer``, each with its tokenizer; the first call creates it."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
     folder = FOLDER / "models" / f"{model}-{sha256(pairs.read_bytes()).hexdigest()[:8]}"
@@ -90,7 +90,10 @@ def make_data(
             prompts.add(tree.prompt)
             kept.append(rows[row.row.origin.line - 1])
     if len(kept) < count:
-        raise SystemExit(f"{pairs} has {len(kept)} pairs with prompts of {least} to {most} tokens, {count} asked for")
+        raise SystemExit(
+            f"{pairs} has {len(kept)} pairs with prompts of {least} to {most} tokens, but {count} are needed; use "
+            "fewer or another --data"
+        )
     _write(path, kept[:count])
     wanted = load_rows(config, KINDS.get(task, RankingRow), None, SEED).train
     return tokenize_rows(wanted, tokenizer, config, 2**20).trees

@@ -1,6 +1,6 @@
-"""Time and memory of the measured part: a loop, without loading and saving.
+"""Measures time and memory of a loop, without loading and saving.
 
-Needs the standard library and torch alone, because every environment runs it.
+Imports only the standard library and torch, because every environment runs it.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 class Meter:
     """A stopwatch of wall and CPU seconds that can be stopped and started again.
 
-    On ``cuda`` it waits for the device before it looks at the clock, and the peak is that of the device's memory.
+    On ``cuda`` it waits for the device before it reads the clock, and measures the peak of the device's memory.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -47,7 +47,7 @@ class Meter:
             torch.cuda.synchronize()
 
     def measure(self, owner: Any, name: str) -> None:
-        """Let the seconds count while ``owner.name`` runs."""
+        """Measure while ``owner.name`` runs."""
         function = getattr(owner, name)
 
         @wraps(function)
@@ -61,16 +61,16 @@ class Meter:
         setattr(owner, name, timed)
 
     def numbers(self) -> dict[str, float]:
-        """Return what was measured."""
+        """Return the measurements."""
         return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_bytes": self.peak_bytes}
 
     def write(self, path: Path, **counted: Any) -> None:
-        """Write what was measured and counted as JSON."""
+        """Write measurements and counts as JSON."""
         path.write_text(json.dumps(self.numbers() | counted), encoding="utf-8")
 
 
 def peak_bytes(device: str) -> int:
-    """Return the most memory that this process has had. ``getrusage`` would include the parent's."""
+    """Return the peak memory of this process. ``getrusage`` would include the parent's."""
     if device == "cuda":
         return torch.cuda.max_memory_reserved()
     status = Path("/proc/self/status")
@@ -86,5 +86,5 @@ def _cpu_seconds() -> float:
 
 
 def read_task() -> tuple[dict[str, Any], Path]:
-    """Return the task that the parent wrote, and where it looks for the result."""
+    """Return the task that the parent process wrote, and the path where it expects the result."""
     return json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])

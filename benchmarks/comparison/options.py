@@ -18,8 +18,10 @@ def common_options(description: str | None) -> argparse.ArgumentParser:
         type=Path,
         help="pairs in the form of hh-rlhf, .jsonl.gz; default: dialogues of the embedded world",
     )
-    parser.add_argument("--model", choices=tuple(SHAPES), default="30m", help="its weights are random")
-    parser.add_argument("--repeats", type=positive, default=3, help="how often every side runs")
+    parser.add_argument(
+        "--model", choices=tuple(SHAPES), default="30m", help="size of the model; its weights are random"
+    )
+    parser.add_argument("--repeats", type=positive, default=3, help="number of measured runs of each side")
     parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     return parser
@@ -34,17 +36,17 @@ def positive(text: str) -> int:
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return the options; this process computes with their threads. Ends where the device or the data is missing."""
+    """Return the options and set this process's threads. Ends the program if the device or the data is missing."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("device: cuda asked for, but torch finds no such device; choose --device cpu")
+        raise SystemExit("--device: cuda requested, but torch finds no CUDA device; set --device cpu")
     if options.data is None:
         options.data = FOLDER / "dialogues.jsonl.gz"
         write_dialogues(options.data)
     elif not options.data.exists():
-        raise SystemExit(f"data: there is no {options.data}; give a file of hh-rlhf's pairs with --data")
+        raise SystemExit(f"--data: {options.data}: no such file; give a file with pairs in the form of hh-rlhf")
     torch.set_num_threads(options.threads)
     return options

@@ -15,7 +15,7 @@ from plaudit.config.schema import Recipe
 
 
 def main() -> None:
-    """Run the stage and write what it took."""
+    """Run the stage and write the measurements."""
     task, result = read_task()
     meter, folder = Meter(task["device"]), Path(task["folder"])
     counted = _watch(meter, task["name"])
@@ -67,7 +67,7 @@ def _reinforcement(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _watch(meter: Meter, name: str) -> dict[str, int]:
-    """Measure the steps with their records, and the reference's log-probabilities; count what was done."""
+    """Measure the steps with their records, and the reference's log-probabilities; count the work."""
     from plaudit.training import dpo
     from plaudit.training.accumulation import GradientAccumulator
     from plaudit.training.loop import Trainer

@@ -1,4 +1,4 @@
-"""A reward that costs nothing, so that only the training is compared."""
+"""A reward that takes no time, so that only the training is compared."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,5 +10,5 @@ def share_of_e(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
 
 
 def for_trl(prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
-    """Return the same, called as TRL calls its rewards."""
+    """Return the same, with the signature of TRL's rewards."""
     return share_of_e(prompts, completions)

@@ -1,4 +1,4 @@
-"""Single steps of training and scoring over given trees, through the tasks and the loop that a run uses."""
+"""Single steps of training and scoring over given trees, with the tasks and the loop of a run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ Trees = Sequence[PromptTree]
 
 @dataclass(frozen=True)
 class Step:
-    """A step, what it needs in floating-point operations, and the token positions and responses that it goes over."""
+    """A step, its floating-point operations, and the numbers of its token positions and responses."""
 
     run: Callable[[], Any]
     operations: float
@@ -42,7 +42,7 @@ class Step:
 
 
 class Steps:
-    """Makes steps in one process; all of them with models of random weights in bfloat16 autocast."""
+    """Builds steps in one process; their models have random weights and run under bfloat16 autocast."""
 
     def __init__(self, folder: Path, device: str, threads: int, token_budget: int) -> None:
         recipe = {"name": "steps", "output": str(folder), "device": device, "precision": "bf16", "threads": threads}
@@ -68,7 +68,7 @@ class Steps:
         return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def dpo(self, model: ModelConfig, trees: Trees) -> Step:
-        """Return an optimizer step of DPO, whose reference has been asked before."""
+        """Return an optimizer step of DPO; reference log-probabilities are computed before it."""
         config = DpoConfig(**self._section(model), data=_unread(), batch_size=len(trees), samples=0)
         loaded = load_policy(model, self.session.device, SEED)
         context = self._context(config)
@@ -96,9 +96,10 @@ class Steps:
         return self._reinforcement(model, trees, new_tokens, settings, policy_passes=2 + TRAINING)
 
     def ppo(self, model: ModelConfig, trees: Trees, new_tokens: int) -> Step:
-        """Return an iteration of PPO with a value model of its own, 4 epochs of 4 minibatches.
+        """Return an iteration of PPO with a separate value model and 4 epochs of 4 minibatches.
 
-        Its operations: sampling, one pass of policy, reference and value each, and the passes over both that learn.
+        Its operations: sampling, one pass each of policy, reference and value model, and the training passes of policy
+        and value model.
         """
         epochs = minibatches = 4
         settings = {"advantages": "gae", "epochs": epochs, "minibatches": minibatches}
@@ -130,7 +131,7 @@ class Steps:
         prompts = [TokenizedRow(PromptRow("", origin), PromptTree(tree.prompt, ()), "") for tree in trees]
         reward = build_reward(config.rewards, self.session.device, {})
         task = build_rl_task(self._context(config), roles, reward, StageRows(prompts, []))
-        task.warned.add("truncated")  # that every response is cut at the limit is meant
+        task.warned.add("truncated")  # every response is cut at the limit on purpose
         trainer = Trainer(task)
 
         def iteration() -> None:
@@ -159,13 +160,13 @@ def _scores(model: Any, trees: Trees) -> float:
 
 
 def _log_probabilities(model: Any, trees: Trees) -> float:
-    """Return the operations of a pass that says how likely every response token is."""
+    """Return the operations of a pass that computes the log-probability of every response token."""
     tokens = sum(tree.response_tokens for tree in trees)
     return Shape.of(model).forward(trees, head_rows=tokens, read=states_before(trees))
 
 
 def _values(model: Any, trees: Trees) -> float:
-    """Return the operations of a pass that values every response token: a model like this, but with one output."""
+    """Return the operations of a pass that computes the value of every response token: this model with one output."""
     read = states_before(trees)
     return replace(Shape.of(model), outputs=1).forward(trees, head_rows=read, read=read)
 
@@ -176,7 +177,7 @@ def _step(run: Callable[[], Any], trees: Trees, operations: float) -> Step:
 
 
 def _preferences(trees: Trees) -> list[Example[Preference]]:
-    """Return the trees with ranks in the order of their responses, and a reference to which all are equally likely."""
+    """Return the trees with ranks in the order of their responses, all equally likely under the reference."""
     return [
         Example(tree, Preference(tuple(range(responses)), (0.0,) * responses))
         for tree in trees

@@ -12,8 +12,8 @@ NEEDS = {"wall": "seconds", "cpu": "cpu_seconds", "memory": "peak_bytes"}
 def print_table(title: str, options: argparse.Namespace, unit: str, rounds: Sequence[dict[str, Results]]) -> None:
     """Print each side's medians over the repetitions, and the ratios of each repetition.
 
-    A side's results are ``seconds``, ``cpu_seconds``, ``units`` of work, and ``peak_bytes`` where each side has a
-    process of its own.
+    A side's results are ``seconds``, ``cpu_seconds``, ``units`` of work, and ``peak_bytes`` if each side has a separate
+    process.
     """
     ours, *others = rounds[0]
     units = rounds[0][ours]["units"]
@@ -37,6 +37,6 @@ def print_table(title: str, options: argparse.Namespace, unit: str, rounds: Sequ
 
 
 def spread(numbers: Sequence[float], digits: int = 2) -> str:
-    """Return the median with least and most, in words."""
+    """Return median, minimum and maximum in words."""
     middle, least, most = (f"{number:.{digits}f}" for number in (median(numbers), min(numbers), max(numbers)))
-    return f"median {middle} (least {least}, most {most})"
+    return f"median {middle} (minimum {least}, maximum {most})"

@@ -41,7 +41,7 @@ class Watch(TrainerCallback):
 
 
 def main() -> None:
-    """Train and write what it took."""
+    """Train and write the measurements."""
     task, result = read_task()
     torch.set_num_threads(task["threads"])
     rows = [json.loads(line) for line in (Path(task["folder"]) / "ids.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -70,7 +70,7 @@ def _counted_updates(counted: dict[str, int]) -> Iterator[None]:
 
 
 def _settings(task: dict[str, Any]) -> dict[str, Any]:
-    """Return what all trainers are told: the same optimizer and precision as ours, nothing written."""
+    """Return the settings of all trainers: the same optimizer and precision as Plaudit's, nothing written."""
     return {
         "output_dir": str(Path(task["folder"]) / "trl"),
         "use_cpu": task["device"] == "cpu",
@@ -90,7 +90,7 @@ def _settings(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _supervised(task: dict[str, Any]) -> dict[str, Any]:
-    """Return what the trainers over a dataset are told; rows of similar length share a batch, or keep their order."""
+    """Return the settings of trainers over a dataset; rows of similar length share a batch, or keep their order."""
     return _settings(task) | {
         "per_device_train_batch_size": task["peer_batch_size"],
         "gradient_accumulation_steps": task["batch_size"] // task["peer_batch_size"],
@@ -136,7 +136,7 @@ def _dpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str,
         for row in rows
     ]
     meter.measure(DPOTrainer, "_precompute_ref_logps")
-    # It takes texts alone; these rows already have the columns that it would make of them.
+    # The trainer accepts only texts; these rows already have the columns that it would create from them.
     setattr(DPOTrainer, "_prepare_dataset", lambda self, dataset, *_: dataset)  # noqa: B010
     return _counting(DPOTrainer, counted, lambda inputs: inputs["completion_mask"].sum())(
         model=_model(task, "policy"),
@@ -192,7 +192,7 @@ def _grpo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str
 
 
 def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str, int]) -> Any:
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"  # its own Accelerator does not look at the settings
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"  # its Accelerator ignores the settings
     from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer  # type: ignore[import-not-found]
 
     tokenizer = _tokenizer(task)
@@ -200,7 +200,7 @@ def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str,
     trainer = PPOTrainer(
         args=PPOConfig(
             **_settings(task),
-            # With gradient_accumulation_steps above one it would take fewer optimizer steps than it has minibatches.
+            # With gradient_accumulation_steps above 1 it would take fewer optimizer steps than it has minibatches.
             per_device_train_batch_size=task["episodes"],
             gradient_accumulation_steps=1,
             num_mini_batches=task["minibatches"],
@@ -220,13 +220,13 @@ def _ppo(task: dict[str, Any], rows: list[Any], meter: Meter, counted: dict[str,
         eval_dataset=Dataset.from_list([{"input_ids": rows[0]["prompt"]}]),
     )
     _count_ppo(ppo_trainer, counted)
-    # It samples and scores outside of its model's own autocast, in float32, which is slower still.
+    # It samples and scores outside of its model's autocast, in float32, which would be even slower.
     trainer.train = torch.autocast(task["device"], torch.bfloat16)(trainer.train)
     return trainer
 
 
 def _count_ppo(module: Any, counted: dict[str, int]) -> None:
-    """Count the episodes that are sampled, and the tokens whose log-probabilities are learned from."""
+    """Count the sampled episodes, and the tokens whose log-probabilities are trained on."""
     sample, log_probabilities = module.batch_generation, module.selective_log_softmax
 
     @wraps(sample)

@@ -15,7 +15,7 @@ Side = Callable[[], Result]
 
 
 def timed(work: Callable[[], int], device: str) -> Side:
-    """Return a side of this process: it does the work once and says what that took; ``work`` returns its units."""
+    """Return a side in this process: it does the work once and returns the cost; ``work`` returns its units."""
 
     def side() -> Result:
         meter = Meter(device)
@@ -40,9 +40,9 @@ def by_turns(sides: Mapping[str, Side], repeats: int) -> list[dict[str, Result]]
 
 @contextmanager
 def elsewhere(python: Path, module: str, task: dict[str, Any], folder: Path, **environment: str) -> Iterator[Side]:
-    """Yield a side that another Python computes, which goes on from turn to turn.
+    """Yield a side that another Python process computes; the process keeps running between turns.
 
-    ``python -m comparison.MODULE TASK`` answers every line of its input by a line of JSON. Its log is ``folder/log``.
+    ``python -m comparison.MODULE TASK`` answers every line of its input with a line of JSON. Its log is ``folder/log``.
     """
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
     variables = os.environ | environment | {"PYTHONPATH": str(Path(__file__).parents[1])}

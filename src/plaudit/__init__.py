@@ -1,6 +1,6 @@
 """Plaudit trains a language model from feedback, start to finish.
 
-Importing it is quick: what is heavy is imported when it is first used.
+Importing it is fast: heavy libraries are imported when they are first used.
 """
 
 from typing import TYPE_CHECKING, Any

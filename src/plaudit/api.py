@@ -46,13 +46,13 @@ def run(
     present = loaded.sections()
     if not present:
         raise PlauditError(
-            f"{loaded.name}: this recipe has no stage; add a section, such as one of: {', '.join(STAGES)}"
+            f"{loaded.name}: this recipe has no stages; add at least one of these sections: {', '.join(STAGES)}"
         )
     for name in only:
         # The registry raises an error with the nearest name for a name that is not a stage at all.
         if STAGES[name].name not in present:
             raise PlauditError(
-                f"{loaded.name}: this recipe has no section {name}; it has {', '.join(present) or 'none'}"
+                f"{loaded.name}: this recipe has no section {name}; add it, or choose one of: {', '.join(present)}"
             )
     return Run(run_recipe(loaded, only or None, restart))
 
@@ -77,7 +77,7 @@ else:
             return run(recipe, *overrides, restart=restart, only=name)
 
         run_stage.__name__ = name
-        run_stage.__doc__ = f"{STAGES[name].help}\n\n``restart`` deletes this stage's folder alone."
+        run_stage.__doc__ = f"{STAGES[name].help}\n\n``restart`` first deletes this stage's folder."
         return run_stage
 
 
@@ -94,7 +94,7 @@ def chat(
     """Chat with a run, a model folder or a hub model in the terminal.
 
     ``best_of`` candidates are sampled per turn, scored by the run's reward model and by ``rewards``; ``sampling`` may
-    hold temperature, top_p and max_new_tokens. Default: the run's.
+    contain temperature, top_p and max_new_tokens; the defaults are the run's.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""The exceptions that end a run with a line instead of a traceback."""
+"""The exceptions that end a run with a one-line message instead of a traceback."""
 
 import signal
 

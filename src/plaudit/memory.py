@@ -1,4 +1,4 @@
-"""Handles running out of memory: repeats the work in parts of half the size, on which results do not depend."""
+"""Handles running out of memory: repeats the work in parts of half the size. Results do not depend on the size."""
 
 import errno
 import gc

@@ -1,4 +1,4 @@
-"""User code: functions named in a recipe, and modules that add stages, engines, losses and the like.
+"""User code: functions named in a recipe, and modules that add stages, engines, losses and so on.
 
 Modules in the current folder and next to the recipe are found without being installed. A plugin is a module that
 registers its entries when it is imported: a recipe names it under ``plugins``, an installed package under the entry
@@ -46,8 +46,8 @@ def search_modules_in(folder: Path) -> None:
 def import_user_module(name: str, place: str) -> ModuleType:
     """Import a module, also from the current folder or that of the recipe.
 
-    Raises PlauditError, which begins with ``place`` (the key that names the module) and says what the import raised and
-    where.
+    Raises PlauditError. Its message begins with ``place``, the key that names the module, and gives the exception and
+    its file and line.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -75,8 +75,8 @@ def import_object(reference: str, place: str) -> Any:
                 f"{place}: the function {name} was defined in a script or notebook; continue the run there, or move "
                 "the function to a module"
             )
-        read_from = f"; it was read from {_short(module.__file__)}" if getattr(module, "__file__", None) else ""
-        raise PlauditError(f"{place}: the module {module_name} has no function {name}{read_from}")
+        read_from = f" ({_short(module.__file__)})" if getattr(module, "__file__", None) else ""
+        raise PlauditError(f"{place}: the module {module_name}{read_from} has no function {name}; check the name")
     return getattr(module, name)
 
 
@@ -84,7 +84,7 @@ def import_function(reference: str, place: str) -> Callable[..., Any]:
     """Return the function ``module:name``. Raises PlauditError, which begins with ``place``."""
     found = import_object(reference, place)
     if not callable(found):
-        raise PlauditError(f"{place}: {reference} is not a function but {type(found).__name__}")
+        raise PlauditError(f"{place}: {reference} is of type {type(found).__name__}; name a function")
     function: Callable[..., Any] = found
     return function
 
@@ -97,9 +97,9 @@ def is_built_in(thing: Any) -> bool:
 
 @contextmanager
 def user_code(place: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Raise PlauditError that starts with ``place`` for what ``function``, which is called inside, raises.
+    """Turn an exception that ``function`` raises in this context into a PlauditError that begins with ``place``.
 
-    The message names the exception, the file and the line. PlauditError and running out of memory pass unchanged.
+    The message names the exception, the file and the line. PlauditError and out-of-memory errors are not changed.
     """
     try:
         yield

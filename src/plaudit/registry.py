@@ -1,4 +1,4 @@
-"""Registries, the mechanism behind every extension point: named entries to which other packages can add.
+"""Registries, which implement all extension points: named entries to which other packages can add.
 
 An entry may be given as ``"module:attribute"``. It is then imported on first access, so that listing names imports
 nothing heavy.

@@ -85,7 +85,9 @@ def _result_of(name: str, context: StageContext[Any]) -> dict[str, Any]:
     with user_code(f"{name}: {type(stage).__name__}.run", stage.run):
         result = stage.run(context)
     if not isinstance(result, dict):
-        raise PlauditError(f"{name}: {type(stage).__name__}.run returned {type(result).__name__}: return a dictionary")
+        raise PlauditError(
+            f"{name}: {type(stage).__name__}.run returned a value of type {type(result).__name__}: return a dictionary"
+        )
     return result
 
 
@@ -107,7 +109,7 @@ def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> N
     for earlier in sorted(referenced_stages(section), key=STAGES.names.index):
         if not run.stage(earlier).finished:
             raise PlauditError(
-                f"{name}: it needs the result of {earlier}, which is not in {run.folder}; run that stage first"
+                f"{name}: needs the result of {earlier}, which is not in {run.folder}; run that stage first"
             )
         if inputs := run.replaced_inputs(earlier):
             raise PlauditError(f"{name} needs {earlier}, but {_used_earlier_result(earlier, inputs)}")

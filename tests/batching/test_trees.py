@@ -38,5 +38,5 @@ def test_a_tree_needs_a_prompt_and_tokens_in_every_response() -> None:
 def test_a_response_without_a_learned_token_is_refused() -> None:
     with pytest.raises(PlauditError, match="no token to learn"):
         PromptTree.of_segments((4,), [[Segment((5, 1))], [Segment((6, 1), learned=False)]])
-    with pytest.raises(ValueError, match="a flag for each token"):
+    with pytest.raises(ValueError, match="one flag per token"):
         PromptTree((4,), ((5, 1),), learned=((True,),))

@@ -85,7 +85,7 @@ def test_sides_take_turns_and_must_do_the_same_work() -> None:
 
 
 def test_spread_is_median_minimum_and_maximum() -> None:
-    assert spread([3.0, 1.0, 2.5]) == "median 2.50 (least 1.00, most 3.00)"
+    assert spread([3.0, 1.0, 2.5]) == "median 2.50 (minimum 1.00, maximum 3.00)"
 
 
 def test_prompts_get_responses_of_the_requested_length() -> None:

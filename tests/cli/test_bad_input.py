@@ -93,7 +93,7 @@ def test_stages_that_are_not_there(tmp_path: Path, refused: Plaudit) -> None:
     (tmp_path / "none.yaml").write_text(f"name: none\noutput: {tmp_path}\n")
     assert "has no stage" in refused("run", str(tmp_path / "none.yaml"))
     assert "cannot be the name of one folder" in refused("run", str(recipe), "name=-x")
-    with pytest.raises(PlauditError, match="an override is text or a dictionary, not int"):
+    with pytest.raises(PlauditError, match="an override must be a string or a dictionary, not int"):
         plaudit.run(str(recipe), 1)  # type: ignore[arg-type]
 
 
@@ -134,7 +134,7 @@ def test_mismatched_tokenizers(trained: Path, tmp_path: Path, refused: Plaudit) 
 
 def test_a_language_model_is_refused_as_a_reward_model(trained: Path, refused: Plaudit) -> None:
     folder = trained.parent / "runs/tiny/sft/model"
-    message = f"{folder}: this is a language model without a trained reward head"
+    message = f"{folder}: this language model has no trained reward head"
     assert refused("rl", str(trained), f"rl.rewards.0.path={folder}").startswith(message)
     assert refused("rl", str(trained), f"rl.value_model={folder}").startswith(message)
 
@@ -167,4 +167,4 @@ def test_a_changed_configuration(trained: Path, refused: Plaudit) -> None:
 
 def test_an_earlier_stage_that_has_not_run(tmp_path: Path, refused: Plaudit) -> None:
     line = refused("rl", str(tiny_recipe(tmp_path)))
-    assert line.startswith("rl: it needs the result of sft, which is not in ")
+    assert line.startswith("rl: needs the result of sft, which is not in ")

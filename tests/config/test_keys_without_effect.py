@@ -211,7 +211,7 @@ def test_every_preference_loss_can_be_written_and_read(recipe_file: str, loss: s
         (["rl.dynamic_sampling=1"], "rl.responses_per_prompt", "at least 2"),
         (["rl.objective=best_of_n"], "rl.responses_per_prompt", "at least 2"),
         (["rl.generation.top_k=5"], "rl.importance_correction", "importance_correction=2"),
-        (["rl.generation.temperature=0"], "temperature=0", "choose a temperature above 0"),
+        (["rl.generation.temperature=0"], "temperature=0", "set a temperature above 0"),
         (["rl.overlong_buffer=100"], "overlong_buffer=100", "lower it"),
         (["rl.minibatches=100"], "minibatches=100", "prompts_per_iteration"),
         (["rl.model.dropout=0.1"], "rl.model", "model.dropout=0"),
@@ -220,7 +220,7 @@ def test_every_preference_loss_can_be_written_and_read(recipe_file: str, loss: s
         (
             ["rl.advantages=grpo", GROUPS, "rl.kl.estimator=k3"],
             "rl.kl.estimator=k3",
-            "kl.placement=loss, as its paper does, or advantages=dr_grpo",
+            "or kl.placement=loss as in its paper, or advantages=dr_grpo",
         ),
     ],
 )

@@ -130,14 +130,14 @@ class TestMistakes:
                 "rl.kl={coefficient: -1}",
                 "rl.kl={coefficient: -1}: rl.kl.coefficient: expected a number at least 0, not -1",
             ),
-            ("rl.rewards.2.weight=1", "rl.rewards.2.weight=1: rl.rewards has 2 entries, counted from 0: no 2"),
-            ("rl.rewards.x=1", "rl.rewards.x=1: rl.rewards has 2 entries, counted from 0: no x"),
-            ("name.first=a", "name.first=a: name is trial and has no keys"),
+            ("rl.rewards.2.weight=1", "rl.rewards.2.weight=1: rl.rewards has no entry 2"),
+            ("rl.rewards.x=1", "rl.rewards.x=1: rl.rewards has no entry x"),
+            ("name.first=a", "name.first=a: name is the value trial, so it has no key first"),
             ("seed", "seed: expected key=value, such as rl.kl.coefficient=0.1"),
             ("rl..kl=1", "rl..kl=1: expected key=value, such as rl.kl.coefficient=0.1"),
             (
                 "evaluate.baseline=sft",
-                "recipe.yaml: evaluate.models: required, but not given: names, each with keys and",
+                "recipe.yaml: evaluate.models: required key is missing; set it to a mapping from names",
             ),
         ],
     )
@@ -153,21 +153,21 @@ class TestMistakes:
             ),
             (
                 "sft: {model: {lora: {}, dtype: float32}, data: {sources: [x]}}",
-                "recipe.yaml: sft.model: give either path or fresh",
+                "recipe.yaml: sft.model: set exactly one of path and fresh",
             ),
             (
                 "sft: {model: {path: a, lora: {targets: [1]}}, data: {sources: [x]}}",
-                "recipe.yaml: sft.model.lora.targets: expected text or a list of text, not [1]",
+                "recipe.yaml: sft.model.lora.targets: expected a string or a list of strings, not [1]",
             ),
             ("seed: '3'", 'recipe.yaml: seed: expected a whole number, not "3"'),
-            ("seed: 3\nseed: 4", "recipe.yaml:3: key 'seed' is given twice"),
-            ("seed: [1", "recipe.yaml:2: expected ',' or ']', but got '<stream end>'"),
-            ("a: b: c", "recipe.yaml:2: mapping values are not allowed here"),
+            ("seed: 3\nseed: 4", "recipe.yaml:3: not valid YAML: key 'seed' is given twice"),
+            ("seed: [1", "recipe.yaml:2: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+            ("a: b: c", "recipe.yaml:2: not valid YAML: mapping values are not allowed here"),
         ],
     )
     def test_in_a_file(self, recipe_file: Path, line: str, message: str) -> None:
         recipe_file.write_text(f"name: trial\n{line}")
-        assert problem() == message
+        assert problem().startswith(message)
 
     def test_several_problems_have_a_line_each_and_then_a_count(self) -> None:
         lines = problem(*(f"rl.unknown{index}=1" for index in range(7))).splitlines()
@@ -192,7 +192,7 @@ class TestMistakes:
                 load_recipe(name)
 
     def test_unknown_recipe_names_the_nearest_and_all(self) -> None:
-        with pytest.raises(PlauditError, match=r"^storys: no such recipe; did you mean stories\? shipped: gpt2-.*"):
+        with pytest.raises(PlauditError, match=r"^storys: no such recipe; did you mean stories\? choose one of gpt2"):
             load_recipe("storys")
 
 

@@ -33,6 +33,6 @@ def test_rows_of_each_kind() -> None:
     text = reference()
     assert "| `learning_rate` | a number at least 0 | `1e-05` | peak learning rate |" in text
     assert "| `value_clip` | a number above 0 or null | `0.2` |" in text
-    assert "| `value_model` | text | - |" in text
+    assert "| `value_model` | a string | - |" in text
     assert "| `normalize` | true or false | `true` |" in text
-    assert "| `models` | names, each with [Model](#model) (at least 1) | **required** |" in text
+    assert "| `models` | a mapping from names to [Model](#model) (at least 1) | **required** |" in text

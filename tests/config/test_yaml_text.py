@@ -49,7 +49,7 @@ def test_infinity() -> None:
 
 
 def test_keys_given_twice_are_refused_at_any_depth_but_may_replace_merged_ones() -> None:
-    with pytest.raises(PlauditError, match=r"^file:3: key 'x' is given twice$"):
+    with pytest.raises(PlauditError, match=r"^file:3: .*key 'x' is given twice"):
         parse_yaml("a:\n  x: 1\n  x: 2\n", "file")
     assert parse_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}", "file")["b"] == {"x": 3, "y": 2}
 

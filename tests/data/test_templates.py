@@ -39,7 +39,7 @@ def test_dialogues_go_through_the_chat_template(conversation: str) -> None:
 
 
 def test_a_missing_or_failing_chat_template_is_named() -> None:
-    with pytest.raises(PlauditError, match="the tokenizer has none"):
+    with pytest.raises(PlauditError, match="the tokenizer has no chat template"):
         render_prompt(TURNS, byte_level(), _config(conversation="chat_template"))
     refusing = byte_level("{{ raise_exception('roles must alternate') }}")
     with pytest.raises(PlauditError, match=r"f.jsonl line 7: the chat template rejects .*roles must alternate"):

@@ -145,7 +145,7 @@ def test_a_strategy_for_several_processes_is_refused_with_one(folder: Path) -> N
     check_strategy("mine", 2)
     STRATEGIES.register("single", StrategyEntry("my_package.mine:MyStrategy", "one process", several=False))
     check_strategy("single", 1)
-    with pytest.raises(PlauditError, match="2 processes need"):
+    with pytest.raises(PlauditError, match="this run has 2 processes"):
         check_strategy("single", 2)
 
 

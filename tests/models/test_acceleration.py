@@ -186,7 +186,7 @@ def test_without_numba_the_line_names_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "numba", None)
     found = install(tiny_causal_model("llama"), generates=True)
     assert not found.uses(DECODING)
-    assert str(found).endswith("no compiled decoding (numba is not installed; pip install 'plaudit[cpu]')")
+    assert str(found).endswith("no compiled decoding (numba is not installed; run: pip install 'plaudit[cpu]')")
 
 
 def test_trials_leave_the_model_as_it_was() -> None:

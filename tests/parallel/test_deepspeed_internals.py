@@ -20,7 +20,7 @@ needs_deepspeed = pytest.mark.skipif(
 @pytest.mark.parametrize("gone", OPTIMIZER_ATTRIBUTES)
 def test_a_missing_attribute_is_named(gone: str) -> None:
     left = {name: None for name in OPTIMIZER_ATTRIBUTES if name != gone}
-    with pytest.raises(PlauditError, match=rf"zero2 uses {gone} of DeepSpeed, which version [\d.]+ lacks; install"):
+    with pytest.raises(PlauditError, match=rf"zero2 needs {gone}, which DeepSpeed [\d.]+ does not have; install"):
         check_internals(SimpleNamespace(optimizer=SimpleNamespace(**left)))
 
 

@@ -79,7 +79,7 @@ def raises(_: int) -> Any:
         (lambda number: torch.zeros(number + 1), "returned 3 scores for 2 responses"),
         (lambda number: torch.zeros(number, 1), r"returned \[0\.0\] as score 0"),
         (lambda number: ["good"] * number, "returned 'good' as score 0"),
-        (lambda number: None, "returned NoneType: return a list of 2 numbers"),
+        (lambda number: None, "returned a value of type NoneType: return a list of 2 numbers"),
     ],
 )
 def test_a_faulty_source_of_another_package_is_named(answer: Callable[[int], Any], message: str) -> None:

@@ -113,7 +113,7 @@ def test_the_authorization_comes_from_the_environment(service: Service, monkeypa
 
 def test_attempts_are_bounded(service: Service) -> None:
     service.statuses = [503] * 20
-    with pytest.raises(PlauditError, match=rf"'remote': {service.url} answered status 503.*{ATTEMPTS} attempts"):
+    with pytest.raises(PlauditError, match=rf"'remote': {service.url} answered status 503.*tried {ATTEMPTS} times"):
         source_of(service.url).score([sample_of("the", "day")])
     assert len(service.requests) == ATTEMPTS
 
@@ -128,7 +128,7 @@ def test_client_errors_are_not_retried(service: Service, pauses: list[float]) ->
 @pytest.mark.parametrize(
     "body, message",
     [
-        (b"<html>", "which is not JSON"),
+        (b"<html>", "the answer must be JSON"),
         (b"[1, 2]", "the answer must be"),
         (b'{"score": [1]}', "the answer must be"),
         (b'{"scores": [1]}', "returned 1 scores for 2 responses"),

@@ -86,9 +86,9 @@ def test_results_that_are_numbers(result: Any) -> None:
     "result, message",
     [
         ([1.0], "returned 1 scores for 2 responses"),
-        (1.0, "returned float: return a list of 2 numbers"),
-        ("ab", "returned str"),
-        (None, "returned NoneType"),
+        (1.0, "returned a value of type float: return a list of 2 numbers"),
+        ("ab", "returned a value of type str"),
+        (None, "returned a value of type NoneType"),
         ([1.0, "good"], "returned 'good' as score 1: scores must be numbers"),
         ([None, 1.0], "returned None as score 0"),
         (torch.ones(2, 1), r"returned \[1.0\] as score 0"),
@@ -141,8 +141,8 @@ def test_a_module_in_the_current_directory_is_found(tmp_path: Path, monkeypatch:
         ("fails:f", r"ZeroDivisionError at fails\.py:3"),
         (":name", "write module:name"),
         ("no_such_module_here:f", "ModuleNotFoundError.*run from the folder.*next to the recipe"),
-        ("json:no_such_name", "json has no function no_such_name"),
-        ("json:__doc__", "json:__doc__ is not a function but str"),
+        ("json:no_such_name", "has no function no_such_name"),
+        ("json:__doc__", "json:__doc__ is of type str; name a function"),
     ],
 )
 def test_functions_that_cannot_be_loaded(
@@ -187,8 +187,8 @@ def test_the_parameters_are_checked_before_the_first_call(
     with pytest.raises(PlauditError) as caught:
         load("has_parameters:good")
     message = str(caught.value)
-    assert message.startswith("reward source 'taste': has_parameters:good is called with (prompts, responses)")
-    assert message.endswith(f"it takes ({parameters})")
+    assert message.startswith(f"reward source 'taste': has_parameters:good({parameters})")
+    assert message.endswith("(prompts, responses) or (prompts, responses, fields)")
 
 
 def test_vader_distinguishes_good_from_bad() -> None:
@@ -204,5 +204,5 @@ def test_missing_vader_names_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
     sentiment._analyzer.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "vaderSentiment.vaderSentiment", None)
-    with pytest.raises(PlauditError, match=r"pip install plaudit\[stories\]"):
+    with pytest.raises(PlauditError, match=r"pip install .plaudit\[stories\]"):
         vader_compound(["a"], ["b"])

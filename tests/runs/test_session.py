@@ -23,7 +23,7 @@ from plaudit.runs.session import start_session
             "2 requested, but 1 started; start it with: torchrun --nproc_per_node",
         ),
         ({}, "4", "processes: 1 requested, but 4 started; set processes=4 distributed=replicated"),
-        ({"processes": 2}, "2", "distributed: 2 processes need distributed=replicated or distributed=zero2"),
+        ({"processes": 2}, "2", "distributed: this run has 2 processes; set distributed=replicated or"),
         (
             {"distributed": "replicated"},
             "1",

@@ -67,7 +67,7 @@ def test_a_scripted_conversation_with_a_run(folder: Path) -> None:
         assert candidate["scores"]["other"] == pytest.approx(-candidate["scores"]["reward"], abs=1e-5)
         assert candidate["tokens"] <= 5
     assert sorted(candidate["ranks"]["reward"] for candidate in turn["candidates"]) == [1, 2, 3, 4]
-    for expected in ("rank 1 of 4", "(rank 2)", "> w1 good", "took back: w2", "/nonsense: no such command"):
+    for expected in ("rank 1 of 4", "(rank 2)", "> w1 good", "removed: w2", "/nonsense: no such command"):
         assert expected in output
     assert output.count(turn["reply"]) >= 2
     assert "/never" not in output
@@ -129,7 +129,7 @@ def test_prompt_templates_and_training_lengths(tmp_path: Path) -> None:
 
 
 def test_targets_without_a_model_are_named(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(PlauditError, match="neither a run"):
+    with pytest.raises(PlauditError, match="holds neither a run"):
         find_target(str(tmp_path))
     (tmp_path / "config.yaml").write_text(dump(load_recipe(str(folder / "recipe.yaml"))))
     with pytest.raises(PlauditError, match="no stage has finished a model"):

@@ -158,7 +158,7 @@ def doubles(inputs):
     "name, message",
     [
         ("raises", r"raised RuntimeError at .*losses_of_mine\.py:7: "),
-        ("gives_a_tensor", r"returned Tensor: return Advantages"),
+        ("gives_a_tensor", r"returned a value of type Tensor: return Advantages"),
         ("gives_rows", r"returned advantages of shape \(2,\): return a tensor of shape \(2, 3\)"),
     ],
 )
@@ -190,7 +190,7 @@ def test_a_loss_that_cannot_be_imported_is_refused_before_anything_is_loaded(los
         : 3 if stage == "rl" else 1
     ]
     recipe = load_recipe(str(losses / "recipe.yaml"), [*without, *model, f"{key}=losses_of_mine:missing"])
-    with pytest.raises(PlauditError, match=rf"^{key}: the module losses_of_mine has no function missing"):
+    with pytest.raises(PlauditError, match=rf"^{key}: the module losses_of_mine .*has no function missing"):
         run(recipe)
 
 

@@ -1,6 +1,6 @@
-"""How much better an action was than expected: GAE and returns per token, other estimators per response.
+"""Advantages, which measure how much better an action was than expected: per token (GAE, returns) or per response.
 
-Advantages are constants of the losses: they are computed from numbers that carry no gradient.
+They are constants in the losses, because they are computed from numbers without gradient.
 """
 
 import torch
@@ -71,7 +71,7 @@ def group_centred(scores: Tensor, group_size: int) -> Tensor:
 def group_deviation(scores: Tensor, group_size: int) -> Tensor:
     """Return the unbiased standard deviation of each response's group (divided by G - 1): [responses] -> [responses].
 
-    Exactly zero for a group whose only spread is rounding. Raises ``ValueError`` for groups of one.
+    Exactly zero for a group whose scores differ only by rounding. Raises ``ValueError`` for groups of one.
     """
     squares = _centred(scores, group_size).square().sum(dim=1)
     deviation = (squares / (group_size - 1)).sqrt()
@@ -83,8 +83,8 @@ def grpo(scores: Tensor, group_size: int, epsilon: float) -> Tensor:
     """Return the standardised advantage ``A_i = (r_i - mean r) / (std r + epsilon)`` of each response, [responses].
 
     ``scores`` [responses], where every ``group_size`` consecutive responses answer one prompt; mean and standard
-    deviation are computed within such a group. A group without spread gets zeros. Source: Shao et al. 2024, section
-    4.1.2. Raises ``ValueError`` for groups of one.
+    deviation are computed within such a group. A group whose scores differ only by rounding gets zeros. Source: Shao et
+    al. 2024, section 4.1.2. Raises ``ValueError`` for groups of one.
     """
     deviation = group_deviation(scores, group_size)
     return (group_centred(scores, group_size) / (deviation + epsilon)).masked_fill(deviation == 0, 0.0)
@@ -98,9 +98,9 @@ def spread_over_tokens(advantages: Tensor, mask: Tensor) -> Tensor:
 def _centred(scores: Tensor, group_size: int) -> Tensor:
     """Return the scores minus their group's mean, [groups, group_size]."""
     if group_size < 2:
-        raise ValueError("a group of one response has nothing to compare with: group_size must be at least 2")
+        raise ValueError("group_size is 1, but responses are compared within a group: use at least 2")
     if scores.numel() % group_size:
-        raise ValueError(f"{scores.numel()} responses do not make whole groups of {group_size}")
+        raise ValueError(f"the number of responses, {scores.numel()}, must be a multiple of group_size, {group_size}")
     grouped = widened(scores).reshape(-1, group_size)
     # Subtracting the first score makes equal scores exactly zero. A rounded mean would leave a remainder, which the
     # division by the standard deviation would magnify.

@@ -1,4 +1,4 @@
-"""How token losses add up to the loss of a step: the weight of each token."""
+"""The weight of each token's loss in the loss of a step."""
 
 from torch import Tensor
 
@@ -16,8 +16,8 @@ def token_weights(mask: Tensor, aggregation: Aggregation, tokens: int, responses
                                              constant)
 
     ``tokens`` and ``responses`` count the whole step, over all micro-batches and processes; |y| is a response's length
-    within ``mask``. With ``sequence_mean`` a token of a long response weighs less, which changes the optimum. The other
-    two differ by a factor that is the same for all tokens of a step.
+    within ``mask``. With ``sequence_mean`` a token of a long response has less weight, which changes the optimum. The
+    other two differ by a factor that is the same for all tokens of a step.
     """
     if aggregation == "token_mean":
         return mask / max(tokens, 1)

@@ -42,8 +42,8 @@ class AdvantageEntry(Entry):
 class PolicyLossEntry(Entry):
     """A loss of the policy: a function of ``PolicyInputs`` that returns ``LossOutputs``, see ``interface``.
 
-    ``aggregation``: how token losses add up, unless the configuration says otherwise. ``clip_low`` and ``clip_high``:
-    the ratio is clipped to [1 - low, 1 + high]; None for a loss without clipping.
+    ``aggregation``: how token losses are weighted, unless the configuration says otherwise. ``clip_low`` and
+    ``clip_high``: the ratio is clipped to [1 - low, 1 + high]; None for a loss without clipping.
     """
 
     aggregation: Aggregation = "token_mean"

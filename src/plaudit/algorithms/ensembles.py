@@ -1,4 +1,4 @@
-"""One score from several reward models, so that errors of a single model matter less."""
+"""Combines the scores of several reward models, so that errors of a single model matter less."""
 
 from typing import Literal
 

@@ -46,7 +46,7 @@ class AdvantageInputs:
 class Advantages:
     """``advantages`` [R, T]; ``returns`` [R, T], the targets of a value function (zero without one); ``scale`` [R].
 
-    ``scale``: what the estimator divided each response's rewards by; infinite if it discarded them.
+    ``scale``: the number by which the estimator divided each response's rewards; infinite if it discarded them.
     """
 
     advantages: Tensor

@@ -5,8 +5,8 @@ Source: Schulman, "Approximating KL divergence" (2020). With ``d = log pi(y) - l
 
 Their gradients are not those of the KL. Differentiated directly, only ``k2`` gives the gradient of the KL of the next
 token; the gradient of ``k1`` is zero on average, and the gradient of ``k3`` is that of KL(reference || policy). All
-three also ignore that a token changes which tokens follow it, and so their KL. ``kl_loss`` and ``own_token_correction``
-give the gradient of the KL of whole responses for every estimator.
+three also ignore that a token changes the distribution of later tokens, and with it their KL. ``kl_loss`` and
+``own_token_correction`` give the gradient of the KL of whole responses for every estimator.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def kl_loss(
     d_t is the token's own term, the sum is its effect on later tokens, and k is one of ``ESTIMATORS`` (exact for k1 and
     k3; with k2 the later terms have the bias of k2). ``rho_t`` (a constant) corrects for the change of the policy since
     it sampled. Zeros at masked positions. Source: the policy-gradient theorem applied to KL; Tang & Munos 2025, who
-    show what goes wrong without the later terms.
+    show the error that is made without the later terms.
     """
     own = zero_masked(k1(log_probs, reference_log_probs), mask)
     values = zero_masked(ESTIMATORS[estimator](log_probs, reference_log_probs), mask).detach()

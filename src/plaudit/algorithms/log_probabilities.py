@@ -9,7 +9,7 @@ from plaudit.algorithms.masking import widened
 def tempered(logits: Tensor, temperature: float) -> Tensor:
     """Return ``logits / temperature``, widened; use the temperature that the tokens were sampled with."""
     if temperature <= 0:
-        raise ValueError(f"the temperature must be positive, not {temperature}: greedy choice has no log-probabilities")
+        raise ValueError(f"the temperature must be positive, not {temperature}: at 0 there are no log-probabilities")
     return widened(logits) / temperature
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 WHITENING_EPSILON = 1e-8
-"""Added to the variance, so that values without spread become zeros and not NaN."""
+"""Added to the variance, so that equal values become zeros and not NaN."""
 
 ROUNDING = 1e-6
-"""A standard deviation below this fraction of the mean is float32 rounding, not spread."""
+"""A standard deviation below this fraction of the mean is taken for float32 rounding and counts as zero."""
 
 
 def widened(values: Tensor) -> Tensor:

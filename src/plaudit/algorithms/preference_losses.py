@@ -59,7 +59,7 @@ def centering_penalty(scores: Tensor, prompts: Tensor) -> PreferenceLoss:
     """Return the sum over prompts of ``(mean of the prompt's scores)^2``; every prompt counts.
 
     Comparisons determine scores only up to a constant per prompt; this penalty keeps them near zero. Source: Eisenstein
-    et al. 2023 (who use the sum of a pair's scores instead of their mean, which is four times this).
+    et al. 2023 (who use the sum of a pair's scores instead of their mean, which is four times as large).
     """
     index, column, size = _table_index(prompts)
     means = _table(scores, index, column, size, 0.0).sum(dim=1) / size

@@ -18,7 +18,7 @@ TreeSpan = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class TreeMask:
-    """Which tokens may attend to each other, from two numbers per token.
+    """The tokens that may attend to each other, given by two numbers per token:
 
     - ``tree_ids``: [rows, length], the tree that a token belongs to, -1 for padding
     - ``branch_ids``: [rows, length], 0 in a prompt, k in the k-th response

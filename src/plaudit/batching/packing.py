@@ -7,7 +7,7 @@ def pack_rows(sizes: Sequence[int], row_length: int) -> list[list[int]]:
     """Distribute items over rows of ``row_length`` positions; a longer item gets a row to itself.
 
     Returns the item indices of every row. First-fit decreasing (Johnson 1973) needs at most 11/9 of the optimal number
-    of rows, plus one. Equal sizes keep their order, so the result depends on the sizes alone.
+    of rows, plus one. Equal sizes keep their order, so the result depends only on the sizes.
     """
     rows: list[list[int]] = []
     free_space: list[int] = []

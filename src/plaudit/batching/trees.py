@@ -47,7 +47,7 @@ class PromptTree:
             )
         if self.learned is not None:
             if [*map(len, self.learned)] != [*map(len, self.responses)]:
-                raise ValueError("learned must hold a flag for each token of each response")
+                raise ValueError("learned must hold one flag per token of each response")
             if not all(map(any, self.learned)):
                 raise PlauditError("a response has no token to learn: at least one of its segments must be learned")
 
@@ -73,7 +73,7 @@ class PromptTree:
 
 @dataclass(frozen=True)
 class Example(Generic[T_co]):
-    """A prompt tree and its target: for example ranks of the responses, their numbers, or None."""
+    """A prompt tree and its target: for example the ranks of the responses, their indices, or None."""
 
     tree: PromptTree
     target: T_co

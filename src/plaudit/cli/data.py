@@ -28,7 +28,9 @@ def _data() -> None:
 @with_output_options
 def inspect(
     file: Annotated[str, typer.Argument(help="File (jsonl, jsonl.gz, json, csv, parquet) or hub dataset name.")],
-    row_format: Annotated[str, typer.Option("--format", help="Row format; auto detects it.")] = "auto",
+    row_format: Annotated[
+        str, typer.Option("--format", help="Row format; auto recognises it by the columns.")
+    ] = "auto",
     kind: Annotated[
         str | None,
         typer.Option(help="Kind of row to read: text, response, ranking, labelled or prompt.", show_default=False),
@@ -46,7 +48,7 @@ def inspect(
         str | None, typer.Option(help="Split of a hub dataset; default: train.", show_default=False)
     ] = None,
 ) -> None:
-    """Show what a file or hub dataset contains: format, counts, lengths, bad records, samples."""
+    """Show how a file or hub dataset is read: format, counts, lengths, bad records, samples."""
     from rich.console import Console
 
     from plaudit.config.schema import SourceConfig
@@ -70,7 +72,7 @@ def _load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "")
-        raise PlauditError(f"tokenizer {name}: {reason}; give a folder or a hub name that can be reached") from error
+        raise PlauditError(f"tokenizer {name}: {reason}; check the folder or hub name, and the network") from error
 
 
 def _print(found: "Inspection", console: "Console") -> None:

@@ -1,6 +1,6 @@
 """The ``plaudit`` command: its subcommands and its error handling.
 
-Modules in this folder import nothing heavy at the top, so that ``plaudit --help`` is fast.
+Modules in this folder import heavy libraries only inside functions, so that ``plaudit --help`` is fast.
 """
 
 import sys

@@ -12,18 +12,16 @@ RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (see `plaudit recipes`).")
 ]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values that replace the recipe's.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Values to replace in the recipe.")
 ]
 RestartRunOption = Annotated[
     bool,
     typer.Option(
         "--restart",
-        help="Start over: first delete the run, or the stages given by --only.",
+        help="Start over: first delete the run or, with --only, these stages.",
     ),
 ]
-RestartStageOption = Annotated[
-    bool, typer.Option("--restart", help="Start this stage over: delete its folder, but no other stage's.")
-]
+RestartStageOption = Annotated[bool, typer.Option("--restart", help="Start this stage over: first delete its folder.")]
 
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", metavar="STAGE", help="Run only this stage; repeatable.")

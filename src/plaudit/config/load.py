@@ -40,7 +40,9 @@ def shipped_recipe(name: str) -> str:
     if name not in shipped:
         near = get_close_matches(name, shipped, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise PlauditError(f"{name}: no such recipe; {hint}shipped: {', '.join(shipped)}; or give a YAML file")
+        raise PlauditError(
+            f"{name}: no such recipe; {hint}choose one of {', '.join(shipped)}, or give the path of a YAML file"
+        )
     return shipped[name]
 
 
@@ -150,7 +152,7 @@ def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
         return f"has no effect {problem['msg']}; remove it"
     expected = type_at(place, raw)
     if kind == "missing":
-        return f"required, but not given: {in_words(expected)}"
+        return f"required key is missing; set it to {in_words(expected)}"
     return f"expected {in_words(expected)}, not {_short(value)}{nearest_choice(expected, value)}"
 
 

@@ -29,7 +29,7 @@ def parse_overrides(override: str | Mapping[str, Any]) -> list[Override]:
         return [Override(_place(key, f"{key!r}"), value, f"{key}={value!r}") for key, value in override.items()]
     if not isinstance(override, str):
         raise PlauditError(
-            f"{override!r}: an override is text or a dictionary, not {type(override).__name__}; write "
+            f"{override!r}: an override must be a string or a dictionary, not {type(override).__name__}; write it like "
             "'rl.kl.coefficient=0.1'"
         )
     key, equals, value = override.partition("=")
@@ -80,8 +80,10 @@ def _checked_key(container: Any, override: Override, depth: int) -> Any:
     key, above = override.place[depth], dotted(override.place[:depth])
     if isinstance(container, list):
         if not isinstance(key, int) or key >= len(container):
-            raise PlauditError(f"{override.text}: {above} has {len(container)} entries, counted from 0: no {key}")
+            raise PlauditError(f"{override.text}: {above} has no entry {key}; it has {len(container)}, counted from 0")
         return key
     if not isinstance(container, dict):
-        raise PlauditError(f"{override.text}: {above} is {container} and has no keys")
+        raise PlauditError(
+            f"{override.text}: {above} is the value {container}, so it has no key {key}; set {above} to a section first"
+        )
     return str(key)

@@ -1,6 +1,7 @@
 """Generates the configuration reference from the schema: ``python -m plaudit.config.reference [FILE]``."""
 
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from plaudit.config.words import in_words
 
 PAGE = Path("docs/configuration.md")
 NOT_SET = "-"
+WIDTH = 120
 
 _START = """# Configuration
 
@@ -23,19 +25,19 @@ Every key of a recipe, with its type and default. `plaudit recipes` lists the re
 Unknown keys, wrong types and keys given twice are errors. So are keys that have no effect because of other keys, such
 as `rl.value_clip` without a value function.
 
-Any value can be replaced on the command line by its dotted path; list entries count from 0:
+To replace a value on the command line, give its dotted path; list entries count from 0:
 
     plaudit run quickstart seed=1 rl.kl.coefficient=0.1 rl.rewards.0.weight=2 'evaluate.best_of=[1, 4]'
 
-The values are YAML. `null` disables an optional setting or removes a whole stage. For any other key, `KEY=null` on the
-command line restores the default.
+The values are YAML. `null` switches off an optional setting or removes a whole stage. For any other key, `KEY=null` on
+the command line restores the default.
 
-A run resumes only with the configuration it was started with. Keys marked "may change" are the exception, because
-results do not depend on them.
+A run resumes only with the configuration it was started with. Only keys marked "may change" may differ, because results
+do not depend on them.
 
 Wherever a file or a model is named, `stage:NAME` means the model of an earlier stage of the same run, and
-`stage:NAME/FILE` a file in that stage's folder. A model or a data source may be given as a plain string, which is its
-`path`.
+`stage:NAME/FILE` a file in that stage's folder. Instead of a section, a model or a data source may be a plain string,
+its `path`.
 
 This page is generated from `src/plaudit/config/schema/` by `make docs`.
 """
@@ -59,7 +61,7 @@ def _section(section: type[Section], all_sections: Iterable[type[Section]]) -> s
         "",
         (section.__doc__ or "").replace("``", "`").strip(),
         "",
-        *([f"Used as {', '.join(uses)}.", ""] if uses else []),
+        *([textwrap.fill(f"Used as {', '.join(uses)}.", WIDTH, break_on_hyphens=False), ""] if uses else []),
         "| key | value | default | meaning |",
         "|---|---|---|---|",
         *(_row(key, field) for key, field in section.model_fields.items()),

@@ -1,5 +1,6 @@
 """Describes types in words, for error messages and the configuration reference."""
 
+import re
 from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -13,8 +14,8 @@ _PLAIN = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "text",
-    Any: "anything",
+    str: "a string",
+    Any: "any value",
     NoneType: "null",
 }
 
@@ -24,7 +25,7 @@ def _keys_and_values(section: type[Section]) -> str:
 
 
 def in_words(annotation: Any, section_in_words: Callable[[type[Section]], str] = _keys_and_values) -> str:
-    """Describe a type of the schema: ``a number from 0 to 1``, ``gae, grpo or rloo``, ``a list of text, or null``."""
+    """Describe a type of the schema: ``a number from 0 to 1``, ``gae, grpo or rloo``, ``a list of strings or null``."""
     arguments = get_args(annotation)
     origin = get_origin(annotation)
     if origin is Annotated:
@@ -43,7 +44,7 @@ def in_words(annotation: Any, section_in_words: Callable[[type[Section]], str] =
     if origin is list:
         return f"a list of {_several(in_words(arguments[0], section_in_words))}"
     if origin is dict:
-        return f"names, each with {in_words(arguments[1], section_in_words)}"
+        return f"a mapping from names to {in_words(arguments[1], section_in_words)}"
     return _PLAIN[annotation] if annotation in _PLAIN else section_in_words(annotation)
 
 
@@ -53,7 +54,7 @@ def _one_of(choices: list[str]) -> str:
 
 def _several(one: str) -> str:
     """Turn a description of one item into that of several: ``a whole number above 0`` -> ``whole numbers above 0``."""
-    return one.removeprefix("a ").replace("number", "numbers", 1)
+    return re.sub("number|string", r"\g<0>s", one.removeprefix("a "), count=1)
 
 
 def _bounds(constraints: tuple[Any, ...]) -> str:

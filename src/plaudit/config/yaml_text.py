@@ -43,7 +43,9 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise PlauditError(f"{source}{line}: {error.problem or error.context}") from None
+        raise PlauditError(
+            f"{source}{line}: not valid YAML: {error.problem or error.context}; correct this line"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise PlauditError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
 
@@ -53,7 +55,7 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise PlauditError(f"{path}: no such file") from None
+        raise PlauditError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
         raise PlauditError(f"{path}: this is a folder; give a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:

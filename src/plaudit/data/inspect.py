@@ -65,7 +65,7 @@ def inspect(
     """Read a source and measure it; ``kind`` None means the native kind of its format.
 
     ``context_length`` None means the tokenizer's maximum length. Samples are spread evenly over the rows. Raises
-    PlauditError for a source that cannot be read; bad records are counted and returned, whatever their number.
+    PlauditError for a source that cannot be read; bad records are counted and returned, however many there are.
     """
     read: SourceRows[Row] = read_source(source, kind)
     rows, bad = read.rows, read.counts.bad

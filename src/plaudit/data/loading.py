@@ -86,7 +86,7 @@ def _check(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None)
             f"or raise it{where}"
         )
     if not read.rows:
-        raise PlauditError(f"{counts.source}: contains no {read.kind.kind} row; check the file and its format")
+        raise PlauditError(f"{counts.source}: contains no {read.kind.kind} rows; check the file and its format")
 
 
 def _write_rejects(path: Path, sources: Sequence[SourceRows[Any]]) -> None:

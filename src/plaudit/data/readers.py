@@ -65,7 +65,7 @@ def _records_of_file(path: Path) -> Iterator[Numbered]:
         raise PlauditError(f"{path}: this is a folder; name a file in it")
     extension = _extension(path)
     if extension is None:
-        raise PlauditError(f"{path}: unknown kind of file; known endings are {', '.join(_READERS)}")
+        raise PlauditError(f"{path}: unknown kind of file; the name must end with one of {', '.join(_READERS)}")
     return _READERS[extension](path)
 
 
@@ -79,7 +79,7 @@ def _read_jsonl_gz(path: Path) -> Iterator[Numbered]:
         with gzip.open(path, "rb") as file:
             yield from _parse_lines(file)
     except (gzip.BadGzipFile, EOFError) as error:
-        raise PlauditError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+        raise PlauditError(f"{path}: damaged gzip file ({error}); download or write it again") from error
 
 
 def _parse_lines(lines: Iterable[bytes] | IO[bytes]) -> Iterator[Numbered]:
@@ -159,7 +159,7 @@ def _read_parquet(path: Path) -> Iterator[Numbered]:
         file = pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
         raise PlauditError(
-            f"{path}: not a valid parquet file ({_first_line(error)}); fetch or write it again"
+            f"{path}: not a valid parquet file ({_first_line(error)}); download or write it again"
         ) from error
     number = 0
     for batch in file.iter_batches():
@@ -175,8 +175,9 @@ def _records_of_hub(name: str, subset: str | None, split: str, files: str | None
         dataset = datasets.load_dataset(name, subset, data_files=files, split=split)
     except Exception as error:  # datasets raises many types of exceptions; the message must name the dataset
         raise PlauditError(
-            f"{name}: no such file, and no such hub dataset could be loaded (subset {subset}, split {split}, files "
-            f"{files}): {_first_line(error)}; check the name, these settings and the network, or give a local file"
+            f"{name}: there is no such file, and no hub dataset of this name could be loaded (subset {subset}, split "
+            f"{split}, files "
+            f"{files}): {_first_line(error)}; check the name, these settings and the network"
         ) from error
     yield from enumerate(dataset, start=1)
 

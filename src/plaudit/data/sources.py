@@ -77,7 +77,9 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
     ]
     if not records:
         first = rejects[0]
-        raise PlauditError(f"{source.path}: no line is usable; line {first.origin.line}: {first.reason}")
+        raise PlauditError(
+            f"{source.path}: all records are bad; the first, line {first.origin.line}: {first.reason}; correct the file"
+        )
     _check_renames(source, records)
     row_format = choose_format(source.format, _sample(records), kind, source.path)
     kind = kind or cast("type[R]", row_format.kinds[0])

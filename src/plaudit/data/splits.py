@@ -25,7 +25,7 @@ def row_content(row: Row) -> str:
 
 
 def is_held_out(row: Row, fraction: float, seed: int) -> bool:
-    """Return whether a row is held out, which is so for about this fraction of all prompts.
+    """Return whether a row is held out; about this fraction of all prompts is.
 
     The result depends only on prompt and seed, so every source and every stage holds out the same prompts.
     """

@@ -43,8 +43,8 @@ def uses_chat_template(tokenizer: Any, config: DataConfig) -> bool:
     """Return whether dialogues use the tokenizer's chat template. Raises PlauditError if a required one is missing."""
     if config.conversation == "chat_template" and not tokenizer.chat_template:
         raise PlauditError(
-            "conversation is chat_template, but the tokenizer has none; give the model a chat_template, "
-            "or set conversation to human_assistant"
+            "conversation=chat_template, but the tokenizer has no chat template; set model.chat_template, or "
+            "conversation=human_assistant"
         )
     return config.conversation != "human_assistant" and bool(tokenizer.chat_template)
 
@@ -68,6 +68,6 @@ def _chat_text(prompt: Sequence[Message], tokenizer: Any, origin: Origin | None)
     except jinja2.TemplateError as error:
         where = f"{origin.source} line {origin.line}: " if origin else ""
         raise PlauditError(
-            f"{where}the chat template rejects the dialogue ({error}); correct it, or set conversation to "
-            "human_assistant"
+            f"{where}the chat template rejects the dialogue ({error}); correct the dialogue, or set "
+            "conversation=human_assistant"
         ) from error

@@ -1,4 +1,4 @@
-"""A cache of token ids on disk: a tokenizer tokenises texts only once for all stages and runs.
+"""A cache of token ids on disk, shared by all stages and runs.
 
 Files are named by a hash of their inputs, so they never become stale. They may be deleted at any time.
 """
@@ -14,7 +14,7 @@ import torch
 
 from plaudit.permissions import follow_umask
 
-LEAST_CHARACTERS = 1_000_000  # about a second of tokenising; less is not worth a file
+LEAST_CHARACTERS = 1_000_000  # about a second of tokenising; smaller datasets are not cached
 FOLDER = ".tokens"
 
 

@@ -1,4 +1,4 @@
-"""Tokenises rows into prompt trees. Rows that are too long are dropped, truncated or refused, and always counted."""
+"""Tokenises rows into prompt trees. Rows that are too long are dropped, cut or refused, and always counted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ def with_loss_on_all(tree: PromptTree) -> PromptTree:
     Tokens of the response that are not learned remain so.
     """
     if len(tree.responses) != 1:
-        raise PlauditError("loss_on all needs exactly one response per prompt")
+        raise PlauditError("loss_on=all needs exactly one response per prompt; set loss_on=response")
     (response,), moved = tree.responses, tree.prompt[1:]
     learned = None if tree.learned is None else ((True,) * len(moved) + tree.learned[0],)
     return PromptTree(tree.prompt[:1], (moved + response,), learned)
@@ -122,7 +122,7 @@ def _encode_responses(
     """Tokenise (number of the prompt, response text) so that the response continues its prompt.
 
     Prompt and response are tokenised together and split after the prompt's tokens. If a token spans the boundary, the
-    response is tokenised after a line break instead, because some tokenizers add a space before a text alone.
+    response is tokenised after a line break instead, because some tokenizers add a space at the start of a text.
     """
     texts = [(rendered[which].text + response, rendered[which].special_tokens) for which, response in pairs]
     joint = _encode_prompts([RenderedPrompt(text, special, "") for text, special in texts], tokenizer)

@@ -70,9 +70,9 @@ class Answers:
 
 
 def answer(name: str, context: EvaluationContext, reward: ComposedReward, candidates: int) -> Answers:
-    """Load model ``name``, answer every prompt, score the answers and forget the model.
+    """Load model ``name``, answer every prompt, score the answers and release the model.
 
-    ``candidates`` more samples per prompt are drawn for best-of-N. Every model gets the same settings and the same
+    For best-of-N, ``candidates`` further samples per prompt are drawn. Every model gets the same settings and the same
     seeds, so two equal models give equal responses.
     """
     config, seed = context.config, context.seed
@@ -83,7 +83,7 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
         logger.info("evaluate: prompts too long: %d dropped, %d truncated", asked.dropped, asked.truncated)
     if not asked.requests:
         raise PlauditError(
-            f"evaluate.models.{name} has no room for any prompt; lower evaluate.generation.max_new_tokens or set "
+            f"evaluate.models.{name}: no prompt fits into its context; lower evaluate.generation.max_new_tokens or set "
             "evaluate.prompts.overlong=truncate"
         )
     with closing(context.make_engine(loaded)) as engine:

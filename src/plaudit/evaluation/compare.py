@@ -45,9 +45,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the models of ``config``, write the tables into ``folder`` and return the summary.
 
-    All ``processes`` share the work; the summary equals that of a single process, up to rounding.
-    ``seed`` is the run's: it decides which prompts are held out and what is sampled. ``simulated`` says that texts and
-    annotators are simulated by code. The summary is what ``write_summary`` documents. Raises PlauditError.
+    All ``processes`` share the work; the summary equals that of a single process, up to rounding. ``seed`` is the
+    run's: it determines which prompts are held out and what is sampled. ``simulated``: whether texts and annotators are
+    simulated by code. ``write_summary`` documents the summary. Raises PlauditError.
     """
     written = folder if processes.is_main else None
     reward = build_reward(config.rewards, processes.device)
@@ -83,10 +83,10 @@ def evaluate(
 
 
 def measures(own: Answers, under_reference: Sequence[Tensor], baseline: Answers | None) -> dict[str, Any]:
-    """Return what the summary says of one model; ``baseline`` is None for the baseline itself.
+    """Return the summary's numbers for one model; ``baseline`` is None for the baseline itself.
 
     KL is estimated by the mean over responses of ``sum_t log p(token_t) - log p_reference(token_t)``, which is unbiased
-    for responses sampled at temperature 1 without top-k and top-p, and no estimate of the KL with other settings.
+    for responses sampled at temperature 1 without top-k and top-p. With other settings it does not estimate the KL.
     """
     log_ratios = [mine.sum() - its.sum() for mine, its in zip(own.log_probabilities, under_reference, strict=True)]
     nll = -torch.cat(list(under_reference)).double().mean().item()
@@ -135,8 +135,8 @@ def _refuse_other_prompts(name: str, samples: Sequence[Sample], answers: Mapping
     first_name, first = next(iter(answers.items()))
     if [sample.prompt_text for sample in samples] != [sample.prompt_text for sample in first.samples]:
         raise PlauditError(
-            f"evaluate.models.{name} accepts other prompts than {first_name} ({len(samples)} and "
-            f"{len(first.samples)}): lower evaluate.prompts.max_prompt_tokens so that the prompts fit both contexts"
+            f"evaluate.models.{name}: {len(samples)} prompts fit into its context, but {len(first.samples)} into that "
+            f"of {first_name}; lower evaluate.prompts.max_prompt_tokens so that all fit into both"
         )
 
 

@@ -25,13 +25,13 @@ _PENALTY: dict[Form, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class FittedCurve:
-    """``form`` with its three coefficients; ``furthest`` is the largest d that it was fitted to."""
+    """``form`` with its three coefficients; ``max_distance`` is the largest d among the fitted points."""
 
     form: Form
     start: float
     alpha: float
     beta: float
-    furthest: float
+    max_distance: float
 
     def __call__(self, d: float) -> float:
         """Return R(d), d in root nats."""
@@ -44,7 +44,7 @@ class FittedCurve:
             return None
         exponent = self.alpha / self.beta - 1
         place = self.alpha / (2 * self.beta) if self.form == "best_of_n" else math.exp(min(exponent, 700.0))
-        return place if place <= self.furthest else None
+        return place if place <= self.max_distance else None
 
 
 def fit_curve(points: Sequence[tuple[float, float]], form: Form) -> FittedCurve | None:

@@ -16,7 +16,7 @@ PENALTY = 1.0
 """Factor of the squared norm / 2 in the loss over all pairs: a standard normal prior on the weights."""
 
 MINIMUM_ROWS = 2
-"""Words that occur in fewer training rows are left out: too rare to learn from."""
+"""Words that occur in fewer training rows are left out, because they are too rare to learn from."""
 
 LBFGS_STEPS = 200
 
@@ -24,7 +24,7 @@ LBFGS_STEPS = 200
 def preference_baselines(
     train_rows: Sequence[RankingRow], held_out_rows: Sequence[RankingRow]
 ) -> dict[str, dict[str, float]]:
-    """Return the held-out accuracy (see ``preference_accuracy``) of two models of the response text alone.
+    """Return the held-out accuracy (see ``preference_accuracy``) of two models that read only the response text.
 
     ``length``: prefers the longer (in words), or the shorter if that is right more often on the training rows; ``sign``
     is 1 or -1. ``bag_of_words``: logistic regression on the difference of word counts; ``words`` is its vocabulary.

@@ -51,7 +51,7 @@ def make_requests(
 ) -> Asked:
     """Return ``responses`` consecutive requests per prompt; their seeds derive from ``key`` and the index.
 
-    Prompts that leave no room for the response are dropped, cut or refused, as ``data.overlong`` says.
+    Prompts that leave no room for the response are dropped, cut or refused, depending on ``data.overlong``.
     """
     room = loaded.context_length - generation.max_new_tokens
     if room < 1:

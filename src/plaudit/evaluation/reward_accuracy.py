@@ -36,7 +36,7 @@ def preference_gaps(scores: Tensor, ranks: Sequence[Sequence[int]]) -> list[Tens
     """Return for each prompt the score gaps, better minus worse, of all pairs of its responses that differ in rank.
 
     ``scores`` [responses] holds the prompts' responses one after the other, ``ranks`` one sequence per prompt; rank 0
-    is best. The gaps of a prompt without such a pair are empty.
+    is best. A prompt without such pairs has no gaps.
     """
     pairs, numbers = flat_pairs(ranks)
     return list(score_gaps(scores, pairs).split(numbers))
@@ -58,7 +58,7 @@ def preference_accuracy(gaps: Sequence[Tensor]) -> dict[str, float]:
 
 
 def reliability(gaps: Sequence[Tensor]) -> list[dict[str, float]]:
-    """Return a row for each bin of the predicted probability that holds a pair, as ``calibration_table`` makes bins.
+    """Return a row for each bin of the predicted probability that contains a pair; bins as in ``calibration_table``.
 
     A row has the bin's bounds ``from`` and ``to``, the number of ``pairs``, the mean ``predicted`` probability, the
     fraction that was ``right``, and its 95 % interval ``low``, ``high`` as in ``preference_accuracy``. ``gaps`` are the

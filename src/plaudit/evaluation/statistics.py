@@ -26,7 +26,7 @@ def mean_with_error(values: Sequence[float] | Tensor) -> dict[str, float]:
 def wilson_interval(successes: float, total: int) -> tuple[float, float]:
     """Return the 95 % score interval of a binomial proportion (Wilson 1927); ``successes`` may include halves."""
     if total < 1:
-        raise ValueError("a share needs at least 1 observation")
+        raise ValueError("a fraction needs at least 1 observation")
     share, z2 = successes / total, NORMAL_975**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = NORMAL_975 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
@@ -44,7 +44,7 @@ def win_rate(scores: Tensor, baseline: Tensor) -> dict[str, float]:
 def bootstrap_interval(parts: Tensor, totals: Tensor) -> tuple[float, float]:
     """Return the 95 % percentile interval (Efron 1979) of ``sum(parts) / sum(totals)``, both [clusters].
 
-    Whole clusters are drawn, because what belongs to one cluster (the pairs of one prompt) is not independent.
+    Whole clusters are drawn, because the parts of a cluster (the pairs of a prompt) are not independent.
     """
     generator = torch_generator("bootstrap", len(parts))
     parts, totals = parts.double(), totals.double()
@@ -57,10 +57,10 @@ def bootstrap_interval(parts: Tensor, totals: Tensor) -> tuple[float, float]:
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
-    """Return the number of different n-grams of words over that of all n-grams in ``texts`` (Li et al. 2016).
+    """Return the number of different n-grams of words divided by the number of all n-grams (Li et al. 2016).
 
-    The paper divides by the number of words; dividing by n-grams makes 1 mean, for every n,
-    that none is repeated. Returns 0 if there are none.
+    The paper divides by the number of words. Dividing by n-grams gives 1, for every n, if no n-gram is repeated.
+    Returns 0 if there are none.
     """
     counts: Counter[tuple[str, ...]] = Counter()
     for text in texts:

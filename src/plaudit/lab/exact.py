@@ -26,8 +26,8 @@ def enumerate_policy(model: Any) -> Tensor:
 def sequence_log_probabilities(model: Any) -> Tensor:
     """Return the log-probability of every response in the model's own precision, [prompts, responses].
 
-    One plain forward pass per prompt: rows of prompt and response, padded on the right, where a causal model's states
-    do not see the padding.
+    One plain forward pass per prompt over rows of prompt and response. They are padded on the right, so a causal
+    model's states do not depend on the padding.
     """
     return torch.stack([_log_probabilities(model, tree) for tree in complete_trees()])
 

@@ -1,6 +1,6 @@
 """Sampled choices under the Bradley-Terry model of the rewards: all responses ranked, or one labelled.
 
-All responses are judged equally often, unlike samples from the reference, which leaves the optimum unchanged.
+All responses are judged equally often, unlike samples from the reference. This does not change the optimum.
 """
 
 import torch
@@ -57,7 +57,7 @@ def sampled_rankings(problem: Problem, count: int, flips: float, generator: torc
 
 
 def sampled_labels(problem: Problem, count: int, generator: torch.Generator) -> list[Example[Ranks]]:
-    """Return prompts with one response each, of rank 0 if it beat another one, which is not shown, otherwise 1."""
+    """Return prompts with one response each, of rank 0 if it won a comparison with another response, otherwise 1."""
     turns = torch.arange(count) % len(PROMPTS)
     everything = list(responses())
     shown = torch.randint(len(everything), (count,), generator=generator)

@@ -26,7 +26,7 @@ MAX_TOKENS = 3
 # Neither is a prefix of the other, so a prompt with a response never equals the other prompt with a response.
 PROMPTS = ("a", "ba")
 BETAS = (1.0, 0.6, 2.0, 0.5, 1.5)
-"""KL coefficient of each problem: a strong one keeps the optimum near the reference, a weak one does not."""
+"""KL coefficient of each problem: a large one keeps the optimum near the reference, a small one does not."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _reward_by_text(number: int) -> dict[tuple[str, str], float]:
 
 
 def make_tokenizer() -> "PreTrainedTokenizerFast":
-    """Return a tokenizer with one token per letter plus EOS, which also pads: the model can generate nothing else."""
+    """Return a tokenizer with one token per letter plus EOS, which is also the padding token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""One run of the laboratory, on the same code path as every other run. It returns the policy as an exact table."""
+"""One run of the laboratory, with the same code as every other run. It returns the policy as an exact table."""
 
 import json
 import shutil

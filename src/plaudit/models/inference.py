@@ -1,4 +1,4 @@
-"""Runs models on many trees without gradients; results are in the order of the trees, whatever the packing."""
+"""Runs models on many trees without gradients; results are in the order of the trees, regardless of packing."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from plaudit.models.acceleration.prepared_weights import prepared_weights
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.loading.models import LoadedModel
 
-PACK_LENGTH = 512  # tokens per packed row where nothing is trained; results do not depend on it
+PACK_LENGTH = 512  # tokens per packed row outside of training; results do not depend on it
 
 
 def per_token(
@@ -66,7 +66,7 @@ def _run(
     token_budget: int,
     pack_length: int,
 ) -> Iterator[tuple[Batch, Sequence[Tensor]]]:
-    # A batch on a GPU takes far longer than casting its weights, whose copies might not fit there.
+    # On a GPU, casting weights takes little time compared with a batch, and the copies might not fit into its memory.
     prepared = prepared_weights(module, device) if device.type == "cpu" else nullcontext()
     with torch.no_grad(), prepared:
         for build in make_batches(trees, layout, token_budget, pack_length):

@@ -70,11 +70,11 @@ def load_reward_model(model: ModelConfig, device: torch.device) -> RewardModel:
 
 
 def refuse_untrained_head(path: str | None, has_head: bool) -> None:
-    """Raise PlauditError if a model that should score has no trained head; ``has_head`` comes from ``load_scorer``."""
+    """Raise PlauditError if a reward model has no trained head; ``has_head`` comes from ``load_scorer``."""
     if not has_head:
         raise PlauditError(
-            f"{path}: this is a language model without a trained reward head, so its scores would be random; train one "
-            "with `plaudit reward` and give the folder of its model"
+            f"{path}: this language model has no trained reward head, so its scores would be random; train a reward "
+            "model with `plaudit reward` and give its folder"
         )
 
 

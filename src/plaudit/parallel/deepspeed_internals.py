@@ -54,6 +54,6 @@ def refresh_shards(engine: Any) -> None:
 
 def _missing(names: Sequence[str]) -> PlauditError:
     return PlauditError(
-        f"distributed: zero2 uses {', '.join(names)} of DeepSpeed, which version {version('deepspeed')} lacks; "
-        "install one that Plaudit supports with: pip install -U 'plaudit[deepspeed]'"
+        f"distributed: zero2 needs {', '.join(names)}, which DeepSpeed {version('deepspeed')} does not have; install a "
+        "supported version with: pip install -U 'plaudit[deepspeed]'"
     )

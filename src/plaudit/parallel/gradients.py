@@ -15,7 +15,7 @@ def sum_gradients(parameters: Sequence[Tensor], processes: Processes, bucket_ele
     """Replace every gradient by its sum over the processes.
 
     If only some processes have a gradient for a parameter, it counts as zero in the others; if none has, it stays None.
-    Gradients are sent in flat buckets of at most ``bucket_elements`` elements; a larger gradient gets a bucket alone.
+    Gradients are sent in flat buckets of at most ``bucket_elements`` elements; a larger gradient gets its own bucket.
     """
     present = processes.any_of([parameter.grad is not None for parameter in parameters])
     for parameter, somewhere in zip(parameters, present, strict=True):

@@ -160,8 +160,8 @@ def _device(wanted: str, count: int) -> torch.device:
     local, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.accelerator.device_count()
     if local >= devices:
         raise PlauditError(
-            f"processes: {local + 1} or more on this machine, which has {devices} of {found.type}; "
-            "start one process per device, or set device=cpu"
+            f"processes: at least {local + 1} were started on this machine, which has {devices} devices of type "
+            f"{found.type}; start one process per device, or set device=cpu"
         )
     return torch.device(found.type, local)
 

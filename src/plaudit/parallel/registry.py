@@ -27,11 +27,11 @@ STRATEGIES: Registry[StrategyEntry] = Registry(
         "none": StrategyEntry("plaudit.parallel.single:SingleStrategy", "one process", several=False),
         "replicated": StrategyEntry(
             "plaudit.parallel.replicated:ReplicatedStrategy",
-            "weights, gradients and optimizer state whole in each process",
+            "every process holds all weights, gradients and optimizer state",
         ),
         "zero2": StrategyEntry(
             "plaudit.parallel.zero2:Zero2Strategy",
-            "weights whole in each process, gradients and optimizer state in shards (DeepSpeed)",
+            "every process holds all weights; gradients and optimizer state are sharded (DeepSpeed)",
             # Older versions ignore settings that training needs; later versions may change their internals.
             requirement="deepspeed>=0.19.6,<0.20",
             remedy="pip install -U 'plaudit[deepspeed]'",

@@ -10,7 +10,7 @@ class ReplicatedStrategy(SingleStrategy):
     """Every process holds all weights, gradients and optimizer state, and takes the same steps."""
 
     def step(self) -> Tensor:
-        """Sum the processes' gradients, clip and step; if the norm is not finite, keep the weights."""
+        """Sum the processes' gradients, clip, and take a step; if the norm is not finite, keep the weights."""
         sum_gradients(list(self.parameters.values()), self.processes)
         return super().step()
 

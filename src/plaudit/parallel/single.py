@@ -34,7 +34,7 @@ class SingleStrategy:
         return nullcontext()
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
-        """Return none: backward passes need no communication, so processes may differ in their number of them."""
+        """Return none: backward passes do not communicate, so processes may run different numbers of them."""
         return []
 
     def backward(self, loss: Tensor) -> None:
@@ -46,7 +46,7 @@ class SingleStrategy:
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> Tensor:
-        """Clip and step; if the norm is not finite, keep the weights."""
+        """Clip and take a step; if the norm is not finite, keep the weights."""
         norm = clip_gradients(self.parameters.values(), self.max_gradient_norm)
         if torch.isfinite(norm):
             self.optimizer.step()

@@ -1,7 +1,7 @@
 """The interface between training and the way in which several processes train one model.
 
 A ``Strategy`` manages the trainable parameters from the time when a stage's models are loaded until the trained model
-is saved. Strategies and the rest of Plaudit may rely on the following, and on nothing else:
+is saved. Strategies and the rest of Plaudit may rely only on the following:
 
 - *Loading.* Models are loaded and copied (for the frozen reference of reinforcement learning) before the strategy is
   built. Each process then holds complete models. The strategy may replace the parameters of ``module`` by shards;
@@ -135,7 +135,7 @@ def check_strategy(name: str, processes: int) -> None:
     entry = STRATEGIES[name]
     if processes > 1 and not entry.several:
         several = " or ".join(f"distributed={other}" for other in STRATEGIES if STRATEGIES[other].several)
-        raise PlauditError(f"distributed: {processes} processes need {several}")
+        raise PlauditError(f"distributed: this run has {processes} processes; set {several}")
     if processes == 1 and entry.several:
         raise PlauditError(f"distributed: {name} needs several processes; set processes, or distributed=none")
     if entry.requirement is not None:

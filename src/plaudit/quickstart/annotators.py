@@ -12,7 +12,7 @@ from plaudit.quickstart.qualities import Qualities
 class Annotator:
     """Someone who compares replies.
 
-    ``courtesy``, ``brevity``: weights of politeness and of a suitable length, relative to 1 for correctness alone.
+    ``courtesy``, ``brevity``: weights of politeness and of a suitable length, relative to 1 for correctness.
     ``likes_length``: utility of 40 more tokens. ``noise``: scale of the Gumbel noise on the utility.
     """
 

@@ -57,7 +57,7 @@ def change_words(request: Request, sentences: list[str], random_numbers: random.
 
 
 def leave_out_confirmation(request: Request, sentences: list[str], random_numbers: random.Random) -> list[str]:
-    """Talk without granting the request."""
+    """Leave out the sentence that grants the request."""
     heads = request.kind.heads
     rest = [sentence for sentence in sentences if not sentence.startswith(heads)]
     return rest or [random_numbers.choice(FILLERS)]

@@ -1,7 +1,7 @@
 """The pre-training text: concierges who notice and correct their mistakes.
 
-Corrections teach about right and wrong from text alone: to predict one, a model has to notice that a value is not what
-the guest said. A reward model that starts from such a model needs to learn far less from the annotators.
+Corrections teach right and wrong values through text only: to predict a correction, a model has to notice that a value
+is not the guest's. A reward model that starts from such a model needs to learn far less from the annotators.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""What the run was made from and how long it took: timings, data, environment, configuration."""
+"""The section about timings, data, environment and configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ ENVIRONMENT = (
 
 
 def configuration(run: Run) -> Mapping[str, Any] | None:
-    """Everything that is needed to understand or repeat the run, as far as its folder contains it."""
+    """What is needed to understand or repeat the run, as far as its folder contains it."""
     seconds = stage_seconds(run)
     longest = max(seconds.values(), default=0.0) or 1.0
     view = {

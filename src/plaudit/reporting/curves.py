@@ -57,7 +57,7 @@ def _panel(stage: Stage, panel: Panel, identifier: str) -> Figure:
 
 
 def reward_against_kl(run: Run) -> Mapping[str, Any] | None:
-    """The reward gained for the distance from the reference, compared with best-of-N at its KL bound."""
+    """Reward against the distance from the reference, compared with best-of-N at its KL bound."""
     pictures = reward_kl(run)
     if not pictures:
         return None
@@ -87,7 +87,7 @@ def _how_to_read(pictures: Sequence[RewardKl]) -> str:
 
 
 def _peaks(pictures: Sequence[RewardKl]) -> Iterator[str]:
-    """For each score, say where its fitted curve turns down, if it does."""
+    """Yield, for each score, where its fitted curve peaks, if it does."""
     for picture in pictures:
         for fit, what in ((picture.trajectory_fit, "reinforcement learning"), (picture.best_of_n_fit, "best of N")):
             if fit and fit.peak is not None:

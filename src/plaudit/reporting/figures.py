@@ -1,7 +1,7 @@
 """Figures as inline SVG: small multiples of curves, the reward-against-KL picture, the reliability diagram.
 
-Text stays text and colours become CSS variables, so that a figure follows the page's font and its light or dark
-colours. The same data give the same bytes.
+Text stays text and colours become CSS variables, so that a figure uses the page's font and its light or dark colours.
+The same data give the same bytes.
 """
 
 import io
@@ -242,7 +242,7 @@ def _draw_best_of_n(axes: Any, points: Sequence[Point]) -> None:
 
 def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
     """The fitted curve, thin, with a triangle at its peak if it has one within the data."""
-    distances = [fit.furthest * step / 100 for step in range(101)]
+    distances = [fit.max_distance * step / 100 for step in range(101)]
     axes.plot(
         distances,
         [fit(distance) for distance in distances],

@@ -26,7 +26,7 @@ def _roles(run: Run, name: str) -> str:
 
 
 def _explained(run: Run, measure: Measure) -> Measure:
-    """Say of a reward source whether the policy was trained on it."""
+    """Add to a reward source's explanation whether the policy was trained on it."""
     if measure.name not in run.summary.get("reward_sources", []) or not run.trained_on:
         return measure
     role = "trained on" if measure.name in run.trained_on else "independent of training"

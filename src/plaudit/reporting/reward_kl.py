@@ -1,4 +1,4 @@
-"""The points of the reward-against-KL figure: the reward gained for the distance from the reference.
+"""The points of the figure of reward against KL to the reference.
 
 The gain is roughly linear in the square root of the KL divergence (Bai et al. 2022; Gao et al. 2023), so that root is
 the x-coordinate. Best-of-N is placed at its KL bound, log N - (N - 1) / N (Stiennon et al. 2020, appendix G).

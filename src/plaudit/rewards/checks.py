@@ -17,9 +17,13 @@ def checked_scores(values: Any, expected: int, place: str) -> torch.Tensor:
     if hasattr(values, "tolist"):  # torch tensors and numpy arrays, on any device
         values = values.tolist()
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
-        raise PlauditError(f"{place} returned {type(values).__name__}: return a list of {expected} numbers")
+        raise PlauditError(
+            f"{place} returned a value of type {type(values).__name__}: return a list of {expected} numbers"
+        )
     if len(values) != expected:
-        raise PlauditError(f"{place} returned {len(values)} scores for {expected} responses: return one each")
+        raise PlauditError(
+            f"{place} returned {len(values)} scores for {expected} responses: return one score per response"
+        )
     for index, value in enumerate(values):
         if not isinstance(value, Real):
             raise PlauditError(f"{place} returned {value!r:.80} as score {index}: scores must be numbers")

@@ -46,7 +46,10 @@ class TextClassifier:
         except (OSError, ValueError) as error:
             if is_out_of_memory(error):
                 raise
-            raise PlauditError(f"{place}: {path} does not load as a sequence classifier: {one_line(error)}") from error
+            raise PlauditError(
+                f"{place}: {path} cannot be loaded as a sequence classifier ({one_line(error)}); name a trained "
+                "sequence classifier"
+            ) from error
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])[0]
             raise PlauditError(
@@ -65,7 +68,9 @@ class TextClassifier:
             return 0
         if label not in self.labels:
             problem = "no label is set" if label is None else f"there is no label {label!r}"
-            raise PlauditError(f"{self.place}: {problem}; the classifier's labels are {', '.join(self.labels)}")
+            raise PlauditError(
+                f"{self.place}: {problem}; choose one of the classifier's labels: {', '.join(self.labels)}"
+            )
         return self.labels.index(label)
 
     @property
@@ -96,7 +101,7 @@ class TextClassifier:
 
     def _token_ids(self, text: str) -> list[int]:
         ids = self.tokenizer(text, verbose=False)["input_ids"]
-        if not ids:  # an empty response, which is equivalent to the end token alone
+        if not ids:  # an empty response, which is equivalent to a single end token
             if self.tokenizer.eos_token_id is None:
                 raise PlauditError(
                     f"{self.place}: a text has no tokens; save the classifier's tokenizer with an eos_token"

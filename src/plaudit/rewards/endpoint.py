@@ -70,7 +70,7 @@ class EndpointSource:
         try:
             answer = response.json()
         except ValueError as error:
-            raise PlauditError(f"{self.place} answered {response.content[:80]!r}, which is not JSON") from error
+            raise PlauditError(f"{self.place} answered {response.content[:80]!r}: the answer must be JSON") from error
         if not isinstance(answer, dict) or "scores" not in answer:
             raise PlauditError(f'{self.place} answered {str(answer)[:80]}: the answer must be {{"scores": [...]}}')
         return answer["scores"]
@@ -85,7 +85,8 @@ class EndpointSource:
             return attempts(self._attempt, texts)
         except _TemporaryError as last:
             raise PlauditError(
-                f"{self.place} {last}, {ATTEMPTS} attempts; check that the service is running and that the URL is right"
+                f"{self.place} {last} (tried {ATTEMPTS} times); check that the service is running and that the URL is "
+                "right"
             ) from last
 
     def _attempt(self, texts: dict[str, list[str]]) -> "Response":

@@ -32,7 +32,7 @@ class FunctionSource:
 
     @classmethod
     def load(cls, config: FunctionReward, device: torch.device) -> "FunctionSource":
-        """Import the function. Raises PlauditError if that fails, or if its parameters are others."""
+        """Import the function. Raises PlauditError if that fails, or if it has other parameters."""
         return cls(config, load_function(config))
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
@@ -53,27 +53,27 @@ class FunctionSource:
 
 
 def check_functions(configs: Sequence[RewardSourceConfig]) -> None:
-    """Raise PlauditError if the function of a source cannot be imported or called: before any model is loaded."""
+    """Raise PlauditError if the function of a source cannot be imported or called. Called before models are loaded."""
     for config in configs:
         if isinstance(config, FunctionReward):
             load_function(config)
 
 
 def load_function(config: FunctionReward) -> Callable[..., Any]:
-    """Import the function of a source. Raises PlauditError if that fails, or if its parameters are others."""
+    """Import the function of a source. Raises PlauditError if that fails, or if it has other parameters."""
     place = f"reward source {config.name!r}"
     function = import_function(config.function, place)
     parameters = _parameters(function)
     if parameters is not None and not _can_be_called(parameters):
         raise PlauditError(
-            f"{place}: {config.function} is called with (prompts, responses), or (prompts, responses, fields) if it "
-            f"has a parameter fields; it takes {inspect.signature(function)}"
+            f"{place}: {config.function}{inspect.signature(function)} has the wrong parameters: it must take (prompts, "
+            "responses) or (prompts, responses, fields)"
         )
     return function
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """Return the parameters by name; None for functions written in C, which do not tell them."""
+    """Return the parameters by name; None for functions written in C, whose signature is unknown."""
     try:
         return inspect.signature(function).parameters
     except ValueError:

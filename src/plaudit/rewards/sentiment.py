@@ -16,5 +16,5 @@ def _analyzer() -> Any:
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ModuleNotFoundError as error:
-        raise PlauditError("VADER is not installed: pip install plaudit[stories]") from error
+        raise PlauditError("VADER is not installed; install it with: pip install 'plaudit[stories]'") from error
     return SentimentIntensityAnalyzer()

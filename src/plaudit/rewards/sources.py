@@ -1,8 +1,8 @@
 """The protocol of reward sources, and their weighted sum.
 
 A source returns one number per sample. ``build_reward`` creates the configured sources and combines them; the scores of
-each source are kept next to the total. The configuration section of each kind names the class that scores
-(``source``), which has a class method ``load(config, device)``.
+each source are kept with the total. The configuration section of each kind names the class of the source (``source``),
+which has a class method ``load(config, device)``.
 """
 
 from collections.abc import Mapping, Sequence

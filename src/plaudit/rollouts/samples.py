@@ -40,7 +40,7 @@ class Sample:
 
 
 def learned_flags(samples: Sequence[Sample]) -> tuple[tuple[bool, ...], ...] | None:
-    """Return the flags of several responses as a prompt tree takes them: None where all tokens are learned."""
+    """Return the flags of several responses in the form of ``PromptTree.learned``: None if all tokens are learned."""
     if all(sample.learned is None for sample in samples):
         return None
     return tuple(sample.learned or (True,) * len(sample.response_ids) for sample in samples)
@@ -48,7 +48,7 @@ def learned_flags(samples: Sequence[Sample]) -> tuple[tuple[bool, ...], ...] | N
 
 @dataclass(frozen=True)
 class Piece:
-    """What the response to request number ``index`` has gained since its last piece.
+    """The part of the response to request number ``index`` that is new since its last piece.
 
     The ``token_ids`` of a request's pieces together are the sample's ``response_ids``, their ``text`` is its
     ``response_text``. The last piece, and no other, holds the finished ``sample``.
@@ -62,7 +62,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to answer. Only ``seed`` determines the random draws, not what else is generated at the same time."""
+    """A prompt to answer. The random draws depend only on ``seed``, not on other requests in the batch."""
 
     prompt_ids: tuple[int, ...]
     prompt_text: str

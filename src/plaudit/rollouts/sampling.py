@@ -13,7 +13,7 @@ from plaudit.config.schema import GenerationConfig
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import torch_generator
 
-BLOCK = 64  # tokens; about the square root of the vocabularies in use
+BLOCK = 64  # tokens; about the square root of common vocabulary sizes
 
 
 def draw_uniforms(requests: Sequence[Request], tokens: int) -> Tensor:
@@ -51,8 +51,8 @@ def choose_tokens(
     """Choose a token in each row.
 
     Args:
-        logits: [rows, vocabulary].
-        uniforms: [rows] in (0, 1]; unused at temperature 0, which takes the likeliest token. Log-probabilities are then
+        logits: [rows, vocabulary]. uniforms: [rows] in (0, 1]; unused at temperature 0, which takes the most likely
+        token. Log-probabilities are then
             those of temperature 1, and ``log_kept_mass`` is zero.
         settings: temperature, top_k, top_p.
         forbidden: [ids] tokens that must not be chosen.
@@ -72,10 +72,10 @@ def choose_tokens(
 
 
 def _among_all(scaled: Tensor, allowed: Tensor, uniforms: Tensor, forbidden: Tensor | None) -> Choice:
-    """Sample among all allowed tokens: first a block of the vocabulary, then a token of that block.
+    """Sample from all allowed tokens: first a block of the vocabulary, then a token of that block.
 
-    The sums of blocks also give the sum over the vocabulary. So every logit is exponentiated once, and no cumulative
-    sum is longer than a block or the list of blocks.
+    The sums of the blocks also give the sum over the vocabulary. So every logit is exponentiated only once, and no
+    cumulative sum is longer than a block or the list of blocks.
     """
     rows, vocabulary = allowed.shape
     blocks = -(-vocabulary // BLOCK)
@@ -101,7 +101,7 @@ def _at(rows: Tensor, indices: Tensor) -> Tensor:
 
 
 def _among_the_likeliest(scaled: Tensor, uniforms: Tensor, settings: GenerationConfig) -> tuple[Tensor, Tensor]:
-    """Sample among the top_k likeliest tokens, restricted to the smallest set with at least the probability top_p.
+    """Sample from the top_k most likely tokens, restricted to the smallest set with at least the probability top_p.
 
     Returns the tokens and the log-sum-exp of the logits in that set, [rows] each.
     """

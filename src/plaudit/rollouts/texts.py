@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-UNFINISHED = "\ufffd"  # what the decoder makes of bytes that are not a whole character
+UNFINISHED = "\ufffd"  # the decoder's output for bytes that are not a whole character
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 """A single byte in the vocabulary of a SentencePiece tokenizer."""
 
@@ -19,8 +19,8 @@ def decode(tokenizer: Any, ids: Sequence[int]) -> str:
 def response_text(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> str:
     """Return the text that the response adds to the prompt's text.
 
-    A response decoded alone may lose its first space, which SentencePiece drops at the start of a text. Only if the
-    response changes the prompt's text, because the prompt ended inside a character, is the response decoded alone.
+    Prompt and response are decoded together, because SentencePiece drops the first space of a text. If the response
+    changes the prompt's text (the prompt ended inside a character), the response is decoded separately.
     """
     before = decode(tokenizer, prompt_ids)
     both = decode(tokenizer, [*prompt_ids, *response_ids])
@@ -62,8 +62,8 @@ def may_hold_stop(tokenizer: Any, response_ids: Sequence[int], stops: Sequence[s
 class ResponseStream:
     """A response that grows token by token, and how much of it is final.
 
-    Final text is not changed by later tokens. It does not end in a part of a character or in what may be the beginning
-    of a stop string; and tokens after a stop string are not final, because they are cut off.
+    Later tokens do not change final text. It does not end within a character or with a possible beginning of a stop
+    string. Tokens after a stop string are never final, because they are cut off.
     """
 
     def __init__(self, tokenizer: Any, prompt_ids: Sequence[int], stops: Sequence[str]) -> None:
@@ -80,14 +80,14 @@ class ResponseStream:
         return None if self._has_stopped else self.rest(response_ids, self._final_text(response_ids))
 
     def rest(self, response_ids: Sequence[int], text: str) -> tuple[tuple[int, ...], str]:
-        """Return what the given tokens and their text have beyond those returned before."""
+        """Return the part of the given tokens and text that has not been returned before."""
         new = tuple(response_ids[self._tokens :]), text[len(self._text) :]
         self._tokens, self._text = len(response_ids), max(self._text, text, key=len)
         return new
 
     def _final_text(self, response_ids: Sequence[int]) -> str:
         length = len(response_ids)
-        # Bytes in a row are decoded together: a wrong one at the end changes the text of all of them.
+        # Consecutive bytes are decoded together: an invalid one at the end changes the text of all of them.
         while length and self._is_byte(response_ids[length - 1]):
             length -= 1
         text = response_text(self._tokenizer, self._prompt_ids, response_ids[:length]).rstrip(UNFINISHED)
@@ -99,5 +99,5 @@ class ResponseStream:
 
 
 def longest_stop_beginning(text: str, stops: Sequence[str]) -> int:
-    """Return the length of the longest end of ``text`` with which a stop string begins."""
+    """Return the length of the longest suffix of ``text`` that is the beginning of a stop string."""
     return max((length for stop in stops for length in range(1, len(stop)) if text.endswith(stop[:length])), default=0)

@@ -26,7 +26,7 @@ class StageContext(Generic[ConfigT_co]):
 
     @property
     def seed(self) -> int:
-        """The run's seed, from which all randomness derives."""
+        """The run's seed, from which all random numbers derive."""
         return self.session.recipe.seed
 
     def finish(self, result: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from plaudit.stages.registry import STAGES, restart_command
 SectionT = TypeVar("SectionT", bound=Section)
 HEADER = "# The resolved configuration of a run of plaudit.\n"
 
-REJECTS = "rejects.jsonl"  # bad rows of a stage's data
+REJECTS = "rejects.jsonl"  # bad records of a stage's data
 INPUTS = "inputs.json"
 CHECKPOINTS = "checkpoints"
 DELETED = ".deleted"
@@ -64,7 +64,7 @@ class StageDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether the stage has written more than hidden files and the files that every start rewrites."""
+        """Whether the stage has written files other than hidden ones and those that every start rewrites."""
         if not self.folder.is_dir():
             return False
         return any(path.name not in (REJECTS, INPUTS) and path.name[0] != "." for path in self.folder.iterdir())

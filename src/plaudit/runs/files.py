@@ -15,7 +15,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that it holds the complete old or the complete new text, whenever the process dies."""
+    """Replace a file so that it holds the complete old or the complete new text, even if the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Style = Literal["dialogue", "prompt", "plain"]
 _NEXT_SPEAKER = ["\n\nHuman:", "\n\nAssistant:"]
-_ANY_LENGTH = 2**30  # no limit: long conversations are shortened here, by leaving out old turns
+_ANY_LENGTH = 2**30  # no limit: this module shortens long conversations by leaving out old turns
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A conversation: its turns, every candidate reply with scores and ranks, undo and saving. No model, no terminal."""
+"""A conversation: its turns, every candidate reply with scores and ranks, undoing and saving."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class Turn:
 
 @dataclass
 class Conversation:
-    """The turns so far. ``messages_sent`` also counts undone turns, so a repeated message gets other candidates."""
+    """The turns so far. ``messages_sent`` also counts undone turns, so a repeated message gets new candidates."""
 
     turns: list[Turn] = field(default_factory=list)
     system: str | None = None

@@ -45,7 +45,7 @@ class Target:
 
 
 def find_target(name: str) -> Target:
-    """Return the target that ``name`` means: a run's folder or name, else a model folder, else a hub name.
+    """Return the target called ``name``: a run's folder or name, else a model folder, else a hub name.
 
     Raises PlauditError for a run without a trained model and for a folder that is neither.
     """
@@ -54,7 +54,8 @@ def find_target(name: str) -> Target:
             return _run_target(folder)
     if Path(name).is_dir() and not any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_")):
         raise PlauditError(
-            f"{name}: neither a run (no config.yaml) nor a model (no config.json); give the folder of one of them"
+            f"{name}: this folder holds neither a run (config.yaml) nor a model (config.json); give the folder of one "
+            "of them"
         )
     return Target(name, (), "dialogue", _plain_data(), GenerationConfig())
 

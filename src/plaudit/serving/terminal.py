@@ -15,11 +15,11 @@ from plaudit.serving.conversation import Conversation, Turn
 HELP = """\
 /why           all candidates of the last turn, with scores and ranks
 /save FILE     write the conversation with all candidates as JSON lines
-/undo          take back the last turn
+/undo          remove the last turn
 /history       show the conversation
 /system TEXT   set the system message; without TEXT, remove it
 /help          show this
-/quit          leave (so does the end of the input)"""
+/quit          leave the chat (as does the end of the input)"""
 
 
 def typed_lines() -> Iterator[str]:
@@ -76,7 +76,7 @@ class Terminal:
             raise PlauditError(f"{words[0]}: no such command; /help lists them")
 
     def _answer(self, line: str) -> None:
-        # One candidate on a screen is shown while it is written; the best of several is known only at the end.
+        # A single candidate is shown while it is written; the best of several is known only at the end.
         live = self._console.is_terminal and self.chat_model.settings.best_of == 1
         try:
             turn = self.chat_model.answer(self.conversation, line, self._show if live else None)
@@ -101,7 +101,7 @@ class Terminal:
         self._say(f"saved {len(self.conversation.turns)} turns to {file}", "dim")
 
     def _undo(self, _: str) -> None:
-        self._say(f"took back: {self._last_turn().user}", "dim")
+        self._say(f"removed: {self._last_turn().user}", "dim")
         self.conversation.undo()
 
     def _history(self, _: str) -> None:
@@ -121,7 +121,7 @@ class Terminal:
 
     def _last_turn(self) -> Turn:
         if not self.conversation.turns:
-            raise PlauditError("there is no turn yet; type a message first")
+            raise PlauditError("the conversation is empty; type a message first")
         return self.conversation.turns[-1]
 
     def _show(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The stage ``dpo``: a policy from comparisons or labels, without a reward model."""
+"""The stage ``dpo``: trains a policy on comparisons or labels, without a reward model."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ class DpoStage(TrainingStage["DpoConfig"]):
 
     name = "dpo"
     title = "Direct preference optimisation"
-    help = "Train a policy from comparisons or labels, without a reward model."
+    help = "Train a policy on comparisons or labels, without a reward model."
     example = "plaudit dpo mine.yaml dpo.loss=simpo"
     makes = "policy"
     headline = ("held_out/accuracy", "held-out accuracy of the implicit rewards")

@@ -1,4 +1,4 @@
-"""The stage ``evaluate``: measure models on the same held-out prompts."""
+"""The stage ``evaluate``: measures models on the same held-out prompts."""
 
 from typing import TYPE_CHECKING, Any
 

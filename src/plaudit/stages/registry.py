@@ -27,7 +27,7 @@ WITH_COMMAND = STAGES.names
 
 
 def restart_command(stage: str) -> str:
-    """Return the command that reruns one stage. It needs the overrides that the run was given, if any."""
+    """Return the command that reruns one stage. The user must add the overrides of the run, if there were any."""
     if stage in WITH_COMMAND:
         return f"plaudit {stage} RECIPE OVERRIDES… --restart"
     return f"plaudit run RECIPE OVERRIDES… --only {stage} --restart"

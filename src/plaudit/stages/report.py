@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ReportStage(Stage["ReportConfig"]):
-    """Writes an HTML page from the run's files. It always runs again, because other stages may have continued."""
+    """Writes an HTML page from the run's files. It always runs again, because other stages may have new results."""
 
     name = "report"
     title = "Report"

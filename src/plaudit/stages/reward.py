@@ -1,4 +1,4 @@
-"""The stage ``reward``: a reward model, or an ensemble of them, from comparisons."""
+"""The stage ``reward``: trains a reward model, or an ensemble of them, on comparisons."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ class RewardStage(TrainingStage["RewardConfig"]):
 
     name = "reward"
     title = "Reward model"
-    help = "Train a reward model from pairs and rankings."
+    help = "Train a reward model on pairs or rankings."
     example = "plaudit reward quickstart reward.loss=best_of_k"
     makes = "reward model"
     headline = ("held_out/accuracy", "held-out accuracy of the reward model")

@@ -1,4 +1,4 @@
-"""The stage ``rl``: a policy from rewards, by PPO and its relatives."""
+"""The stage ``rl``: trains a policy against a reward, by PPO, GRPO and others."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ class RlStage(TrainingStage["RlConfig"]):
 
     name = "rl"
     title = "Reinforcement learning"
-    help = "Train a policy against a reward by PPO and its relatives."
+    help = "Train a policy against a reward, by PPO, GRPO and others."
     example = "plaudit rl quickstart rl.kl.coefficient=0.1"
     makes = "policy"
     headline = ("reward/mean", "reward in training")
@@ -37,7 +37,7 @@ class RlStage(TrainingStage["RlConfig"]):
         from plaudit.training.losses import load_estimator, load_loss
         from plaudit.training.rl.stage import load_rl_task
 
-        # Fail now if user code cannot be imported, not after the models have been loaded.
+        # If user code cannot be imported, fail before the models are loaded.
         load_loss(policy_loss(context.config.policy_loss), "rl.policy_loss")
         load_estimator(ADVANTAGES[context.config.advantages], "rl.advantages")
         check_functions(context.config.rewards)
@@ -54,7 +54,7 @@ class RlStage(TrainingStage["RlConfig"]):
         return config.prompts
 
     def generation(self, config: "RlConfig") -> "GenerationConfig":
-        """Return the rollout settings without minimum and random lengths, which are only for training."""
+        """Return the rollout settings without minimum and random lengths, which are used only in training."""
         return config.generation.model_copy(update={"min_new_tokens": 0, "random_length": False})
 
     def rewards(self, config: "RlConfig") -> "Sequence[RewardSourceConfig]":

@@ -1,4 +1,4 @@
-"""The stage ``world``: generate the data of the embedded task."""
+"""The stage ``world``: generates the data of the embedded task."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ class WorldStage(Stage["WorldConfig"]):
 
     name = "world"
     title = "World"
-    help = "Make the data of the embedded task."
+    help = "Generate the data of the embedded task."
     example = "plaudit world quickstart world.comparisons=1000"
 
     def section(self) -> "type[WorldConfig]":

@@ -1,4 +1,4 @@
-"""Direct preference optimisation: a policy from comparisons or labels, without a reward model and without sampling."""
+"""Direct preference optimisation: trains a policy on comparisons or labels, without reward model or sampling."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ from plaudit.training.token_budget import TokenBudget
 
 
 def settings_of(config: DpoConfig) -> dict[str, float]:
-    """Return the settings that the loss has: as configured, or its defaults."""
+    """Return the settings of the loss: as configured, or its defaults."""
     defaults = preference_loss(config.loss).defaults
     given = {name: getattr(config, name) for name in defaults}
     return {name: defaults[name] if value is None else value for name, value in given.items()}
@@ -58,7 +58,7 @@ class DpoTask(SupervisedTask[Preference]):
         self.reference_kl = 0.0
 
     def units_of(self, example: Example[Preference]) -> int:
-        """Return 1: every prompt weighs the same, however many responses it has."""
+        """Return 1: every prompt has the same weight, regardless of its number of responses."""
         return 1
 
     def begin_step(self, step: int) -> Sequence[Example[Preference]]:

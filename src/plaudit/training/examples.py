@@ -52,7 +52,7 @@ def load_stage_rows(
     loaded: LoadedModel,
     answer_tokens: int = 0,
 ) -> StageRows[R]:
-    """Read a stage's data, write bad rows to a separate file, and log what was dropped or truncated.
+    """Read a stage's data, write bad records to a separate file, and log what was dropped or truncated.
 
     ``answer_tokens``: tokens of the context that prompts must leave free for an answer.
     """

@@ -1,4 +1,4 @@
-"""Warnings about runs that do not learn as intended, each with a remedy."""
+"""Warnings about runs that do not learn as they should, each with a remedy."""
 
 import logging
 import math
@@ -14,12 +14,12 @@ def warn_if_no_better_than_chance(accuracy: float, pairs: float) -> None:
     if accuracy - 2 * math.sqrt(0.25 / pairs) <= 0.5:
         logger.warning(
             f"the reward model is no better than chance: {accuracy:.1%} of {pairs:.0f} held-out pairs. "
-            "More comparisons, more epochs or a stronger model are needed before optimising against it"
+            "Before optimising against it, train it on more comparisons, for more epochs, or from a stronger model"
         )
 
 
 def warn_about_rollouts(iteration: int, measured: Mapping[str, float], seen: set[str]) -> None:
-    """Warn about constant rewards, responses that never end, and a KL below zero by more than noise.
+    """Warn about constant rewards, responses that never end, and a KL far below zero.
 
     ``measured`` holds the iteration's metrics. Kinds of warnings in ``seen`` are not repeated; new ones are added.
     """
@@ -40,7 +40,7 @@ def _signs(measured: Mapping[str, float]) -> dict[str, str]:
     kl = measured["kl"]
     if kl < -4 * measured["kl_error"] and kl < -0.01:
         signs["negative KL"] = (
-            f"the KL to the reference is {kl:.3f}, below zero by more than noise: sampling and training disagree about "
-            "probabilities; set generation.top_p=1 and generation.top_k=0, or precision=fp32"
+            f"the KL to the reference is {kl:.3f}, which is too far below zero to be noise: sampling and training "
+            "compute different probabilities; set generation.top_p=1 and generation.top_k=0, or precision=fp32"
         )
     return signs

@@ -25,7 +25,7 @@ def load_loss(entry: Entry, place: str) -> Loss:
 
     def fault(inputs: Any, outputs: LossOutputs) -> str | None:
         if outputs.loss.dim() or not outputs.loss.is_floating_point():
-            return f"a loss of shape {tuple(outputs.loss.shape)}: return a sum, a scalar of a floating type"
+            return f"a loss of shape {tuple(outputs.loss.shape)}: return a scalar of a floating-point type"
         for name, metric in outputs.metrics.items():
             if not isinstance(metric, Mean | Maximum):
                 return f"a metric {name} of type {type(metric).__name__}: return Mean(total, count) or Maximum(value)"
@@ -56,10 +56,9 @@ def load_estimator(entry: AdvantageEntry, place: str) -> Callable[[AdvantageInpu
 def _load(
     entry: Entry, place: str, returns: type[Output], fault: Callable[[Any, Output], str | None]
 ) -> Callable[[Any], Output]:
-    """Return the function of an entry. One from outside Plaudit is wrapped in checks of what it returns.
+    """Return the function of an entry. A function from outside Plaudit is wrapped, so that its output is checked.
 
-    ``fault`` takes inputs and output and returns what is wrong with the output, and what to return instead; None if
-    nothing is.
+    ``fault`` takes inputs and output and returns what is wrong with the output and what to return instead, or None.
     """
     function = import_function(entry.function, place)
     if entry.function.startswith("plaudit."):
@@ -71,7 +70,9 @@ def _load(
             output = function(inputs)
         if not isinstance(output, returns):
             parts = ", ".join(part.name for part in fields(returns))
-            raise PlauditError(f"{where} returned {type(output).__name__}: return {returns.__name__}({parts})")
+            raise PlauditError(
+                f"{where} returned a value of type {type(output).__name__}: return {returns.__name__}({parts})"
+            )
         if (what := fault(inputs, output)) is not None:
             raise PlauditError(f"{where} returned {what}")
         return output

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mismatched:
-    """A prompt with a response to another prompt, and the ``reference`` log-probability in nats, None until known."""
+    """A prompt with a response to another prompt. ``reference``: its log-probability in nats, None until computed."""
 
     tree: PromptTree
     reference: float | None = None
@@ -30,10 +30,11 @@ class Mismatched:
 
 @dataclass(frozen=True)
 class Preference:
-    """What a loss compares a prompt's K responses with.
+    """The target of a prompt with K responses.
 
-    ``ranks`` [K] are, of labels, 0 for desirable and 1 for undesirable. Losses with a reference also read ``reference``
-    [K], the reference's log-probability of each response in nats; those that read labels ``mismatched``.
+    ``ranks`` [K]; labels are ranks 0 (desirable) and 1 (undesirable). ``reference`` [K] is the reference's
+    log-probability of each response in nats, for losses with a reference. ``mismatched`` is for losses that read
+    labels.
     """
 
     ranks: Ranks
@@ -53,7 +54,7 @@ def prepared(
     loaded: LoadedModel,
     budget: TokenBudget,
 ) -> dict[str, list[Example[Preference]]]:
-    """Return the examples of every part with all targets that the loss needs; the names of the parts are for messages.
+    """Return the examples of every part with all targets that the loss needs; messages use the names of the parts.
 
     Reference log-probabilities are computed or read from the stage's folder.
     """

@@ -87,7 +87,7 @@ def reference_log_probabilities(
 
 
 def _key(groups: Mapping[str, Sequence[PromptTree]], model: Any, precision: str) -> str:
-    """Return a checksum of everything that the log-probabilities depend on, which batching does not belong to."""
+    """Return a checksum of everything that the log-probabilities depend on. They do not depend on batching."""
     checksum = hashlib.sha256(precision.encode())
     for name, trees in groups.items():
         checksum.update(f"{name} {len(trees)}".encode())

@@ -54,7 +54,7 @@ class RewardTask(SupervisedTask[Ranks]):
     """K ranked responses per prompt; the unit is a prompt.
 
     ``held_out_scores`` [R] are the held-out responses' scores at the last measurement, before any scale; None before
-    the first one and where nothing is held out.
+    the first measurement and without held-out data.
     """
 
     headline_metric = "held_out/accuracy"
@@ -69,7 +69,7 @@ class RewardTask(SupervisedTask[Ranks]):
         self.held_out_scores: Tensor | None = None
 
     def units_of(self, example: Example[Ranks]) -> int:
-        """Return 1: every prompt weighs the same, however many responses it has."""
+        """Return 1: every prompt has the same weight, regardless of its number of responses."""
         return 1
 
     def losses(self, batch: Batch, targets: Sequence[Ranks]) -> Iterator[LossOutputs]:

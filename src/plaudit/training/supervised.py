@@ -26,7 +26,7 @@ T = TypeVar("T")
 class SupervisedTask(ABC, Generic[T]):
     """Trains on the examples in epochs; a subclass defines the loss and the measurements.
 
-    ``T`` is what a loss needs of an example in addition to its tokens.
+    ``T`` is the type of the examples' targets: what the loss needs in addition to the tokens.
     """
 
     module: nn.Module
@@ -40,7 +40,7 @@ class SupervisedTask(ABC, Generic[T]):
     ) -> None:
         if not examples.train:
             raise PlauditError(
-                f"{context.name}: there is no row to train on; check the sources with `plaudit data inspect`"
+                f"{context.name}: there are no rows to train on; check the sources with `plaudit data inspect`"
             )
         config = context.config
         self.context, self.session = context, context.session
@@ -101,7 +101,7 @@ class SupervisedTask(ABC, Generic[T]):
 
     def closing_numbers(self) -> dict[str, float]:
         """Return the number of steps and prompts, and the last held-out measurement."""
-        if not self.last_measurement and self.held_out:  # resumed after the last step, in another process
+        if not self.last_measurement and self.held_out:  # the run was resumed after the last step
             self.last_measurement = self.measure_held_out()
         return {
             "steps": float(self.steps),
@@ -115,7 +115,7 @@ class SupervisedTask(ABC, Generic[T]):
         return False
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return nothing: the step alone determines the rest of the stage."""
+        """Return nothing: the rest of the stage depends only on the step."""
         return {}, {}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 
 class Task(Protocol[T]):
-    """What the loop trains. Steps are optimizer steps, counted from 1; ``T`` is the type of the examples' targets."""
+    """A stage's work for the training loop. Steps are optimizer steps, from 1; ``T`` is the type of the targets."""
 
     layout: Layout
     steps: int
     headline_metric: str
     budget: TokenBudget
-    """Shared by all passes of the stage: where one of them runs out of memory, all are smaller from then on."""
+    """Shared by all passes of the stage: if one runs out of memory, all are smaller from then on."""
 
     @property
     def context(self) -> StageContext[StageConfig]:
@@ -91,5 +91,5 @@ class Task(Protocol[T]):
         ...
 
     def close(self) -> None:
-        """Release what outlives the task's memory, such as an engine's processes. Called last, also after an error."""
+        """Release resources other than memory, such as an engine's processes. Called last, also after an error."""
         ...

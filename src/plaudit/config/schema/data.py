@@ -20,12 +20,15 @@ class SourceConfig(Section):
     split: str = Field("train", description="split of a hub dataset")
     files: str | None = Field(
         None,
-        description="file or pattern in the repository of a hub dataset; only these are downloaded, as split train",
+        description="file or pattern in the repository of a hub dataset; only matching files are downloaded, as split "
+        "train",
     )
-    format: str = Field("auto", description="name of a row format; auto recognises it by the columns")
-    columns: dict[str, str] = Field(default_factory=dict, description="renames: column of the file -> expected column")
+    format: str = Field("auto", description="name of a row format; auto: recognised by the columns")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="columns to rename: name in the file -> expected name"
+    )
     weight: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="how often its rows are drawn, relative to the other sources; 2 shows every row twice an epoch"
+        1.0, description="how often each row appears per epoch; 2.5: twice, and half of the rows a third time"
     )
     limit: Positive | None = Field(None, description="use only the first rows")
 
@@ -42,22 +45,29 @@ SourceReference = Annotated[SourceConfig, NamedBy("path")]
 
 
 class DataConfig(Section):
-    """Rows to learn from, and the part that is held out."""
+    """Data to train on, and the part that is held out."""
 
     sources: list[SourceReference] = Field(min_length=1, description="files and hub datasets")
     held_out: list[SourceReference] = Field(
-        default_factory=list, description="sources for held-out measurements; default: a fraction of the sources"
+        default_factory=list,
+        description="sources for held-out measurements; default: a fraction of the prompts in sources",
     )
     held_out_fraction: Fraction = Field(0.1, description="fraction of prompts held out if held_out is empty")
     max_bad_fraction: Fraction = Field(0.01, description="the run stops if a larger fraction of the records is bad")
     prompt_template: str = Field("{prompt}", description="text around a plain prompt")
     conversation: Literal["auto", "chat_template", "human_assistant"] = Field(
-        "auto", description="how dialogues become text; auto: the tokenizer's chat template if it has one"
+        "auto",
+        description="how dialogues become text; auto: the tokenizer's chat template if it has one, otherwise "
+        "human_assistant",
     )
-    max_prompt_tokens: Positive | None = Field(None, description="longest prompt; default: what the context allows")
-    max_response_tokens: Positive | None = Field(None, description="longest response; default: what the context allows")
+    max_prompt_tokens: Positive | None = Field(
+        None, description="maximum number of tokens of a prompt; default: as many as the context allows"
+    )
+    max_response_tokens: Positive | None = Field(
+        None, description="maximum number of tokens of a response; default: as many as the context allows"
+    )
     overlong: Literal["drop", "truncate", "error"] = Field(
-        "drop", description="what happens to rows that are too long; always counted and reported"
+        "drop", description="what happens to rows that are too long; they are always counted and reported"
     )
 
     def without_effect(self) -> dict[Any, str]:

@@ -15,15 +15,15 @@ class EngineConfig(Section):
     engine: ClassVar[str]
     """``module:class`` of the engine; the class has ``load(config, loaded)``, see ``plaudit.rollouts.engines.base``."""
 
-    kind: str = Field(description="which engine")
+    kind: str = Field(description="kind of engine")
 
 
 class TransformersEngineConfig(EngineConfig):
-    """The model itself, in this process, with its current weights."""
+    """Generation with the model itself, in the same process and with its current weights."""
 
     engine: ClassVar[str] = "plaudit.rollouts.engines.transformers:TransformersEngine"
 
-    kind: Literal["transformers"] = Field("transformers", description="the model itself, in this process")
+    kind: Literal["transformers"] = Field("transformers", description="the model itself, in the same process")
 
 
 ENGINES: Registry[type[EngineConfig]] = Registry("engine", {"transformers": TransformersEngineConfig})

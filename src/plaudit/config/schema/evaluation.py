@@ -12,7 +12,7 @@ from plaudit.config.schema.rewards import RewardReference, repeated_names
 
 
 class ToxicityConfig(Section):
-    """A toxicity meter: a classifier's probability of the toxic labels, for prompts and responses."""
+    """Toxicity of prompts and responses: the probability that a classifier gives to toxic labels."""
 
     classifier: TrainedModelReference = Field(description="a sequence classifier")
     labels: list[str] = Field(min_length=1, description="labels that count as toxic; their probabilities are added")
@@ -21,20 +21,22 @@ class ToxicityConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """Measurements of any set of models on the same held-out prompts."""
+    """Measurements of several models on the same held-out prompts."""
 
     models: dict[str, ModelReference] = Field(min_length=1, description="name -> folder, hub name or stage:NAME")
-    baseline: str = Field(description="the model that win rates are counted against")
-    reference: str | None = Field(None, description="the model that KL and perplexity refer to; default: the baseline")
-    prompts: DataConfig = Field(description="held-out prompts are used")
+    baseline: str = Field(description="model that win rates compare the other models with")
+    reference: str | None = Field(
+        None, description="model from which KL and perplexity are computed; default: the baseline"
+    )
+    prompts: DataConfig = Field(description="data whose held-out prompts are used")
     rewards: list[RewardReference] = Field(min_length=1, description="reward sources that score the responses")
     max_prompts: Positive = Field(256, description="maximum number of prompts")
-    generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
-    best_of: list[Positive] = Field(default_factory=list, description="N of best-of-N; empty: none")
+    generation: GenerationConfig = Field(default_factory=GenerationConfig, description="how responses are sampled")
+    best_of: list[Positive] = Field(default_factory=list, description="values of N for best-of-N; empty: none")
     best_of_model: str | None = Field(None, description="model that best-of-N samples from; default: the baseline")
-    best_of_reward: str | None = Field(None, description="reward source that chooses; default: the first")
-    samples: int = Field(8, ge=0, description="prompts whose responses are shown side by side")
-    toxicity: ToxicityConfig | None = Field(None, description="see toxicity")
+    best_of_reward: str | None = Field(None, description="reward source that chooses the best; default: the first")
+    samples: int = Field(8, ge=0, description="number of prompts whose responses are shown side by side")
+    toxicity: ToxicityConfig | None = Field(None, description="measures toxicity")
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect when best-of-N is off."""

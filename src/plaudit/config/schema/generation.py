@@ -11,25 +11,27 @@ from plaudit.config.schema.engines import EngineReference, TransformersEngineCon
 class GenerationConfig(Section):
     """How responses are sampled."""
 
-    engine: EngineReference = Field(default_factory=TransformersEngineConfig, description="what generates")
-    max_new_tokens: Positive = Field(64, description="longest response")
+    engine: EngineReference = Field(default_factory=TransformersEngineConfig, description="generation engine")
+    max_new_tokens: Positive = Field(64, description="maximum number of tokens of a response")
     min_new_tokens: int = Field(0, ge=0, description="minimum number of tokens before the end token")
     random_length: bool = Field(False, description="draw each response's limit from min_new_tokens to max_new_tokens")
-    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0 takes the likeliest token")
-    top_k: int = Field(0, ge=0, description="sample among the k likeliest tokens; 0 is off")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="sample among tokens of this total probability")
+    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0: always the most likely token")
+    top_k: int = Field(0, ge=0, description="sample from the k most likely tokens; 0: from all")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="sample from the fewest tokens whose probabilities sum to at least this"
+    )
     stop: list[str] = Field(default_factory=list, description="strings that end a response")
     batch_size: Positive = Field(
-        64, description="responses generated at a time; results do not depend on it", json_schema_extra=MAY_CHANGE
+        64, description="responses generated at a time; does not affect results", json_schema_extra=MAY_CHANGE
     )
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys without effect: at temperature 0 nothing is sampled, and equal limits fix the length."""
+        """Return the keys without effect: temperature 0 does not sample, and equal limits fix the length."""
         idle: dict[str, str] = {}
         if self.temperature == 0:
-            idle |= dict.fromkeys(("top_k", "top_p"), "with temperature=0, which takes the likeliest token")
+            idle |= dict.fromkeys(("top_k", "top_p"), "with temperature=0, which always takes the most likely token")
         if max(self.min_new_tokens, 1) == self.max_new_tokens:
-            idle["random_length"] = "where min_new_tokens and max_new_tokens are equal"
+            idle["random_length"] = "with min_new_tokens equal to max_new_tokens"
         return idle
 
     def impossible(self) -> dict[Place, str]:

@@ -1,4 +1,4 @@
-"""Which model to start from, and how it is held in memory."""
+"""Sections that name a model and how its weights are stored."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,41 +12,42 @@ from plaudit.config.schema.names import NameOf
 class FreshModel(Section):
     """A model with random weights."""
 
-    architecture: str = Field("llama", description="model type, as transformers names it: llama, gpt2, qwen2, …")
+    architecture: str = Field("llama", description="name of a transformers model type: llama, gpt2, qwen2, …")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="fields of that model type's configuration; the vocabulary size is filled in"
+        default_factory=dict,
+        description="values for the configuration of that model type; the vocabulary size comes from the tokenizer",
     )
 
 
 class LoraConfig(Section):
-    """Low-rank adapters (Hu et al. 2021), by peft."""
+    """Low-rank adapters (Hu et al. 2021), implemented by peft."""
 
-    rank: Positive = Field(16, description="rank of the update")
+    rank: Positive = Field(16, description="rank of the weight update")
     alpha: float = Field(32.0, description="the update is scaled by alpha / rank")
     dropout: Fraction = Field(0.0, description="dropout before the adapter")
     targets: str | list[str] = Field("all-linear", description="modules that get an adapter")
 
 
 class ModelConfig(Section):
-    """Which model to start from, and how it is held in memory. A plain string means ``path``."""
+    """A model to start from, and how its weights are stored. A plain string means ``path``."""
 
     path: str | None = Field(
         None, description="folder, hub name, or stage:NAME for a stage of this run", json_schema_extra=MAY_NAME_STAGE
     )
-    fresh: FreshModel | None = Field(None, description="random weights instead of path")
+    fresh: FreshModel | None = Field(None, description="create a model with random weights instead of loading path")
     tokenizer: str | None = Field(
         None, description="folder, hub name or stage:NAME; default: the model's own", json_schema_extra=MAY_NAME_STAGE
     )
-    pad_token: str | None = Field(None, description="padding token, for tokenizers that name none")
-    eos_token: str | None = Field(None, description="end token, for tokenizers that name none")
+    pad_token: str | None = Field(None, description="padding token, instead of the tokenizer's own")
+    eos_token: str | None = Field(None, description="end-of-sequence token, instead of the tokenizer's own")
     chat_template: str | None = Field(None, description="Jinja chat template, instead of the tokenizer's own")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
-    dropout: Fraction = Field(0.0, description="every dropout rate of the model")
+    dropout: Fraction = Field(0.0, description="value for every dropout rate of the model")
     layout: Annotated[str, NameOf(LAYOUTS, "auto")] = Field(
-        "auto", description="auto packs where a trial shows it is exact"
+        "auto", description="auto: packed if a check at loading shows that packing is exact, otherwise padded"
     )
     lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
-    quantization: Literal["4bit", "8bit"] | None = Field(None, description="hold the frozen weights in 4 or 8 bits")
+    quantization: Literal["4bit", "8bit"] | None = Field(None, description="store the frozen weights in 4 or 8 bits")
 
     @property
     def drops_out(self) -> bool:
@@ -56,9 +57,9 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _one_origin(self) -> "ModelConfig":
         if (self.path is None) == (self.fresh is None):
-            raise ValueError("give either path or fresh")
+            raise ValueError("set exactly one of path and fresh")
         if self.fresh and not self.tokenizer:
-            raise ValueError("a fresh model needs a tokenizer: give a folder, a hub name or stage:NAME")
+            raise ValueError("a fresh model needs a tokenizer: set tokenizer to a folder, a hub name or stage:NAME")
         return self
 
     def without_effect(self) -> dict[str, str]:
@@ -67,10 +68,10 @@ class ModelConfig(Section):
 
 
 class WeightsConfig(Section):
-    """How the weights of a frozen model are held in memory."""
+    """How the weights of a frozen model are stored."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
-    quantization: Literal["4bit", "8bit"] | None = Field(None, description="hold the weights in 4 or 8 bits")
+    quantization: Literal["4bit", "8bit"] | None = Field(None, description="store the weights in 4 or 8 bits")
 
     def model_at(self, path: str) -> ModelConfig:
         """Return the configuration of the model in ``path`` with this section's settings."""

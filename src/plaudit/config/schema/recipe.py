@@ -1,4 +1,4 @@
-"""The whole run."""
+"""The section of the whole recipe."""
 
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from plaudit.stages.registry import STAGES
 
 
 class WorldConfig(Section):
-    """The generated data of the embedded task."""
+    """Sizes of the generated data of the embedded task."""
 
     pretraining_texts: Positive = Field(6000, description="texts to pre-train on")
     demonstrations: Positive = Field(2000, description="demonstrations of mixed quality")
@@ -26,19 +26,19 @@ class WorldConfig(Section):
 
 
 class Recipe(Section):
-    """A run: settings for all stages, and the stages."""
+    """A run: settings for all stages, and a section for each stage."""
 
     name: str = Field(description="name of the run; its folder is OUTPUT/NAME")
     description: str = Field("", description="one line for `plaudit recipes`", json_schema_extra=MAY_CHANGE)
     output: str = Field("runs", description="folder that holds the runs", json_schema_extra=MAY_CHANGE)
-    seed: int = Field(0, description="all randomness derives from it")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="type in which matrix products are computed")
-    processes: Positive = Field(1, description="processes that must take part; started by torchrun or accelerate")
+    seed: int = Field(0, description="all random numbers derive from it")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device for models and tensors")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="number type of matrix products")
+    processes: Positive = Field(1, description="number of processes; start that many with torchrun or accelerate")
     distributed: Annotated[str, NameOf(STRATEGIES)] = Field(
         "none",
-        description="how processes train one model: "
-        + "; ".join(f"{name}, {STRATEGIES[name].summary}" for name in STRATEGIES),
+        description="how processes train one model together. "
+        + " ".join(f"{name}: {STRATEGIES[name].summary}." for name in STRATEGIES),
     )
     threads: Positive | None = Field(
         None, description="CPU threads per process; default: torch's choice", json_schema_extra=MAY_CHANGE
@@ -51,10 +51,11 @@ class Recipe(Section):
 
     plugins: list[str] = Field(
         default_factory=list,
-        description="Python modules, imported first, that add stages, reward kinds, losses and the like",
+        description="Python modules to import before the recipe is checked; they add stages, reward kinds, losses and "
+        "so on",
     )
 
-    world: WorldConfig | None = Field(None, description="make the embedded task's data")
+    world: WorldConfig | None = Field(None, description="generate the data of the embedded task")
     pretrain: SftConfig | None = Field(None, description="language modelling on plain text")
     sft: SftConfig | None = Field(None, description="supervised fine-tuning")
     reward: RewardConfig | None = Field(None, description="reward model")

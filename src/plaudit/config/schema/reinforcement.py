@@ -1,4 +1,4 @@
-"""Reinforcement learning: the KL penalty, and the stage."""
+"""Reinforcement learning: the stage, its optimizer and the KL penalty."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,10 +15,12 @@ from plaudit.config.schema.training import OptimizerConfig, StageConfig
 
 
 class RlOptimizerConfig(OptimizerConfig):
-    """AdamW as reinforcement learning uses it."""
+    """AdamW with the defaults of reinforcement learning."""
 
     epsilon: Annotated[float, Field(gt=0)] = Field(
-        1e-5, description="added to the root of the running square; larger than elsewhere, as gradients can be tiny"
+        1e-5,
+        description="added to the root of the running mean square; larger than in other stages, because gradients can "
+        "be tiny",
     )
 
 
@@ -26,110 +28,125 @@ class KlConfig(Section):
     """The penalty on the KL divergence from the reference policy."""
 
     placement: Literal["reward", "loss"] = Field(
-        "reward", description="paid token by token as a negative reward, or added to the policy loss"
+        "reward", description="reward: subtracted from the reward of each token; loss: added to the policy loss"
     )
     estimator: Literal["k1", "k2", "k3"] = Field(
-        "k1", description="how the KL of a sampled token is estimated; the gradient is right with each"
+        "k1", description="estimator of the KL at a sampled token; the gradient of each is corrected"
     )
     coefficient: Annotated[float, Field(ge=0)] = Field(
-        0.05, description="(initial) weight of the per-token KL; beta of online DPO"
+        0.05, description="weight of the KL, or its initial value if target is set; beta of online DPO"
     )
-    target: Annotated[float, Field(gt=0)] | None = Field(None, description="adapt the weight to this KL per sequence")
-    horizon: Annotated[float, Field(gt=0)] = Field(10000.0, description="responses over which the weight adapts")
+    target: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="adapt the coefficient to reach this KL per response, in nats"
+    )
+    horizon: Annotated[float, Field(gt=0)] = Field(
+        10000.0, description="number of responses over which the coefficient adapts"
+    )
     budget: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="stop the stage when the KL per sequence exceeds this"
+        None, description="end the stage when the KL per response exceeds this, in nats"
     )
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys without effect: with coefficient 0 there is no penalty, and adapting multiplies it."""
+        """Return the keys without effect: those of the penalty if it is 0, and the horizon without a target."""
         if self.coefficient == 0:
             return dict.fromkeys(("placement", "estimator", "target", "horizon"), "with coefficient=0")
-        return {} if self.target is not None else {"horizon": "without a target, to which the weight would adapt"}
+        return {} if self.target is not None else {"horizon": "without a target"}
 
 
 class RlConfig(StageConfig):
-    """Reinforcement learning from a reward: PPO (Schulman et al. 2017; Ziegler et al. 2019) and its relatives."""
+    """Reinforcement learning from a reward: PPO (Schulman et al. 2017; Ziegler et al. 2019), GRPO and others."""
 
-    model: ModelReference = Field(description="policy to start from; it is also the reference")
-    optimizer: RlOptimizerConfig = Field(default_factory=RlOptimizerConfig, description="see optimizer")
+    model: ModelReference = Field(description="policy to start from, and the reference")
+    optimizer: RlOptimizerConfig = Field(default_factory=RlOptimizerConfig, description="optimizer and learning rate")
     prompts: DataConfig = Field(description="prompts to answer")
     rewards: list[RewardReference] = Field(min_length=1, description="reward sources; their weighted sum is the reward")
     objective: Literal["policy_gradient", "online_dpo", "best_of_n"] = Field(
         "policy_gradient",
-        description="learn from advantages; from all pairs of a prompt's responses, judged by their scores (iterated "
-        "DPO, with kl.coefficient as beta); or imitate the best response to each prompt (expert iteration)",
+        description="policy_gradient: advantages; online_dpo: DPO on all pairs of a prompt's responses, judged by "
+        "their scores, with kl.coefficient as beta; best_of_n: imitate the best response to each prompt (expert "
+        "iteration)",
     )
     weights: Literal["separate", "shared", "adapters"] = Field(
-        "separate", description="policy, reference and value: separate models, a value head on the policy, or adapters"
+        "separate",
+        description="separate: policy, reference and value function are separate models; shared: the value function "
+        "is a head on the policy; adapters: policy and value function are LoRA adapters on the frozen reference",
     )
     value_model: str | None = Field(
         None,
-        description="start the value model from this reward model; default: from the policy",
+        description="reward model to start the value model from; default: the policy",
         json_schema_extra=MAY_NAME_STAGE,
     )
     advantages: Annotated[str, NameOf(ADVANTAGES)] = Field("gae", description="advantage estimator")
     policy_loss: Annotated[str, NameOf(POLICY_LOSSES, functions=True)] = Field(
-        "ppo", description="clipped per token, clipped per response, or plain; or a function of your own"
+        "ppo",
+        description="ppo: clipped per token; gspo: clipped per response; policy_gradient: not clipped; "
+        "module:function: your own",
     )
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] | None = Field(
-        None, description="how token losses add up; default: the policy loss's own"
+        None, description="how token losses are weighted; default: depends on the policy loss"
     )
-    iterations: Positive = Field(100, description="iterations of generating and learning")
+    iterations: Positive = Field(100, description="number of iterations; each samples responses and trains on them")
     prompts_per_iteration: Positive = Field(64, description="prompts per iteration, over all processes")
     responses_per_prompt: Positive = Field(
-        1, description="responses to each prompt; what compares responses to one prompt needs at least 2"
+        1, description="responses to each prompt; at least 2 for algorithms that compare responses to the same prompt"
     )
     dynamic_sampling: int = Field(
-        0, ge=0, description="most further draws of prompts per iteration, to replace those whose scores are all equal"
+        0,
+        ge=0,
+        description="how often per iteration, at most, prompts whose responses all have the same score are replaced "
+        "by new ones",
     )
     epochs: Positive = Field(4, description="passes over the responses of an iteration")
-    minibatches: Positive = Field(4, description="optimizer steps per pass; each takes an equal number of prompts")
-    generation: GenerationConfig = Field(default_factory=GenerationConfig, description="see generation")
-    kl: KlConfig = Field(default_factory=KlConfig, description="see kl")
-    gamma: Fraction = Field(1.0, description="discount")
-    gae_lambda: Fraction = Field(0.95, description="GAE: bias against variance")
+    minibatches: Positive = Field(4, description="optimizer steps per pass; each uses an equal number of prompts")
+    generation: GenerationConfig = Field(default_factory=GenerationConfig, description="how responses are sampled")
+    kl: KlConfig = Field(default_factory=KlConfig, description="KL penalty")
+    gamma: Fraction = Field(1.0, description="discount factor")
+    gae_lambda: Fraction = Field(0.95, description="lambda of GAE; a higher value has less bias and more variance")
     clip: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="the ratio is clipped to 1 ± clip; default: the policy loss's own"
+        None, description="the ratio is clipped to 1 ± clip; default: depends on the policy loss"
     )
     clip_high: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="upper bound 1 + clip_high, where it is another; default: clip, or the policy loss's own"
+        None,
+        description="the ratio is clipped from above to 1 + clip_high; default: clip, or depends on the policy loss",
     )
     dual_clip: Annotated[float, Field(gt=1)] | None = Field(
-        None, description="bound on a token's loss where the advantage is negative, in multiples of the advantage"
+        None, description="maximum loss of a token with a negative advantage, as a multiple of the advantage's size"
     )
     importance_correction: Annotated[float, Field(ge=1)] | None = Field(
         None,
-        description="weigh tokens by their probability in training over that in sampling, at most this; needed with "
-        "top_k and top_p",
+        description="weight each token by its probability in training divided by that in sampling, but at most by "
+        "this; required with top_k and top_p",
     )
     value_clip: Annotated[float, Field(gt=0)] | None = Field(
-        0.2, description="the value of a token moves at most this far per iteration"
+        0.2, description="maximum change of a token's value per iteration"
     )
     value_coefficient: Annotated[float, Field(ge=0)] = Field(0.1, description="weight of the value loss")
     value_learning_rate: Annotated[float, Field(ge=0)] | None = Field(
         None,
-        description="peak learning rate of weights that belong only to the value function, with weights=separate or "
-        "adapters; default: the policy's",
+        description="peak learning rate of the value function's own weights, with weights=separate or adapters; "
+        "default: the policy's",
     )
     entropy_coefficient: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the entropy bonus")
     whiten_advantages: bool | None = Field(
         None,
-        description="advantages to mean 0, variance 1 over all tokens of an iteration; default: the estimator's own, "
-        "and none where the KL is in the loss, which whitening would not divide",
+        description="rescale advantages to mean 0 and variance 1 over all tokens of an iteration; default: depends on "
+        "the estimator; false with kl.placement=loss, because the KL would not be rescaled",
     )
     scale_rewards: bool = Field(False, description="divide scores by their running standard deviation")
-    mask_truncated: bool = Field(False, description="learn nothing from responses that were cut at the limit")
+    mask_truncated: bool = Field(False, description="do not train on responses that were cut at the length limit")
     clip_rewards: Annotated[float, Field(gt=0)] | None = Field(None, description="scores are clipped to ± this")
     missing_eos_penalty: Annotated[float, Field(ge=0)] = Field(
         0.0, description="subtracted from the score of a response that did not end"
     )
     overlong_buffer: int = Field(
-        0, ge=0, description="tokens before max_new_tokens over which a length penalty rises; 0: none"
+        0, ge=0, description="number of tokens before max_new_tokens over which a length penalty rises; 0: no penalty"
     )
     overlong_penalty: Annotated[float, Field(ge=0)] = Field(
         1.0, description="length penalty at max_new_tokens, subtracted from the score"
     )
-    held_out_prompts: int = Field(64, ge=0, description="held-out prompts answered at every held-out measurement")
+    held_out_prompts: int = Field(
+        64, ge=0, description="number of held-out prompts answered at every held-out measurement"
+    )
 
     @property
     def estimator(self) -> AdvantageEntry | None:
@@ -193,7 +210,7 @@ class RlConfig(StageConfig):
         if not policy_loss(self.policy_loss).clips:
             idle |= dict.fromkeys(CLIP_KEYS, f"with policy_loss={self.policy_loss}")
         if self.epochs * self.minibatches == 1:
-            why = "with epochs=1 and minibatches=1: the policy is still the one that sampled"
+            why = "with epochs=1 and minibatches=1, because the policy is still the one that sampled"
             idle |= dict.fromkeys((*CLIP_KEYS, "value_clip"), why)
         return idle
 
@@ -204,10 +221,10 @@ class RlConfig(StageConfig):
     def _impossible_policies(self) -> dict[Place, str]:
         problems: dict[Place, str] = {}
         if self.generation.temperature == 0:
-            problems["generation", "temperature"] = "learning needs sampled responses: choose a temperature above 0"
+            problems["generation", "temperature"] = "training needs sampled responses: set a temperature above 0"
         if self.model.drops_out:
             problems["model",] = (
-                "with dropout the policy in training differs from the policy that sampled: set model.dropout=0 and "
+                "with dropout, the policy in training differs from the policy that sampled: set model.dropout=0 and "
                 "model.lora.dropout=0"
             )
         cut = self.generation.top_k or self.generation.top_p < 1
@@ -219,8 +236,8 @@ class RlConfig(StageConfig):
         standardised = self.estimator is not None and self.advantages == "grpo"
         if standardised and self.kl.placement == "reward" and self.kl.estimator != "k1":
             problems["kl", "estimator"] = (
-                "grpo divides by the spread of a group's scores, which may be small: with the KL in the reward, the "
-                "estimator must be k1; or set kl.placement=loss, as its paper does, or advantages=dr_grpo"
+                "grpo divides by the standard deviation of a group's scores, even a tiny one, so a KL in the reward "
+                "must be k1: set kl.estimator=k1, or kl.placement=loss as in its paper, or advantages=dr_grpo"
             )
         return problems
 
@@ -228,17 +245,16 @@ class RlConfig(StageConfig):
         problems: dict[Place, str] = {}
         if self.responses_per_prompt < 2 and (self.compares or self.dynamic_sampling):
             problems["responses_per_prompt",] = (
-                f"{self.compares or 'dynamic_sampling'} compares responses to one prompt: it must be at least 2"
+                f"{self.compares or 'dynamic_sampling'} compares responses to the same prompt: set it to at least 2"
             )
         if self.overlong_buffer > self.generation.max_new_tokens:
-            problems["overlong_buffer",] = "it is longer than generation.max_new_tokens: lower it"
+            problems["overlong_buffer",] = "larger than generation.max_new_tokens: lower it"
         if self.prompts_per_iteration < self.minibatches:
             problems["minibatches",] = (
-                f"it must not exceed prompts_per_iteration ({self.prompts_per_iteration}), because minibatches consist "
-                "of whole prompts"
+                f"larger than prompts_per_iteration={self.prompts_per_iteration}, but each needs a prompt: lower it"
             )
         if self.objective == "online_dpo" and self.kl.coefficient == 0:
-            problems["kl", "coefficient"] = "it is the beta of online DPO: it must be above 0"
+            problems["kl", "coefficient"] = "this is the beta of online DPO: set it above 0"
         return problems
 
 

@@ -15,12 +15,12 @@ class RewardSourceConfig(Section):
     """A source of scores for responses."""
 
     source: ClassVar[str]
-    """``module:class`` of what scores; the class has ``load(config, device)``, see ``plaudit.rewards.sources``."""
+    """``module:class`` of the source; the class has ``load(config, device)``, see ``plaudit.rewards.sources``."""
 
     name: str = Field(description="name in metrics and tables")
-    kind: str = Field(description="what scores")
+    kind: str = Field(description="kind of reward source")
     weight: float = Field(
-        1.0, description="factor in the composed reward; negative for penalties; 0: measured, but not learned from"
+        1.0, description="factor in the weighted sum; negative for penalties; 0: measured but not used in training"
     )
     batch_size: Positive = Field(64, description="responses scored at a time", json_schema_extra=MAY_CHANGE)
 
@@ -42,7 +42,7 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
     kind: Literal["ensemble"] = Field("ensemble", description="several trained reward models")
     paths: list[str] = Field(min_length=2, description="folders of the reward models", json_schema_extra=MAY_NAME_STAGE)
     combination: Literal["mean", "minimum", "penalized"] = Field(
-        "mean", description="the members' mean, their minimum, or their mean minus penalty times variance"
+        "mean", description="mean or minimum of the members' scores, or their mean minus penalty times their variance"
     )
     penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the variance")
 
@@ -52,15 +52,17 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
 
 
 class ClassifierReward(WeightsConfig, RewardSourceConfig):
-    """One label of any sequence classifier, which reads text."""
+    """The output of a sequence classifier for one label. The classifier reads text."""
 
     source: ClassVar[str] = "plaudit.rewards.classifier:ClassifierSource"
 
     kind: Literal["classifier"] = Field("classifier", description="any sequence classifier")
     path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
-    label: str | None = Field(None, description="the label whose output is the score; default: the only one")
-    output: Literal["probability", "logit"] = Field("logit", description="which output is the score")
-    scored_text: Literal["both", "response"] = Field("both", description="prompt and response, or only the response")
+    label: str | None = Field(None, description="label whose output is the score; default: the only label")
+    output: Literal["probability", "logit"] = Field("logit", description="output that is the score")
+    scored_text: Literal["both", "response"] = Field(
+        "both", description="text to score: prompt and response, or only the response"
+    )
 
 
 class FunctionReward(RewardSourceConfig):
@@ -69,23 +71,25 @@ class FunctionReward(RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.function:FunctionSource"
 
     kind: Literal["function"] = Field("function", description="a Python function")
-    function: str = Field(description="module:name, called with (prompts, responses); it returns a number for each")
+    function: str = Field(
+        description="module:name; called with (prompts, responses), it returns one number per response"
+    )
 
 
 class HttpReward(RewardSourceConfig):
-    """A service: it is sent {"prompts": [...], "responses": [...]} and answers {"scores": [...]}."""
+    """An HTTP service that receives {"prompts": [...], "responses": [...]} and returns {"scores": [...]}."""
 
     source: ClassVar[str] = "plaudit.rewards.endpoint:EndpointSource"
 
     kind: Literal["http"] = Field("http", description="an HTTP service")
-    url: str = Field(description="address that requests are posted to")
+    url: str = Field(description="address to which requests are sent by POST")
     timeout: Annotated[float, Field(gt=0)] = Field(
         30.0, description="seconds to wait for an answer", json_schema_extra=MAY_CHANGE
     )
     authorization: str | None = Field(
         None,
-        description="name of the environment variable whose value is sent as the Authorization header, such as "
-        "`Bearer ...`",
+        description="name of an environment variable; its value, such as `Bearer ...`, is sent as the Authorization "
+        "header",
         json_schema_extra=MAY_CHANGE,
     )
 

@@ -15,13 +15,19 @@ class OptimizerConfig(Section):
     """AdamW (Loshchilov & Hutter 2019) and its learning-rate schedule."""
 
     learning_rate: Annotated[float, Field(ge=0)] = Field(1e-5, description="peak learning rate")
-    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="how it falls after the warm-up")
-    final_fraction: Fraction = Field(0.1, description="fraction of the peak at which linear and cosine end")
-    warmup_fraction: Fraction = Field(0.05, description="fraction of the steps over which it rises from zero")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="how the learning rate falls after the warm-up"
+    )
+    final_fraction: Fraction = Field(
+        0.1, description="learning rate at the end of linear and cosine, as a fraction of the peak"
+    )
+    warmup_fraction: Fraction = Field(
+        0.05, description="fraction of the steps over which the learning rate rises from zero"
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="decoupled weight decay, on matrices only")
     beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="decay of the gradient's running mean")
-    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="decay of its running square")
-    epsilon: Annotated[float, Field(gt=0)] = Field(1e-8, description="added to the root of the running square")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="decay of the gradient's running mean square")
+    epsilon: Annotated[float, Field(gt=0)] = Field(1e-8, description="added to the root of the running mean square")
     max_gradient_norm: Annotated[float, Field(gt=0)] | None = Field(
         1.0, description="gradients are clipped to this norm"
     )
@@ -35,22 +41,26 @@ class StageConfig(Section):
     """Settings of every training stage."""
 
     model: ModelReference = Field(description="model to start from")
-    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="see optimizer")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="optimizer and learning rate")
     token_budget: Positive = Field(
         8192,
-        description="most token positions in one forward pass; memory and speed depend on it, results do not",
+        description="maximum number of token positions in one forward pass; affects memory and speed, not results",
         json_schema_extra=MAY_CHANGE,
     )
     pack_length: Positive = Field(
-        512, description="length of a packed row; results do not depend on it", json_schema_extra=MAY_CHANGE
+        512, description="length of a packed row; affects speed, not results", json_schema_extra=MAY_CHANGE
     )
     checkpoint_every: Positive = Field(
         50, description="optimizer steps between checkpoints", json_schema_extra=MAY_CHANGE
     )
-    keep_checkpoints: Positive = Field(2, description="newest checkpoints that are kept", json_schema_extra=MAY_CHANGE)
-    evaluate_every: Positive = Field(50, description="optimizer steps (RL: iterations) between held-out measurements")
+    keep_checkpoints: Positive = Field(
+        2, description="number of newest checkpoints to keep", json_schema_extra=MAY_CHANGE
+    )
+    evaluate_every: Positive = Field(
+        50, description="optimizer steps (in rl: iterations) between held-out measurements"
+    )
     gradient_checkpointing: bool = Field(
-        False, description="recompute activations in the backward pass", json_schema_extra=MAY_CHANGE
+        False, description="recompute activations in the backward pass, to save memory", json_schema_extra=MAY_CHANGE
     )
 
     def without_effect(self) -> dict[str, str]:
@@ -71,16 +81,16 @@ class LanguageModelStageConfig(SupervisedStageConfig):
     """A training stage that trains a language model on a dataset."""
 
     sample_prompts: list[str] = Field(
-        default_factory=list, description="prompts completed at every held-out measurement; default: held-out ones"
+        default_factory=list, description="prompts completed at every held-out measurement; default: held-out prompts"
     )
-    samples: int = Field(4, ge=0, description="how many sample completions")
-    sample_tokens: Positive = Field(64, description="longest sample completion")
+    samples: int = Field(4, ge=0, description="number of sample completions")
+    sample_tokens: Positive = Field(64, description="maximum number of tokens of a sample completion")
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect."""
         idle = super().without_effect()
         if self.sample_prompts:
-            idle["samples"] = "with sample_prompts: each of them is completed"
+            idle["samples"] = "with sample_prompts, all of which are completed"
         elif not self.samples:
             idle["sample_tokens"] = "with samples=0"
         return idle
@@ -90,35 +100,37 @@ class SftConfig(LanguageModelStageConfig):
     """Supervised fine-tuning: maximise the log-probability of the given responses."""
 
     rows: Literal["auto", "text", "response"] = Field(
-        "auto", description="plain texts, or responses to prompts; auto: texts in pretrain, responses in sft"
+        "auto", description="text: plain texts; response: responses to prompts; auto: text in pretrain, response in sft"
     )
-    loss_on: Literal["response", "all"] = Field("response", description="which tokens are learned")
+    loss_on: Literal["response", "all"] = Field("response", description="which tokens are trained on")
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect."""
         idle = super().without_effect()
         if self.rows == "text":
-            idle["loss_on"] = "with rows=text: a plain text has no prompt"
+            idle["loss_on"] = "with rows=text, because a plain text has no prompt"
         return idle
 
 
 class RewardConfig(SupervisedStageConfig):
-    """A reward model from comparisons: pairs or K-way rankings."""
+    """Training of a reward model on comparisons: pairs or K-way rankings."""
 
     loss: Annotated[str, NameOf(REWARD_LOSSES, functions=True)] = Field(
         "pairwise",
-        description="logistic over all pairs of a prompt, or softmax of the best against the rest; or a function of "
-        "your own",
+        description="pairwise: logistic loss over all pairs of a prompt; best_of_k: softmax over a prompt's responses "
+        "with the best one as the target; module:function: your own",
     )
     margin: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="margin per rank step that the score gap must exceed"
+        0.0, description="margin by which two scores must differ, per rank between them"
     )
-    centering: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the squared mean score")
+    centering: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of a penalty on the squared mean score of each prompt"
+    )
     normalize: bool = Field(True, description="scale scores to mean 0 and variance 1 on the training responses")
     members: Positive = Field(
         1,
-        description="train an ensemble of this many models, which differ in their heads' start and the order of the "
-        "data; stage:reward is the first, stage:reward/member-2/model the second, and so on",
+        description="number of models to train as an ensemble; they differ in the initial weights of their heads and "
+        "in the order of the data; stage:reward is the first, stage:reward/member-2/model the second, and so on",
     )
 
     def without_effect(self) -> dict[str, str]:
@@ -130,28 +142,29 @@ class RewardConfig(SupervisedStageConfig):
 
 
 class DpoConfig(LanguageModelStageConfig):
-    """Direct preference optimisation (Rafailov et al. 2023) and its relatives: a policy from comparisons or labels."""
+    """Direct preference optimisation (Rafailov et al. 2023) and related losses, on comparisons or labels."""
 
-    model: ModelReference = Field(description="policy to start from; it is also the reference, for losses with one")
+    model: ModelReference = Field(description="policy to start from; losses with a reference use it as the reference")
     loss: Annotated[str, NameOf(PREFERENCE_LOSSES, functions=True)] = Field(
         "dpo",
-        description="plackett_luce learns whole rankings, kto labels; simpo and orpo need no reference; or a function "
-        "of your own",
+        description="plackett_luce uses whole rankings, kto labels, the others pairs; simpo and orpo have no "
+        "reference; module:function: your own",
     )
     beta: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="weight of the KL to the reference, or of the term that replaces it; default: the loss's own"
+        None,
+        description="weight of the KL to the reference, or of the term that replaces it; default: depends on the loss",
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | None = Field(
-        None, description="cdpo, robust_dpo: fraction of labels assumed to be wrong; default: that of the loss"
+        None, description="cdpo, robust_dpo: fraction of labels assumed to be wrong; default: depends on the loss"
     )
     margin: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="simpo: margin that the reward gap must exceed; default: the loss's own"
+        None, description="simpo: margin by which the rewards must differ; default: depends on the loss"
     )
     desirable_weight: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="kto: weight of desirable responses; default: the loss's own"
+        None, description="kto: weight of desirable responses; default: depends on the loss"
     )
     undesirable_weight: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="kto: weight of undesirable responses; default: the loss's own"
+        None, description="kto: weight of undesirable responses; default: depends on the loss"
     )
 
     def without_effect(self) -> dict[str, str]:
@@ -167,7 +180,7 @@ class DpoConfig(LanguageModelStageConfig):
         """Return dropout, which would be taken for a difference between policy and reference."""
         if self.model.drops_out and preference_loss(self.loss).needs_reference:
             text = (
-                "dropout would be taken for a difference between policy and reference: set model.dropout and "
+                "with dropout, the policy would differ from the reference before any training: set model.dropout and "
                 "model.lora.dropout to 0"
             )
             return {("model",): text}

@@ -26,7 +26,7 @@ class Origin:
 
 
 class Row(Protocol):
-    """A prompt with K responses, or plain text, and the judgements in the file.
+    """A prompt with K responses, or plain text, and its judgements from the file.
 
     Each kind is a frozen dataclass that satisfies this protocol, with a file and an entry in ``registry.ROW_KINDS``.
     Rows are compared, repeated and held out by the values of their dataclass fields except ``origin``.
@@ -44,7 +44,7 @@ class Row(Protocol):
 
     @property
     def prompt(self) -> Prompt | None:
-        """Return the prompt; None for plain text, whose first token serves as the prompt."""
+        """Return the prompt; None for plain text, whose first token is used as the prompt."""
         ...
 
     @property

@@ -39,8 +39,8 @@ class RankingRow:
     def _labelled(self) -> LabelledRow:
         """Label responses by their number of better and worse alternatives.
 
-        A response that ranks above more responses than below is desirable, in the opposite case undesirable. With equal
-        numbers it gets no label and is left out.
+        A response with more worse than better alternatives is desirable, one with fewer is undesirable, and one with
+        equal numbers is left out.
         """
         balance = [sum((other > rank) - (other < rank) for other in self.ranks) for rank in self.ranks]
         judged = [(response, wins > 0) for response, wins in zip(self.responses, balance, strict=True) if wins]

@@ -1,8 +1,8 @@
 """Attention of one new token in every row, with keys and values of a prompt stored once for all its responses.
 
-Decoding is limited by memory bandwidth. Here keys and values are read once per token, in the type that training attends
-in, and those of a prompt are still in the core's cache for its next response. torch's own attention takes several times
-as long for a single query.
+Decoding is limited by memory bandwidth. Here keys and values are read once per token, in the type in which training
+computes attention, and a prompt's are still in the core's cache when its next response needs them. torch's own
+attention takes several times as long for a single query.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class RowStates:
 
 
 class CachedKeys:
-    """What a cache layer passes to ``attend`` together with the keys that it returns.
+    """Passed by a cache layer to ``attend``, together with the keys that it returns.
 
     ``reached``: whether those keys arrived in ``attend`` unchanged. ``states``: set if ``decode`` computes the
     attention.
@@ -54,7 +54,7 @@ def hand_out(key: Tensor, cached: CachedKeys) -> None:
 
 
 def cached_keys(key: Tensor) -> CachedKeys | None:
-    """Return what a cache layer handed out with ``key``, and record that the key arrived; None for any other key."""
+    """Return what a cache layer passed on with ``key``, and record that the key arrived; None for any other key."""
     context = current_context()
     if context is None or context.handed_out is None or context.handed_out[0] is not key:
         return None
@@ -64,8 +64,8 @@ def cached_keys(key: Tensor) -> CachedKeys | None:
 
 
 def missing_library() -> str | None:
-    """Return what to install for ``decode``, or None if it is installed."""
-    return None if find_spec("numba") else "numba is not installed; pip install 'plaudit[cpu]'"
+    """Return which package ``decode`` lacks and how to install it, or None if nothing is missing."""
+    return None if find_spec("numba") else "numba is not installed; run: pip install 'plaudit[cpu]'"
 
 
 def stored_type(states: Tensor) -> torch.dtype:

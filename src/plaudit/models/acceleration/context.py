@@ -24,7 +24,7 @@ class ForwardContext:
 
     - ``trees``: the layout of the trees that attention is computed over
     - ``read``: flat positions [n] in [rows x length] whose last hidden states are used; None: all
-    - ``handed_out``: the keys that a cache layer returned last, and what it passes to ``attend``
+    - ``handed_out``: the keys that a cache layer returned last, and the ``CachedKeys`` that it passes to ``attend``
     - ``gathered``: set while the last MLP runs on the positions in ``read``: unique positions [n], rows and length
     """
 

@@ -18,7 +18,7 @@ from numba.extending import intrinsic, overload
 ANY_ORDER = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN are kept
 
 if sys.platform != "linux":
-    # Elsewhere a second OpenMP runtime next to torch's would end the process.
+    # Any other threading layer may load a second OpenMP runtime next to torch's, which would end the process.
     numba.config.THREADING_LAYER = "workqueue"
 
 

@@ -28,7 +28,7 @@ DECODING, WEIGHTS = "compiled decoding", "prepared weights"
 
 @dataclass(frozen=True)
 class Choice:
-    """An acceleration that was tested on a model. ``fault``: why it is not used; None if it is used."""
+    """An acceleration that was tested on a model. ``fault``: the reason why it is not used; None if it is used."""
 
     name: str
     fault: str | None
@@ -97,7 +97,7 @@ def _layout(model: "PreTrainedModel", wanted: str) -> "tuple[Layout, str | None]
 
 
 def _kernel_fault(model: "PreTrainedModel") -> str | None:
-    """Test the kernel in the model's type, or in bfloat16 where training would run under autocast."""
+    """Test the kernel in the model's type, or in bfloat16 if training would run under autocast."""
     config: Any = model.config.get_text_config()
     heads = config.num_attention_heads
     key_heads = getattr(config, "num_key_value_heads", None) or heads

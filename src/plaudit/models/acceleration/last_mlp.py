@@ -1,8 +1,8 @@
 """Computes the last block's MLP only at the positions whose hidden states are used.
 
-After the last attention, positions no longer depend on each other. A reward model uses one hidden state per response, a
-policy those before response tokens. At all other positions the last MLP, two thirds of its block's arithmetic, is
-wasted.
+After the last attention, positions no longer depend on each other. A reward model uses one hidden state per response; a
+policy uses the hidden states before response tokens. At all other positions, computing the last MLP (two thirds of its
+block's arithmetic) is wasted.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ def last_mlp(trunk: nn.Module) -> nn.Module | None:
 def compute_read_positions_only(mlp: nn.Module) -> Callable[[], None]:
     """Make an MLP compute only the positions in the forward context's ``read``, with zeros elsewhere.
 
-    Correct only if the MLP's output at a position depends on that position alone. Returns a function that undoes the
-    change. The hooks hold no state, so copies of the module keep the behaviour.
+    Correct only if the MLP's output at a position depends only on the input at that position. Returns a function that
+    undoes the change. The hooks hold no state, so copies of the module keep the behaviour.
     """
     hooks = mlp.register_forward_pre_hook(_gather), mlp.register_forward_hook(_scatter)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 _PREPARED: ContextVar[frozenset[object]] = ContextVar("plaudit_prepared_weights", default=frozenset())
-"""The preparations that this thread computes with; other threads compute with the layers' own weights."""
+"""The preparations that this thread uses; other threads use the layers' own weights."""
 
 _LOCK = Lock()
 
@@ -65,7 +65,7 @@ def _is_linear(module: nn.Module) -> bool:
 
     if type(module) not in (nn.Linear, Conv1D) or "forward" in vars(module):
         return False  # a replaced forward, such as a hook that moves weights between devices, must see every call
-    return _weight(module).dtype in (torch.float32, torch.bfloat16, torch.float16)  # autocast leaves float64 alone
+    return _weight(module).dtype in (torch.float32, torch.bfloat16, torch.float16)  # autocast does not cast float64
 
 
 def _prepared(layer: nn.Module, device: torch.device) -> Forward | None:

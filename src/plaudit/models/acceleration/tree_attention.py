@@ -4,8 +4,8 @@ A packed row holds several trees, and a token attends only to its own tree. Atte
 mostly computes scores that the mask discards. Here attention is computed per tree: on a CPU with batched matrix
 products and an explicit backward pass, on a GPU by ``plaudit.models.acceleration.varlen_attention``.
 
-transformers calls ``attend`` under the name ``TREE_ATTENTION``; ``attend`` falls back to transformers' own attention
-where computing per tree does not pay.
+transformers calls ``attend`` under the name ``TREE_ATTENTION``. If computing per tree would not be faster, ``attend``
+calls transformers' own attention.
 """
 
 from collections.abc import Sequence
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 TREE_ATTENTION = "plaudit_trees"
 MORE_THAN_SOFTMAX = ("softcap", "s_aux", "position_bias")  # options of models that change the attention scores
-LONGEST_TREE = 8192  # positions; the masks of longer trees would fill the memory
+LONGEST_TREE = 8192  # positions; the masks of longer trees would need too much memory
 LONGEST_KEPT = 512  # positions; for longer trees, the backward pass recomputes the probabilities
 QUERIES = 256  # per block: attention is causal, so a long tree in blocks needs half of the products
-LEAST_WORK = 2_000_000  # row length² x width per tree; below it, separate calls per tree cost more than they save
+LEAST_WORK = 2_000_000  # row length² x width per tree; below this, separate calls per tree cost more than they save
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TreeLayout:
     """The spans of the trees of a forward pass, and which tokens attend to each other.
 
     ``lengths``: tokens of each tree's prompt and responses; empty if not known. ``always``: compute attention per tree
-    even where it does not pay.
+    even if that is slower.
     """
 
     tree_spans: Sequence[TreeSpan]

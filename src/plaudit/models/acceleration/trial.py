@@ -1,8 +1,8 @@
-"""Tests what a model supports by running the same random prompt trees through it both ways.
+"""Tests what a model supports: runs the same random prompt trees through it with and without an acceleration.
 
-Every function returns None if the model supports something, and otherwise the reason why not. Running out of memory is
-raised, because it does not show what the model supports. Trials compare results in the model's own type, without the
-caller's autocast.
+Every function returns None if the model supports the acceleration, and otherwise the reason why not. Out-of-memory
+errors are raised, because they do not show what the model supports. Trials compare results in the model's own type,
+without the caller's autocast.
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def tree_attention_fault(model: "PreTrainedModel") -> str | None:
         return one_line(fault)
     try:
         difference = packing_fault(model)
-    except Exception as fault:  # the model computes with its own attention
+    except Exception as fault:  # the model keeps its own attention
         difference = _text(fault)
     if difference is not None:
         model.set_attn_implementation(before)

@@ -10,7 +10,7 @@ from plaudit.models.trunk import unwrapped
 
 ADAPTER_FILE = "adapter_config.json"
 BASE_FILE = "base_model.json"
-"""How the base was quantised: the adapter was trained on the rounded weights and needs the same ones again."""
+"""How the base was quantised: the adapter was trained on the rounded weights and needs the same weights again."""
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def with_adapter(model: "PreTrainedModel", config: LoraConfig, task: str, name: str = "default") -> "PeftModel":
-    """Freeze a model and put low-rank adapters on it; a classifier's head stays trainable."""
+    """Freeze a model and add low-rank adapters; a classifier's head stays trainable."""
     import peft
 
     return peft.get_peft_model(
@@ -35,7 +35,7 @@ def with_adapter(model: "PreTrainedModel", config: LoraConfig, task: str, name: 
 
 @contextmanager
 def adapters_off(model: "PeftModel") -> Iterator[None]:
-    """Compute with the base model alone; trainable parameters stay trainable afterwards."""
+    """Compute with the base model only; trainable parameters stay trainable afterwards."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with model.disable_adapter():
         yield

@@ -18,12 +18,12 @@ LOGIT_BYTES = 256 * 2**20  # float32 logits in memory at once; larger arrays are
 SMALLEST_CHUNK = 128  # rows; with smaller chunks the recomputation costs more than the memory is worth
 
 Extras = Literal["none", "measured", "differentiable"]
-"""Whether entropies and the likeliest token are computed as well, and whether entropies carry a gradient."""
+"""Whether entropies and the most likely token are computed as well, and whether entropies carry a gradient."""
 
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Per response token, each [N]: log-probability, entropy in nats, and whether it is the likeliest token."""
+    """Per response token, each [N]: log-probability, entropy in nats, and whether it is the most likely token."""
 
     log_probabilities: Tensor
     entropies: Tensor | None = None

@@ -1,4 +1,4 @@
-"""From hidden states to logits as the model computes them: some models change logits after the last matrix product."""
+"""Computes logits from hidden states as the model does: some models change logits after the last matrix product."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """Functions of rows of logits, a few rows at a time, so that intermediate results stay in the processor's cache.
 
-Rows are as long as the vocabulary: over whole arrays, every exponential and every sum would wait for memory.
+A row is as long as the vocabulary. Over whole arrays, every exponential and every sum would wait for memory.
 """
 
 from collections.abc import Callable, Iterator

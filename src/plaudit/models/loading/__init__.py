@@ -1,1 +1,1 @@
-"""From configuration to models and tokenizers."""
+"""Loads the configured models and tokenizers."""

@@ -1,4 +1,4 @@
-"""From the configuration of a model to a model that is ready to compute.
+"""Loads a configured model, in these steps:
 
 1. The tokenizer (``tokenizer``).
 2. The weights (``pretrained``).
@@ -87,7 +87,8 @@ def load_scorer(config: ModelConfig, device: torch.device, seed: int = 0) -> tup
     loaded = _load(config, "SEQ_CLS", device, seed)
     if not hasattr(unwrapped(loaded.model), "score"):
         raise PlauditError(
-            f"{config.path}: no sequence classifier for this architecture reads the last token; choose another model"
+            f"{config.path}: transformers has no sequence classifier for this architecture that reads the last token; "
+            "choose another model"
         )
     return _logged("scorer", config, loaded), config.fresh is None and _is_classifier(str(config.path))
 

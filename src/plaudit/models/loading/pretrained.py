@@ -67,7 +67,7 @@ def _set_dropout(model_config: Any, rate: float) -> None:
 
 
 def load_from(what: str, load: Callable[..., Result], path: str | None, **options: Any) -> Result:
-    """Call ``load`` with a folder or a hub name. Raises PlauditError like ``or_explain``, or tells what is missing."""
+    """Call ``load`` with a folder or a hub name. Raises PlauditError, which says what a folder lacks."""
     try:
         return or_explain(what, load, path, **options)
     except PlauditError as fault:
@@ -82,7 +82,7 @@ def _what_is_missing(path: str, is_tokenizer: bool) -> str | None:
     if not folder.exists():
         if path.startswith("~"):
             return "no such folder; ~ is not expanded, write the whole path"
-        # A hub name has at most one slash; below a folder that exists, a folder is meant.
+        # A hub name has at most one slash. A path below an existing folder means a folder.
         is_hub_name = not path.startswith((".", "/")) and (path.count("/") == 0 or _may_have_owner(folder))
         return None if is_hub_name else "no such folder; give an existing folder or a hub name"
     names = ["config.json", "adapter_config.json", *["tokenizer.json", "tokenizer_config.json"] * is_tokenizer]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
-    """Load the tokenizer and make sure that it has an end and a padding token.
+    """Load the tokenizer and make sure that it has an end-of-sequence token and a padding token.
 
     Raises PlauditError if it cannot be loaded, or if one of these tokens is missing or unknown.
     """
@@ -25,7 +25,9 @@ def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
             if tokenizer.convert_tokens_to_ids(chosen) in (None, getattr(tokenizer, "unk_token_id", None)) and (
                 chosen != tokenizer.unk_token
             ):
-                raise PlauditError(f"{name}: {role} {chosen!r} is not in the tokenizer's vocabulary")
+                raise PlauditError(
+                    f"{name}: {role} {chosen!r} is not in the tokenizer's vocabulary; choose another token"
+                )
             setattr(tokenizer, role, chosen)
         if getattr(tokenizer, role) is None:
             raise PlauditError(f"{name}: the tokenizer has no {role}; set one with model.{role}=…")
@@ -40,5 +42,5 @@ def check_vocabulary(config: ModelConfig, model: "PreTrainedModel", tokenizer: "
     if largest >= model.config.vocab_size:
         raise PlauditError(
             f"{config.path or 'model.fresh'}: the tokenizer {config.tokenizer or config.path} has ids up to {largest}, "
-            f"the model only {model.config.vocab_size} embeddings; use the tokenizer that belongs to the model"
+            f"but the model has only {model.config.vocab_size} embeddings; use the tokenizer that belongs to the model"
         )

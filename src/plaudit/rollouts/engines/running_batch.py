@@ -11,7 +11,7 @@ from plaudit.models.acceleration.tree_attention import TreeLayout, layout_of_pro
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import Choice, draw_limits, draw_uniforms
 
-PREFILL_POSITIONS = 2048  # prompt tokens per forward pass on a CPU; with more, activations exceed its caches
+PREFILL_POSITIONS = 2048  # prompt tokens per forward pass on a CPU; with more, activations do not fit into its caches
 
 
 class RunningBatch:

@@ -54,7 +54,10 @@ class TransformersEngine:
         self._loaded = loaded
         self._model = unwrapped(loaded.model)
         if getattr(self._model, "_is_stateful", False):
-            raise PlauditError(f"{type(self._model).__name__} has recurrent layers; generation needs a transformer")
+            raise PlauditError(
+                f"{type(self._model).__name__} has recurrent layers, which generation does not support; choose a "
+                "transformer"
+            )
         self._accepted = accepted_arguments(self._model.__class__)
         self._end_ids = _end_ids(self._model, loaded.tokenizer)
         self._batch_sizes: dict[int, HalvingSize] = {}
@@ -92,12 +95,13 @@ class TransformersEngine:
         """Yield the samples of ``generate`` piece by piece, as they are written.
 
         Raises:
-            PlauditError: as ``generate`` does.
-            RuntimeError: memory runs out; what has been yielded cannot be taken back, so no smaller batch is tried.
+            PlauditError: as ``generate`` does. RuntimeError: memory runs out. Yielded pieces cannot be taken back, so
+            no smaller batch is tried.
         """
         self._check(requests, settings)
         pieces = self._stream(requests, settings)
-        # Weights are prepared in a separate context: what the caller computes between two pieces does not see it.
+        # Weights are prepared in a separate context, so that they do not affect what the caller computes between two
+        # pieces.
         context = copy_context()
         try:
             while (piece := context.run(next, pieces, None)) is not None:
@@ -133,7 +137,9 @@ class TransformersEngine:
             raise PlauditError("generation: stop contains an empty string; remove it")
         lengths = [len(request.prompt_ids) for request in requests]
         if 0 in lengths:
-            raise PlauditError(f"prompt {lengths.index(0)} is empty; give it text, or use a tokenizer with a BOS token")
+            raise PlauditError(
+                f"prompt {lengths.index(0)} has no tokens; give it text, or use a tokenizer with a BOS token"
+            )
         context = context_length(self._model.config)
         if lengths and max(lengths) + settings.max_new_tokens > context:
             raise PlauditError(
@@ -180,7 +186,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _steps(self, batch: RunningBatch, settings: GenerationConfig) -> Iterator[None]:
-        """Generate the batch; yield after every token, before rows that have ended leave."""
+        """Generate the batch; yield after every token, before rows that have ended are dropped."""
         device = self._loaded.device
         end_ids = torch.tensor(sorted(self._end_ids), dtype=torch.long, device=device)
         logits = batch.adopt([self._prefill(inputs) for inputs in batch.prefill_inputs()])
@@ -252,7 +258,7 @@ class TransformersEngine:
 
 
 def _longest_prompts_first(requests: Sequence[Request]) -> list[int]:
-    """Return the numbers of the requests in the order in which they are answered; equal prompts stand together."""
+    """Return the indices of the requests in the order in which they are answered; equal prompts are adjacent."""
     return sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids))
 
 

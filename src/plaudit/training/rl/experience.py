@@ -14,17 +14,17 @@ from plaudit.rollouts.samples import Sample, learned_flags
 OLD = "old_log_probabilities"
 
 ResponseNumbers = range
-"""The numbers of a prompt's responses among those of all processes: their rows in an ``Experience``."""
+"""The indices of a prompt's responses among those of all processes: their rows in an ``Experience``."""
 
 
 @dataclass(frozen=True)
 class ResponseRows:
-    """Numbers of R responses, the longest of T tokens. All are [R, T] and zero after the end of a response.
+    """Values for R responses, the longest of T tokens. All are [R, T] and zero after the end of a response.
 
     ``sampled``: log-probabilities with which the tokens were sampled, after top_k and top_p; ``reference``: under the
-    reference; ``importance``: weights of the tokens in the policy loss (one without a correction); ``values`` and
-    ``returns`` are zero without a value function. Two are [R]: ``scores``, after penalties, scaling and clipping, and
-    ``learned``, false for truncated responses that are masked.
+    reference; ``importance``: weights of the tokens in the policy loss (1 without a correction); ``values`` and
+    ``returns`` are zero without a value function. ``scores`` and ``learned`` are [R]: scores after penalties, scaling
+    and clipping; false for truncated responses that are masked.
     """
 
     sampled: Tensor
@@ -48,9 +48,9 @@ class ResponseRows:
 class Experience:
     """Rollouts of all processes, with everything that the losses need.
 
-    Each of the ``examples`` holds a prompt with its responses and the responses' numbers. ``lengths`` is [R].
-    ``old_log_probabilities`` [R, T] are those of the policy before the iteration's first step; None where that step
-    itself computes them (``ReadDuringStep``).
+    Each of the ``examples`` holds a prompt with its responses and the responses' indices. ``lengths`` is [R].
+    ``old_log_probabilities`` [R, T] are those of the policy before the iteration's first step; None if that step itself
+    computes them (``ReadDuringStep``).
     """
 
     examples: list[Example[ResponseNumbers]]
@@ -109,7 +109,7 @@ class Experience:
 
 
 def numbered(trees: Sequence[PromptTree]) -> list[Example[ResponseNumbers]]:
-    """Return the trees, each with the numbers of its responses, counted from 0 over all trees."""
+    """Return the trees, each with the indices of its responses, counted from 0 over all trees."""
     examples, first = [], 0
     for tree in trees:
         examples.append(Example(tree, range(first, first := first + len(tree.responses))))
@@ -117,7 +117,7 @@ def numbered(trees: Sequence[PromptTree]) -> list[Example[ResponseNumbers]]:
 
 
 def all_numbers(numbers: Iterable[ResponseNumbers]) -> Tensor:
-    """Return the numbers of several prompts' responses, in their order, [responses]."""
+    """Return the indices of several prompts' responses, in their order, [responses]."""
     return torch.tensor(list(chain.from_iterable(numbers)))
 
 

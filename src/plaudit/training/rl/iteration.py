@@ -151,7 +151,7 @@ class Iteration:
             )
         )
         advantages = found.advantages + correction / found.scale[:, None]
-        # Whitening scales the reward but not a KL in the loss, which would change their ratio and so the optimum.
+        # Whitening scales the reward but not a KL in the loss. That would change their ratio, and so the optimum.
         default = self.estimator.whitens and kl.placement == "reward"
         whitens = default if config.whiten_advantages is None else config.whiten_advantages
         return Advantages(whiten(advantages, mask) if whitens else advantages, found.returns, found.scale)
@@ -192,7 +192,7 @@ class Iteration:
                 yield value_objective(config, part, values)
 
     def finish(self, experience: Experience, metrics: dict[str, float]) -> dict[str, float]:
-        """Update the KL coefficient after the last minibatch; return the metrics, including those known only now."""
+        """Update the KL coefficient after the last minibatch; return the metrics of the iteration."""
         metrics = metrics | self.reading.metrics_after(experience)
         self.controller.update(metrics["kl"], len(experience.lengths))
         return metrics

@@ -25,7 +25,7 @@ from plaudit.training.rl.experience import Experience, ResponseNumbers, Response
 
 @dataclass(frozen=True)
 class StepUnits:
-    """The numbers by which a step's sums are divided, over all micro-batches and processes."""
+    """The divisors of a step's sums, over all micro-batches and processes."""
 
     prompts: int
     responses: int
@@ -58,7 +58,7 @@ class MicroBatch:
 
     @classmethod
     def of(cls, batch: Batch, numbers: Tensor, experience: Experience, units: StepUnits, old: Tensor) -> "MicroBatch":
-        """Return the micro-batch of a batch whose responses have these numbers [R] in the experience."""
+        """Return the micro-batch of a batch whose responses have these indices [R] in the experience."""
         time, device = int(batch.lengths.max()), batch.lengths.device
         mask, learned = (rows[numbers, :time].to(device) for rows in (experience.mask, experience.learned))
         return cls(batch, experience.rows.chosen(numbers, time, device), old, mask, learned, units)
@@ -137,7 +137,7 @@ def _weights(config: RlConfig, part: MicroBatch) -> Tensor:
 
 
 def aggregation_of(config: RlConfig) -> Aggregation:
-    """Return how token losses add up: as configured, or the policy loss's default."""
+    """Return how token losses are weighted: as configured, or the policy loss's default."""
     return config.aggregation or policy_loss(config.policy_loss).aggregation
 
 

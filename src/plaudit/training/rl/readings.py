@@ -2,9 +2,9 @@
 
 The policy that sampled gives the "old" log-probabilities. Two strategies compute them:
 
-``ReadBefore``: a pass over all rollouts before the iteration's first step.
-``ReadDuringStep``: with one step per iteration, the policy that learns is still the one that sampled, so the step's own
-forward pass gives them. This saves about a sixth of an iteration of GRPO.
+``ReadBefore``: a pass over all rollouts before the iteration's first step. ``ReadDuringStep``: with one step per
+iteration, the policy has not changed since sampling, so the step's own forward pass gives them. This saves about a
+sixth of the time of a GRPO iteration.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class PolicyRows:
 class Readings:
     """Model outputs for the rollouts before the first step: [R, T] each, zero after the end of a response.
 
-    ``policy`` is None where the step reads it.
+    ``policy`` is None if the step computes it.
     """
 
     reference: Tensor
@@ -65,7 +65,7 @@ class PolicyReading(Protocol):
     ) -> Tensor:
         """Return the old log-probabilities [R, T] of a micro-batch.
 
-        ``numbers`` [R] are those of its responses; ``statistics`` are those of the step's pass.
+        ``numbers`` [R] are the indices of its responses; ``statistics`` are those of the step's pass.
         """
         ...
 
@@ -158,7 +158,7 @@ class ReadDuringStep:
         return policy_metrics(policy.log_probabilities, policy.entropies, experience)
 
     def policy_rows(self) -> PolicyRows:
-        """Return the statistics of all processes' responses, in the order of their numbers."""
+        """Return the statistics of all processes' responses, in the order of their indices."""
         merged: dict[int, tuple[Tensor, Tensor]] = {}
         for shard in self.reader.session.gather(self._of_response):
             merged |= shard

@@ -40,7 +40,7 @@ def build_rl_task(
     prompts = PromptSchedule(
         rows.train, config.prompts_per_iteration, config.responses_per_prompt, (context.seed, context.name)
     )
-    # The engine is built last: nothing can fail between here and the task, which closes it.
+    # The engine is built last: nothing can fail after it and before the task exists, which closes it.
     sampler = RolloutSampler(build_engine(config.generation.engine, roles.loaded), config.generation, context.session)
     iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
     held_out = HeldOutPrompts(context, rows.held_out[: config.held_out_prompts], prompts, sampler, scorer)
@@ -58,7 +58,7 @@ def _load_prompts(context: StageContext[RlConfig], roles: Roles) -> StageRows[Pr
     rows = load_stage_rows(context, config.prompts, PromptRow, roles.loaded, response)
     if not rows.train:
         raise PlauditError(
-            f"{context.name}: there is no prompt to answer; check the sources with `plaudit data inspect`"
+            f"{context.name}: there are no prompts to answer; check the sources with `plaudit data inspect`"
         )
     return rows
 

@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class RlTask:
-    """PPO and its relatives. An optimizer step is a minibatch; a line of metrics is an iteration.
+    """PPO and the other RL algorithms. An optimizer step is a minibatch; a line of metrics is an iteration.
 
-    ``experience`` is that of the current iteration, None between iterations; ``metrics`` are those of its rollouts,
-    ``sums`` those of its steps.
+    ``experience`` belongs to the current iteration and is None between iterations; ``metrics`` describe its rollouts,
+    ``sums`` its steps.
     """
 
     headline_metric = "reward/mean"

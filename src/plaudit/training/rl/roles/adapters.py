@@ -1,4 +1,4 @@
-"""One frozen base; policy and value are low-rank adapters on it, and the reference is the base alone.
+"""One frozen base; policy and value are low-rank adapters on it, and the reference is the base without adapters.
 
 The active adapter is a state of the base. The policy's adapter is active except inside ``using`` blocks and while the
 reference computes. A backward pass that recomputes activations needs the adapter of its forward pass, so values are
