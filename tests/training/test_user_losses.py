@@ -120,8 +120,8 @@ def inputs() -> PolicyInputs:
     "name, message",
     [
         ("raises", r"raised RuntimeError at .*losses_of_mine\.py:\d+: "),
-        ("gives_a_tensor", r"returned Tensor: return LossOutputs"),
-        ("gives_rows", r"returned a loss of shape \(2, 3\): return a sum"),
+        ("gives_a_tensor", r"returned a value of type Tensor: return LossOutputs"),
+        ("gives_rows", r"returned a loss of shape \(2, 3\): return a scalar"),
         ("gives_a_number", r"returned a metric used of type float: return Mean"),
     ],
 )
