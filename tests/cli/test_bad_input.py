@@ -158,7 +158,7 @@ def test_an_answer_longer_than_the_context(trained: Path, refused: Plaudit) -> N
 def test_a_changed_configuration(trained: Path, refused: Plaudit) -> None:
     line = refused("run", str(trained), "sft.optimizer.learning_rate=0.5", "seed=3", "rl.clip=0.3")
     assert "config.yaml: seed: 0 -> 3; " in line
-    assert ": changed since the run began; undo this, " in line
+    assert ": changed since the run began; undo the change, " in line
     assert "sft.optimizer.learning_rate: 0.003 -> 0.5" in line
     assert "rl.clip" not in line
     assert line.endswith("choose another name for the run")

@@ -125,19 +125,19 @@ class TestMistakes:
                 'not "gea"',
             ),
             ("sft.data=7", "sft.data=7: expected keys and values, not 7"),
-            ("rl.rewards=[]", "rl.rewards=[]: expected a list of keys and values (at least 1), not []"),
+            ("rl.rewards=[]", "rl.rewards=[]: expected a list of entries with keys and values (at least 1), not []"),
             (
                 "rl.kl={coefficient: -1}",
                 "rl.kl={coefficient: -1}: rl.kl.coefficient: expected a number at least 0, not -1",
             ),
             ("rl.rewards.2.weight=1", "rl.rewards.2.weight=1: rl.rewards has no entry 2"),
             ("rl.rewards.x=1", "rl.rewards.x=1: rl.rewards has no entry x"),
-            ("name.first=a", "name.first=a: name is the value trial, so it has no key first"),
+            ("name.first=a", "name.first=a: name is a single value, trial, and has no keys"),
             ("seed", "seed: expected key=value, such as rl.kl.coefficient=0.1"),
             ("rl..kl=1", "rl..kl=1: expected key=value, such as rl.kl.coefficient=0.1"),
             (
                 "evaluate.baseline=sft",
-                "recipe.yaml: evaluate.models: required key is missing; set it to a mapping from names",
+                "recipe.yaml: evaluate.models: required key is missing; expected a mapping from names",
             ),
         ],
     )

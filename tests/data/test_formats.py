@@ -461,7 +461,7 @@ def test_columns_are_renamed_before_recognition(tmp_path: Path) -> None:
     records = [{"question": "p", "answer": "a"}]
     read = _read(tmp_path, records, columns={"question": "prompt", "answer": "response"})
     assert _rows(read) == [ResponseRow("p", "a", AT)]
-    with pytest.raises(PlauditError, match="renames query, but no row has it"):
+    with pytest.raises(PlauditError, match="renames query, but no record has this column"):
         _read(tmp_path, records, columns={"query": "prompt"})
 
 

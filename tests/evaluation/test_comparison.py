@@ -230,10 +230,10 @@ def test_repeated_prompts_count_once_and_long_ones_are_counted(
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"baseline": "third"}, "baseline\n  third is not one of first, second"),
-        ({"reference": "third"}, "reference\n  third is not one of first, second"),
-        ({"best_of": [1], "best_of_model": "third"}, "best_of_model\n  third is not one of first, second"),
-        ({"best_of": [1], "best_of_reward": "gold"}, "best_of_reward\n  gold is not one of words, kindness"),
+        ({"baseline": "third"}, "baseline\n  .*third.*first, second"),
+        ({"reference": "third"}, "reference\n  .*third.*first, second"),
+        ({"best_of": [1], "best_of_model": "third"}, "best_of_model\n  .*third.*first, second"),
+        ({"best_of": [1], "best_of_reward": "gold"}, "best_of_reward\n  .*gold.*words, kindness"),
     ],
 )
 def test_wrong_names(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -89,7 +89,7 @@ def test_results_that_are_numbers(result: Any) -> None:
         (1.0, "returned a value of type float: return a list of 2 numbers"),
         ("ab", "returned a value of type str"),
         (None, "returned a value of type NoneType"),
-        ([1.0, "good"], "returned 'good' as score 1: scores must be numbers"),
+        ([1.0, "good"], "returned 'good' as score 1: return only numbers"),
         ([None, 1.0], "returned None as score 0"),
         (torch.ones(2, 1), r"returned \[1.0\] as score 0"),
     ],

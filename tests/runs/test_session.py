@@ -63,5 +63,7 @@ def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: p
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the device that is asked for exists here")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_missing_device(tmp_path: Path, device: Literal["cuda", "mps"]) -> None:
-    with pytest.raises(PlauditError, match=f"device: {device} requested, but this machine has cpu; set device=auto"):
+    with pytest.raises(
+        PlauditError, match=f"device: {device} requested, but this machine has only cpu; set device=auto"
+    ):
         start_session(Recipe(name="trial", device=device), RunDirectory(tmp_path))

@@ -102,8 +102,8 @@ class WideConfig(EngineConfig):
     [
         ("vllm", r"engine\.kind: expected transformers, fixed or wide, not .vllm"),
         ("transformer", r"engine\.kind: .*; did you mean transformers\?"),
-        ("wide", r"engine\.width: required key is missing; set it to a whole number"),
-        ("{kind: wide}", r"engine\.width: required key is missing; set it to a whole number"),
+        ("wide", r"engine\.width: required key is missing; expected a whole number"),
+        ("{kind: wide}", r"engine\.width: required key is missing; expected a whole number"),
     ],
 )
 def test_a_wrong_engine_is_refused(folder: Path, written: str, message: str) -> None:

@@ -152,7 +152,7 @@ def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
         return f"has no effect {problem['msg']}; remove it"
     expected = type_at(place, raw)
     if kind == "missing":
-        return f"required key is missing; set it to {in_words(expected)}"
+        return f"required key is missing; expected {in_words(expected)}"
     return f"expected {in_words(expected)}, not {_short(value)}{nearest_choice(expected, value)}"
 
 

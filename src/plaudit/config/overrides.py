@@ -80,10 +80,12 @@ def _checked_key(container: Any, override: Override, depth: int) -> Any:
     key, above = override.place[depth], dotted(override.place[:depth])
     if isinstance(container, list):
         if not isinstance(key, int) or key >= len(container):
-            raise PlauditError(f"{override.text}: {above} has no entry {key}; it has {len(container)}, counted from 0")
+            raise PlauditError(
+                f"{override.text}: {above} has no entry {key}; entries count from 0, and it has {len(container)}"
+            )
         return key
     if not isinstance(container, dict):
         raise PlauditError(
-            f"{override.text}: {above} is the value {container}, so it has no key {key}; set {above} to a section first"
+            f"{override.text}: {above} is a single value, {container}, and has no keys; set {above} itself"
         )
     return str(key)

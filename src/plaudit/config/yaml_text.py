@@ -42,7 +42,7 @@ def parse_yaml(text: str, source: str) -> Any:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
+        line = f":{mark.line + 1}" if mark and "\n" in text else ""
         raise PlauditError(
             f"{source}{line}: not valid YAML: {error.problem or error.context}; correct this line"
         ) from None

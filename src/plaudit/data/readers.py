@@ -123,7 +123,9 @@ def _read_json(path: Path) -> Iterator[Numbered]:
         raise PlauditError(f"{path} line {error.lineno}: malformed JSON ({error.msg}); correct the file") from error
     entries = content.get("data") if isinstance(content, dict) else content
     if not isinstance(entries, list):
-        raise PlauditError(f'{path}: expected a list of objects, or an object with such a list under "data"')
+        raise PlauditError(
+            f'{path}: expected a list of objects, or an object with such a list under "data"; convert the file'
+        )
     for number, entry in enumerate(entries, start=1):
         lone_surrogate = _has_lone_surrogate(entry)
         yield number, Malformed("not valid Unicode", json.dumps(entry)) if lone_surrogate else _object(entry)

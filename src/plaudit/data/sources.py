@@ -141,8 +141,8 @@ def _check_renames(source: SourceConfig, records: Iterable[tuple[int, Record]]) 
     for column, expected in source.columns.items():
         if expected not in seen:
             raise PlauditError(
-                f"{source.path}: `columns` renames {column}, but no row has it; "
-                f"the file's columns are {', '.join(sorted(seen))}"
+                f"{source.path}: `columns` renames {column}, but no record has this column; "
+                f"choose one of {', '.join(sorted(seen))}"
             )
 
 

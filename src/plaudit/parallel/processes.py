@@ -150,7 +150,7 @@ def _device(wanted: str, count: int) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and found is None):
         return torch.device("cpu")
     if found is None or wanted not in ("auto", found.type):
-        raise PlauditError(f"device: {wanted} requested, but this machine has {found or 'cpu'}; set device=auto")
+        raise PlauditError(f"device: {wanted} requested, but this machine has only {found or 'cpu'}; set device=auto")
     if count == 1:
         return torch.device(found.type)
     if found.type not in BACKENDS:

@@ -137,7 +137,9 @@ def check_strategy(name: str, processes: int) -> None:
         several = " or ".join(f"distributed={other}" for other in STRATEGIES if STRATEGIES[other].several)
         raise PlauditError(f"distributed: this run has {processes} processes; set {several}")
     if processes == 1 and entry.several:
-        raise PlauditError(f"distributed: {name} needs several processes; set processes, or distributed=none")
+        raise PlauditError(
+            f"distributed: {name} needs several processes; set processes to at least 2, or distributed=none"
+        )
     if entry.requirement is not None:
         _require(name, entry.requirement, entry.remedy)
 

@@ -55,9 +55,7 @@ def read_prompt(prompt: str) -> Request:
     values = {_SLOT_OF_VALUE[word]: word for word in mentioned}
     kind = _KIND_OF_SLOTS.get(frozenset(values))
     if kind is None or len(mentioned) != len(values):
-        raise PlauditError(
-            f"{prompt!r} is not a request of the embedded world; the gold score only accepts the world's prompts"
-        )
+        raise PlauditError(f"{prompt!r} is not a request of the embedded world; score only responses to its prompts")
     return Request(kind, values)
 
 

@@ -26,5 +26,5 @@ def checked_scores(values: Any, expected: int, place: str) -> torch.Tensor:
         )
     for index, value in enumerate(values):
         if not isinstance(value, Real):
-            raise PlauditError(f"{place} returned {value!r:.80} as score {index}: scores must be numbers")
+            raise PlauditError(f"{place} returned {value!r:.80} as score {index}: return only numbers")
     return torch.tensor([float(value) for value in values], dtype=torch.float32)

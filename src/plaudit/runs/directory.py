@@ -231,7 +231,7 @@ class RunDirectory:
             kept = {section for section in sections if getattr(new, section, None) is not None}
             raise PlauditError(
                 f"{self.configuration}: {'; '.join(shown[:SHOWN_DIFFERENCES] + more)}: changed since the run began; "
-                f"undo this, {_remedy(sections, kept)}"
+                f"undo the change, {_remedy(sections, kept)}"
             )
 
 

@@ -52,7 +52,7 @@ class EvaluateConfig(Section):
             "best_of_reward": (self.best_of_reward, sources),
         }
         unknown: dict[Place, str] = {
-            (key,): f"{name} is not one of {', '.join(known)}"
+            (key,): f"there is none called {name}; choose one of {', '.join(known)}"
             for key, (name, known) in chosen.items()
             if name is not None and name not in known
         }

@@ -37,5 +37,5 @@ class GenerationConfig(Section):
     def impossible(self) -> dict[Place, str]:
         """Return limits that exclude every response."""
         if self.min_new_tokens > self.max_new_tokens:
-            return {("min_new_tokens",): "it is larger than max_new_tokens: lower it"}
+            return {("min_new_tokens",): "larger than max_new_tokens: lower it"}
         return {}
