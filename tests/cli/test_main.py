@@ -67,12 +67,12 @@ def _replace_runner(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) ->
     "arguments, message",
     [
         (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
-        (["run", "storys"], "storys: no such recipe; did you mean stories? shipped: "),
+        (["run", "storys"], "storys: no such recipe; did you mean stories? choose one of "),
         (["run", "trial.yaml", "reward.kl=1"], "reward.kl=1: unknown key; "),
         (["run", "trial.yaml", "reward.epochs=[1]"], "reward.epochs=[1]: expected a number above 0, not [1]"),
         (["run", "trial.yaml", "seed"], "seed: expected key=value, such as rl.kl.coefficient=0.1"),
         (["run", "trial.yaml", "reward.model=stage:sft"], "trial.yaml: reward.model.path: stage:sft: sft is not "),
-        (["sft", "trial.yaml"], "trial: this recipe has no section sft; it has reward"),
+        (["sft", "trial.yaml"], "trial: this recipe has no section sft; add it, or choose one of: reward"),
         (["run"], "Missing argument 'RECIPE'; see plaudit run --help"),
         (["run", "trial.yaml", "--resart"], "No such option: --resart"),
         (["rnu", "trial.yaml"], "No such command 'rnu'. Did you mean 'run'?; see plaudit --help"),
@@ -224,7 +224,8 @@ print(sorted(heavy & set(sys.modules)), len(sys.modules) < 700)
 def test_module_runs_as_the_command_does(tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "plaudit", "run", "nowhere.yaml"]
     finished = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (finished.returncode, finished.stdout, finished.stderr) == (2, "", "nowhere.yaml: no such file\n")
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr == "nowhere.yaml: no such file; check the path\n"
 
 
 def test_libraries_are_quiet_unless_the_user_chose_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,9 +213,9 @@ def test_messages_without_their_place_in_a_tree_are_counted(tmp_path: Path) -> N
     rootless = _read(
         tmp_path, [*MESSAGE_TABLE, *({**message, "message_tree_id": "z"} for message in MESSAGE_TABLE[1:])]
     )
-    assert rootless.counts.bad == {"not exactly one message without parent_id": 1}
+    assert rootless.counts.bad == {"there must be exactly one message without parent_id": 1}
     twice = _read(tmp_path, [*MESSAGE_TABLE, *({**MESSAGE_TABLE[0], "message_tree_id": "z"} for _ in range(2))])
-    assert twice.counts.bad == {"a message without its own message_id": 1}
+    assert twice.counts.bad == {"a message has no unique message_id": 1}
 
 
 def test_the_first_sentence_of_a_text_serves_as_a_prompt(tmp_path: Path) -> None:
@@ -334,15 +334,15 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
     [
         ("text", {"text": "  "}, "empty text"),
         ("text", {"text": 5}, "text is not a string"),
-        ("text", {"other": "x"}, "no text"),
-        ("prompt", {"prompt": None}, "no prompt"),
+        ("text", {"other": "x"}, "text is missing"),
+        ("prompt", {"prompt": None}, "prompt is missing"),
         ("prompt", {"prompt": []}, "prompt is not a list of messages"),
         ("prompt", {"prompt": [{"role": "user", "content": " "}]}, "empty prompt"),
         ("prompt_response", _changed("prompt_response", response=""), "empty response"),
-        ("imdb", {"text": "x"}, "no label"),
-        ("preference", _changed("preference", rejected=" blue."), "identical sides"),
+        ("imdb", {"text": "x"}, "label is missing"),
+        ("preference", _changed("preference", rejected=" blue."), "identical responses"),
         ("preference", _changed("preference", rejected=" "), "empty response"),
-        ("implicit_preference", {"chosen": "same", "rejected": "same"}, "identical sides"),
+        ("implicit_preference", {"chosen": "same", "rejected": "same"}, "identical responses"),
         ("implicit_preference", {"chosen": "yes", "rejected": "no"}, "mismatched prompts"),
         ("implicit_preference", {"chosen": "Go on", "rejected": "Go"}, "empty response"),
         (
@@ -359,9 +359,9 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
         ("messages", {"messages": ["hi"]}, "messages holds an entry that is not a message with role and content"),
         ("messages", {"messages": MESSAGES[1:]}, "empty prompt"),
         ("unpaired_preference", _changed("unpaired_preference", label="perhaps"), "label is not true or false"),
-        ("unpaired_preference", _changed("unpaired_preference", label=None), "no label"),
+        ("unpaired_preference", _changed("unpaired_preference", label=None), "label is missing"),
         ("unpaired_preference", _changed("unpaired_preference", completion=" "), "empty response"),
-        ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_YES}, "identical sides"),
+        ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_YES}, "identical responses"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": "\n\nHuman: b\n\nAssistant: no"}, "mismatched prompts"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_ASK}, "empty response"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": "\n\nHuman: a"}, "no final assistant turn"),
@@ -373,7 +373,7 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
         ("ranked_responses", _changed("ranked_responses", scores=[1, 2, None]), "scores is not a list of numbers"),
         ("ranked_responses", {"prompt": "p", "responses": ["a"], "ranks": [0]}, "fewer than two responses"),
         ("ranked_responses", _changed("ranked_responses", responses=["a", 1]), "responses is not a list of strings"),
-        ("lm_human_preferences", _changed("lm_human_preferences", best=3), "best is not the number of a sample"),
+        ("lm_human_preferences", _changed("lm_human_preferences", best=3), "best is not the index of a sample"),
         ("lm_human_preferences", _changed("lm_human_preferences", best="x"), "best is not a whole number"),
         (
             "lm_human_preferences",
@@ -388,11 +388,11 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
         (
             "summarize_from_feedback",
             _changed("summarize_from_feedback", summaries=["a", "b"]),
-            "info or summaries is not structured as in summarize_from_feedback",
+            "info or summaries does not have the structure of summarize_from_feedback",
         ),
         ("tldr", _changed("tldr", summary=" "), "empty response"),
         ("open_assistant", {"prompt": "text"}, "prompt is not a tree of messages"),
-        ("open_assistant", {"prompt": {"text": "a", "role": "judge"}}, "a message without text or known role"),
+        ("open_assistant", {"prompt": {"text": "a", "role": "judge"}}, "a message has no text or no known role"),
         (
             "open_assistant",
             {"prompt": {"text": "a", "role": "prompter", "replies": ["b"]}},
@@ -449,7 +449,7 @@ def test_recognition_ignores_bad_first_records(tmp_path: Path) -> None:
     good = EXAMPLES["hh_rlhf"][0]
     read = _read(tmp_path, [{"chosen": "x"}, good, good, good])
     assert read.row_format.name == "hh_rlhf"
-    assert read.counts.bad == {"no rejected": 1}
+    assert read.counts.bad == {"rejected is missing": 1}
 
 
 def test_unknown_columns_name_the_nearest_formats(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_every_count(file: str) -> None:
     assert (found.format, found.kind, found.kinds) == ("preference", "ranking", FORMATS["preference"].kind_names)
     assert (found.counts.records, found.counts.rows, found.counts.bad_records) == (8, 4, 4)
     assert (found.prompts, found.duplicates) == (2, 1)
-    assert (found.identical_sides, found.mismatched_prompts, found.empty_texts) == (1, 1, 2)
+    assert (found.identical_responses, found.mismatched_prompts, found.empty_texts) == (1, 1, 2)
     assert found.lengths == {
         "prompt, words": Lengths(2, 2, 2.75, 5, 5),
         "response, words": Lengths(1, 1, 1.625, 3, 3),
@@ -113,7 +113,7 @@ def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path
     ):
         assert line in lines
     assert any(line.startswith("longer than 6 tokens") for line in lines)
-    assert any(line.startswith("line 4: identical sides") for line in lines)
+    assert any(line.startswith("line 4: identical responses") for line in lines)
 
 
 def test_the_command_shows_labels(tmp_path: Path) -> None:

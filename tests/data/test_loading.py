@@ -119,7 +119,7 @@ def test_bad_rows_are_counted_and_written_with_their_place(tmp_path: Path) -> No
     records = [*_pairs(0, 20), "{not json", {"prompt": "x"}, {"prompt": "y", "response": " "}, [1], *_pairs(20, 40)]
     path, rejects = _file(tmp_path, "rows.jsonl", records), tmp_path / "new" / "rejects.jsonl"
     loaded = _load({"sources": [path], "max_bad_fraction": 0.1}, rejects)
-    reasons = {"malformed JSON": 1, "no response": 1, "empty response": 1, "not a JSON object": 1}
+    reasons = {"malformed JSON": 1, "response is missing": 1, "empty response": 1, "not a JSON object": 1}
     (counts,) = loaded.counts
     assert (counts.records, counts.rows, counts.bad, counts.bad_records) == (44, 40, reasons, 4)
     assert counts.format == "prompt_response"
@@ -127,7 +127,7 @@ def test_bad_rows_are_counted_and_written_with_their_place(tmp_path: Path) -> No
     written = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert written == [
         {"source": path, "line": 21, "reason": "malformed JSON", "record": "{not json"},
-        {"source": path, "line": 22, "reason": "no response", "record": '{"prompt": "x"}'},
+        {"source": path, "line": 22, "reason": "response is missing", "record": '{"prompt": "x"}'},
         {"source": path, "line": 23, "reason": "empty response", "record": '{"prompt": "y", "response": " "}'},
         {"source": path, "line": 24, "reason": "not a JSON object", "record": "[1]"},
     ]
@@ -141,7 +141,7 @@ def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Pa
     with pytest.raises(PlauditError) as caught:
         _load({"sources": [path], "max_bad_fraction": 0.09}, rejects)
     message = str(caught.value)
-    assert message.startswith(f"{path} line 19: no response; 2 of 20 records are bad (")
+    assert message.startswith(f"{path} line 19: response is missing; 2 of 20 records are bad (")
     assert "1 malformed JSON" in message
     assert "max_bad_fraction=0.09" in message
     assert str(rejects) in message
@@ -151,7 +151,7 @@ def test_too_many_bad_rows_stop_the_run_and_still_write_the_rejects(tmp_path: Pa
 def test_a_bad_held_out_source_also_stops_the_run(tmp_path: Path) -> None:
     good = _file(tmp_path, "good.jsonl", _pairs(0, 10))
     bad = _file(tmp_path, "bad.jsonl", [*_pairs(20, 23), {"prompt": "x"}])
-    with pytest.raises(PlauditError, match=r"bad.jsonl line 4: no response; 1 of 4 records are bad"):
+    with pytest.raises(PlauditError, match=r"bad.jsonl line 4: response is missing; 1 of 4 records are bad"):
         _load({"sources": [good], "held_out": [bad]})
 
 

@@ -33,14 +33,14 @@ def test_hh_rlhf() -> None:
     for record in _lines(HH):
         (prompt, _, chosen), (other, _, rejected) = (record[s].rpartition("\n\nAssistant:") for s in record)
         if record["chosen"] == record["rejected"]:
-            expected["identical sides"] += 1
+            expected["identical responses"] += 1
         elif not chosen.strip() or not rejected.strip():
             expected["empty response"] += 1
         elif re.sub(r"\s+", " ", prompt).strip() != re.sub(r"\s+", " ", other).strip():
             expected["mismatched prompts"] += 1
         else:
             good += 1
-    assert read.counts.bad == expected == {"identical sides": 1, "empty response": 1, "mismatched prompts": 2}
+    assert read.counts.bad == expected == {"identical responses": 1, "empty response": 1, "mismatched prompts": 2}
     assert len(read.rows) == good == 6
 
 

@@ -6,7 +6,9 @@ import typer
 
 
 def chat(
-    target: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run, model folder, or hub name.")],
+    target: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run (name or folder), a model folder, or a hub name.")
+    ],
     best_of: Annotated[int, typer.Option("--best-of", help="Candidates per turn; the best is the reply.", min=1)] = 1,
     reward: Annotated[
         list[str] | None, typer.Option("--reward", help="Another reward model: run, folder or hub name; repeatable.")

@@ -41,7 +41,9 @@ def inspect(
     context_length: Annotated[
         int | None, typer.Option(help="Context length in tokens; default: the tokenizer's.", min=1, show_default=False)
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Read only the first rows.", min=1, show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Read only this many rows, from the beginning.", min=1, show_default=False)
+    ] = None,
     samples: Annotated[int, typer.Option(help="Number of rows to show.", min=0)] = 2,
     subset: Annotated[str | None, typer.Option(help="Subset of a hub dataset.", show_default=False)] = None,
     split: Annotated[
@@ -83,7 +85,11 @@ def _print(found: "Inspection", console: "Console") -> None:
             (f"line {reject.origin.line}: {reject.reason}", _shortened(reject.excerpt))
             for reject in found.rejects[:_SHOWN_REJECTS]
         ]
-        console.print(_plain_table(f"bad records (first {len(rejects)} of {len(found.rejects)})", "begins", rejects))
+        console.print(
+            _plain_table(
+                f"bad records (first {len(rejects)} of {len(found.rejects)})", "beginning of the record", rejects
+            )
+        )
     if found.samples:
         console.print(_plain_table("samples", "", _sample_lines(found)))
 
@@ -98,7 +104,7 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     yield "rows", str(counts.rows)
     yield "different prompts" if found.kind != "text" else "different texts", str(found.prompts)
     yield "duplicate rows", str(found.duplicates)
-    yield "identical sides", str(found.identical_sides)
+    yield "identical responses", str(found.identical_responses)
     yield "mismatched prompts", str(found.mismatched_prompts)
     yield "empty texts", str(found.empty_texts)
     if found.overlong is not None:

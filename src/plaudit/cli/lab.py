@@ -12,11 +12,12 @@ BOUND_MISSED = 1
 
 def lab(
     only: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Names of rows, separated by commas; default: all.")
+        str | None,
+        typer.Option(metavar="NAMES", help="Algorithms (rows of the table), separated by commas; default: all."),
     ] = None,
     problems: Annotated[int, typer.Option(min=1, help="Number of random problems.")] = 5,
     first_problem: Annotated[int, typer.Option(min=0, help="Number (seed) of the first problem.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs per row and problem.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per algorithm and problem.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Parallel processes; default: one per core.")] = None,
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for lab.json, lab.csv and lab.png.")] = Path(
         "lab"
@@ -24,7 +25,7 @@ def lab(
 ) -> None:
     """Compare every algorithm with its exact optimum on tiny problems.
 
-    The exit code is 1 if a row exceeds its bounds.
+    The exit code is 1 if an algorithm misses its target by more than its bounds.
     """
     from plaudit.lab.entries import chosen
     from plaudit.lab.table import default_workers, print_results, run_laboratory, write_results

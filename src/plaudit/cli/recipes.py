@@ -10,7 +10,7 @@ def recipes(
 ) -> None:
     """List the shipped recipes, or print one.
 
-    Save a printed recipe to a file to write your own.
+    To write your own recipe, save a printed one to a file and change it.
     """
     from plaudit.config.load import shipped_recipe, shipped_recipes
 

@@ -32,9 +32,9 @@ class Inspection:
     """The content of a source.
 
     ``kind`` is the kind of row that was read; ``kinds`` are all kinds that the format supports. ``duplicates`` counts
-    rows that equal an earlier row; ``prompts`` counts distinct prompts. ``identical_sides``, ``mismatched_prompts`` and
-    ``empty_texts`` count bad records. ``lengths`` are in words and, with a tokenizer, in tokens; its keys name what was
-    measured ("prompt, words"). ``overlong`` counts rows whose prompt and longest response together exceed
+    rows that equal an earlier row; ``prompts`` counts distinct prompts. ``identical_responses``, ``mismatched_prompts``
+    and ``empty_texts`` count bad records. ``lengths`` are in words and, with a tokenizer, in tokens; its keys name what
+    was measured ("prompt, words"). ``overlong`` counts rows whose prompt and longest response together exceed
     ``context_length`` tokens; both are None without a tokenizer or a known limit.
     """
 
@@ -45,7 +45,7 @@ class Inspection:
     counts: SourceCounts
     prompts: int
     duplicates: int
-    identical_sides: int
+    identical_responses: int
     mismatched_prompts: int
     empty_texts: int
     lengths: dict[str, Lengths]
@@ -84,7 +84,7 @@ def inspect(
         counts=read.counts,
         prompts=len({prompt_key(row) for row in rows}),
         duplicates=len(rows) - len({row_content(row) for row in rows}),
-        identical_sides=bad.get("identical sides", 0),
+        identical_responses=bad.get("identical responses", 0),
         mismatched_prompts=bad.get("mismatched prompts", 0),
         empty_texts=sum(number for reason, number in bad.items() if reason.startswith("empty ")),
         lengths=lengths,

@@ -113,7 +113,7 @@ def _convert_all(
 def _convert(record: Record, origin: Origin, row_format: Format, kind: type[R]) -> Iterator[R | Unused]:
     missing = [] if row_format.group else [name for name in row_format.columns if record.get(name) is None]
     if missing:
-        raise BadRowError(f"no {missing[0]}")
+        raise BadRowError(f"{missing[0]} is missing")
     for part in row_format.convert(record, origin, kind):
         yield part if isinstance(part, Unused) else _as_kind(part, kind, record, row_format)
 

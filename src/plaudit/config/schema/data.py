@@ -30,7 +30,7 @@ class SourceConfig(Section):
     weight: Annotated[float, Field(gt=0)] = Field(
         1.0, description="how often each row appears per epoch; 2.5: twice, and half of the rows a third time"
     )
-    limit: Positive | None = Field(None, description="use only the first rows")
+    limit: Positive | None = Field(None, description="use only this many rows, from the beginning")
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect: files have no splits."""

@@ -61,7 +61,7 @@ def text_in(record: Record, column: str, name: str | None = None) -> str:
     name = name or column
     value = record.get(column)
     if value is None:
-        raise BadRowError(f"no {name}")
+        raise BadRowError(f"{name} is missing")
     if not isinstance(value, str):
         raise BadRowError(f"{name} is not a string")
     if not value.strip():
@@ -118,7 +118,7 @@ def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], or
     if not all(response.strip() for response in responses):
         raise BadRowError("empty response")
     if len(set(responses)) == 1:
-        raise BadRowError("identical sides")
+        raise BadRowError("identical responses")
     if len(set(ranks)) == 1:
         raise BadRowError("all responses are tied")
     levels = sorted(set(ranks))

@@ -31,7 +31,7 @@ def parse_dialogue(text: str) -> tuple[Message, ...]:
 def _hh_rlhf(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     dialogues = [parse_dialogue(text_in(record, side)) for side in ("chosen", "rejected")]
     if dialogues[0] == dialogues[1]:
-        raise BadRowError("identical sides")
+        raise BadRowError("identical responses")
     (prompt, chosen), (other_prompt, rejected) = (split_dialogue(dialogue) for dialogue in dialogues)
     if prompt != other_prompt:
         raise BadRowError("mismatched prompts")

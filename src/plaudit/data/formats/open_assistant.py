@@ -33,7 +33,7 @@ def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unus
     for message in record["turns"]:
         name = message.get("message_id")
         if not isinstance(name, str) or name in nodes:
-            raise BadRowError("a message without its own message_id")
+            raise BadRowError("a message has no unique message_id")
         nodes[name] = {**message, "replies": []}
     roots = []
     for node in nodes.values():
@@ -47,7 +47,7 @@ def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unus
         else:
             yield Unused("message without its parent (dropped with all replies below it)")
     if len(roots) != 1:
-        raise BadRowError("not exactly one message without parent_id")
+        raise BadRowError("there must be exactly one message without parent_id")
     yield from _rankings_below(roots[0], origin)
 
 
@@ -68,7 +68,7 @@ def _rankings_below(root: Record, origin: Origin) -> Iterator[Row | Unused]:
 def _message(node: Record) -> Message:
     role, text = node.get("role"), node.get("text")
     if not isinstance(role, str) or role not in _ROLES or not isinstance(text, str):
-        raise BadRowError("a message without text or known role")
+        raise BadRowError("a message has no text or no known role")
     return Message(_ROLES[role], text)
 
 

@@ -22,7 +22,7 @@ def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterato
     samples = [text_in(record, column, "response") for column in _SAMPLE_COLUMNS if record.get(column) is not None]
     best = integer(record.get("best"), "best")
     if not 0 <= best < len(samples):
-        raise BadRowError("best is not the number of a sample")
+        raise BadRowError("best is not the index of a sample")
     ranks = [int(index != best) for index in range(len(samples))]
     yield ranking(text_in(record, "query", "prompt"), samples, ranks, origin)
 
@@ -63,7 +63,7 @@ def _summarize_from_feedback(record: Record, origin: Origin, kind: Kind) -> Iter
     info, summaries = record["info"], record["summaries"]
     objects = [info, *summaries] if isinstance(summaries, list) else [None]
     if not all(isinstance(value, Mapping) for value in objects):
-        raise BadRowError("info or summaries is not structured as in summarize_from_feedback")
+        raise BadRowError("info or summaries does not have the structure of summarize_from_feedback")
     texts = [_summary(text_in(summary, "text", "response")) for summary in summaries]
     choice = integer(record.get("choice"), "choice")
     if not 0 <= choice < len(texts):

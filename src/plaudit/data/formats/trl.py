@@ -94,7 +94,7 @@ def _split_common_prefix(record: Record) -> list[tuple[Prompt, str]]:
     """Split two texts after their common prefix. Words are never split, and white space goes to the response."""
     chosen, rejected = (text_in(record, side) for side in _SIDES)
     if chosen == rejected:
-        raise BadRowError("identical sides")
+        raise BadRowError("identical responses")
     shorter = min(len(chosen), len(rejected))
     end = next((index for index in range(shorter) if chosen[index] != rejected[index]), shorter)
     while end and any(text[end - 1].isalnum() and text[end : end + 1].isalnum() for text in (chosen, rejected)):
