@@ -266,7 +266,7 @@ def test_models_with_another_vocabulary(tmp_path: Path) -> None:
 def test_models_whose_context_fits_other_prompts(tmp_path: Path) -> None:
     short = save_policy(tmp_path / "short", 3, max_position_embeddings=9)
     models = {"first": save_policy(tmp_path / "first", 1), "short": short}
-    with pytest.raises(PlauditError, match=r"evaluate\.models\.short .*lower evaluate\.prompts\.max_prompt_tokens"):
+    with pytest.raises(PlauditError, match=r"evaluate\.models\.short: .*lower evaluate\.prompts\.max_prompt_tokens"):
         run(make_config(tmp_path, models=models), tmp_path / "evaluate", ScriptedEngine)
 
 
