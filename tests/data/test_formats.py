@@ -14,7 +14,8 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.formats import openai
 from plaudit.data.formats.base import BadRowError, Kind, Unused
 from plaudit.data.formats.plain import first_sentence, opening
-from plaudit.data.formats.registry import FORMATS, choose_format
+from plaudit.data.formats.recognition import recognise
+from plaudit.data.formats.registry import FORMATS
 from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError
@@ -30,6 +31,9 @@ ADD = (Message("user", "Add the numbers.\n\n2, 3"),)
 FRUIT = (Message("user", "Name a fruit."),)
 RED_FRUIT = (*FRUIT, Message("assistant", "An apple."), Message("user", "And a red one?"))
 AT = Origin("rows.jsonl", 1)
+# The examples of comparisons: the second response is the better one.
+STONE_OR_PEAR = RankingRow(FRUIT, ("A stone.", "A pear."), (1, 0), AT)
+STONE_OR_PEAR_TEXT = RankingRow("Name a fruit.", ("A stone.", "A pear."), (1, 0), AT)
 
 OWN_ROWS: dict[str, list[Row]] = {
     "text": [TextRow("A story about a bunny.", AT)],
@@ -77,6 +81,30 @@ OWN_ROWS: dict[str, list[Row]] = {
             AT,
         ),
     ],
+    "instruction": [PromptRow(ADD, AT, {"topic": "sums"})],
+    "question_answer": [ResponseRow((Message("user", "Two and two?"),), "Four.", AT)],
+    "dolly": [ResponseRow((Message("user", "Who wrote it?\n\nAda wrote the note."),), "Ada.", AT)],
+    "preference_messages": [RankingRow(FRUIT, ("A pear.", "A stone."), (0, 1), AT)],
+    "labelled_messages": [
+        LabelledRow(FRUIT, ("A pear.",), (True,), AT),
+        LabelledRow(FRUIT, ("A stone.",), (False,), AT),
+    ],
+    "responses_with_ranks": [STONE_OR_PEAR_TEXT],
+    "helpsteer": [STONE_OR_PEAR_TEXT],
+    "ultrafeedback": [STONE_OR_PEAR],
+    "comparison": [STONE_OR_PEAR_TEXT],
+    "scored_pair": [STONE_OR_PEAR_TEXT],
+    "arena": [STONE_OR_PEAR],
+    "arena_texts": [STONE_OR_PEAR],
+    "alpaca_eval": [STONE_OR_PEAR],
+    "shp": [STONE_OR_PEAR],
+    "webgpt": [STONE_OR_PEAR],
+    "safe_rlhf": [STONE_OR_PEAR_TEXT],
+    "helpsteer2_preference": [STONE_OR_PEAR_TEXT],
+    "helpsteer3": [STONE_OR_PEAR],
+    "argilla": [STONE_OR_PEAR_TEXT],
+    "argilla_table": [STONE_OR_PEAR_TEXT],
+    "label_studio": [STONE_OR_PEAR_TEXT],
 }
 
 
@@ -86,6 +114,11 @@ def _read(
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return read_source(SourceConfig(path=str(path), format=name, **options), kind)
+
+
+def asked(name: str) -> str:
+    """Return the name of a format that is read only on request, and else "auto"."""
+    return name if FORMATS[name].on_request else "auto"
 
 
 def _placed(row: Row) -> Row:
@@ -102,7 +135,7 @@ def test_every_format_has_an_example() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_rows_of_the_own_kind(tmp_path: Path, name: str) -> None:
-    read = _read(tmp_path, EXAMPLES[name])
+    read = _read(tmp_path, EXAMPLES[name], name=asked(name))
     assert read.row_format.name == name
     assert _rows(read) == OWN_ROWS[name]
     assert not read.rejects
@@ -110,7 +143,7 @@ def test_rows_of_the_own_kind(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in FORMATS for kind in FORMATS[name].kinds])
 def test_every_declared_kind_is_produced(tmp_path: Path, name: str, kind: Kind) -> None:
-    rows = _read(tmp_path, EXAMPLES[name], kind).rows
+    rows = _read(tmp_path, EXAMPLES[name], kind, asked(name)).rows
     assert rows
     assert {type(row) for row in rows} == {kind}
 
@@ -146,8 +179,8 @@ def test_labelled_rows_of_messages_and_of_text_in_other_types(tmp_path: Path) ->
     for value, label in ((1, True), (0, False), ("True", True), ("false", False)):
         read = _read(tmp_path, [{"prompt": "p", "completion": " c", "label": value}])
         assert _rows(read) == [LabelledRow("p", (" c",), (label,), AT)]
-    # A label that is no judgement leaves a completion.
-    assert _read(tmp_path, [{"prompt": "p", "completion": " c", "label": "sky"}]).row_format.name == "prompt_completion"
+    read = _read(tmp_path, [{"prompt": "p", "completion": " c", "label": "sky"}])
+    assert (read.row_format.name, read.counts.bad) == ("unpaired_preference", {"label is not true or false: sky": 1})
 
 
 def test_undesirable_responses_are_not_learned(tmp_path: Path) -> None:
@@ -350,15 +383,19 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
             {"chosen": MESSAGES, "rejected": [{"role": "user", "content": "b"}, MESSAGES[1]]},
             "mismatched prompts",
         ),
-        ("messages", {"messages": MESSAGES[:1]}, "no final assistant turn"),
+        ("messages", {"messages": MESSAGES[:1]}, "no assistant turn"),
         (
             "messages",
-            {"messages": [{"role": "tool", "content": "x"}]},
-            "messages holds a role other than system, user, assistant",
+            {"messages": [{"role": "judge", "content": "x"}]},
+            "messages holds an unknown role: judge",
         ),
         ("messages", {"messages": ["hi"]}, "messages holds an entry that is not a message with role and content"),
         ("messages", {"messages": MESSAGES[1:]}, "empty prompt"),
-        ("unpaired_preference", _changed("unpaired_preference", label="perhaps"), "label is not true or false"),
+        (
+            "unpaired_preference",
+            _changed("unpaired_preference", label="perhaps"),
+            "label is not true or false: perhaps",
+        ),
         ("unpaired_preference", _changed("unpaired_preference", label=None), "label is missing"),
         ("unpaired_preference", _changed("unpaired_preference", completion=" "), "empty response"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": HH_YES}, "identical responses"),
@@ -368,13 +405,12 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
         ("hh_rlhf", {"chosen": HH_YES, "rejected": "well" + HH_YES}, "text before the first turn"),
         ("hh_rlhf", {"chosen": HH_YES, "rejected": "  "}, "empty rejected"),
         ("ranked_responses", _changed("ranked_responses", scores=[1, 2]), "number of responses and ranks differ"),
-        ("ranked_responses", _changed("ranked_responses", scores=[1, 1, 1]), "all responses are tied"),
         ("ranked_responses", _changed("ranked_responses", scores="high"), "scores is not a list of numbers"),
-        ("ranked_responses", _changed("ranked_responses", scores=[1, 2, None]), "scores is not a list of numbers"),
+        ("ranked_responses", _changed("ranked_responses", scores=[1, 2, None]), "scores is not a number: None"),
         ("ranked_responses", {"prompt": "p", "responses": ["a"], "ranks": [0]}, "fewer than two responses"),
         ("ranked_responses", _changed("ranked_responses", responses=["a", 1]), "responses is not a list of strings"),
         ("lm_human_preferences", _changed("lm_human_preferences", best=3), "best is not the index of a sample"),
-        ("lm_human_preferences", _changed("lm_human_preferences", best="x"), "best is not a whole number"),
+        ("lm_human_preferences", _changed("lm_human_preferences", best="x"), "best is not a whole number: x"),
         (
             "lm_human_preferences",
             _changed("lm_human_preferences", query=["a"]),
@@ -408,7 +444,7 @@ HH_YES, HH_ASK = "\n\nHuman: a\n\nAssistant: yes", "\n\nHuman: a\n\nAssistant:"
             "prompt is not an object with text and scores",
         ),
         ("dialoconan", _changed("dialoconan", type="XX"), "type is not one of HS, CN"),
-        ("dialoconan", _changed("dialoconan", turn_id="first"), "turn_id is not a whole number"),
+        ("dialoconan", _changed("dialoconan", turn_id="first"), "turn_id is not a whole number: first"),
     ],
 )
 def test_bad_records_have_their_reason(tmp_path: Path, name: str, record: dict[str, Any], reason: str) -> None:
@@ -429,7 +465,6 @@ def test_a_record_with_one_bad_part_yields_no_row(tmp_path: Path) -> None:
     "record, kind, name",
     [
         ({"prompt": "p", "prompt_id": "1", "messages": MESSAGES}, None, "messages"),
-        ({"prompt": "p", "response": "r", "messages": MESSAGES}, RankingRow, None),
         ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, RankingRow, "preference"),
         ({"prompt": "p", "chosen": " a", "rejected": " b", "response": " c"}, ResponseRow, "prompt_response"),
         ({"prompt": "p", "response": "r", "completion": "c"}, ResponseRow, None),
@@ -440,9 +475,9 @@ def test_recognition_prefers_the_richer_and_the_wanted(
 ) -> None:
     if name is None:
         with pytest.raises(PlauditError, match=r"fit several formats.*choose one with format"):
-            choose_format("auto", [record], kind, "rows.jsonl")
+            recognise("auto", [record], kind, "rows.jsonl")
     else:
-        assert choose_format("auto", [record], kind, "rows.jsonl").name == name
+        assert recognise("auto", [record], kind, "rows.jsonl").row_format.name == name
 
 
 def test_recognition_ignores_bad_first_records(tmp_path: Path) -> None:

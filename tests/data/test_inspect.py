@@ -84,7 +84,8 @@ def test_the_wanted_kind_is_read(file: str) -> None:
 def test_every_format_is_inspected(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(EXAMPLES[name]))
-    found = inspect(SourceConfig(path=str(path)), tokenizer=byte_level())
+    named = name if FORMATS[name].on_request else "auto"
+    found = inspect(SourceConfig(path=str(path), format=named), tokenizer=byte_level())
     assert found.format == name
     assert found.counts.rows == len(found.samples) > 0
     assert any(what.endswith("tokens") for what in found.lengths)

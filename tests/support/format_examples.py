@@ -115,4 +115,191 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"text": "I read it.", "TARGET": "X", "dialogue_id": "0", "turn_id": "2", "type": "HS", "source": "s"},
         {"text": "Where?", "TARGET": "X", "dialogue_id": "0", "turn_id": "3", "type": "CN", "source": "s"},
     ],
+    "instruction": [{"instruction": "Add the numbers.", "input": "2, 3", "topic": "sums"}],
+    "question_answer": [{"question": "Two and two?", "answer": "Four."}],
+    "dolly": [
+        {"instruction": "Who wrote it?", "context": "Ada wrote the note.", "response": "Ada.", "category": "closed_qa"}
+    ],
+    "preference_messages": [
+        {
+            "messages": [{"role": "user", "content": "Name a fruit."}],
+            "chosen": {"role": "assistant", "content": "A pear."},
+            "rejected": {"role": "assistant", "content": "A stone."},
+        }
+    ],
+    "labelled_messages": [
+        {
+            "messages": [{"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A pear."}],
+            "label": True,
+        },
+        {
+            "conversations": [{"from": "human", "value": "Name a fruit."}, {"from": "gpt", "value": "A stone."}],
+            "kto_tag": 0,
+        },
+    ],
+    "responses_with_ranks": [
+        {"prompt": "Name a fruit.", "answers": [{"answer": "A stone.", "rank": 3}, {"answer": "A pear.", "rank": 1}]}
+    ],
+    "helpsteer": [
+        {
+            "prompt": "Name a fruit.",
+            "response": "A stone.",
+            "helpfulness": 0,
+            "correctness": 0,
+            "coherence": 3,
+            "complexity": 1,
+            "verbosity": 1,
+        },
+        {
+            "prompt": "Name a fruit.",
+            "response": "A pear.",
+            "helpfulness": 4,
+            "correctness": 4,
+            "coherence": 4,
+            "complexity": 1,
+            "verbosity": 1,
+        },
+    ],
+    "ultrafeedback": [
+        {
+            "source": "evol",
+            "instruction": "Name a fruit.",
+            "models": ["a", "b"],
+            "completions": [
+                {"model": "a", "response": "A stone.", "overall_score": 2.0},
+                {"model": "b", "response": "A pear.", "overall_score": 8.5},
+            ],
+            "correct_answers": ["None"],
+        }
+    ],
+    "comparison": [{"prompt": "Name a fruit.", "response_a": "A stone.", "response_b": "A pear.", "winner": "b"}],
+    "scored_pair": [
+        {"prompt": "Name a fruit.", "answer_1": "A stone.", "answer_2": "A pear.", "score_1": 1, "score_2": 4.5}
+    ],
+    "arena": [
+        {
+            "question_id": "1",
+            "model_a": "m",
+            "model_b": "n",
+            "winner": "model_b",
+            "conversation_a": [
+                {"role": "user", "content": "Name a fruit."},
+                {"role": "assistant", "content": "A stone."},
+            ],
+            "conversation_b": [
+                {"role": "user", "content": "Name a fruit."},
+                {"role": "assistant", "content": "A pear."},
+            ],
+            "turn": 1,
+        }
+    ],
+    "arena_texts": [
+        {
+            "id": 1,
+            "model_a": "m",
+            "model_b": "n",
+            "prompt": '["Name a fruit."]',
+            "response_a": '["A stone."]',
+            "response_b": '["A pear."]',
+            "winner_model_a": 0,
+            "winner_model_b": 1,
+            "winner_tie": 0,
+        }
+    ],
+    "alpaca_eval": [
+        {
+            "instruction": "Name a fruit.",
+            "output_1": "A stone.",
+            "generator_1": "m",
+            "output_2": "A pear.",
+            "generator_2": "n",
+            "preference": 1.93,
+        }
+    ],
+    "shp": [
+        {
+            "post_id": "p",
+            "domain": "food_train",
+            "upvote_ratio": 0.9,
+            "history": "Name a fruit.",
+            "score_A": 3,
+            "score_B": 12,
+            "human_ref_A": "A stone.",
+            "human_ref_B": "A pear.",
+            "labels": 0,
+            "score_ratio": 4.0,
+        }
+    ],
+    "webgpt": [
+        {
+            "question": {"dataset": "eli5", "full_text": "Name a fruit."},
+            "answer_0": "A stone.",
+            "score_0": -0.5,
+            "answer_1": "A pear.",
+            "score_1": 0.5,
+        }
+    ],
+    "safe_rlhf": [
+        {
+            "prompt": "Name a fruit.",
+            "response_0": "A stone.",
+            "response_1": "A pear.",
+            "is_response_0_safe": True,
+            "is_response_1_safe": True,
+            "better_response_id": 1,
+            "safer_response_id": 0,
+        }
+    ],
+    "helpsteer2_preference": [
+        {"prompt": "Name a fruit.", "response_1": "A stone.", "response_2": "A pear.", "preference_strength": 3}
+    ],
+    "helpsteer3": [
+        {
+            "domain": "general",
+            "language": "english",
+            "context": [{"role": "user", "content": "Name a fruit."}],
+            "response1": "A stone.",
+            "response2": "A pear.",
+            "overall_preference": 2,
+            "individual_preference": [{"score": 2}],
+        }
+    ],
+    "argilla": [
+        {
+            "id": "1",
+            "fields": {"prompt": "Name a fruit.", "response1": "A stone.", "response2": "A pear."},
+            "responses": {"better": [{"value": "response2", "user_id": "u"}]},
+            "suggestions": {},
+            "metadata": {},
+        }
+    ],
+    "argilla_table": [
+        {
+            "prompt": "Name a fruit.",
+            "response1": "A stone.",
+            "response2": "A pear.",
+            "better.responses": ["response2", "response1", "response2"],
+            "better.responses.users": ["u", "v", "w"],
+            "better.responses.status": ["submitted", "submitted", "submitted"],
+        }
+    ],
+    "label_studio": [
+        {
+            "id": 1,
+            "data": {"prompt": "Name a fruit.", "answer1": "A stone.", "answer2": "A pear."},
+            "annotations": [
+                {
+                    "id": 2,
+                    "result": [
+                        {
+                            "type": "pairwise",
+                            "from_name": "pw",
+                            "to_name": "answer1,answer2",
+                            "value": {"selected": "right"},
+                        }
+                    ],
+                }
+            ],
+        }
+    ],
 }

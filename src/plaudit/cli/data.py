@@ -64,6 +64,16 @@ def inspect(
     _print(found, Console(highlight=False))
 
 
+@app.command(epilog="Example: plaudit data formats")
+@with_output_options
+def formats() -> None:
+    """List the formats of rows that are recognised, as a Markdown table."""
+    from plaudit.data.formats.table import format_table
+
+    for line in format_table():
+        typer.echo(line)
+
+
 def _load_tokenizer(name: str) -> Any:
     """Load a tokenizer for counting; unlike one for training, it needs no padding token."""
     from transformers import AutoTokenizer
@@ -99,6 +109,7 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     bad_fraction = counts.bad_records / counts.records
     yield "source", found.path
     yield "format", found.format
+    yield "recognised by", counts.reason
     yield "row kinds", ", ".join(found.kinds) + f" (read as {found.kind})"
     yield "records", str(counts.records)
     yield "rows", str(counts.rows)
@@ -112,6 +123,9 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%})"
     yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())
     yield from ((f"unused: {reason}", str(number)) for reason, number in counts.unused.items())
+    yield "columns not read", ", ".join(counts.unread) or "none"
+    yield from (("better response", verdict) for verdict in counts.verdicts)
+    yield from (("warning", warning) for warning in counts.warnings)
 
 
 def _lengths_table(found: "Inspection") -> "Table":

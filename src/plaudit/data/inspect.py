@@ -6,8 +6,9 @@ from typing import Any
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.conversion import Reject
 from plaudit.data.rows import Row
-from plaudit.data.sources import Reject, SourceCounts, SourceRows, read_source
+from plaudit.data.sources import SourceCounts, SourceRows, read_source
 from plaudit.data.splits import prompt_key, row_content
 from plaudit.data.templates import human_assistant_text
 from plaudit.data.tokenization import tokenize_rows

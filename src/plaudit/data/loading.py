@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.formats.columns import carries_meaning, looks_like
 from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
 from plaudit.data.splits import is_held_out, prompt_key, repeated
@@ -29,14 +30,13 @@ class LoadedRows(Generic[R]):
     removed: int = 0
 
     def summary(self) -> list[str]:
-        """Return a line per source, for logs."""
-        lines = [
-            f"{count.source} ({count.format}): {count.records} records, {count.rows} rows"
-            + "".join(f", {number} bad: {reason}" for reason, number in count.bad.items())
-            + "".join(f", {number} unused: {reason}" for reason, number in count.unused.items())
-            for count in self.counts
-        ]
+        """Return what was read from every source, for logs."""
+        lines = [line for count in self.counts for line in _described(count)]
         return lines + ([f"{self.removed} training rows removed: prompt is held out"] if self.removed else [])
+
+    def warnings(self) -> list[str]:
+        """Return what is suspicious about the sources, for logs."""
+        return [f"{count.source}: {warning}" for count in self.counts for warning in count.warnings]
 
 
 def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int) -> LoadedRows[R]:
@@ -76,17 +76,48 @@ def _training_rows(
 
 
 def _check(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None) -> None:
+    if (reason := refusal(read, max_bad_fraction, rejects)) is not None:
+        raise PlauditError(reason)
+
+
+def refusal(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None = None) -> str | None:
+    """Return why a stage would not train on a source, with the remedy; None if it would."""
     counts = read.counts
     if counts.bad_records > max_bad_fraction * counts.records:
         reasons = ", ".join(f"{number} {reason}" for reason, number in counts.bad.items())
         where = f"; all are in {rejects}" if rejects else ""
-        raise PlauditError(
+        return (
             f"{counts.source} line {read.rejects[0].origin.line}: {read.rejects[0].reason}; {counts.bad_records} of "
             f"{counts.records} records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them "
             f"or raise it{where}"
         )
+    unread = [column for column in counts.unread if carries_meaning(column, read.kind)]
+    if unread:
+        described = ", ".join(_unread(counts, column) for column in unread)
+        return (
+            f"{counts.source}: format {counts.format} does not read {described}; choose a format that does, rename it "
+            f"with `columns`, or name it under `ignore_columns`"
+        )
     if not read.rows:
-        raise PlauditError(f"{counts.source}: contains no {read.kind.kind} rows; check the file and its format")
+        return f"{counts.source}: contains no {read.kind.kind} rows; check the file and its format"
+    return None
+
+
+def _unread(counts: SourceCounts, column: str) -> str:
+    example = counts.unread_examples[column]
+    return f"{column}, which looks like {looks_like(column)} (in {counts.unread[column]} records, such as {example})"
+
+
+def _described(count: SourceCounts) -> list[str]:
+    """Return what was read from a source, which columns were not, and what was taken as better."""
+    lines = [
+        f"{count.source} ({count.format}): {count.records} records, {count.rows} rows"
+        + "".join(f", {number} bad: {reason}" for reason, number in count.bad.items())
+        + "".join(f", {number} unused: {reason}" for reason, number in count.unused.items())
+    ]
+    if count.unread:
+        lines.append(f"{count.source}: columns not read: {', '.join(count.unread)}")
+    return lines + [f"{count.source} {verdict}" for verdict in count.verdicts]
 
 
 def _write_rejects(path: Path, sources: Sequence[SourceRows[Any]]) -> None:

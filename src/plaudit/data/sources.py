@@ -1,40 +1,33 @@
 """Reads a source completely: its rows of the required kind, its bad records, and their counts."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar, cast
 
 from plaudit.config.schema import SourceConfig
-from plaudit.data.formats.base import BadRowError, Format, Record, Unused
-from plaudit.data.formats.registry import choose_format
+from plaudit.data.conversion import LONGEST_EXCERPT, Reject, convert_records
+from plaudit.data.formats.base import Format, Record
+from plaudit.data.formats.recognition import recognise
 from plaudit.data.readers import Malformed, read_records
-from plaudit.data.rows import Origin, PromptRow, Row
+from plaudit.data.rows import Origin, Row
 from plaudit.errors import PlauditError
 
 _SAMPLE_FOR_RECOGNITION = 100
-_LONGEST_EXCERPT = 500
 
 R = TypeVar("R", bound=Row)
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A bad record: its origin, the reason, and its beginning."""
-
-    origin: Origin
-    reason: str
-    excerpt: str
 
 
 @dataclass(frozen=True)
 class SourceCounts:
     """The number of a source's records and rows.
 
-    ``records`` counts lines or entries, or dialogues if the format groups lines. ``bad`` counts the records without a
-    row, and ``unused`` the parts of valid records without a row, both by reason.
+    ``records`` counts lines or entries, or dialogues if the format groups lines; each is in ``used`` (it gave rows),
+    ``without_row`` (valid, but it gave none) or ``bad``. ``bad`` counts by reason, and so does ``unused``, the parts of
+    valid records that gave no row. ``unread`` counts, by column, the records with a value that was not read, and
+    ``unread_examples`` has such values. ``reason`` says why the format was chosen, ``verdicts`` which responses were
+    taken as better in the first rankings, and ``warnings`` what is suspicious about them.
     """
 
     source: str
@@ -43,6 +36,13 @@ class SourceCounts:
     rows: int
     bad: dict[str, int] = field(default_factory=dict)
     unused: dict[str, int] = field(default_factory=dict)
+    used: int = 0
+    without_row: int = 0
+    unread: dict[str, int] = field(default_factory=dict)
+    unread_examples: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+    verdicts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def bad_records(self) -> int:
@@ -68,7 +68,7 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
     """
     numbered = list(islice(read_records(source.path, source.subset, source.split, source.files), source.limit))
     rejects = [
-        Reject(Origin(source.path, line), record.reason, record.excerpt[:_LONGEST_EXCERPT])
+        Reject(Origin(source.path, line), record.reason, record.excerpt[:LONGEST_EXCERPT])
         for line, record in numbered
         if isinstance(record, Malformed)
     ]
@@ -81,55 +81,30 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
             f"{source.path}: all records are bad; the first, line {first.origin.line}: {first.reason}; correct the file"
         )
     _check_renames(source, records)
-    row_format = choose_format(source.format, _sample(records), kind, source.path)
+    _check_ignored(source, records)
+    sample = [_without(record, source.ignore_columns) for _, record in records[:_SAMPLE_FOR_RECOGNITION]]
+    recognised = recognise(source.format, sample, kind, source.path)
+    row_format = recognised.row_format
     kind = kind or cast("type[R]", row_format.kinds[0])
-    if row_format.group:
-        records = list(row_format.group(records))
-    parts, bad = _convert_all(records, source.path, row_format, kind)
-    counted = len(records) + len(rejects)
-    rejects = sorted([*rejects, *bad], key=lambda reject: reject.origin.line)
-    rows = [part for part in parts if not isinstance(part, Unused)]
-    reasons = Counter(reject.reason for reject in rejects)
-    unused = Counter(part.reason for part in parts if isinstance(part, Unused))
-    counts = SourceCounts(source.path, row_format.name, counted, len(rows), dict(reasons), dict(unused))
-    return SourceRows(rows, rejects, counts, row_format, kind)
-
-
-def _convert_all(
-    records: Iterable[tuple[int, Record]], path: str, row_format: Format, kind: type[R]
-) -> tuple[list[R | Unused], list[Reject]]:
-    parts: list[R | Unused] = []
-    rejects: list[Reject] = []
-    for line, record in records:
-        origin = Origin(path, line)
-        try:
-            # Convert the whole record before adding anything: a record with a bad part yields no rows.
-            parts.extend(list(_convert(record, origin, row_format, kind)))
-        except BadRowError as bad:
-            rejects.append(Reject(origin, str(bad), _excerpt(record)))
-    return parts, rejects
-
-
-def _convert(record: Record, origin: Origin, row_format: Format, kind: type[R]) -> Iterator[R | Unused]:
-    missing = [] if row_format.group else [name for name in row_format.columns if record.get(name) is None]
-    if missing:
-        raise BadRowError(f"{missing[0]} is missing")
-    for part in row_format.convert(record, origin, kind):
-        yield part if isinstance(part, Unused) else _as_kind(part, kind, record, row_format)
-
-
-def _as_kind(row: Row, kind: type[R], record: Record, row_format: Format) -> R:
-    """Convert a row to the required kind; prompts also get the columns that the format does not use."""
-    known = {*record} if row_format.group else {*row_format.columns, *row_format.also_reads}
-    others = {name: record[name] for name in record if name not in known}
-    if isinstance(row, PromptRow):
-        row = replace(row, fields={**others, **row.fields})
-    if isinstance(row, kind):
-        return row
-    simpler = row.as_kind(kind, others)
-    if not isinstance(simpler, kind):
-        raise TypeError(f"format {row_format.name} lists {kind.kind} rows, but gave a {row.kind} row")
-    return simpler
+    done = convert_records(records, source.path, row_format, kind, source.ignore_columns)
+    rejects = sorted([*rejects, *done.rejects], key=lambda reject: reject.origin.line)
+    warning = done.positions.warning()
+    counts = SourceCounts(
+        source=source.path,
+        format=row_format.name,
+        records=done.used + done.without_row + len(rejects),
+        rows=len(done.rows),
+        bad=dict(Counter(reject.reason for reject in rejects)),
+        unused=dict(done.unused),
+        used=done.used,
+        without_row=done.without_row,
+        unread=dict(sorted(done.unread.items())),
+        unread_examples=done.examples,
+        reason=recognised.reason,
+        verdicts=done.verdicts,
+        warnings=[warning] if warning else [],
+    )
+    return SourceRows(done.rows, rejects, counts, row_format, kind)
 
 
 def _renamed(record: Record, source: SourceConfig) -> Record:
@@ -146,9 +121,17 @@ def _check_renames(source: SourceConfig, records: Iterable[tuple[int, Record]]) 
             )
 
 
-def _sample(records: list[tuple[int, Record]]) -> list[Record]:
-    return [record for _, record in records[:_SAMPLE_FOR_RECOGNITION]]
+def _check_ignored(source: SourceConfig, records: Iterable[tuple[int, Record]]) -> None:
+    missing = set(source.ignore_columns)
+    for _, record in records:
+        if not missing:
+            return
+        missing -= record.keys()
+    if missing:
+        raise PlauditError(
+            f"{source.path}: `ignore_columns` names {', '.join(sorted(missing))}, but no row has it; remove it"
+        )
 
 
-def _excerpt(record: Record) -> str:
-    return json.dumps(record, ensure_ascii=False, default=str)[:_LONGEST_EXCERPT]
+def _without(record: Record, columns: Collection[str]) -> Record:
+    return {name: value for name, value in record.items() if name not in columns}

@@ -21,7 +21,7 @@ def prompt_key(row: Row) -> str:
 
 def row_content(row: Row) -> str:
     """Return the content of a row as text; rows that differ only in their origin have equal content."""
-    return repr([value for name, value in vars(row).items() if name != "origin"])
+    return repr([value for name, value in vars(row).items() if name != "origin" and value is not None])
 
 
 def is_held_out(row: Row, fraction: float, seed: int) -> bool:

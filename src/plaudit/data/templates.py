@@ -6,6 +6,7 @@ from typing import Any
 
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import Message, Origin, Prompt
+from plaudit.data.rows.messages import TOOLS, tools_of
 from plaudit.errors import PlauditError
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
@@ -56,15 +57,16 @@ def human_assistant_text(prompt: Sequence[Message]) -> str:
 
 def _turn(message: Message) -> str:
     speaker = _SPEAKERS.get(message.role)
-    return f"\n\n{speaker}: {message.content}" if speaker else message.content
+    return f"\n\n{speaker}: {message.text}" if speaker else message.text
 
 
 def _chat_text(prompt: Sequence[Message], tokenizer: Any, origin: Origin | None) -> str:
     import jinja2
 
-    turns = [{"role": message.role, "content": message.content} for message in prompt]
+    turns = [message.as_mapping() for message in prompt if message.role != TOOLS]
+    tools = tools_of(prompt) or None
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, tools=tools)
     except jinja2.TemplateError as error:
         where = f"{origin.source} line {origin.line}: " if origin else ""
         raise PlauditError(

@@ -66,6 +66,8 @@ def load_stage_rows(
     if session.is_main:
         for line in rows.summary():
             logger.info("%s: %s", context.name, line)
+        for line in rows.warnings():
+            logger.warning("%s: %s", context.name, line)
         for name, part in (("training", train), ("held-out", held_out)):
             if part.dropped or part.truncated:
                 counted = f"{part.dropped} dropped, {part.truncated} truncated"

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from plaudit.data.rows import Message, Origin, Prompt, RankingRow, Row
+from plaudit.data.rows import Message, Origin, Prompt, PromptRow, RankingRow, Row
 
 Kind = type[Row]
 Record = Mapping[str, Any]
+Column = str | tuple[str, ...]
+"""The name of a column, or alternative names of which a record's first one with a value is read."""
 
-ROLES = ("system", "user", "assistant")
+# Texts that csv files and data frames hold in place of a missing value.
+_MISSING = {"nan", "NaN", "None", "null", "NULL", "<NA>"}
 
 
 class BadRowError(Exception):
@@ -25,26 +29,55 @@ class Unused:
 
 Convert = Callable[[Record, Origin, Kind], Iterator[Row | Unused]]
 Group = Callable[[Iterable[tuple[int, Record]]], Iterable[tuple[int, Record]]]
+Settle = Callable[["Format", Sequence[Record]], "Format"]
 
 
 @dataclass(frozen=True)
 class Format:
     """A row format: the columns by which it is recognised, and how a record becomes rows.
 
-    ``kinds`` lists the kinds of row it can give, its native kind first. ``convert`` yields rows of the wanted kind or
-    of a richer one, and raises BadRowError; ``also_reads`` names the optional columns. ``matches`` checks the values
-    if the columns are not enough. A ``fallback`` is recognised only if no other format fits. ``group`` merges several
-    records into one.
+    Args:
+        name: the name, as in ``format: NAME``.
+        columns: the columns that every record must have.
+        kinds: the kinds of row that it can give, its native kind first.
+        convert: yields the rows of a record, of the wanted kind or of a richer one, and raises BadRowError.
+        also_reads: columns that are read if a record has them.
+        ignores: columns that are knowingly not read, because they repeat or only describe what is read.
+        varying: returns the further columns that a record's conversion reads, where their names vary.
+        matches: checks the values, if the columns are not enough.
+        fallback: whether it is recognised only if no other format fits.
+        on_request: whether it is read only if a source names it.
+        group: merges several records into one.
+        settle: returns the format with a ``convert`` for the coding that a file's first records use.
+        judgement: the columns that say which response is good or better.
+        answers: the columns with the response, which a prompt carries along for reward functions.
+        unordered: whether the order of the responses says nothing about which one is better, so that the better one
+            should be the first about as often as not.
+        recognised_by: words for the documentation if ``columns`` does not say it all.
+        ties: words for the documentation on equally good responses.
+        dialogue: whether prompts may have several turns.
+        labels: words for the documentation on the values of ``judgement``.
     """
 
     name: str
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     kinds: tuple[Kind, ...]
     convert: Convert
-    also_reads: tuple[str, ...] = ()
+    also_reads: tuple[Column, ...] = ()
+    ignores: tuple[str, ...] = ()
+    varying: Callable[[Record], Iterable[str]] | None = None
     matches: Callable[[Record], bool] = lambda record: True
     fallback: bool = False
+    on_request: bool = False
     group: Group | None = None
+    settle: Settle | None = None
+    judgement: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    unordered: bool = False
+    recognised_by: str = ""
+    ties: str = ""
+    dialogue: bool = False
+    labels: str = ""
 
     @property
     def kind_names(self) -> tuple[str, ...]:
@@ -53,47 +86,76 @@ class Format:
 
     def fits(self, record: Record) -> bool:
         """Return whether a record has this format's columns and values."""
-        return all(record.get(column) is not None for column in self.columns) and self.matches(record)
+        return self.missing(record) is None and self.matches(record)
+
+    def missing(self, record: Record) -> str | None:
+        """Return the first required column that is not in a record, by its usual name; None if all are there."""
+        for column in self.columns:
+            if isinstance(column, str):
+                if record.get(column) is None:
+                    return column
+            elif first_of(record, column) is None:
+                return column[0]
+        return None
+
+    def others(self, record: Record) -> set[str]:
+        """Return the columns of a record that this format does not read."""
+        others = record.keys() - self._always_read
+        if others and self._alternatives:
+            others -= {name for column in self._alternatives if (name := first_of(record, column)) is not None}
+        if others and self.varying is not None:
+            others -= set(self.varying(record))
+        return others
+
+    def unread(self, record: Record) -> set[str]:
+        """Return the columns with a value that this format neither reads nor knowingly ignores."""
+        return {name for name in self.others(record) - self._ignored if has_value(record[name])}
+
+    @cached_property
+    def _always_read(self) -> frozenset[str]:
+        return frozenset(column for column in (*self.columns, *self.also_reads) if isinstance(column, str))
+
+    @cached_property
+    def _ignored(self) -> frozenset[str]:
+        return frozenset(self.ignores)
+
+    @cached_property
+    def _alternatives(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(column for column in (*self.columns, *self.also_reads) if not isinstance(column, str))
+
+
+def has_value(value: object) -> bool:
+    """Return whether a cell holds something: None, empty text and empty lists are no values."""
+    return value is not None and value != "" and value != [] and value != {}
+
+
+def first_of(record: Record, column: Column) -> str | None:
+    """Return the first of alternative names that has a value in a record, or else that is not None."""
+    names = (column,) if isinstance(column, str) else column
+    present = [name for name in names if record.get(name) is not None]
+    return next((name for name in present if has_value(record[name])), present[0] if present else None)
 
 
 def text_in(record: Record, column: str, name: str | None = None) -> str:
     """Return the non-empty text of a column. Raises BadRowError, in which the column is called ``name``."""
-    name = name or column
-    value = record.get(column)
+    return text_of(record.get(column), name or column)
+
+
+def text_of(value: object, name: str) -> str:
+    """Return a value if it is a non-empty text. Raises BadRowError, in which it is called ``name``."""
     if value is None:
         raise BadRowError(f"{name} is missing")
     if not isinstance(value, str):
         raise BadRowError(f"{name} is not a string")
     if not value.strip():
         raise BadRowError(f"empty {name}")
+    if value in _MISSING:
+        raise BadRowError(f"{name} is the text {value}, which stands for a missing value")
     return value
 
 
-def messages_in(record: Record, column: str) -> tuple[Message, ...]:
-    """Return the turns in a column that holds a list of {"role", "content"}; raises BadRowError."""
-    value = record.get(column)
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise BadRowError(f"{column} is not a list of messages")
-    return tuple(_message(turn, column) for turn in value)
-
-
-def _message(turn: object, column: str) -> Message:
-    if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
-        raise BadRowError(f"{column} holds an entry that is not a message with role and content")
-    if turn.get("role") not in ROLES:
-        raise BadRowError(f"{column} holds a role other than {', '.join(ROLES)}")
-    return Message(turn["role"], turn["content"])
-
-
-def prompt_in(record: Record, column: str = "prompt") -> Prompt:
-    """Return a prompt: text, or turns of which the last is not the assistant's; raises BadRowError."""
-    if not isinstance(record.get(column), list | tuple):
-        return text_in(record, column)
-    return checked_prompt(messages_in(record, column))
-
-
 def checked_prompt(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the turns of a prompt if the last one needs an answer; raises BadRowError."""
+    """Return the turns of a prompt if one of them says something; raises BadRowError."""
     if not any(message.content.strip() for message in prompt):
         raise BadRowError("empty prompt")
     return prompt
@@ -104,9 +166,9 @@ def split_dialogue(dialogue: tuple[Message, ...]) -> tuple[tuple[Message, ...], 
     *prompt, final = dialogue
     if final.role != "assistant":
         raise BadRowError("no final assistant turn")
-    if not final.content.strip():
+    if not final.text.strip():
         raise BadRowError("empty response")
-    return checked_prompt(tuple(prompt)), final.content
+    return checked_prompt(tuple(prompt)), final.text
 
 
 def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], origin: Origin) -> RankingRow:
@@ -125,10 +187,17 @@ def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], or
     return RankingRow(prompt, tuple(responses), tuple(levels.index(rank) for rank in ranks), origin)
 
 
-def integer(value: object, name: str) -> int:
-    """Return an integer, which may be stored as text, as in csv files. Raises BadRowError."""
-    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise BadRowError(f"{name} is not a whole number")
+def ranking_or_tie(
+    prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], origin: Origin, kind: Kind
+) -> Iterator[Row | Unused]:
+    """Yield a ranking. A tie of all responses is a valid judgement, but only its prompt can be used."""
+    tied = len(ranks) > 1 and len(set(ranks)) == 1
+    if not tied:
+        yield ranking(prompt, responses, ranks, origin)
+        return
+    # The texts are checked as in a ranking: the ranks here only keep it from being a tie.
+    row = ranking(prompt, responses, range(len(ranks)), origin)
+    if kind is PromptRow:
+        yield PromptRow(row.prompt, origin)
+    else:
+        yield Unused("tie: no response is better")

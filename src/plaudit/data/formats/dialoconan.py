@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, integer, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, text_in
+from plaudit.data.formats.values import whole_number
 from plaudit.data.rows import Message, Origin, PromptRow, ResponseRow, Row
 
 _ROLES = {"HS": "user", "CN": "assistant"}
@@ -10,17 +11,19 @@ _ROLES = {"HS": "user", "CN": "assistant"}
 
 def _gather_dialogues(records: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
     """Group the turns of each dialogue; a dialogue has the line number of its first turn."""
-    dialogues: dict[str, tuple[int, Record]] = {}
+    dialogues: dict[object, tuple[int, Record]] = {}
     for line, record in records:
-        _, dialogue = dialogues.setdefault(str(record.get("dialogue_id")), (line, {"turns": []}))
+        name = record.get("dialogue_id")
+        # A turn without an id belongs to no other turn: it is a (bad) dialogue of its own.
+        key = (line,) if name in (None, "") else str(name)
+        _, dialogue = dialogues.setdefault(key, (line, {"turns": []}))
         dialogue["turns"].append(record)
     return list(dialogues.values())
 
 
 def _dialoconan(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     """Every counter-narrative is a response to the turns before it."""
-    turns = sorted(record["turns"], key=lambda turn: integer(turn.get("turn_id"), "turn_id"))
-    messages = [_message(turn) for turn in turns]
+    messages = [_message(turn) for turn in _in_order(record["turns"])]
     for index, message in enumerate(messages):
         if message.role == "assistant" and index == 0:
             yield Unused("counter-narrative without a preceding turn")
@@ -28,6 +31,24 @@ def _dialoconan(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Un
             yield ResponseRow(tuple(messages[:index]), message.content, origin)
     if all(message.role != "assistant" for message in messages):
         yield Unused("dialogue without a counter-narrative")
+    elif messages[-1].role != "assistant":
+        yield Unused("turns after the last counter-narrative")
+
+
+def _in_order(turns: list[Record]) -> list[Record]:
+    """Return the turns by number. Raises BadRowError unless each of 0, 1, … (or 1, 2, …) is there exactly once."""
+    if turns[0].get("dialogue_id") in (None, ""):
+        raise BadRowError("no dialogue_id")
+    numbered = [(whole_number(turn.get("turn_id"), "turn_id"), turn) for turn in turns]
+    numbered.sort(key=lambda pair: pair[0])
+    numbers = [number for number, _ in numbered]
+    if len(set(numbers)) < len(numbers):
+        raise BadRowError("a turn_id is repeated in the dialogue, or two dialogues have one dialogue_id")
+    if numbers[0] not in (0, 1) or numbers[-1] - numbers[0] != len(numbers) - 1:
+        raise BadRowError("a turn of the dialogue is missing")
+    if len({str(turn.get("TARGET")) for turn in turns}) > 1:
+        raise BadRowError("the turns of the dialogue have different values of TARGET")
+    return [turn for _, turn in numbered]
 
 
 def _message(turn: Record) -> Message:
@@ -43,7 +64,9 @@ FORMATS = (
         ("dialogue_id", "turn_id", "text", "type"),
         (ResponseRow, PromptRow),
         _dialoconan,
-        also_reads=("TARGET", "source"),
+        also_reads=("TARGET",),
+        ignores=("source",),
         group=_gather_dialogues,
+        dialogue=True,
     ),
 )

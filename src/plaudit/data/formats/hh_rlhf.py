@@ -44,6 +44,11 @@ FORMATS = (
         ("chosen", "rejected"),
         (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _hh_rlhf,
+        judgement=("chosen", "rejected"),
+        ties="none",
+        dialogue=True,
+        labels="the column's name",
+        recognised_by="`chosen`, `rejected` with turns of Human and Assistant as text",
         matches=lambda record: all(is_dialogue_text(record[side]) for side in ("chosen", "rejected")),
     ),
 )

@@ -1,12 +1,17 @@
-"""Instructions with their output: self-instruct (Wang et al. 2022) and Alpaca (Taori et al. 2023).
+"""Instructions with their output: self-instruct (Wang et al. 2022), Alpaca (Taori et al. 2023), Dolly.
 
 An instruction is the user's turn of a dialogue; its input, if any, follows a blank line.
 """
 
 from collections.abc import Iterator, Mapping
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, text_in
-from plaudit.data.rows import Message, Origin, PromptRow, ResponseRow, Row
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, first_of
+from plaudit.data.formats.prompts import AROUND, INPUT
+from plaudit.data.formats.responses import response_row
+from plaudit.data.formats.sides import learned_side
+from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row
+
+_OUTPUTS = ("output", "response", "completion", "answer")
 
 
 def _self_instruct(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -16,23 +21,37 @@ def _self_instruct(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     if not instances:
         raise BadRowError("empty instances")
     for instance in instances:
-        yield _row(record, instance, origin)
+        task = {"instruction": record["instruction"], INPUT: instance.get(INPUT), "output": instance.get("output")}
+        yield from _alpaca(task, origin, kind)
 
 
 def _alpaca(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
-    yield _row(record, record, origin)
+    prompt, response = learned_side(record, "instruction", first_of(record, _OUTPUTS) or "output")
+    yield response_row(prompt, response.strip() if isinstance(response, str) else response, origin)
 
 
-def _row(task: Record, instance: Record, origin: Origin) -> Row:
-    instruction = text_in(task, "instruction", "prompt").strip()
-    given = instance.get("input") or ""
-    if not isinstance(given, str):
-        raise BadRowError("input is not a string")
-    content = f"{instruction}\n\n{given.strip()}" if given.strip() else instruction
-    return ResponseRow((Message("user", content),), text_in(instance, "output", "response").strip(), origin)
+def _dolly(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    yield from _alpaca({**record, INPUT: record["context"]}, origin, kind)
 
 
 FORMATS = (
     Format("self_instruct", ("instruction", "instances"), (ResponseRow, PromptRow), _self_instruct),
-    Format("alpaca", ("instruction", "output"), (ResponseRow, PromptRow), _alpaca, also_reads=("input",)),
+    Format(
+        "alpaca",
+        ("instruction", _OUTPUTS),
+        (ResponseRow, PromptRow),
+        _alpaca,
+        also_reads=(INPUT, *AROUND),
+        answers=_OUTPUTS,
+        dialogue=True,
+    ),
+    Format(
+        "dolly",
+        ("instruction", "context", "response"),
+        (ResponseRow, PromptRow),
+        _dolly,
+        also_reads=AROUND,
+        answers=("response",),
+        dialogue=True,
+    ),
 )

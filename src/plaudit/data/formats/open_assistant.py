@@ -6,7 +6,8 @@ They are published as trees and, in the hub dataset, as a flat table of messages
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, ranking
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, has_value, ranking
+from plaudit.data.formats.values import label, whole_number
 from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
@@ -56,13 +57,17 @@ def _rankings_below(root: Record, origin: Origin) -> Iterator[Row | Unused]:
     waiting: list[tuple[Record, tuple[Message, ...]]] = [(root, ())]
     while waiting:
         node, before = waiting.pop()
-        if node.get("deleted"):
+        if _is_deleted(node):
             yield Unused("deleted message, with all below it")
             continue
         path = (*before, _message(node))
         waiting.extend((reply, path) for reply in reversed(_replies(node)))
         if path[-1].role == "user":
             yield from _rankings(node, path, origin)
+
+
+def _is_deleted(node: Record) -> bool:
+    return bool(has_value(node.get("deleted"))) and label(node["deleted"], "deleted")
 
 
 def _message(node: Record) -> Message:
@@ -80,14 +85,15 @@ def _replies(node: Record) -> list[Record]:
 
 
 def _rankings(node: Record, path: tuple[Message, ...], origin: Origin) -> Iterator[Row | Unused]:
-    kept = [reply for reply in _replies(node) if not reply.get("deleted")]
-    ranked = [reply for reply in kept if isinstance(reply.get("rank"), int) and _message(reply).content.strip()]
+    kept = [reply for reply in _replies(node) if not _is_deleted(reply)]
+    ranked = [reply for reply in kept if reply.get("rank") is not None and _message(reply).content.strip()]
     for _ in range(len(kept) - len(ranked)):
         yield Unused("reply without text or rank")
     if len(ranked) < 2:
         yield Unused("prompt with fewer than two ranked replies")
         return
-    yield ranking(path, [reply["text"] for reply in ranked], [reply["rank"] for reply in ranked], origin)
+    ranks = [whole_number(reply["rank"], "rank") for reply in ranked]
+    yield ranking(path, [reply["text"] for reply in ranked], ranks, origin)
 
 
 FORMATS = (
@@ -96,8 +102,13 @@ FORMATS = (
         ("prompt",),
         (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _tree,
-        also_reads=("message_tree_id", "tree_state"),
+        ignores=("message_tree_id", "tree_state"),
         matches=lambda record: isinstance(record["prompt"], Mapping) and "replies" in record["prompt"],
+        judgement=("rank",),
+        recognised_by="`prompt` with `replies`",
+        ties="kept",
+        dialogue=True,
+        labels="rank 0 is best",
     ),
     Format(
         "open_assistant_messages",
@@ -105,6 +116,11 @@ FORMATS = (
         (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _messages,
         also_reads=("parent_id", "rank", "deleted"),
+        ignores=("tree_state", "labels", "detoxify", "emojis", "review_result", "review_count", "synthetic"),
+        judgement=("rank",),
+        ties="kept",
+        dialogue=True,
+        labels="rank 0 is best",
         group=_gather_trees,
     ),
 )

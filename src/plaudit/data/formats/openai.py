@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, integer, ranking, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking, text_in
+from plaudit.data.formats.values import whole_number
 from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
@@ -20,7 +21,7 @@ def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterato
     """Best of K (Ziegler et al. 2019): the best response has rank 0, the others are tied."""
     record = _decoded(record)
     samples = [text_in(record, column, "response") for column in _SAMPLE_COLUMNS if record.get(column) is not None]
-    best = integer(record.get("best"), "best")
+    best = whole_number(record.get("best"), "best")
     if not 0 <= best < len(samples):
         raise BadRowError("best is not the index of a sample")
     ranks = [int(index != best) for index in range(len(samples))]
@@ -65,7 +66,7 @@ def _summarize_from_feedback(record: Record, origin: Origin, kind: Kind) -> Iter
     if not all(isinstance(value, Mapping) for value in objects):
         raise BadRowError("info or summaries does not have the structure of summarize_from_feedback")
     texts = [_summary(text_in(summary, "text", "response")) for summary in summaries]
-    choice = integer(record.get("choice"), "choice")
+    choice = whole_number(record.get("choice"), "choice")
     if not 0 <= choice < len(texts):
         raise BadRowError("choice is not the index of a summary")
     yield ranking(_tldr_prompt(info), texts, [int(index != choice) for index in range(len(texts))], origin)
@@ -94,12 +95,20 @@ FORMATS = (
         (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _lm_human_preferences,
         also_reads=_SAMPLE_COLUMNS[2:],
+        judgement=("best",),
+        unordered=True,
+        ties="all but the best are tied",
+        labels="the number of the best sample, from 0",
     ),
     Format(
         "summarize_from_feedback",
         ("info", "summaries", "choice"),
         (RankingRow, LabelledRow, ResponseRow, PromptRow),
         _summarize_from_feedback,
+        judgement=("choice",),
+        unordered=True,
+        ties="all but the best are tied",
+        labels="the number of the best summary, from 0",
     ),
     Format("tldr", ("post", "summary"), (ResponseRow, PromptRow), _tldr, also_reads=("subreddit", "title")),
 )

@@ -1,13 +1,15 @@
-"""Plain text, prompts, prompts with a response, and labelled texts (IMDB), whose first words become prompts."""
+"""Plain text, prompts, and film reviews (IMDB), whose first words become prompts."""
 
 from collections.abc import Iterator
 from itertools import islice
 from re import finditer, search
 
-from plaudit.data.formats.base import Format, Kind, Record, prompt_in, text_in
-from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row, TextRow
+from plaudit.data.formats.base import Format, Kind, Record, text_in
+from plaudit.data.formats.prompts import AROUND, input_read, prompt_in
+from plaudit.data.rows import Origin, PromptRow, Row, TextRow
 from plaudit.seeding import derived_seed
 
+ASKING = ("instruction", "question", "query")
 # As in the usual GPT-2 sentiment task, the first 2 to 8 words of a review are the prompt.
 _SHORTEST_OPENING, _LONGEST_OPENING = 2, 8
 
@@ -24,8 +26,8 @@ def _prompt(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     yield PromptRow(prompt_in(record), origin)
 
 
-def _prompt_response(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
-    yield ResponseRow(prompt_in(record), text_in(record, "response"), origin)
+def _instruction(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    yield PromptRow(prompt_in(record, ASKING), origin)
 
 
 def _imdb(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -52,7 +54,16 @@ def opening(text: str) -> str:
 
 FORMATS = (
     Format("text", ("text",), (TextRow, PromptRow), _text, fallback=True),
-    Format("prompt", ("prompt",), (PromptRow,), _prompt, fallback=True),
-    Format("prompt_response", ("prompt", "response"), (ResponseRow, PromptRow), _prompt_response),
-    Format("imdb", ("text", "label"), (TextRow, PromptRow), _imdb),
+    Format("prompt", ("prompt",), (PromptRow,), _prompt, also_reads=AROUND, fallback=True, dialogue=True),
+    Format(
+        "instruction",
+        (ASKING,),
+        (PromptRow,),
+        _instruction,
+        also_reads=AROUND,
+        varying=input_read,
+        fallback=True,
+        dialogue=True,
+    ),
+    Format("imdb", ("text", "label"), (TextRow, PromptRow), _imdb, on_request=True),
 )

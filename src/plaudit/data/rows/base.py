@@ -4,14 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a dialogue; ``role`` is system, user or assistant."""
-
-    role: str
-    content: str
-
+from plaudit.data.rows.messages import Message
 
 Prompt = str | tuple[Message, ...]
 """Plain text, or the turns of a dialogue before the wanted reply."""

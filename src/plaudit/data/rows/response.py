@@ -5,18 +5,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from plaudit.data.rows.base import Origin, Prompt, Row
+from plaudit.data.rows.messages import Message
 from plaudit.data.rows.prompt import PromptRow
 
 
 @dataclass(frozen=True)
 class ResponseRow:
-    """A prompt with the response to learn."""
+    """A prompt with the response to learn.
+
+    ``final`` is the response as a turn if it is more than its text: if it calls functions. ``response`` is then the
+    turn's text with the calls as JSON. Turns of the assistant in the prompt are learned as well if they are marked so.
+    """
 
     kind: ClassVar[str] = "response"
     richness: ClassVar[int] = 1
     prompt: Prompt
     response: str
     origin: Origin
+    final: Message | None = None
 
     @property
     def responses(self) -> tuple[str, ...]:

@@ -1,0 +1,63 @@
+"""What the names of columns say: which of them look like a judgement, and which like a part of the prompt."""
+
+import re
+
+from plaudit.data.formats.base import Kind
+from plaudit.data.rows import PromptRow
+
+_JUDGEMENT_WORDS = {
+    "label", "labels", "score", "scores", "rating", "ratings", "reward", "rewards", "rank", "ranks", "ranking",
+    "preference", "preferences", "preferred", "winner", "vote", "votes", "verdict", "judgement", "judgment", "grade",
+    "safe", "helpfulness", "harmlessness", "correctness", "quality", "toxicity", "thumbs", "liked", "desirable",
+    "better", "best", "chosen", "rejected", "accepted", "correct", "kto",
+}  # fmt: skip
+_CONTEXT_NAMES = {
+    "system", "context", "history", "image", "images", "audio", "audios", "video", "videos", "tools", "functions",
+    "tool_calls", "conversation", "conversations", "messages", "dialog", "dialogue", "instruction", "question", "query",
+    "prompt", "input", "passage", "document", "documents", "article", "persona", "background",
+}  # fmt: skip
+_RESPONSE_NAMES = {
+    "response", "responses", "completion", "completions", "output", "outputs", "answer", "answers", "generations",
+}  # fmt: skip
+_CONTEXT_ENDINGS = {"prompt", "instruction", "question", "query", "context", "history", "system", "conversation"}
+# A column such as chosen_model or score_source describes a judgement, but is none.
+_DESCRIBING = {
+    "model", "models", "id", "ids", "source", "time", "date", "sha256", "tokens", "length", "count", "type", "category",
+    "name", "policy", "path", "url", "version", "ratio",
+}  # fmt: skip
+
+
+def judges(column: str) -> bool:
+    """Return whether the name of a column says that it judges responses, such as ``label`` or ``is_safe``."""
+    words = _words(column)
+    return bool(words) and words[-1] not in _DESCRIBING and any(word in _JUDGEMENT_WORDS for word in words)
+
+
+def belongs_to_prompt(column: str) -> bool:
+    """Return whether the name of a column says that it is a part of the prompt, such as ``system`` or ``images``."""
+    words = _words(column)
+    return "_".join(words) in _CONTEXT_NAMES or (len(words) > 1 and words[-1] in _CONTEXT_ENDINGS)
+
+
+def answers(column: str) -> bool:
+    """Return whether the name of a column says that it is a response."""
+    return "_".join(_words(column)) in _RESPONSE_NAMES
+
+
+def carries_meaning(column: str, kind: Kind | None) -> bool:
+    """Return whether rows of a kind change their meaning if a column of this name is not read.
+
+    Prompts carry their other columns along, as ``fields``, so a judgement or a response is not lost there.
+    """
+    return belongs_to_prompt(column) or (kind is not PromptRow and (judges(column) or answers(column)))
+
+
+def looks_like(column: str) -> str:
+    """Return what the name of a column with meaning says it is, for messages."""
+    return "a part of the prompt" if belongs_to_prompt(column) else "a response" if answers(column) else "a judgement"
+
+
+def _words(column: str) -> list[str]:
+    """Return the words of a name in snake_case, kebab-case, camelCase or with spaces."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)
+    return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]

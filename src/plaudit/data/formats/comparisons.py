@@ -1,0 +1,182 @@
+"""Two responses to a prompt and a judgement of which one is better: a winner, votes, or a score for each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from plaudit.data.formats.base import (
+    BadRowError,
+    Format,
+    Kind,
+    Record,
+    Unused,
+    first_of,
+    has_value,
+    ranking_or_tie,
+)
+from plaudit.data.formats.dialogues import dialogue_of, is_dialogue, not_learned
+from plaudit.data.formats.labelled import DIALOGUES
+from plaudit.data.formats.prompts import AROUND, PROMPTS, around, input_read, joined
+from plaudit.data.formats.sides import judged_dialogue, judged_side
+from plaudit.data.formats.winners import Coding, Winner, by_scores, coding_of, ending_of, ranks, winner
+from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
+
+KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
+DIFFERENT_PROMPTS = "the responses follow different earlier turns"
+WINNERS = (
+    "winner", "better", "better_response", "best", "choice", "preferred", "preference", "verdict", "vote", "votes",
+    "judgement", "judgment", "selected", "label", "labels",
+)  # fmt: skip
+
+_STEMS = (
+    "response", "output", "answer", "completion", "generation", "continuation", "candidate", "summary", "reply",
+    "conversation", "text", "story",
+)  # fmt: skip
+_SCORE_STEMS = ("score", "rating", "reward", "quality", "helpfulness", "upvotes")
+# Each pair of endings, with the endings that must not be there: a third response is not a comparison of two.
+_ENDINGS = (("a", "b", "c"), ("A", "B", "C"), ("1", "2", "03"), ("0", "1", "2"), ("left", "right", ""))
+_SEPARATORS = ("_", "", "-", ".", " ")
+
+
+def pair_in(record: Record) -> tuple[str, str] | None:
+    """Return the columns with the two responses, such as response_a and response_b."""
+    return _pair(tuple(record), _STEMS)
+
+
+@lru_cache(maxsize=256)
+def _pair(columns: tuple[str, ...], stems: tuple[str, ...]) -> tuple[str, str] | None:
+    for stem in stems:
+        for separator in _SEPARATORS:
+            for first, second, others in _ENDINGS:
+                names = (f"{stem}{separator}{first}", f"{stem}{separator}{second}")
+                more = any(f"{stem}{separator}{other}" in columns for other in others)
+                if names[0] in columns and names[1] in columns and not more:
+                    return names
+    return None
+
+
+def _scores_in(record: Record) -> tuple[str, str] | None:
+    """Return the columns with the scores of the two responses."""
+    pair, scores = pair_in(record), _pair(tuple(record), _SCORE_STEMS)
+    fits = pair is not None and scores is not None and _endings(pair) == _endings(scores)
+    return scores if fits else None
+
+
+def _endings(pair: tuple[str, str]) -> tuple[str, ...]:
+    return tuple(ending_of(name).lower() for name in pair)
+
+
+def _reads(record: Record) -> tuple[str, ...]:
+    prompt = first_of(record, (*PROMPTS, *DIALOGUES))
+    return (
+        *(pair_in(record) or ()),
+        *(_scores_in(record) or ()),
+        *input_read(record),
+        *((prompt,) if prompt is not None else ()),
+    )
+
+
+def _has_pair(record: Record) -> bool:
+    pair = pair_in(record)
+    if pair is None or any(record[name] is None for name in pair):
+        return False
+    return first_of(record, (*PROMPTS, *DIALOGUES)) is not None or all(is_dialogue(record[name]) for name in pair)
+
+
+def compared(sides: Sequence[tuple[Prompt, str]], better: Winner, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """Yield the ranking of two responses; nothing can be learned where they answer different turns."""
+    if sides[0][0] != sides[1][0]:
+        yield Unused(DIFFERENT_PROMPTS)
+        return
+    yield from ranking_or_tie(sides[0][0], [response for _, response in sides], ranks(better), origin, kind)
+
+
+def _side(record: Record, name: str) -> tuple[Prompt, str]:
+    if first_of(record, PROMPTS) is not None:
+        return judged_side(record, PROMPTS, record[name], name)
+    if is_dialogue(record[name]) and len(dialogue_of(record[name], name)) > 1:
+        return judged_dialogue(record, record[name], name)
+    column = first_of(record, DIALOGUES) or "messages"
+    prompt = not_learned(joined(around(record), dialogue_of(record.get(column), column)))
+    return judged_side({"prompt": [message.as_mapping() for message in prompt]}, "prompt", record[name], name)
+
+
+def _comparison(coding: Coding, record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    pair, column = _pair_of(record), first_of(record, WINNERS) or "winner"
+    better = winner(record.get(column), record, pair, coding, column)
+    scores = _scores_in(record)
+    if scores is not None and all(has_value(record[name]) for name in scores):
+        by_score = by_scores([record[name] for name in scores], scores)
+        if better is not None and by_score is not None and by_score != better:
+            raise BadRowError(f"{column} and the scores {', '.join(scores)} contradict each other")
+    yield from compared([_side(record, name) for name in pair], better, origin, kind)
+
+
+def _scored_pair(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    pair, scores = _pair_of(record), _scores_in(record)
+    if scores is None:
+        raise BadRowError("no scores of both responses")
+    better = by_scores([record[name] for name in scores], scores)
+    yield from compared([_side(record, name) for name in pair], better, origin, kind)
+
+
+def _pair_of(record: Record) -> tuple[str, str]:
+    pair = pair_in(record)
+    if pair is None:
+        raise BadRowError("no two responses, such as response_a and response_b")
+    return pair
+
+
+Read = Callable[[Coding, Record, Origin, Kind], Iterator[Row | Unused]]
+
+
+def settled(read: Read, columns: tuple[str, ...], pair: Callable[[Record], tuple[str, str] | None]) -> Any:
+    """Return how a format finds out whether a file counts its responses from 0 or from 1."""
+
+    def settle(known: Format, records: Sequence[Record]) -> Format:
+        usable = [record for record in records if pair(record) is not None and first_of(record, columns) is not None]
+        coding = Coding(None)
+        if usable:
+            column = first_of(usable[0], columns) or columns[0]
+            names = pair(usable[0]) or ("a", "b")
+            endings = (ending_of(names[0]), ending_of(names[1]))
+            coding = coding_of([record.get(column) for record in usable], endings, column)
+        return replace(known, convert=lambda record, origin, kind: read(coding, record, origin, kind))
+
+    return settle
+
+
+FORMATS = (
+    Format(
+        "comparison",
+        (WINNERS,),
+        KINDS,
+        lambda record, origin, kind: _comparison(Coding(None), record, origin, kind),
+        also_reads=AROUND,
+        varying=_reads,
+        matches=_has_pair,
+        settle=settled(_comparison, WINNERS, pair_in),
+        judgement=WINNERS,
+        unordered=True,
+        recognised_by="two responses, such as `response_a` and `response_b`, and `winner`, `preference`, `choice`, …",
+        ties="`tie`, 1.5, or as many votes for each: counted, no row",
+        dialogue=True,
+        labels="a side (a/b, left/right, first/second, the column's or the model's name), 0/1, 1/2, 1 to 2, votes",
+    ),
+    Format(
+        "scored_pair",
+        (),
+        KINDS,
+        _scored_pair,
+        also_reads=AROUND,
+        varying=_reads,
+        matches=lambda record: _has_pair(record) and _scores_in(record) is not None and not first_of(record, WINNERS),
+        judgement=tuple(f"{stem}_{end}" for stem in _SCORE_STEMS for end in ("a", "b", "A", "B", "1", "2", "0")),
+        unordered=True,
+        recognised_by="two responses and a score for each, such as `score_a` and `score_b`",
+        ties="equal scores: counted, no row",
+        dialogue=True,
+        labels="the higher score is better",
+    ),
+)

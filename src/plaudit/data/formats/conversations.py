@@ -1,0 +1,101 @@
+"""Dialogues: OpenAI's and TRL's ``messages``, ShareGPT's ``conversations``, and preferences beside a dialogue."""
+
+from collections.abc import Iterator, Mapping
+
+from plaudit.data.formats.base import (
+    BadRowError,
+    Format,
+    Kind,
+    Record,
+    Unused,
+    checked_prompt,
+    first_of,
+    ranking,
+    text_of,
+)
+from plaudit.data.formats.dialogues import dialogue_of, is_dialogue, not_learned, with_messages
+from plaudit.data.formats.labelled import DIALOGUES
+from plaudit.data.formats.prompts import AROUND, around, joined
+from plaudit.data.formats.responses import response_row
+from plaudit.data.formats.sides import check_repeated_prompt, judged_text
+from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
+
+_SIDES = ("chosen", "rejected")
+
+
+def _turns(record: Record) -> tuple[Message, ...]:
+    column = first_of(record, DIALOGUES) or "messages"
+    return joined(around(record), dialogue_of(record.get(column), column))
+
+
+def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """The last turn of the assistant that is to be learned is the response; earlier ones are learned as well."""
+    turns = _turns(record)
+    check_repeated_prompt(record, "prompt", turns)
+    if kind is PromptRow and turns[-1].role != "assistant":
+        yield PromptRow(not_learned(checked_prompt(turns)), origin)
+        return
+    last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=None)
+    if last is None:
+        raise BadRowError("no assistant turn")
+    learned = [index for index, turn in enumerate(turns) if turn.learned]
+    end = last if kind is PromptRow else max(learned, default=None)
+    if end is None:
+        yield Unused("dialogue without a turn to learn")
+        return
+    if not turns[end].text.strip():
+        raise BadRowError("empty response")
+    prompt = checked_prompt(turns[:end])
+    for turn in turns[end + 1 :]:
+        yield Unused(f"{turn.role}'s turn after the last answer to learn")
+    if kind is PromptRow:
+        yield PromptRow(not_learned(prompt), origin)
+    else:
+        yield response_row(prompt, turns[end], origin)
+
+
+def _preference_messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
+    prompt = not_learned(checked_prompt(_turns(record)))
+    if prompt[-1].role == "assistant":
+        raise BadRowError("the dialogue before the responses ends with the assistant")
+    yield ranking(prompt, [_answer(record, side) for side in _SIDES], (0, 1), origin)
+
+
+def _answer(record: Record, side: str) -> str:
+    value = with_messages(record[side])
+    if isinstance(value, str):
+        return text_of(value, "response")
+    turns = dialogue_of([value] if isinstance(value, Mapping) else value, side)
+    if len(turns) != 1 or turns[0].role != "assistant":
+        raise BadRowError(f"{side} is not one turn of the assistant")
+    return text_of(judged_text(turns[0]), "response")
+
+
+def _has_single_answers(record: Record) -> bool:
+    """Return whether the sides do not repeat the dialogue, as they do in ``implicit_preference``."""
+    values = [with_messages(record[side]) for side in _SIDES]
+    return not any(is_dialogue(value) and len(value) > 1 for value in values)
+
+
+FORMATS = (
+    Format(
+        "messages",
+        (DIALOGUES,),
+        (ResponseRow, PromptRow),
+        _messages,
+        also_reads=("prompt", *AROUND),
+        dialogue=True,
+    ),
+    Format(
+        "preference_messages",
+        (DIALOGUES, *_SIDES),
+        (RankingRow, LabelledRow, ResponseRow, PromptRow),
+        _preference_messages,
+        also_reads=AROUND,
+        matches=_has_single_answers,
+        judgement=_SIDES,
+        ties="none",
+        dialogue=True,
+        labels="the column's name",
+    ),
+)

@@ -1,0 +1,91 @@
+"""Responses with a label: TRL's "unpaired preference" datasets, and the KTO data of LLaMA-Factory and Axolotl."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of
+from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read
+from plaudit.data.formats.sides import judged_dialogue, judged_side
+from plaudit.data.formats.values import label
+from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, ResponseRow, Row
+from plaudit.errors import PlauditError
+
+LABELS = ("label", "kto_tag")
+DIALOGUES = ("messages", "conversations", "conversation")
+_COMPLETIONS = ("completion", "response", "output", "answer")
+_SPELLED = "true/false, 1/0, 1/-1, yes/no, thumbs up/down; also 1.0 and text"
+
+Read = Callable[[Record], tuple[Prompt, str]]
+
+
+def _completion(record: Record) -> tuple[Prompt, str]:
+    column = first_of(record, _COMPLETIONS) or "completion"
+    return judged_side(record, PROMPTS, record.get(column), column)
+
+
+def _dialogue(record: Record) -> tuple[Prompt, str]:
+    column = first_of(record, DIALOGUES) or "messages"
+    return judged_dialogue(record, record.get(column), column)
+
+
+def _convert(
+    read: Read, refused: tuple[str, ...], record: Record, origin: Origin, kind: Kind
+) -> Iterator[Row | Unused]:
+    column = first_of(record, LABELS) or "label"
+    if str(record.get(column)).strip() in refused:
+        raise BadRowError(f"{column} is {record[column]}, but the first labels of the file are in another coding")
+    desirable = label(record.get(column), column)
+    prompt, response = read(record)
+    if kind is not ResponseRow:
+        yield LabelledRow(prompt, (response,), (desirable,), origin)
+    elif desirable:
+        yield ResponseRow(prompt, response, origin)
+    else:
+        yield Unused("undesirable response")
+
+
+_ZERO, _MINUS = ("0", "0.0"), ("-1", "-1.0")
+
+
+def _settled(read: Read) -> Callable[[Format, Sequence[Record]], Format]:
+    """Return how a format finds out whether undesirable is 0 or -1: a file that has both could mean neutral by 0."""
+
+    def settle(known: Format, records: Sequence[Record]) -> Format:
+        found = {str(record.get(column)).strip() for record in records for column in LABELS}
+        zero, minus = bool(found & set(_ZERO)), bool(found & set(_MINUS))
+        if zero and minus:
+            raise PlauditError(
+                "label holds both 0 and -1, so 0 may be undesirable or neutral; write true or false, and leave out "
+                "neutral rows"
+            )
+        refused = _ZERO if minus else _MINUS if zero else ()
+        return replace(known, convert=lambda record, origin, kind: _convert(read, refused, record, origin, kind))
+
+    return settle
+
+
+FORMATS = (
+    Format(
+        "unpaired_preference",
+        (PROMPTS, _COMPLETIONS, LABELS),
+        (LabelledRow, ResponseRow, PromptRow),
+        lambda record, origin, kind: _convert(_completion, (), record, origin, kind),
+        also_reads=AROUND,
+        varying=input_read,
+        settle=_settled(_completion),
+        judgement=LABELS,
+        dialogue=True,
+        labels=_SPELLED,
+    ),
+    Format(
+        "labelled_messages",
+        (DIALOGUES, LABELS),
+        (LabelledRow, ResponseRow, PromptRow),
+        lambda record, origin, kind: _convert(_dialogue, (), record, origin, kind),
+        also_reads=AROUND,
+        settle=_settled(_dialogue),
+        judgement=LABELS,
+        dialogue=True,
+        labels=_SPELLED,
+    ),
+)

@@ -1,0 +1,136 @@
+"""The recognition of a file's format by its columns, and why a format was chosen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from plaudit.data.formats.base import Column, Format, Kind, Record
+from plaudit.data.formats.columns import carries_meaning
+from plaudit.data.formats.registry import FORMATS
+from plaudit.errors import PlauditError
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """A format, and the reason why it is the format of a file."""
+
+    row_format: Format
+    reason: str
+
+
+def recognise(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
+    """Return the format called ``name``, or for "auto" the one that fits more than half of the records.
+
+    ``records`` are the first of a file. ``kind`` is the required kind of row; None means the richest. Raises
+    PlauditError if the name is unknown, if no format or several formats fit, if the format does not support that kind,
+    or if the file's judgements can be read in two ways.
+    """
+    found = _named(name, source) if name != "auto" else _recognised(records, kind, source)
+    row_format = found.row_format
+    if kind is not None and kind not in row_format.kinds:
+        able = ", ".join(other.name for other in all_formats() if kind in other.kinds)
+        raise PlauditError(
+            f"{source}: format {row_format.name} gives {' or '.join(row_format.kind_names)} rows, but {kind.kind} rows "
+            f"are needed; formats that give them: {able}"
+        )
+    if row_format.settle is None:
+        return found
+    try:
+        return replace(found, row_format=row_format.settle(row_format, records))
+    except PlauditError as error:
+        raise PlauditError(f"{source}: {error}") from error
+
+
+def all_formats() -> list[Format]:
+    """Return all registered formats."""
+    return [FORMATS[name] for name in FORMATS]
+
+
+def spelled(column: Column) -> str:
+    """Return the name of a column, or its alternatives, for messages."""
+    return column if isinstance(column, str) else " or ".join(column)
+
+
+def _named(name: str, source: str) -> Recognition:
+    if name not in FORMATS:
+        near = get_close_matches(name, FORMATS.names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise PlauditError(f"{source}: unknown format {name}; {hint}Known: auto, {', '.join(FORMATS)}")
+    return Recognition(FORMATS[name], "named in the configuration")
+
+
+def _recognised(records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
+    fitting = [
+        known
+        for known in all_formats()
+        if not known.on_request and 2 * sum(known.fits(record) for record in records) > len(records)
+    ]
+    fitting = [known for known in fitting if not known.fallback] or fitting
+    if not fitting:
+        raise PlauditError(_no_format(records, source))
+    best = _most_complete(fitting, records, kind)
+    best = [known for known in best if not any(set(known.columns) < set(other.columns) for other in best)]
+    richest = max((known.kinds[0] for known in best), key=lambda own: own.richness)
+    wanted = kind or (richest if richest.richness else None)
+    for preferred in (
+        [known for known in best if known.kinds[0] == wanted],
+        [known for known in best if wanted in known.kinds],
+        best,
+    ):
+        most = max((len(known.columns) for known in preferred), default=0)
+        needing_most = [known for known in preferred if len(known.columns) == most]
+        if len(needing_most) == 1:
+            return Recognition(needing_most[0], _reason(needing_most[0], fitting, records, kind))
+    names = ", ".join(known.name for known in best)
+    raise PlauditError(
+        f"{source}: columns {', '.join(_columns(records))} fit several formats ({names}); choose one with format: NAME"
+    )
+
+
+def _most_complete(formats: Sequence[Format], records: Sequence[Record], kind: Kind | None) -> list[Format]:
+    """Return the formats of which no other one reads all that they read and more of what carries meaning."""
+    unread = {known.name: _unread_with_meaning(known, records, kind) for known in formats}
+    return [known for known in formats if not any(unread[other.name] < unread[known.name] for other in formats)]
+
+
+def _unread_with_meaning(known: Format, records: Sequence[Record], kind: Kind | None) -> set[str]:
+    unread = {column for record in records for column in known.unread(record)}
+    return {column for column in unread if carries_meaning(column, kind)}
+
+
+def _reason(chosen: Format, fitting: Sequence[Format], records: Sequence[Record], kind: Kind | None) -> str:
+    """Return which columns decided, and why other formats that fit were not chosen."""
+    needed = sorted({column for record in records for column in record.keys() - chosen.others(record)})
+    parts = [f"columns {', '.join(needed)}"]
+    for other in fitting:
+        if other is chosen:
+            continue
+        left = _unread_with_meaning(other, records, kind) - _unread_with_meaning(chosen, records, kind)
+        why = f"would not read {', '.join(sorted(left))}" if left else f"gives {other.kind_names[0]} rows"
+        parts.append(f"{other.name} {why}")
+    return "; ".join(parts)
+
+
+def _no_format(records: Sequence[Record], source: str) -> str:
+    columns = _columns(records)
+    shared = [(known, [column for column in known.columns if _has(column, columns)]) for known in all_formats()]
+    near = sorted((pair for pair in shared if pair[1]), key=lambda pair: len(pair[0].columns) - 2 * len(pair[1]))[:3]
+    described = "; ".join(_nearness(known, common) for known, common in near) or "none has a column in common"
+    return (
+        f"{source}: no row format has the columns {', '.join(columns)}; closest: {described}; "
+        "rename columns with `columns`, or choose a format with `format`"
+    )
+
+
+def _nearness(known: Format, common: Sequence[Column]) -> str:
+    missing = [spelled(column) for column in known.columns if column not in common]
+    needs = f"needs {', '.join(missing)}" if missing else "needs other values in them"
+    return f"{known.name} has {', '.join(map(spelled, common))} in common and {needs}"
+
+
+def _has(column: Column, columns: Sequence[str]) -> bool:
+    return column in columns if isinstance(column, str) else any(name in columns for name in column)
+
+
+def _columns(records: Sequence[Record]) -> list[str]:
+    return sorted({column for record in records for column in record})

@@ -1,0 +1,83 @@
+"""Numbers and labels in the spellings in which data files store them."""
+
+import ast
+import json
+import math
+from typing import Any
+
+from plaudit.data.formats.base import BadRowError
+
+_TRUE = {"true", "1", "1.0", "yes", "y", "good", "thumbs_up", "thumbs up", "thumb_up", "up", "👍", "like", "desirable"}
+_FALSE = {"false", "0", "0.0", "-1", "-1.0", "no", "n", "bad", "thumbs_down", "thumbs down", "thumb_down", "down", "👎"}
+_FALSE |= {"dislike", "undesirable"}
+
+
+def label(value: object, name: str = "label") -> bool:
+    """Return a label as bool; raises BadRowError.
+
+    Read are true and false, 1 and 0 or -1 (also as 1.0), yes and no, thumbs up and down, each also as text.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float | str):
+        spelled = str(value).strip().lower()
+        if spelled in _TRUE:
+            return True
+        if spelled in _FALSE:
+            return False
+    raise BadRowError(f"{name} is not true or false: {shown(value)}")
+
+
+def whole_number(value: object, name: str) -> int:
+    """Return a whole number, which may be stored as a float (1.0) or as text. Raises BadRowError."""
+    found = _finite(value)
+    if found is None or found != int(found):
+        raise BadRowError(f"{name} is not a whole number: {shown(value)}")
+    return int(found)
+
+
+def number(value: object, name: str) -> float:
+    """Return a finite number, which may be stored as text. Raises BadRowError."""
+    found = _finite(value)
+    if found is None:
+        raise BadRowError(f"{name} is not a number: {shown(value)}")
+    return found
+
+
+def structured(value: Any) -> Any:
+    """Return the list or object that a text holds as JSON or as Python prints it; any other value as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(parsed, list | dict):
+            return parsed
+    return value
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, on one line and shortened."""
+    text = " ".join(str(value)[:400].split())
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+def _finite(value: object) -> float | None:
+    found = _number_of_text(value) if isinstance(value, str) else value
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return found if isinstance(found, int) or math.isfinite(found) else None
+
+
+def _number_of_text(value: str) -> float | None:
+    # int and float also accept digits of other scripts and underscores, which no data file means as numbers.
+    if not value.isascii() or "_" in value:
+        return None
+    for parse in (int, float):
+        try:
+            return parse(value)
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,177 @@
+"""The judgement of two responses: a winner, votes of several annotators, or a score for each response."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plaudit.data.formats.base import BadRowError, Record
+from plaudit.data.formats.values import number, shown, structured
+from plaudit.errors import PlauditError
+
+FIRST, SECOND, TIE = 0, 1, None
+Winner = int | None
+"""The index of the better one of two responses; None for a tie."""
+
+_SIDES = {"a": 0, "left": 0, "first": 0, "b": 1, "right": 1, "second": 1}
+_TIES = {"tie", "draw", "equal", "same", "both", "neither", "none", "bothbad", "bothgood", "tiebothbad", "nopreference"}
+# "response_2", "Model A", "[[B]]", "left is better", "2"
+_WORDS = re.compile(
+    r"(?:(?:the)?(?:model|response|answer|output|assistant|completion|candidate|conversation|summary|text|option|system)s?)?"
+    r"(a|b|left|right|first|second|[012])(?:(?:is)?better|wins|won)?"
+)
+_VOTE_KEYS = ("winner", "value", "preference", "vote", "choice", "label", "selected")
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a file numbers two responses: from 0, from 1, or not at all."""
+
+    start: int | None
+    where: str = ""
+
+
+def winner(value: Any, record: Record, names: tuple[str, str], coding: Coding, column: str) -> Winner:
+    """Return which of two responses, in the columns ``names``, a value says is better. Raises BadRowError.
+
+    The value is a side (a, left, first), a tie, a number in the file's coding, the name of a response's column, the
+    name of a model, or a list of several annotators' values, of which the majority counts.
+    """
+    value = _votes(value)
+    if isinstance(value, list | tuple):
+        return majority([winner(_vote(vote), record, names, coding, column) for vote in value], column)
+    if isinstance(value, str):
+        named = _named(value, record, names)
+        if named is not None:
+            return named
+        squeezed = _squeezed(value)
+        if squeezed in _TIES:
+            return TIE
+        found = _WORDS.fullmatch(squeezed)
+        if found is not None and found[1] in _SIDES:
+            return _SIDES[found[1]]
+        if found is not None:
+            value = found[1]
+    try:
+        return numbered(number(value, column), coding, column)
+    except BadRowError:
+        raise BadRowError(f"{column} does not say which response is better: {shown(value)}") from None
+
+
+def numbered(value: float, coding: Coding, column: str) -> Winner:
+    """Return which response a number means; between 1 and 2 it is the one that it is closer to. Raises BadRowError."""
+    if (
+        coding.start is None
+        or not coding.start <= value <= coding.start + 1
+        or (coding.start == 0 and value != int(value))
+    ):
+        raise BadRowError(f"{column} is {value:g}, which the coding of the file's first records does not have")
+    distance = value - coding.start
+    return TIE if distance == 0.5 else FIRST if distance < 0.5 else SECOND
+
+
+def majority(votes: Sequence[Winner], column: str) -> Winner:
+    """Return the side with more votes than the other; raises BadRowError without any vote."""
+    if not votes:
+        raise BadRowError(f"{column} holds no vote")
+    first, second = votes.count(FIRST), votes.count(SECOND)
+    return TIE if first == second else FIRST if first > second else SECOND
+
+
+def by_scores(scores: Sequence[Any], names: Sequence[str]) -> Winner:
+    """Return the response with the higher one of two scores; raises BadRowError."""
+    first, second = (number(score, name) for score, name in zip(scores, names, strict=True))
+    return TIE if first == second else FIRST if first > second else SECOND
+
+
+def by_strength(value: Any, column: str) -> Winner:
+    """Return the response that a signed strength prefers: negative numbers prefer the first. Raises BadRowError."""
+    strength = number(value, column)
+    return TIE if strength == 0 else FIRST if strength < 0 else SECOND
+
+
+def ranks(better: Winner) -> tuple[int, int]:
+    """Return the ranks of two responses; equal for a tie."""
+    return (0, 0) if better is None else (0, 1) if better == FIRST else (1, 0)
+
+
+def coding_of(values: Sequence[Any], suffixes: tuple[str, str], column: str) -> Coding:
+    """Return the coding of a file's first values, with the endings of the names of the responses' columns.
+
+    Numbers count from 0 if the responses are called 0 and 1, or if 0 and 1 occur and the responses have no numbers;
+    they count from 1 if nothing is below 1 and something is above. Raises PlauditError if both could be meant.
+    """
+    found = {value for each in values for value in _numbers(each)}
+    if not found:
+        return Coding(None)
+    where = f"{column} is {', '.join(f'{value:g}' for value in sorted(found)[:4])} in the first records"
+    numbers = tuple(suffixes) if set(suffixes) <= {"0", "1", "2"} else None
+    if numbers == ("0", "1") and found <= {0, 1}:
+        return Coding(0)
+    from_one = all(1 <= value <= 2 for value in found)
+    if from_one and (numbers == ("1", "2") or max(found) > 1):
+        return Coding(1)
+    if (
+        found <= {0, 1}
+        and 0 in found
+        and numbers is None
+        and column not in ("label", "labels", "preference", "preferred")
+    ):
+        return Coding(0)
+    raise PlauditError(
+        f"{where}, which may count the responses from 0 or from 1, or say whether the first one is better; write "
+        f"{suffixes[0]}, {suffixes[1]} or tie"
+    )
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return the numbers among a judgement's values, which may be votes; "response_2" holds the number 2."""
+    value = _votes(value)
+    if isinstance(value, list | tuple):
+        return [number_ for vote in value for number_ in _numbers(_vote(vote))]
+    if isinstance(value, str) and (found := _WORDS.fullmatch(_squeezed(value))) and found[1] not in _SIDES:
+        value = found[1]
+    try:
+        return [] if isinstance(value, bool) else [number(value, "")]
+    except BadRowError:
+        return []
+
+
+def _votes(value: Any) -> Any:
+    """Return several annotators' votes as a list; they may be stored as JSON text, or by the annotators' names."""
+    value = structured(value)
+    if isinstance(value, Mapping):
+        return [value] if any(key in value for key in _VOTE_KEYS) else list(value.values())
+    return value
+
+
+def _vote(vote: Any) -> Any:
+    """Return the value of one annotator's vote, which may be an object with it."""
+    if not isinstance(vote, Mapping):
+        return vote
+    key = next((key for key in _VOTE_KEYS if key in vote), None)
+    if key is None:
+        raise BadRowError(f"a vote has none of {', '.join(_VOTE_KEYS)}")
+    return vote[key]
+
+
+def _named(value: str, record: Record, names: tuple[str, str]) -> Winner:
+    """Return the response whose column, or whose model in another column, has this name."""
+    wanted = _squeezed(value)
+    if wanted in (columns := [_squeezed(name) for name in names]) and columns[0] != columns[1]:
+        return columns.index(wanted)
+    for stem in ("model", "generator", "policy"):
+        models = [str(record.get(f"{stem}_{ending}")) for ending in map(ending_of, names)]
+        if value in models and models[0] != models[1]:
+            return models.index(value)
+    return None
+
+
+def ending_of(name: str) -> str:
+    """Return the ending of a response's column, such as ``a`` of ``response_a``."""
+    found = re.search(r"(left|right|first|second|[aAbB]|[012])$", name)
+    return found[1] if found else name
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
