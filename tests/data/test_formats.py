@@ -193,9 +193,10 @@ def test_undesirable_responses_are_not_learned(tmp_path: Path) -> None:
 
 def test_a_kind_that_the_format_does_not_support_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        PlauditError, match=r"rows.jsonl.*format text.*ranking rows.*formats that give them: .*preference"
+        PlauditError,
+        match=r"rows.jsonl.*format prompt.*ranking rows.*preference has prompt, chosen in common and needs rej",
     ):
-        _read(tmp_path, EXAMPLES["text"], RankingRow)
+        _read(tmp_path, [{"prompt": "p", "chosen": "c", "worse": "w"}], RankingRow)
 
 
 def test_parts_that_give_no_row_are_counted(tmp_path: Path) -> None:
@@ -488,7 +489,10 @@ def test_recognition_ignores_bad_first_records(tmp_path: Path) -> None:
 
 
 def test_unknown_columns_name_the_nearest_formats(tmp_path: Path) -> None:
-    with pytest.raises(PlauditError, match=r"columns answer, promt; closest: .*prompt"):
+    with pytest.raises(
+        PlauditError,
+        match=r"columns answer, promt; closest: .*question_answer has answer in common and needs question",
+    ):
         _read(tmp_path, [{"promt": "p", "answer": "a"}])
 
 

@@ -37,23 +37,33 @@ _SCORE_STEMS = ("score", "rating", "reward", "quality", "helpfulness", "upvotes"
 # Each pair of endings, with the endings that must not be there: a third response is not a comparison of two.
 _ENDINGS = (("a", "b", "c"), ("A", "B", "C"), ("1", "2", "03"), ("0", "1", "2"), ("left", "right", ""))
 _SEPARATORS = ("_", "", "-", ".", " ")
+_OTHER_PAIRS = (
+    ("model_a_response", "model_b_response"),
+    ("left_response", "right_response"),
+    ("first_response", "second_response"),
+    ("left", "right"),
+    ("a", "b"),
+    ("A", "B"),
+)
 
 
 def pair_in(record: Record) -> tuple[str, str] | None:
     """Return the columns with the two responses, such as response_a and response_b."""
-    return _pair(tuple(record), _STEMS)
+    return _pair(tuple(record), _STEMS, _OTHER_PAIRS)
 
 
 @lru_cache(maxsize=256)
-def _pair(columns: tuple[str, ...], stems: tuple[str, ...]) -> tuple[str, str] | None:
+def _pair(
+    columns: tuple[str, ...], stems: tuple[str, ...], others: tuple[tuple[str, str], ...] = ()
+) -> tuple[str, str] | None:
     for stem in stems:
         for separator in _SEPARATORS:
-            for first, second, others in _ENDINGS:
+            for first, second, further in _ENDINGS:
                 names = (f"{stem}{separator}{first}", f"{stem}{separator}{second}")
-                more = any(f"{stem}{separator}{other}" in columns for other in others)
+                more = any(f"{stem}{separator}{other}" in columns for other in further)
                 if names[0] in columns and names[1] in columns and not more:
                     return names
-    return None
+    return next((pair for pair in others if set(pair) <= set(columns)), None)
 
 
 def _scores_in(record: Record) -> tuple[str, str] | None:

@@ -28,10 +28,10 @@ def recognise(name: str, records: Sequence[Record], kind: Kind | None, source: s
     found = _named(name, source) if name != "auto" else _recognised(records, kind, source)
     row_format = found.row_format
     if kind is not None and kind not in row_format.kinds:
-        able = ", ".join(other.name for other in all_formats() if kind in other.kinds)
+        able = [other for other in all_formats() if kind in other.kinds]
         raise PlauditError(
-            f"{source}: format {row_format.name} gives {' or '.join(row_format.kind_names)} rows, but {kind.kind} rows "
-            f"are needed; formats that give them: {able}"
+            f"{source}: format {row_format.name} ({found.reason}) gives {' or '.join(row_format.kind_names)} rows, but "
+            f"{kind.kind} rows are needed; formats that give them: {_closest(able, _columns(records))}"
         )
     if row_format.settle is None:
         return found
@@ -44,11 +44,6 @@ def recognise(name: str, records: Sequence[Record], kind: Kind | None, source: s
 def all_formats() -> list[Format]:
     """Return all registered formats."""
     return [FORMATS[name] for name in FORMATS]
-
-
-def spelled(column: Column) -> str:
-    """Return the name of a column, or its alternatives, for messages."""
-    return column if isinstance(column, str) else " or ".join(column)
 
 
 def _named(name: str, source: str) -> Recognition:
@@ -113,19 +108,28 @@ def _reason(chosen: Format, fitting: Sequence[Format], records: Sequence[Record]
 
 def _no_format(records: Sequence[Record], source: str) -> str:
     columns = _columns(records)
-    shared = [(known, [column for column in known.columns if _has(column, columns)]) for known in all_formats()]
-    near = sorted((pair for pair in shared if pair[1]), key=lambda pair: len(pair[0].columns) - 2 * len(pair[1]))[:3]
-    described = "; ".join(_nearness(known, common) for known, common in near) or "none has a column in common"
     return (
-        f"{source}: no row format has the columns {', '.join(columns)}; closest: {described}; "
+        f"{source}: no row format has the columns {', '.join(columns)}; closest: {_closest(all_formats(), columns)}; "
         "rename columns with `columns`, or choose a format with `format`"
     )
 
 
-def _nearness(known: Format, common: Sequence[Column]) -> str:
-    missing = [spelled(column) for column in known.columns if column not in common]
+def _closest(formats: Sequence[Format], columns: Sequence[str]) -> str:
+    """Return the formats with the most columns in common and the fewest missing, with both."""
+    shared = {known.name: sum(_has(column, columns) for column in known.columns) for known in formats}
+    near = sorted(
+        (known for known in formats if shared[known.name]),
+        key=lambda known: len(known.columns) - 2 * shared[known.name],
+    )
+    return "; ".join(_nearness(known, columns) for known in near[:3]) or "none has a column in common"
+
+
+def _nearness(known: Format, columns: Sequence[str]) -> str:
+    names = [(column,) if isinstance(column, str) else column for column in known.columns]
+    common = [name for alternatives in names for name in alternatives if name in columns]
+    missing = [alternatives[0] for alternatives in names if not any(name in columns for name in alternatives)]
     needs = f"needs {', '.join(missing)}" if missing else "needs other values in them"
-    return f"{known.name} has {', '.join(map(spelled, common))} in common and {needs}"
+    return f"{known.name} has {', '.join(common)} in common and {needs}"
 
 
 def _has(column: Column, columns: Sequence[str]) -> bool:

@@ -169,7 +169,9 @@ def _named(value: str, record: Record, names: tuple[str, str]) -> Winner:
 
 def ending_of(name: str) -> str:
     """Return the ending of a response's column, such as ``a`` of ``response_a``."""
-    found = re.search(r"(left|right|first|second|[aAbB]|[012])$", name)
+    found = re.search(r"(?:^|(?<=[^a-z]))(left|right|first|second|a|b)(?=_response$)", name) or re.search(
+        r"(left|right|first|second|[aAbB]|[012])$", name
+    )
     return found[1] if found else name
 
 
