@@ -38,7 +38,7 @@ def _dialoconan(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Un
 def _in_order(turns: list[Record]) -> list[Record]:
     """Return the turns by number. Raises BadRowError unless each of 0, 1, … (or 1, 2, …) is there exactly once."""
     if turns[0].get("dialogue_id") in (None, ""):
-        raise BadRowError("no dialogue_id")
+        raise BadRowError("dialogue_id is missing")
     numbered = [(whole_number(turn.get("turn_id"), "turn_id"), turn) for turn in turns]
     numbered.sort(key=lambda pair: pair[0])
     numbers = [number for number, _ in numbered]
