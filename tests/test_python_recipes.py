@@ -95,7 +95,7 @@ def test_a_run_from_python_is_an_ordinary_run(tmp_path: Path) -> None:
     assert run.model() == run.model("sft") == tmp_path / "runs/mine/sft/model"
     assert [line["step"] for line in run.metrics("sft")][-1] == 2
     assert run.result("sft")["seconds"] > 0
-    with pytest.raises(PlauditError, match="no model of rl; models: sft"):
+    with pytest.raises(PlauditError, match="no model of rl; .*: sft"):
         run.model("rl")
     with pytest.raises(PlauditError, match="evaluate has not finished"):
         run.summary()

@@ -1,4 +1,4 @@
-"""Recipes written in Python, made fit to be written as YAML, so that a run can be resumed.
+"""Converts recipes written in Python to plain values, so that they can be written as YAML and a run can be resumed.
 
 A function becomes ``module:name``. Rows become a JSON-lines file named after its content: the same rows give the same
 recipe.
@@ -55,7 +55,8 @@ def _reference(function: Callable[..., Any], place: Place) -> str:
     if not module or not name.isidentifier():
         what = name or type(function).__name__
         raise PlauditError(
-            f"{dotted(place)}: {what} has no name in a module; define a function with `def` outside of other functions"
+            f"{dotted(place)}: {what} cannot be imported by its name; define a function with `def` outside of other "
+            "functions"
         )
     return f"{module}:{name}"
 
@@ -82,7 +83,7 @@ def _records(rows: Any, place: Place) -> Iterable[Any]:
 
 def _line(row: Any, number: int, place: Place) -> str:
     if not isinstance(row, Mapping):
-        raise PlauditError(f"{dotted(place)}: row {number} is not a dictionary but {type(row).__name__}")
+        raise PlauditError(f"{dotted(place)}: row {number} is of type {type(row).__name__}; give a dictionary")
     try:
         return json.dumps(dict(row), ensure_ascii=False, allow_nan=False, default=_number)
     except (TypeError, ValueError) as error:

@@ -37,7 +37,8 @@ class Run(os.PathLike[str]):
         stage = stage or next(reversed(models), None)
         if stage is None or stage not in models:
             raise PlauditError(
-                f"{self.folder}: no model of {stage or 'any stage'}; models: {', '.join(models) or 'none'}"
+                f"{self.folder}: there is no model of {stage or 'any stage'}; stages with a model: "
+                f"{', '.join(models) or 'none'}"
             )
         return models[stage]
 
@@ -50,7 +51,8 @@ class Run(os.PathLike[str]):
         """Return the closing numbers of a stage. Raises PlauditError if it has not finished."""
         if stage not in self.finished:
             raise PlauditError(
-                f"{self.folder}: {stage} has not finished; finished: {', '.join(self.finished) or 'none'}"
+                f"{self.folder}: {stage} has not finished; run it first (finished: "
+                f"{', '.join(self.finished) or 'none'})"
             )
         return self._directory(stage).result()
 
