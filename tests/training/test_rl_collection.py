@@ -107,9 +107,10 @@ def test_each_epoch_visits_every_tree_once(folder: Path) -> None:
     everything = sorted(example.target.start for example in task.experience.examples)
     assert everything == list(range(7))
     orders = []
+    minibatches_of_iteration = list(task.iteration.minibatches(task.experience, 1))
+    assert len(minibatches_of_iteration) == 6
     for epoch in range(2):
-        steps = range(3 * epoch, 3 * epoch + 3)
-        minibatches = [task.iteration.minibatch(task.experience, 1, step) for step in steps]
+        minibatches = minibatches_of_iteration[3 * epoch : 3 * epoch + 3]
         parts = [[example.target.start for example in minibatch] for minibatch in minibatches]
         assert sorted(len(part) for part in parts) == [2, 2, 3]
         orders.append([number for part in parts for number in part])

@@ -179,22 +179,22 @@ def test_trap_12_inputs_are_not_mutated(folder: Path) -> None:
 
 def order_of_the_first_epoch(original: Callable[..., Any]) -> Callable[..., Any]:
     """The bug: shuffled once, then always the same minibatches."""
-    return lambda page, experience, number, step: original(page, experience, number, step % 3)
+    return lambda page, experience, number: 3 * list(original(page, experience, number))[:3]
 
 
 def drawn_with_replacement(original: Callable[..., Any]) -> Callable[..., Any]:
     """The bug: every minibatch is drawn anew, so some responses come twice and some never."""
 
-    def minibatch(page: Any, experience: Any, number: int, step: int) -> Any:
-        epoch, place = divmod(step, 3)
-        return original(page, experience, number, 3 * (10 * epoch + place) + place)
+    def minibatches(page: Any, experience: Any, number: int) -> Any:
+        for step in range(9):
+            yield list(original(page, experience, 10 * number + step))[step % 3]
 
-    return minibatch
+    return minibatches
 
 
 def the_last_one_dropped(original: Callable[..., Any]) -> Callable[..., Any]:
     """The bug: responses that do not fill a minibatch are left out."""
-    return lambda *arguments: original(*arguments)[:2]
+    return lambda *arguments: (minibatch[:2] for minibatch in original(*arguments))
 
 
 @pytest.mark.parametrize("mutation", [order_of_the_first_epoch, drawn_with_replacement, the_last_one_dropped])
@@ -226,7 +226,7 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
         assert len({tuple(minibatches) for minibatches in partitions}) == 6
 
     check()
-    monkeypatch.setattr(Iteration, "minibatch", mutation(Iteration.minibatch))
+    monkeypatch.setattr(Iteration, "minibatches", mutation(Iteration.minibatches))
     with pytest.raises(AssertionError):
         check()
 

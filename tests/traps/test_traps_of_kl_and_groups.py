@@ -15,7 +15,7 @@ from torch import Tensor
 
 from plaudit.algorithms import estimators
 from plaudit.algorithms.advantages import group_centred, group_deviation, grpo, rloo
-from plaudit.algorithms.catalogue import ADVANTAGES
+from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES
 from plaudit.algorithms.kl import ESTIMATORS, sequence_kl
 from plaudit.algorithms.masking import whiten
 from plaudit.batching.layouts.padded import PADDED
@@ -25,6 +25,7 @@ from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.rewards.sources import ComposedScores
+from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.rl import iteration, metrics, objectives
 from plaudit.training.rl.experience import Experience, ResponseRows, numbered
@@ -119,7 +120,9 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
         rows = ResponseRows(old, reference, drawn, nothing, nothing, nothing, nothing[:, 0], everyone)
         experience = Experience([example], batch.lengths, rows, old)
         part = MicroBatch.of(batch, torch.tensor(example.target), experience, StepUnits.of([example], experience), old)
-        loss = policy_objective(config, part, PolicyModule(policy)(batch), 1.0).loss
+        loss = policy_objective(
+            config, part, PolicyModule(policy)(batch), 1.0, load_loss(POLICY_LOSSES["ppo"], "")
+        ).loss
         return list(torch.autograd.grad(loss, list(policy.parameters())))
 
     def check() -> None:

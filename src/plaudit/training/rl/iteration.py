@@ -1,9 +1,15 @@
-"""One iteration of reinforcement learning, from prompts to losses, in the order of the PPO paper.
+"""Reinforcement learning from prompts to losses, in the order of the PPO paper.
 
-``collect``: 1. sample responses to the next prompts, and 2. score them; 3. read the models; 4. turn the scores and the
-KL into a reward per token; 5. estimate advantages. ``minibatch``: 6. go over the experience several times, in
-minibatches. ``losses``: 7. the loss of a part of a minibatch. The training loop takes an optimizer step after every
-minibatch. ``finish``: 8. adapt the KL coefficient.
+``RlTask`` and the training loop of all stages call the methods of ``Iteration`` as this loop would:
+
+    for iteration in range(config.iterations):
+        experience, metrics = collect(prompts)         # 1. sample responses, 2. score them, 3. read the models,
+                                                       # 4. reward every token, 5. estimate advantages
+        for minibatch in minibatches(experience):      # 6. go over the experience ``epochs`` times
+            for loss in losses(minibatch):             # 7. in micro-batches: the ratio, the clip, the value loss
+                loss.backward()
+            optimizer.step()
+        finish(experience, metrics)                    # 8. adapt the KL coefficient
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +20,7 @@ import torch
 from torch import Tensor
 
 from plaudit.algorithms.aggregation import importance_weights
-from plaudit.algorithms.catalogue import ADVANTAGES
+from plaudit.algorithms.catalogue import ADVANTAGES, policy_loss
 from plaudit.algorithms.estimators import AdvantageInputs, Advantages
 from plaudit.algorithms.interface import LossOutputs
 from plaudit.algorithms.kl import ESTIMATORS, own_token_correction
@@ -34,7 +40,7 @@ from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.rollouts.samples import Sample
 from plaudit.seeding import python_generator
-from plaudit.training.losses import load_estimator
+from plaudit.training.losses import load_estimator, load_loss
 from plaudit.training.rl.dynamic_sampling import refill
 from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers, numbered, trees_of
 from plaudit.training.rl.metrics import rollout_metrics
@@ -56,6 +62,7 @@ class Iteration:
         self.sampler, self.scorer, self.reading = sampler, scorer, reading
         self.estimator = ADVANTAGES[config.advantages]
         self.estimate = load_estimator(self.estimator, "rl.advantages")
+        self.policy_loss = load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
         kl = config.kl
         self.controller = (
             FixedKl(kl.coefficient) if kl.target is None else AdaptiveKl(kl.coefficient, kl.target, kl.horizon)
@@ -166,12 +173,13 @@ class Iteration:
 
     # From experience to losses ---------------------------------------------------------------------------------------
 
-    def minibatch(self, experience: Experience, iteration: int, step: int) -> list[Example[ResponseNumbers]]:
-        """Return the prompts of a step, counted from 0 within the iteration; every epoch visits each prompt once."""
-        epoch, number = divmod(step, self.config.minibatches)
-        order = list(range(len(experience.examples)))
-        python_generator(self.seed, "minibatches", iteration, epoch).shuffle(order)
-        return [experience.examples[index] for index in order[number :: self.config.minibatches]]
+    def minibatches(self, experience: Experience, iteration: int) -> Iterator[list[Example[ResponseNumbers]]]:
+        """Yield the prompts of each optimizer step of an iteration; every epoch visits each prompt once."""
+        for epoch in range(self.config.epochs):
+            order = list(range(len(experience.examples)))
+            python_generator(self.seed, "minibatches", iteration, epoch).shuffle(order)
+            for first in range(self.config.minibatches):
+                yield [experience.examples[index] for index in order[first :: self.config.minibatches]]
 
     def losses(
         self, batch: Batch, targets: Sequence[ResponseNumbers], experience: Experience, units: StepUnits
@@ -181,12 +189,13 @@ class Iteration:
         extras: Extras = "differentiable" if config.entropy_coefficient else self.reading.extras
         output = self.roles.policy(batch, config.generation.temperature, extras)
         old = self.reading.old_log_probabilities(experience, batch, numbers, output.statistics)
+        self.reading.record(batch, numbers, output.statistics)
         part = MicroBatch.of(batch, numbers, experience, units, old)
-        policy = policy_objective(config, part, output, self.controller.coefficient)
+        loss = policy_objective(config, part, output, self.controller.coefficient, self.policy_loss)
         if output.values is not None:
-            yield policy + value_objective(config, part, output.values)
+            yield loss + value_objective(config, part, output.values)
             return
-        yield policy
+        yield loss
         with self.roles.values(batch) as values:
             if values is not None:
                 yield value_objective(config, part, values)

@@ -19,7 +19,7 @@ from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.policy import PolicyOutput
-from plaudit.training.losses import load_loss
+from plaudit.training.losses import Loss
 from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers
 
 
@@ -75,14 +75,16 @@ class MicroBatch:
         return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
 
 
-def policy_objective(config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float) -> LossOutputs:
-    """Return the policy's loss of a micro-batch, as a part of the step's loss."""
+def policy_objective(
+    config: RlConfig, part: MicroBatch, output: PolicyOutput, kl_coefficient: float, loss: Loss
+) -> LossOutputs:
+    """Return the policy's loss of a micro-batch, as a part of the step's loss; ``loss`` is ``rl.policy_loss``."""
     log_probabilities = to_rows(output.statistics.log_probabilities, part.batch.lengths)
     if config.objective == "online_dpo":
         return _online_dpo(part, log_probabilities, kl_coefficient)
     if config.objective == "best_of_n":
         return _best_of_n(part, log_probabilities)
-    outputs = _policy_gradient(config, part, log_probabilities)
+    outputs = _policy_gradient(config, part, log_probabilities, loss)
     if config.kl.placement == "loss" and kl_coefficient:
         outputs += _kl_penalty(config, part, log_probabilities, kl_coefficient)
     if output.statistics.entropies is not None:
@@ -92,9 +94,8 @@ def policy_objective(config: RlConfig, part: MicroBatch, output: PolicyOutput, k
     return outputs
 
 
-def _policy_gradient(config: RlConfig, part: MicroBatch, log_probabilities: Tensor) -> LossOutputs:
+def _policy_gradient(config: RlConfig, part: MicroBatch, log_probabilities: Tensor, loss: Loss) -> LossOutputs:
     rows, weights = part.rows, _weights(config, part) * part.rows.importance
-    loss = load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
     outputs = loss(PolicyInputs(log_probabilities, part.old, rows.advantages, weights, part.learned, clip_of(config)))
     return LossOutputs(outputs.loss, {"policy_loss": Mean(outputs.loss, part.fraction), **outputs.metrics})
 

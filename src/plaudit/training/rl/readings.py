@@ -69,6 +69,10 @@ class PolicyReading(Protocol):
         """
         ...
 
+    def record(self, batch: Batch, numbers: Tensor, statistics: TokenStatistics) -> None:
+        """Keep what ``metrics_after`` needs of a micro-batch's statistics."""
+        ...
+
     def metrics_before(self, readings: Readings, experience: Experience) -> dict[str, float]:
         """Return the policy's metrics if they are known before the first step."""
         ...
@@ -100,13 +104,16 @@ class ReadBefore:
         assert experience.old_log_probabilities is not None
         return experience.old_log_probabilities[numbers, : int(batch.lengths.max())].to(batch.lengths.device)
 
+    def record(self, batch: Batch, numbers: Tensor, statistics: TokenStatistics) -> None:
+        """Keep nothing: the metrics are known before the first step."""
+
     def metrics_before(self, readings: Readings, experience: Experience) -> dict[str, float]:
-        """Return all of them."""
+        """Return the metrics of the policy."""
         assert readings.policy is not None
         return policy_metrics(readings.policy.log_probabilities, readings.policy.entropies, experience)
 
     def metrics_after(self, experience: Experience) -> dict[str, float]:
-        """Return nothing more."""
+        """Return none: they are known before the first step."""
         return {}
 
     def _compute(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -141,19 +148,22 @@ class ReadDuringStep:
     def old_log_probabilities(
         self, experience: Experience, batch: Batch, numbers: Tensor, statistics: TokenStatistics
     ) -> Tensor:
-        """Return the step's own log-probabilities, detached, and store the statistics for the metrics."""
+        """Return the step's own log-probabilities, detached."""
+        return to_rows(statistics.log_probabilities.detach(), batch.lengths)
+
+    def record(self, batch: Batch, numbers: Tensor, statistics: TokenStatistics) -> None:
+        """Keep log-probabilities and entropies of every response."""
         assert statistics.entropies is not None
         columns = statistics.log_probabilities, statistics.entropies
         parts = (column.detach().float().cpu().split(batch.lengths.tolist()) for column in columns)
         self._of_response |= dict(zip(numbers.tolist(), zip(*parts, strict=True), strict=True))
-        return to_rows(statistics.log_probabilities.detach(), batch.lengths)
 
     def metrics_before(self, readings: Readings, experience: Experience) -> dict[str, float]:
-        """Return nothing yet."""
+        """Return none: the step computes them."""
         return {}
 
     def metrics_after(self, experience: Experience) -> dict[str, float]:
-        """Return all of them."""
+        """Return the metrics of the policy."""
         policy = self.policy_rows()
         return policy_metrics(policy.log_probabilities, policy.entropies, experience)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ class RlTask:
                 )
             return []
         assert self.experience is not None
-        examples = self.iteration.minibatch(self.experience, iteration, step_within)
+        minibatches = self.iteration.minibatches(self.experience, iteration)
+        examples = next(islice(minibatches, step_within, None))
         self.units = StepUnits.of(examples, self.experience)
         return self.session.shard(examples)
 
