@@ -19,6 +19,7 @@ from plaudit.config.load import load_recipe
 from plaudit.config.schema import REWARD_KINDS, SourceConfig
 from plaudit.config.schema.engines import ENGINES
 from plaudit.data.formats.registry import FORMATS
+from plaudit.data.readers import READERS
 from plaudit.data.rows.registry import ROW_KINDS
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError
@@ -33,7 +34,7 @@ from tiny_runs import tiny_recipe
 PAGE = DOCS / "extending.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 FILE_NAME = re.compile(r"# (\w+)\.py\n")
-REGISTRIES = (STAGES, REWARD_KINDS, ENGINES, FORMATS, ROW_KINDS, LAYOUTS, STRATEGIES)
+REGISTRIES = (STAGES, REWARD_KINDS, ENGINES, FORMATS, READERS, ROW_KINDS, LAYOUTS, STRATEGIES)
 
 
 def modules(page: Path) -> dict[str, str]:
@@ -103,6 +104,14 @@ def test_a_run_with_all_of_them(folder: Path) -> None:
     last = read_json_lines(done / "rl/metrics.jsonl")[-1]
     assert {value for key, value in last.items() if key.endswith("used_fraction")} == {0.0}, "all responses are equal"
     assert {line["scores"]["short"] for line in samples} == {-2.0}
+
+
+def test_the_reader_yields_records_and_names_bad_lines(folder: Path) -> None:
+    load_recipe(recipe_with_plugins(folder))
+    (folder / "rows.arrows").write_text("a => b\nc\nd =>  e\n")
+    read: SourceRows[Any] = read_source(SourceConfig(path="rows.arrows"))
+    assert [(row.prompt, row.responses) for row in read.rows] == [("a", ("b",)), ("d", (" e",))]
+    assert [(reject.origin.line, reject.reason) for reject in read.rejects] == [(2, "no arrow")]
 
 
 def test_the_format_reads_rows_and_refuses_others(folder: Path) -> None:

@@ -11,6 +11,7 @@ from plaudit.data.conversion import LONGEST_EXCERPT, Reject, convert_records
 from plaudit.data.formats.base import Format, Record
 from plaudit.data.formats.recognition import recognise
 from plaudit.data.readers import Malformed, read_records
+from plaudit.data.renames import renamed
 from plaudit.data.rows import Origin, Row
 from plaudit.errors import PlauditError
 
@@ -66,21 +67,21 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
 
     Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.
     """
-    numbered = list(islice(read_records(source.path, source.subset, source.split, source.files), source.limit))
+    read = read_records(source.path, source.subset, source.split, source.files, source.columns)
+    numbered = list(renamed(islice(read, source.limit), source))
     rejects = [
         Reject(Origin(source.path, line), record.reason, record.excerpt[:LONGEST_EXCERPT])
         for line, record in numbered
         if isinstance(record, Malformed)
     ]
     records: list[tuple[int, Record]] = [
-        (line, _renamed(record, source)) for line, record in numbered if not isinstance(record, Malformed)
+        (line, record) for line, record in numbered if not isinstance(record, Malformed)
     ]
     if not records:
         first = rejects[0]
         raise PlauditError(
             f"{source.path}: all records are bad; the first, line {first.origin.line}: {first.reason}; correct the file"
         )
-    _check_renames(source, records)
     _check_ignored(source, records)
     sample = [_without(record, source.ignore_columns) for _, record in records[:_SAMPLE_FOR_RECOGNITION]]
     recognised = recognise(source.format, sample, kind, source.path)
@@ -105,20 +106,6 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
         warnings=[warning] if warning else [],
     )
     return SourceRows(done.rows, rejects, counts, row_format, kind)
-
-
-def _renamed(record: Record, source: SourceConfig) -> Record:
-    return {source.columns.get(column, column): value for column, value in record.items()}
-
-
-def _check_renames(source: SourceConfig, records: Iterable[tuple[int, Record]]) -> None:
-    seen = {column for _, record in records for column in record}
-    for column, expected in source.columns.items():
-        if expected not in seen:
-            raise PlauditError(
-                f"{source.path}: `columns` renames {column}, but no record has this column; "
-                f"choose one of {', '.join(sorted(seen))}"
-            )
 
 
 def _check_ignored(source: SourceConfig, records: Iterable[tuple[int, Record]]) -> None:

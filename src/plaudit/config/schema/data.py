@@ -6,14 +6,17 @@ from pydantic import Field
 
 from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, NamedBy, Positive, Section
 
-FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
+_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
+_COMPRESSIONS = ("", ".gz", ".bz2", ".xz", ".zst")
+FILE_ENDINGS = tuple(kind + compression for kind in _KINDS for compression in _COMPRESSIONS)
+"""Endings of local data files; ``data/readers/`` reads them."""
 
 
 class SourceConfig(Section):
     """One file or hub dataset. A plain string means ``path``."""
 
     path: str = Field(
-        description="file (jsonl, jsonl.gz, json, csv, parquet), hub dataset name, or stage:NAME/FILE",
+        description="file (jsonl, json, csv, tsv, txt, parquet; also compressed), hub dataset name, or stage:NAME/FILE",
         json_schema_extra=MAY_NAME_STAGE,
     )
     subset: str | None = Field(None, description="configuration name of a hub dataset")
