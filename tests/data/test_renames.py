@@ -28,7 +28,7 @@ def test_columns_are_renamed_and_bad_records_pass() -> None:
         ({"a": "b"}, "line 4: `columns` renames a to b, but the row also has a column b"),
         ({"a": "c", "b": "c"}, "renames both a and b to c"),
         ({"aa": "prompt"}, "renames aa, but no record has this column; did you mean a?"),
-        ({"zzz": "b"}, "renames zzz, no record has this column; choose one of a, b"),
+        ({"zzz": "b"}, "renames zzz, but no record has this column; choose one of a, b"),
     ],
 )
 def test_clashes_and_missing_columns_are_refused(columns: dict[str, str], said: str) -> None:
