@@ -1,5 +1,6 @@
 """A layout from outside the package: one class and one registered name."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ from torch import Tensor
 from forests import forest, plain_log_probabilities
 from plaudit.batching.batches import Batch, TreeMask, make_batches
 from plaudit.batching.layouts.base import lengths, targets
-from plaudit.batching.layouts.packed import PACKED
+from plaudit.batching.layouts.packed import PACKED, PackedLayout
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.batching.trees import PromptTree
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import FreshModel, ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.acceleration.install import install
+from plaudit.models.acceleration.install import TREES, install
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel, load_policy
 from tiny_models import tiny_causal_model
@@ -29,6 +30,7 @@ class PaddedOnTheLeft:
     """A response a row; all rows end in the same column."""
 
     name = "left"
+    needs_tree_mask = False
 
     def split(self, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> list[int]:
         """A tree at a time."""
@@ -81,6 +83,40 @@ def test_a_registered_layout_gives_the_same_numbers(architecture: str) -> None:
     found = token_log_probabilities(loaded, trees, 1.0, 64)
     for one, other in zip(found, plain_log_probabilities(model, trees), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+class WithoutPositions(PaddedOnTheLeft):
+    """A faulty layout: the padding shifts the positions."""
+
+    name = "shifted"
+
+    def model_inputs(self, batch: Batch, needs_mask: bool) -> dict[str, Tensor]:
+        inputs = super().model_inputs(batch, needs_mask)
+        return inputs | {"attention_mask": torch.ones_like(inputs["attention_mask"])}
+
+
+def test_a_layout_that_changes_results_is_not_used() -> None:
+    LAYOUTS.register("shifted", WithoutPositions())
+    try:
+        found = install(tiny_causal_model("llama"), "shifted")
+    finally:
+        LAYOUTS.unregister("shifted")
+    assert found.layout is PADDED
+    assert re.search(
+        "shifted and padded hidden states differ by .* configured layout shifted", str(found.layout_reason)
+    )
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bloom"])
+def test_a_registered_layout_that_needs_tree_masks_gets_tree_attention(architecture: str) -> None:
+    mine = PackedLayout()
+    mine.name = "mine"
+    LAYOUTS.register("mine", mine)
+    try:
+        found = install(tiny_causal_model(architecture), "mine")
+    finally:
+        LAYOUTS.unregister("mine")
+    assert (found.layout is mine) == found.uses(TREES) == (architecture == "llama")
 
 
 @pytest.mark.usefixtures("registered")

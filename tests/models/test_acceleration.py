@@ -78,13 +78,13 @@ def test_the_text_of_a_models_exception_is_kept(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
-@pytest.mark.parametrize("architecture, place", [("bloom", "packing_fault"), ("opt", "last_mlp_fault")])
+@pytest.mark.parametrize("architecture, place", [("bloom", "layout_fault"), ("opt", "last_mlp_fault")])
 def test_out_of_memory_is_raised_and_not_taken_for_a_property_of_the_model(
     fault: Exception, architecture: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The architectures are such that a trial of them catches other exceptions."""
     model = tiny_causal_model("llama")
-    if place == "packing_fault":
+    if place == "layout_fault":
         monkeypatch.setattr(tree_attention, "attend", raising(fault))
     else:
         model.model.layers[-1].mlp.register_forward_hook(lambda *_: None)

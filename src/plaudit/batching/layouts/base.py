@@ -19,6 +19,9 @@ class Layout(Protocol):
     """
 
     name: str
+    needs_tree_mask: bool
+    """Whether a row may hold several responses, so that the model must apply the batch's tree mask. The batches then
+    have ``tree_spans``, and the model gets tree attention."""
 
     def split(self, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> Sequence[Any]:
         """Split trees into parts of at most ``token_budget`` positions; each part becomes a batch.

@@ -21,6 +21,7 @@ class PackedLayout:
     """
 
     name = "packed"
+    needs_tree_mask = True
 
     def split(self, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> list[list[Row]]:
         """Return the rows of each micro-batch."""

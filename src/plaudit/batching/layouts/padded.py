@@ -14,6 +14,7 @@ class PaddedLayout:
     """A row is a prompt with one of its responses."""
 
     name = "padded"
+    needs_tree_mask = False
 
     def split(self, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> list[list[int]]:
         """Return the tree indices of each micro-batch; trees are never split, and ``pack_length`` has no effect."""

@@ -12,7 +12,7 @@ from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.models.acceleration.prepared_weights import linear_layers
-from plaudit.models.acceleration.trial import decoding_fault, last_mlp_fault, packing_fault, tree_attention_fault
+from plaudit.models.acceleration.trial import decoding_fault, last_mlp_fault, layout_fault, tree_attention_fault
 from plaudit.models.acceleration.varlen_attention import DEVICES, TYPES, kernel_fault
 from plaudit.models.trunk import unwrapped
 
@@ -47,8 +47,8 @@ class Acceleration:
 
     @property
     def takes_dense_masks(self) -> bool:
-        """Whether the model applies a four-dimensional mask unchanged, as packed trees need it."""
-        return self.layout is PACKED
+        """Whether the model is known to apply a four-dimensional mask unchanged."""
+        return self.layout.needs_tree_mask
 
     def uses(self, name: str) -> bool:
         """Whether the model uses the acceleration of this name: ``TREES``, ``DECODING`` and so on."""
@@ -65,7 +65,7 @@ def install(model: "nn.Module", layout: str = "auto", generates: bool = False) -
     Args:
         model: a transformers model, or peft's wrapper around one. Its weights do not change; its results change only by
             rounding.
-        layout: ``auto`` packs batches if that is exact; otherwise the name of a layout in ``LAYOUTS``.
+        layout: name of a layout in ``LAYOUTS``; ``auto`` is the packed one. If it is not exact, batches are padded.
         generates: whether responses are generated with the model.
 
     Raises:
@@ -74,8 +74,8 @@ def install(model: "nn.Module", layout: str = "auto", generates: bool = False) -
     inner: PreTrainedModel = unwrapped(model)
     chosen, reason = _layout(inner, layout)
     choices = []
-    if chosen is PACKED:
-        choices.append(Choice(TREES, tree_attention_fault(inner)))
+    if chosen.needs_tree_mask:
+        choices.append(Choice(TREES, tree_attention_fault(inner, chosen)))
         if choices[0].fault is None and inner.device.type in DEVICES:
             choices.append(Choice(KERNEL, _kernel_fault(inner)))
     choices.append(Choice(LAST_MLP, last_mlp_fault(inner)))
@@ -88,12 +88,11 @@ def install(model: "nn.Module", layout: str = "auto", generates: bool = False) -
 
 
 def _layout(model: "PreTrainedModel", wanted: str) -> "tuple[Layout, str | None]":
-    if wanted not in ("auto", PACKED.name):
-        return LAYOUTS[wanted], "as configured"
-    fault = packing_fault(model)
+    layout = PACKED if wanted == "auto" else LAYOUTS[wanted]
+    fault = layout_fault(model, layout) if layout is not PADDED else None
     if fault is None:
-        return PACKED, None
-    return PADDED, fault if wanted == "auto" else f"{fault}; the configured layout packed cannot be used"
+        return layout, None if layout is PACKED else "as configured"
+    return PADDED, fault if wanted == "auto" else f"{fault}; the configured layout {wanted} cannot be used"
 
 
 def _kernel_fault(model: "PreTrainedModel") -> str | None:

@@ -5,7 +5,7 @@ errors are raised, because they do not show what the model supports. Trials comp
 without the caller's autocast.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from plaudit.batching.batches import Batch
-from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.trees import PromptTree
 from plaudit.errors import one_line
@@ -33,39 +32,43 @@ from plaudit.seeding import python_generator
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from plaudit.batching.layouts.base import Layout
+
 TRIAL_WINDOW = 4  # shorter than the trial's trees, to detect a sliding window that packed batches would ignore
 
 
-def packing_fault(model: "PreTrainedModel") -> str | None:
-    """Packed batches: the hidden states of packed trees must equal those of padded trees up to rounding."""
+def layout_fault(model: "PreTrainedModel", layout: "Layout") -> str | None:
+    """A layout: the hidden states of its batches must equal those of padded batches up to rounding."""
     trees, device = _trial_trees(model), model.device
     window = getattr(model.config, "sliding_window", None)
     if window:
         model.config.sliding_window = TRIAL_WINDOW
     try:
         with _trial(model):
-            padded = _response_states(model, PADDED.build(trees, range(len(trees))).to(device))
-            batch = PACKED.build(trees, [range(len(trees))]).to(device)
-            tree_layout(batch, always=True)
+            batches = [batch.to(device) for batch in _batches(layout, trees)]
+            padded = [_response_states(model, _padded(batch.trees).to(device)) for batch in batches]
+            for batch in batches:
+                tree_layout(batch, always=True)
             try:
-                packed = _response_states(model, batch)
+                found = [_response_states(model, batch) for batch in batches]
             except Exception as fault:  # a model may raise anything when it gets a tree mask
-                return f"the model rejects a tree attention mask: {_text(fault)}"
+                what = "a tree attention mask" if layout.needs_tree_mask else f"{layout.name} batches"
+                return f"the model rejects {what}: {_text(fault)}"
     finally:
         if window:
             model.config.sliding_window = window
-    return _difference(packed, padded, model, "packed and padded hidden states")
+    return _difference(torch.cat(found), torch.cat(padded), model, f"{layout.name} and padded hidden states")
 
 
-def tree_attention_fault(model: "PreTrainedModel") -> str | None:
-    """Attention per tree: installed if the architecture allows it and packed batches still give the same results."""
+def tree_attention_fault(model: "PreTrainedModel", layout: "Layout") -> str | None:
+    """Attention per tree: installed if the architecture allows it and batches still give the same results."""
     before = model.config._attn_implementation
     try:
         use_tree_attention(model)
     except ValueError as fault:
         return one_line(fault)
     try:
-        difference = packing_fault(model)
+        difference = layout_fault(model, layout)
     except Exception as fault:  # the model keeps its own attention
         difference = _text(fault)
     if difference is not None:
@@ -81,7 +84,7 @@ def last_mlp_fault(model: "PreTrainedModel") -> str | None:
     if computes_read_positions_only(mlp):
         return None
     trees = _trial_trees(model)
-    batch = PADDED.build(trees, range(len(trees))).to(model.device)
+    batch = _padded(trees).to(model.device)
     with _trial(model):
         whole = hidden_states(model, batch, batch.last_token_index).float()
         undo = compute_read_positions_only(mlp)
@@ -145,6 +148,15 @@ def _difference(found: Tensor, expected: Tensor, model: "PreTrainedModel", what:
 
 def _tolerance(dtype: torch.dtype) -> float:
     return 0.05 if dtype.itemsize < torch.float32.itemsize else max(100 * torch.finfo(dtype).eps, 1e-5)
+
+
+def _batches(layout: "Layout", trees: Sequence[PromptTree]) -> list[Batch]:
+    positions = sum(tree.positions for tree in trees)
+    return [layout.build(trees, part) for part in layout.split(trees, positions, positions)]
+
+
+def _padded(trees: Sequence[PromptTree]) -> Batch:
+    return PADDED.build(trees, range(len(trees)))
 
 
 def _response_states(model: "PreTrainedModel", batch: Batch) -> Tensor:
