@@ -209,10 +209,10 @@ def test_a_stage_runs_and_resumes_to_the_bit(folder: Path, monkeypatch: pytest.M
         if step == 3:
             raise KilledError
 
-    original = Trainer._checkpoint
+    original = Trainer.checkpoint
     (folder / "runs/tiny/rl").rename(folder / "whole-rl")
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_checkpoint", dies_after_step_3)
+        patch.setattr(Trainer, "checkpoint", dies_after_step_3)
         with pytest.raises(KilledError):
             run(recipe, ["rl"])
     run(recipe, ["rl"])

@@ -422,7 +422,7 @@ def test_kto_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     class KilledError(Exception):
         pass
 
-    original = Trainer._checkpoint
+    original = Trainer.checkpoint
 
     def dies_after_step_2(self: Trainer, step: int) -> None:
         original(self, step)
@@ -431,7 +431,7 @@ def test_kto_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     folder.rename(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_checkpoint", dies_after_step_2)
+        patch.setattr(Trainer, "checkpoint", dies_after_step_2)
         with pytest.raises(KilledError):
             run(recipe, ["dpo"])
     run(recipe, ["dpo"])

@@ -153,7 +153,7 @@ def uninterrupted(folder: Path) -> dict[str, Tensor]:
     for step in range(1, made.task.steps + 1):
         made.run_step(step)
         if step == SAVED_AFTER:
-            made._checkpoint(step)
+            made.checkpoint(step)
     return _weights(made)
 
 
@@ -179,7 +179,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
             checkpoint.tensors["optimizer"] = {}
         elif missing == "model":
             checkpoint.tensors["model"] = _weights(made)
-        made._restore(checkpoint)
+        made.restore(checkpoint)
         if missing == "experience":  # forgotten, so collected once more
             made.task.prompts.drawn -= 7
             made.task.experience, made.task.metrics = made.task.iteration.collect(made.task.prompts)

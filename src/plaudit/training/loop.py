@@ -91,7 +91,7 @@ class Trainer(Generic[T]):
                 self._record(step, metrics)
                 stopped = self.session.any(interruption.requested)
                 if stopped or step % self.config.checkpoint_every == 0:
-                    self._checkpoint(step)
+                    self.checkpoint(step)
                 if stopped:
                     raise Interrupted(interruption.signal_number or signal.SIGTERM)
         return self._finish()
@@ -160,7 +160,8 @@ class Trainer(Generic[T]):
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
-    def _checkpoint(self, step: int) -> None:
+    def checkpoint(self, step: int) -> None:
+        """Write a checkpoint of all that the next step depends on."""
         tensors, task_state = self.task.checkpoint()
         state = {"task": task_state, "seconds": self._seconds(), "line": self.task.line_number(step)}
         files = self.strategy.state()
@@ -183,13 +184,14 @@ class Trainer(Generic[T]):
             if self.session.is_main:
                 self.stage.create().rewind(None)
             return 0
-        self._restore(checkpoint := load_checkpoint(path, files=("task", *self.strategy.files), verify=False))
+        self.restore(checkpoint := load_checkpoint(path, files=("task", *self.strategy.files), verify=False))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
             logger.info("%s: continuing after step %d of %d", self.stage.name, checkpoint.step, self.task.steps)
         return checkpoint.step
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint. Raises ``PlauditError`` if another distributed setting wrote it."""
         if not checkpoint.tensors.keys() >= set(self.strategy.files):
             raise PlauditError(
                 f"{self.stage.checkpoints}: written with another number of processes or another `distributed` "
