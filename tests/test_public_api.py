@@ -1,4 +1,4 @@
-"""What other code may import from Plaudit and its packages, and how light that is."""
+"""The names that other code may import from Plaudit and its packages, and that importing them is fast."""
 
 import subprocess
 import sys

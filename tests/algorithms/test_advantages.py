@@ -30,7 +30,7 @@ def test_gae_by_hand() -> None:
     #   delta_2 = 4 - 3 = 1                        A_2 = 1
     #   delta_1 = 2 + 0.5 * 3 - 2 = 1.5            A_1 = 1.5 + 0.25 * 1 = 1.75
     #   delta_0 = 1 + 0.5 * 2 - 1 = 1              A_0 = 1 + 0.25 * 1.75 = 1.4375
-    # Second response, 1 token: A_0 = 2 - 5 = -3, whatever stands behind it.
+    # Second response, 1 token: A_0 = 2 - 5 = -3, regardless of the values after it.
     rewards = torch.tensor([[1.0, 2.0, 4.0], [2.0, NAN, 100.0]])
     values = torch.tensor([[1.0, 2.0, 3.0], [5.0, 100.0, NAN]])
     advantages, returns = gae(rewards, values, left_aligned([3, 1], time=3), gamma=0.5, lambda_=0.5)
@@ -81,7 +81,7 @@ def test_gae_does_not_depend_on_the_padding(batch: Padded, extra: int) -> None:
 @property_test
 @given(st.integers(0, 10**6))
 def test_gae_carries_advantages_across_masked_tokens(seed: int) -> None:
-    # Masked tokens inside a response are as if they were not there.
+    # Masked tokens inside a response are skipped.
     generator = torch.Generator().manual_seed(seed)
     mask = torch.tensor([[True, False, True, True, False, False, True, False]])
     rewards, values = torch.randn(2, 1, 8, generator=generator).unbind()
@@ -151,7 +151,7 @@ def test_groups_equal_slow_loops(size: int, groups: int, seed: int) -> None:
             slow_grpo.append((score - statistics.fmean(group)) / (statistics.stdev(group) + 1e-4))
     assert_close(rloo(scores, size), torch.tensor(slow_rloo, dtype=torch.float64))
     assert_close(grpo(scores, size, 1e-4), torch.tensor(slow_grpo, dtype=torch.float64))
-    # A constant per prompt is no information; within a group both sum to zero.
+    # Adding a constant to a prompt's scores changes nothing; within a group both sum to zero.
     shift = torch.arange(groups, dtype=torch.float64).repeat_interleave(size)
     assert_close(rloo(scores + shift, size), rloo(scores, size))
     assert_close(grpo(scores, size, 1e-4).reshape(groups, size).sum(1), torch.zeros(groups, dtype=torch.float64))

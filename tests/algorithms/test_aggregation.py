@@ -1,4 +1,4 @@
-"""How the losses of tokens add up to the loss of a step."""
+"""The weights of token losses in the loss of a step."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The pages about the equations: complete, with links that lead somewhere, and examples that print what they say."""
+"""The pages about the equations are complete, their links work, and their examples print the output shown."""
 
 import contextlib
 import importlib
@@ -45,7 +45,7 @@ WITHOUT_EQUATIONS = ("catalogue.py", "interface.py", "objectives.py", "estimator
 
 
 def public_names() -> list[tuple[str, str]]:
-    """Every public function and class of the room, with its file's name."""
+    """Every public function and class of the package, with its file's name."""
     found = []
     for module_name in pkgutil.iter_modules(plaudit.algorithms.__path__):
         module = importlib.import_module(f"plaudit.algorithms.{module_name.name}")
@@ -90,7 +90,7 @@ def test_every_page_is_reached_from_the_index() -> None:
 
 @pytest.mark.parametrize("page", sorted(ALGORITHMS.glob("*.md")), ids=named)
 def test_formulas_survive_markdown(page: Path) -> None:
-    """Where Markdown is read first, a backslash in front of punctuation is gone before the formula is."""
+    """A Markdown parser that runs before the formula parser removes a backslash before punctuation."""
     prose = re.sub(r"`[^`\n]*`", "", FENCED.sub("", page.read_text()))
     assert not re.findall(r"\\[^A-Za-z\s]", prose)
     assert prose.count("$") % 2 == 0
@@ -107,7 +107,7 @@ def test_recipes_are_valid(page: Path) -> None:
 
 @pytest.fixture
 def plain_printing() -> None:
-    """Print tensors as a fresh interpreter does."""
+    """Print tensors as a new interpreter does."""
     torch.set_printoptions(profile="default")
     torch.manual_seed(0)
 
@@ -138,14 +138,14 @@ def test_most_pages_have_examples() -> None:
 
 
 def index_row(name: str, function: str) -> list[str]:
-    """The index's row of an entry, by its name and by a word of the page that explains it."""
+    """Return the index's row of an entry, by its name and a word of the page that explains it."""
     rows = [row for row in table_rows(INDEX) if row[0] == f"`{name}`" and function in row[-1]]
     assert len(rows) == 1, name
     return rows[0]
 
 
 def configured(line: str) -> BaseModel:
-    """Return the section that a configuration line makes, with all that the line leaves to the recipe."""
+    """Return the section of a configuration line, with everything else taken from the recipe."""
     section, keys = next(iter(parse_yaml(line.strip("`"), "the page").items()))
     found = getattr(Recipe(name="documented", **{section: NEEDED[section] | keys}), section)
     assert isinstance(found, BaseModel)

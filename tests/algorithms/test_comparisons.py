@@ -113,7 +113,7 @@ def test_calibration_equals_a_loop_and_tables_add_up(gaps: list[float], bins: in
         error += len(inside) / len(gaps) * abs(accuracy - confidence)
     assert expected_calibration_error(table).item() == pytest.approx(error, abs=1e-9)
     assert_close(calibration_table(tensor[:cut], bins) + calibration_table(tensor[cut:], bins), table)
-    # What is predicted of a pair does not depend on which side stands first in the score gap but in who is right.
+    # The sign of the score gap changes only whether the prediction is right, not the prediction itself.
     mirrored = calibration_table(-tensor, bins)
     assert_close(mirrored[:, :2], table[:, :2])
     assert_close(mirrored[:, 2], table[:, 0] - table[:, 2])

@@ -1,4 +1,4 @@
-"""Losses of direct preference optimisation: by hand, against slow loops, and where each of them converges to."""
+"""Losses of direct preference optimisation: by hand, against slow loops, and what each converges to."""
 
 import math
 from collections import defaultdict
@@ -231,7 +231,7 @@ def test_gradients_by_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize("name", PREFERENCE_LOSSES)
 def test_better_responses_rise_and_worse_ones_fall(name: str) -> None:
-    """From a policy that is the reference; the gradient of a pair, and the order of the implicit rewards."""
+    """If the policy equals the reference: the gradient of a pair, and the order of the implicit rewards."""
     objective = PREFERENCE_LOSSES[name]
     log_probabilities = torch.tensor([-4.0, -4.0], requires_grad=True)
     same, sizes, ranks = torch.zeros(2, dtype=torch.long), torch.tensor([3, 3]), torch.tensor([0, 1])
@@ -270,7 +270,7 @@ def test_the_catalogue_says_what_each_loss_is() -> None:
 
 
 def best_gap(name: str, preferred: float, settings: dict[str, float]) -> float:
-    """The gap ``h_b - h_w`` at which the expected loss is least when b is preferred with this probability."""
+    """The gap ``h_b - h_w`` with the smallest expected loss if b is preferred with this probability."""
     objective, gap = PREFERENCE_LOSSES[name], torch.zeros(1, dtype=torch.float64, requires_grad=True)
     zero, same, ones = torch.zeros(1, dtype=torch.float64), torch.tensor([0, 0]), torch.ones(2, dtype=torch.long)
 

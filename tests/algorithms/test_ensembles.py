@@ -1,4 +1,4 @@
-"""Scores of several reward models made one."""
+"""Combined scores of several reward models."""
 
 from typing import get_args
 

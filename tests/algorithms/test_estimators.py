@@ -1,4 +1,4 @@
-"""The estimators of the catalogue by hand: advantages, returns, and what they divided the rewards by."""
+"""The estimators of the catalogue by hand: advantages, returns, and the divisors of the rewards."""
 
 import math
 

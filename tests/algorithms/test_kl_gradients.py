@@ -1,4 +1,6 @@
-"""The gradient of the KL of whole responses, against the exact one: every response of a small policy is enumerated."""
+"""The gradient of the KL of whole responses equals the exact one, computed by enumerating a small policy's
+responses.
+"""
 
 import itertools
 
@@ -32,7 +34,7 @@ def logits_of(seed: str) -> Tensor:
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Log-probabilities of the tokens of every response, [responses, LENGTH], zero behind their ends."""
+    """Log-probabilities of the tokens of every response, [responses, LENGTH], zero after their ends."""
     table = logits.log_softmax(-1)
     rows = []
     for response in RESPONSES:
@@ -46,7 +48,7 @@ def log_probabilities(logits: Tensor) -> Tensor:
 
 @pytest.fixture
 def policy() -> Tensor:
-    """The logits that learn."""
+    """The trainable logits."""
     return logits_of("policy").requires_grad_()
 
 
@@ -55,7 +57,7 @@ def gradient(loss: Tensor, policy: Tensor) -> Tensor:
 
 
 def exact_gradient(policy: Tensor) -> Tensor:
-    """The gradient of sum_y pi(y) (log pi(y) - log ref(y)), with nothing sampled."""
+    """The gradient of sum_y pi(y) (log pi(y) - log ref(y)), without sampling."""
     log_probs, reference = log_probabilities(policy), log_probabilities(logits_of("reference"))
     differences = (log_probs - reference).sum(1)
     return gradient((log_probs.sum(1).exp() * differences).sum(), policy)
@@ -95,7 +97,7 @@ def test_differentiating_an_estimator_directly_is_wrong(policy: Tensor, estimato
 
 
 def test_k2_is_right_only_for_the_last_token(policy: Tensor) -> None:
-    # What a token brings about later is measured by k2, which is biased; its own term is not.
+    # A token's effect on later tokens is measured by k2, which is biased; its own term is exact.
     log_probs, reference = log_probabilities(policy), log_probabilities(logits_of("reference"))
     drawn_with = log_probs.detach().sum(1).exp()
     found = gradient((drawn_with * kl_loss(log_probs, log_probs.detach(), reference, MASK, "k2").sum(1)).sum(), policy)

@@ -1,4 +1,4 @@
-"""The losses of PPO and its relatives."""
+"""The policy losses: PPO, GSPO and plain policy gradient."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from plaudit.algorithms.value_losses import clipped_value_loss
 
 
 def clipped_policy_loss(log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> PolicyLoss:
-    """PPO's loss with the same bound on both sides, every token weighing one."""
+    """PPO's loss with the same bound on both sides and weight 1 for every token."""
     return ppo_loss(log_probs, old, advantages, mask.double(), mask, Clip(clip, clip))
 
 
@@ -103,7 +103,7 @@ def test_value_loss_equals_a_slow_loop(batch: Padded, clip: float) -> None:
 
 
 def losses_and_gradients(new: Tensor, old: Tensor, target: Tensor, mask: Tensor) -> list[Tensor]:
-    """Every number and gradient that both losses give."""
+    """Every number and gradient of both losses."""
     new = new.clone().requires_grad_()
     policy = clipped_policy_loss(new, old, target, mask, clip=0.2)
     value = clipped_value_loss(new, old, target, mask, clip=0.2)

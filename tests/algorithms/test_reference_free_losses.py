@@ -22,7 +22,7 @@ def test_simpo_by_hand() -> None:
 
 
 def test_simpo_uses_means_not_sums() -> None:
-    # The same mean of every token: no preference, whatever the lengths.
+    # Equal means per token: no preference, regardless of the lengths.
     lengths = torch.tensor([9, 2])
     found = simpo_loss(-0.7 * lengths, lengths, torch.tensor([0, 0]), torch.tensor([0, 1]), 2.0, 0.0)
     assert found.loss.item() == pytest.approx(math.log(2.0), abs=1e-6)

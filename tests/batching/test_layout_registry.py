@@ -27,13 +27,13 @@ from tiny_runs import FRESH, tiny_recipe, write_tokenizer
 
 
 class PaddedOnTheLeft:
-    """A response a row; all rows end in the same column."""
+    """One response per row; all rows end in the same column."""
 
     name = "left"
     needs_tree_mask = False
 
     def split(self, trees: Sequence[PromptTree], token_budget: int, pack_length: int) -> list[int]:
-        """A tree at a time."""
+        """One tree at a time."""
         return list(range(len(trees)))
 
     def build(self, trees: Sequence[PromptTree], part: int) -> Batch:
@@ -134,7 +134,7 @@ def test_an_unknown_layout_is_refused_with_the_known_layouts(tmp_path: Path) -> 
 
 
 def test_fields_mean_the_same_in_every_layout() -> None:
-    """The tokens at ``token_index`` are the targets, and each sees its prompt and its own response up to itself."""
+    """``token_index`` points at the targets, and each token sees its prompt and its own response up to itself."""
     trees = forest()
     for layout in (PACKED, PADDED, PaddedOnTheLeft()):
         for build in make_batches(trees, layout, 64, 32):

@@ -1,4 +1,4 @@
-"""Prompt trees: sizes, tokens that are not learned, and what is refused."""
+"""Prompt trees: sizes, tokens that are not learned, and errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The table of where the time goes adds up."""
+"""The parts in the table of times add up to the whole."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Plaudit's side of the comparisons with TRL trains, and counts what it trained on."""
+"""Plaudit's side of the comparisons with TRL trains and counts its training data correctly."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ SIZE = {"vocab_size": 512, "max_position_embeddings": 1024}
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """Compare on a few dialogues, with a model that is tiny."""
+    """Compare on a few dialogues, with a tiny model."""
     monkeypatch.setattr(materials, "VOCABULARY", 512)
     monkeypatch.setattr(materials, "FOLDER", tmp_path)
     monkeypatch.setitem(materials.SHAPES, "tiny", ("llama", TINY | SIZE))
@@ -28,7 +28,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespa
 
 
 def run(task: str, options: argparse.Namespace, folder: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """Run Plaudit's side; return what it counted, and the token ids that TRL would be given."""
+    """Run Plaudit's side; return its counts, and the token ids that TRL would get."""
     options.task = task
     models = materials.make_models(options.data, options.model)
     result = compare.run_side(sys.executable, "plaudit_side", compare.write_task(options, models, folder))

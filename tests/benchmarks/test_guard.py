@@ -1,4 +1,4 @@
-"""The counts that speed comes from stay within their bounds."""
+"""The counts that determine speed stay within their bounds."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ HEAD_BYTES = 4
 
 
 class Loaded:
-    """A tiny model and as much of a tokenizer as generation needs."""
+    """A tiny model and the parts of a tokenizer that generation needs."""
 
     class Tokenizer:
         """Knows an end token, and decodes nothing."""
@@ -101,7 +101,9 @@ GRPO = ["rl.epochs=1", "rl.minibatches=1", "rl.advantages=grpo", "rl.responses_p
 def test_an_iteration_makes_no_unnecessary_pass(
     options: list[str], before: int, per_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PPO asks every model once to collect, a single step of GRPO nothing that its own pass says."""
+    """PPO runs every model once to collect; a single step of GRPO runs no pass for values that its own pass
+    computes.
+    """
     from transformers.models.llama.modeling_llama import LlamaModel
 
     passes: list[tuple[int, int]] = []
@@ -116,7 +118,7 @@ def test_an_iteration_makes_no_unnecessary_pass(
     run(recipe, ["pretrain", "sft", "reward"])
     train = Trainer.train
 
-    def counted_train(self: Any) -> dict[str, float]:  # what loading tries does not count
+    def counted_train(self: Any) -> dict[str, float]:  # the trials of loading do not count
         monkeypatch.setattr(LlamaModel, "forward", forward)
         return train(self)
 

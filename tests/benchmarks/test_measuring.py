@@ -1,4 +1,4 @@
-"""What the measuring commands count, choose and print is right; how fast anything is, no test asks."""
+"""The measuring commands count, choose and print correctly; no test measures speed."""
 
 import math
 from pathlib import Path

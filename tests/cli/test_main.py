@@ -1,4 +1,4 @@
-"""The command line's frame: bad input is one line and exit code 2, help is light, commands reach the runner."""
+"""The command line: bad input is one line and exit code 2, help imports nothing heavy, commands reach the runner."""
 
 import logging
 import re
@@ -46,7 +46,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str] | None, bool]]:
-    """Put a runner in place that only notes what it is asked for."""
+    """Replace the runner with one that only records its calls."""
     noted: list[tuple[str, Sequence[str] | None, bool]] = []
 
     def run(recipe: Recipe, stages: Sequence[str] | None, restart: bool) -> Path:
@@ -167,7 +167,7 @@ def test_there_is_a_command_for_every_part_of_the_readme() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_of_the_help_need_no_download(command: Plaudit, name: str) -> None:
-    """They name the quickstart, with overrides that it accepts, or a file of the reader's."""
+    """They name the quickstart, with overrides that it accepts, or a file of the reader."""
     example = command(name, "--help")[1].split("Example: ")[1].split("╭")[0].split(" > ")[0]
     _, _, *arguments = shlex.split(example)
     named = [argument for argument in arguments if re.fullmatch(r"[a-z-]+(\.yaml|\.jsonl)?", argument)]

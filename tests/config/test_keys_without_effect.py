@@ -1,4 +1,4 @@
-"""A key that is given although it changes nothing is an error with its place and a remedy, and is never written out."""
+"""Setting a key without effect is an error with place and remedy, and such a key is never written."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ PAIRS = ["rl.objective=online_dpo", GROUPS]
 BEST = ["rl.objective=best_of_n", GROUPS]
 
 IDLE = [
-    # what else is set, the key, its value, a word of the reason
+    # other settings, the key, its value, a word of the reason
     (["sft.optimizer.schedule=constant"], "sft.optimizer.final_fraction", "0.2", "schedule=constant"),
     (["sft.model.layout=padded"], "sft.pack_length", "64", "layout=padded"),
     (["rl.model.layout=padded"], "rl.pack_length", "64", "layout=padded"),
@@ -142,7 +142,7 @@ def test_a_key_without_effect_is_refused(
     assert "has no effect" in line
     assert reason in line
     assert line.endswith("; remove it")
-    # It is that key alone which is refused; null takes it away again, and what is written out can be read.
+    # Only that key is refused; null removes it, and the written recipe can be read.
     recipe = load_recipe(recipe_file, [*others, f"{key}={value}", f"{key}=null"])
     Path("again.yaml").write_text(dump(recipe))
     assert load_recipe("again.yaml") == recipe

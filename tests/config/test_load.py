@@ -1,4 +1,4 @@
-"""From YAML and overrides to a checked recipe; every kind of mistake gives one line with its place and the remedy."""
+"""YAML and overrides become a checked recipe; every kind of mistake gives one line with its place and the remedy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The committed configuration page is what the schema says."""
+"""The committed configuration page agrees with the schema."""
 
 import re
 from pathlib import Path

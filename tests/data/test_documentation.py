@@ -1,4 +1,4 @@
-"""The page on data formats names every format, with examples that are recognised and columns that are true."""
+"""The page on data formats names every format, with examples that are recognised and the right columns."""
 
 import json
 import re

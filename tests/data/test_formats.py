@@ -159,7 +159,7 @@ def test_a_ranking_serves_as_its_best_response_and_as_its_prompt(tmp_path: Path)
 
 
 def test_a_ranking_serves_as_labels(tmp_path: Path) -> None:
-    """Desirable is what beats more than beats it; the fourth of seven, with as many above as below, is left out."""
+    """A response with more wins than losses is desirable; the fourth of seven has equal numbers and is left out."""
     ranks = {"a": 0, "b": 0, "c": 1, "d": 2, "e": 3, "f": 3, "g": 3}
     record = {"prompt": "p", "responses": list(ranks), "ranks": list(ranks.values())}
     # c beats 4 and loses to 2; d beats 3 and loses to 3.
@@ -268,7 +268,7 @@ def test_conversational_forms(tmp_path: Path) -> None:
     expected = [RankingRow((USER,), (REPLY, "No."), (0, 1), AT)]
     assert _rows(_read(tmp_path, [{"prompt": ask, "chosen": yes, "rejected": no}])) == expected
     assert _rows(_read(tmp_path, [{"chosen": ask + yes, "rejected": ask + no}])) == expected
-    # Sides that are whole dialogues beside a prompt of their own, as in UltraFeedback.
+    # Sides that are whole dialogues, with a separate prompt as well, as in UltraFeedback.
     whole = {"prompt": USER.content, "chosen": ask + yes, "rejected": ask + no, "messages": ask + yes}
     assert _rows(_read(tmp_path, [whole])) == expected
     assert _rows(_read(tmp_path, [{"prompt": USER.content, "chosen": yes, "rejected": no}])) == expected

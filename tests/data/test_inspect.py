@@ -1,4 +1,4 @@
-"""What ``plaudit data inspect`` counts, as data and as printed."""
+"""The counts of ``plaudit data inspect``, as data and as printed."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_the_wanted_kind_is_read(file: str) -> None:
     found = inspect(SourceConfig(path=file), PromptRow)
     assert found.kind == "prompt"
     assert set(found.lengths) == {"prompt, words"}
-    # As prompts alone, all three rows with the first prompt are the same.
+    # Read as prompts, all three rows with the first prompt are the same.
     assert found.duplicates == 2
 
 

@@ -1,4 +1,4 @@
-"""Files in the form in which datasets are published, with their usual faults, counted a second time by other means."""
+"""Files in the form of published datasets, with typical faults, counted a second time in another way."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Prompts as text."""
+"""Prompts rendered as text."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Cached token ids are those of the tokenizer, whatever texts, options and tokenizer; little work is not kept."""
+"""Cached token ids equal the tokenizer's, for any texts, options and tokenizer; small inputs are not cached."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def keep_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Counting:
-    """A tokenizer that counts the texts that it is given."""
+    """A tokenizer that counts its texts."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.texts = tokenizer, 0

@@ -1,4 +1,4 @@
-"""Rows become trees whose tokens read as the text, end as they should, and fit the limits."""
+"""Rows become trees whose tokens decode to the text, end correctly, and fit the limits."""
 
 from typing import Any
 
@@ -161,7 +161,7 @@ def test_rows_beyond_a_limit_are_dropped_and_counted(limits: dict[str, int], con
     [
         ({}, 25, (12, 13, 3)),  # all fits
         ({}, 20, (10, 10, 3)),  # half each
-        ({}, 24, (12, 12, 3)),  # the response is one too long for its half
+        ({}, 24, (12, 12, 3)),  # the response is one token too long for its half
         ({"max_prompt_tokens": 5}, 25, (5, 13, 3)),
         ({"max_prompt_tokens": 5}, 15, (5, 10, 3)),
         ({"max_response_tokens": 4}, 14, (10, 4, 3)),

@@ -1,4 +1,4 @@
-"""Commands that the documentation shows can be run: their recipes take the keys that are given with them."""
+"""The commands in the documentation can be run: their recipes accept the keys that they set."""
 
 import re
 import shlex

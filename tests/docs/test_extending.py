@@ -1,4 +1,4 @@
-"""The modules that the documentation shows for extensions run as printed, as plugins of a recipe."""
+"""The modules in the documentation of extensions run as printed, as plugins of a recipe."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def modules(page: Path) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a folder with a small recipe and all modules of the pages; what they register is forgotten afterwards."""
+    """Return a folder with a small recipe and all modules of the pages; what they register is removed afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     code = modules(PAGE) | modules(DOCS / "algorithms/rewards.md")

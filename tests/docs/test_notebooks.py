@@ -1,4 +1,4 @@
-"""The notebooks run, hold what they print, and print what they hold."""
+"""The notebooks run, and their stored output equals what they print."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def without_samples(text: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)
 def test_notebook_prints_what_it_holds(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Another processor rounds otherwise, and then a sampled token may be another one, and with it the numbers."""
+    """Other processors round differently, so another token may be sampled and the numbers may differ."""
     monkeypatch.chdir(tmp_path)
     notebook = notebooks.read(path)
     cells = notebooks.code_cells(notebook)

@@ -1,4 +1,4 @@
-"""The README's example for the reader's own data runs as it is printed, without a network."""
+"""The README's example with the reader's own data runs as printed, without a network."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The comparison of models: the summary's structure, and every number of it computed another way."""
+"""The comparison of models: the summary's structure, and each of its numbers computed in another way."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def answers_of(engine: ScriptedEngine) -> list[Sample]:
 
 
 def plain_log_probabilities(path: str, samples: Sequence[Sample]) -> list[torch.Tensor]:
-    """One sequence at a time, by transformers alone."""
+    """One sequence at a time, with transformers only."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(path)
@@ -294,7 +294,7 @@ def test_toxicity_with_separate_prompts(tmp_path: Path) -> None:
 
 
 def test_with_the_engine_that_runs_use(tmp_path: Path) -> None:
-    """Two copies of one model answer alike, are freed, and their sampled log-probabilities are those of the KL."""
+    """Two copies of one model give equal answers and are freed, and the KL uses their sampled log-probabilities."""
     model = save_policy(tmp_path / "first", 1)
     config = make_config(tmp_path, models={"first": model, "copy": model}, best_of=[1, 2])
     alive: list[Any] = []

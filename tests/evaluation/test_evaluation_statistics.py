@@ -46,7 +46,7 @@ def test_wilson_interval_properties(case: tuple[int, int]) -> None:
     low, high = wilson_interval(successes, total)
     assert 0 <= low <= successes / total <= high <= 1
     assert wilson_interval(total - successes, total) == pytest.approx((1 - high, 1 - low), abs=1e-12)
-    # The score interval is where the share lies at most 1.96 of the hypothesis' standard errors away.
+    # The score interval holds the fractions that are at most 1.96 of their own standard errors away.
     for end in (low, high):
         if 0 < end < 1:
             assert abs(successes / total - end) / math.sqrt(end * (1 - end) / total) == pytest.approx(1.959964)
@@ -72,7 +72,7 @@ def test_bootstrap_of_single_observations_approximates_the_normal_interval() -> 
 
 
 def test_bootstrap_draws_whole_clusters() -> None:
-    # 20 clusters of 50 equal observations know as much as 20 observations.
+    # 20 clusters of 50 equal observations have the information of 20 observations.
     clusters = torch.tensor([50.0, 0.0] * 10)
     low, high = bootstrap_interval(clusters, torch.full((20,), 50.0))
     assert high - low > 0.35

@@ -1,4 +1,4 @@
-"""Fitted curves of reward against KL: known coefficients come back, peaks are where calculus puts them."""
+"""Fitted curves of reward against KL: known coefficients are recovered, and peaks are where calculus puts them."""
 
 import math
 

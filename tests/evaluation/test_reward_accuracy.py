@@ -1,4 +1,4 @@
-"""Accuracy of rewards on rankings, and the baselines it has to beat."""
+"""Accuracy of rewards on rankings, and the baselines that it must beat."""
 
 import math
 from collections.abc import Sequence
@@ -105,7 +105,7 @@ def test_reward_accuracy_on_trees() -> None:
 
 
 def word_rows(number: int, key: str) -> list[RankingRow]:
-    """The better response holds a courteous word, at any place and whatever the length."""
+    """The better response contains a courteous word, at any place and with any length."""
     generator = python_generator(key)
     rows = []
     for _ in range(number):

@@ -1,4 +1,4 @@
-"""The trivial models that a reward model is compared with see its comparisons, each on its side of the split."""
+"""The baselines of a reward model use the same comparisons and the same split."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The summary's twins: CSV and Markdown."""
+"""The summary as CSV and Markdown."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Two processes share an evaluation; its files are those of one process."""
+"""Two processes share an evaluation and write the same files as one process."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ def test_the_summary_is_that_of_one_process(tmp_path: Path) -> None:
     assert expected.keys() == found.keys() >= {"models", "toxicity", "best_of_n", "samples"}
     for key in expected.keys() - {"models", "toxicity"}:
         assert found[key] == expected[key], key
-    # The other numbers come from batches of other prompts, whose sums are rounded otherwise.
+    # The other numbers come from batches of other prompts, whose sums are rounded differently.
     for key in ("models", "toxicity"):
         assert flattened(found[key]) == pytest.approx(flattened(expected[key]), rel=1e-6), key
 

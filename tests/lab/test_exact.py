@@ -174,6 +174,6 @@ def test_a_reward_divided_by_its_own_spread_has_a_fixed_point_or_none(reference:
     penalty = (policy.exp() * (policy - reference)).sum(-1)
     (gradient,) = torch.autograd.grad((rewards / deviations.detach() - exact.beta * penalty).sum(), logits)
     assert gradient.abs().max() < 1e-6
-    # Two responses have r / s above any bound where the KL is cheap: the policy goes on to one of them.
+    # If the KL costs little, r / s of two responses exceeds any bound: the policy collapses to one of them.
     half = torch.tensor([[0.5, 0.5]]).double().log()
     assert targets.divided_reward(Exact(half, torch.tensor([[1.0, -1.0]]).double(), beta=0.5)) is None

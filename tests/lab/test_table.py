@@ -1,4 +1,4 @@
-"""A short version of the laboratory's table, on the real code path with fixed seeds."""
+"""A short version of the laboratory's table, with the real code and fixed seeds."""
 
 import io
 import json

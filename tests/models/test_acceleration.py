@@ -1,4 +1,4 @@
-"""What a model is given is recorded with its reason; models that compute at the same time do not meet."""
+"""The accelerations of a model are recorded with reasons; models that run at the same time do not interfere."""
 
 import logging
 import sys
@@ -82,7 +82,7 @@ def test_the_text_of_a_models_exception_is_kept(monkeypatch: pytest.MonkeyPatch)
 def test_out_of_memory_is_raised_and_not_taken_for_a_property_of_the_model(
     fault: Exception, architecture: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The architectures are such that a trial of them catches other exceptions."""
+    """The trials of these architectures raise different exceptions."""
     model = tiny_causal_model("llama")
     if place == "layout_fault":
         monkeypatch.setattr(tree_attention, "attend", raising(fault))
@@ -146,7 +146,7 @@ def test_the_dense_mask_is_made_only_where_a_kernel_reads_it(monkeypatch: pytest
 
 
 def test_two_models_in_two_threads_compute_what_they_compute_alone() -> None:
-    """The threads take turns in the middle of every layer, so that each meets whatever the other left behind."""
+    """The threads take turns in the middle of every layer, so that each would see state left by the other."""
     trees, other_trees = forest(seed=0), forest(seed=1)
     models = [tiny_causal_model("llama", seed=0), tiny_classifier("gpt2", seed=1)]
     modules = [PolicyModule(models[0]), ScoreModule(models[1])]

@@ -1,4 +1,4 @@
-"""Models on quantised bases are saved as adapters alone, and come back as what was trained."""
+"""Models on quantised bases are saved as adapters only, and load as they were trained."""
 
 import copy
 import importlib.util
@@ -61,9 +61,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def with_trained_adapter(loaded: LoadedModel, quantization: str | None) -> LoadedModel:
-    """Let the adapter and the head be what training might have made of them."""
+    """Give the adapter and the head weights as after training."""
     if quantization is None:
-        unwrapped(loaded.model).is_quantized = True  # saved as such a one is, where bitsandbytes is not at hand
+        unwrapped(loaded.model).is_quantized = True  # saved in the same form, because bitsandbytes may not be installed
     torch.manual_seed(5)
     with torch.no_grad():
         for name, parameter in loaded.model.named_parameters():
@@ -77,7 +77,7 @@ def start_of(base: str, quantization: Any) -> ModelConfig:
 
 
 def saved_reward_model(base: str, quantization: Any, folder: Path) -> RewardModel:
-    """Train (so to say) a reward model, save it in ``folder`` and return it."""
+    """Create a reward model with weights as after training, save it in ``folder`` and return it."""
     loaded = with_trained_adapter(load_scorer(start_of(base, quantization), CPU)[0], quantization)
     model = RewardModel(loaded, ScoreScale(2.0, -0.5))
     save_reward_model(loaded.model, loaded.tokenizer, model.scale, folder)

@@ -1,4 +1,4 @@
-"""One base in memory: policy, value and reward are adapters on it, and each computes what it would compute alone."""
+"""Policy, value and reward are adapters on one base, and each computes the same as a separate model."""
 
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def rl_config(folder: Path, *overrides: str) -> Any:
 
 
 def moved(model: Any, adapter: str, seed: int) -> None:
-    """Give an adapter weights of its own: a new one is zero."""
+    """Give an adapter nonzero weights: a new adapter is zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):
@@ -80,7 +80,7 @@ def test_the_adapters_scores_are_those_of_the_merged_model(folder: Path) -> None
     reward = AdapterReward(path, roles)
     merged = load_reward_model(ModelConfig(path=path), CPU).scores(TREES, 1000)
     torch.testing.assert_close(reward.scores(TREES, 1000), merged, atol=1e-5, rtol=1e-5)
-    # The adapter matters: without it the same head says something else.
+    # The adapter matters: without it the same head gives other scores.
     model = load_policy(ModelConfig(path=config.model.path), CPU).model
     states = hidden_states(model, batch(), batch().last_token_index)
     head: Any = reward.module.head
@@ -121,7 +121,7 @@ def test_the_reference_is_the_base_to_the_bit(folder: Path) -> None:
 
 @pytest.mark.parametrize("recompute", ["false", "true"])
 def test_gradients_equal_those_of_separate_models(folder: Path, recompute: str) -> None:
-    """Also when activations are computed again in the backward pass, while the adapter must still be the right one."""
+    """Also if activations are recomputed in the backward pass, when the right adapter must still be active."""
     config = rl_config(folder, f"rl.gradient_checkpointing={recompute}")
     roles = build_roles(config, CPU, 0)
     assert isinstance(roles, AdapterRoles)
@@ -150,7 +150,7 @@ def test_gradients_equal_those_of_separate_models(folder: Path, recompute: str) 
 
 
 def separate_gradients(config: Any, head: torch.nn.Linear) -> dict[str, Tensor]:
-    """Return the gradients of a policy and of a value model that share nothing."""
+    """Return the gradients of a policy and of a value model that share no weights."""
     gradients: dict[str, Tensor] = {}
     for name, seed in (("default", 1), ("value", 2)):
         base = load_policy(ModelConfig(path=config.model.path), CPU).model

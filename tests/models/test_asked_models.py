@@ -1,4 +1,4 @@
-"""Which models a batch goes through while nothing is learned: their weights are prepared, those of others are not."""
+"""Outside of training, the weights of the models that compute a batch are prepared, those of others are not."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Attention by a kernel for sequences of different lengths. The kernel itself, which needs a GPU, is stood in for."""
+"""Attention by a kernel for sequences of different lengths. The kernel needs a GPU, so the tests replace it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,7 +34,7 @@ def stand_in(
     window_size: tuple[int, int],
     enable_gqa: bool,
 ) -> Tensor:
-    """What torch documents of ``varlen_attn``, a sequence at a time, the last query aligned with the last key."""
+    """``varlen_attn`` as torch documents it: one sequence at a time, the last query aligned with the last key."""
     assert query_ends.dtype == key_ends.dtype == torch.int32
     assert window_size == (-1, 0)
     assert enable_gqa == (query.shape[1] != key.shape[1])
@@ -53,7 +53,7 @@ def stand_in(
 
 
 def aligned_at_the_first_key(*arguments: Any, **options: Any) -> Tensor:
-    """A kernel whose first query is aligned with the first key: the same where there are as many of both."""
+    """A kernel whose first query is aligned with the first key: the same only for equal numbers of queries and keys."""
     query, key, value, query_ends, key_ends, *most = arguments
     kept = torch.cat(
         [

@@ -53,7 +53,7 @@ def test_float64_stays_float64() -> None:
 
 
 def test_non_finite_numbers_are_not_hidden() -> None:
-    """A softmax that hid a broken model behind finite numbers would let a run go on with garbage."""
+    """A softmax that turned NaN into finite numbers would let a broken model continue."""
     query = random_query()
     query[2, 1, 0, 3] = torch.nan
     attended = decode(query, None, 0.3, random_states([0, 0, 0, 1, 1, 1], 4, torch.float32))
@@ -66,7 +66,7 @@ def test_non_finite_numbers_are_not_hidden() -> None:
 
 @pytest.mark.parametrize("threads", [1, (os.cpu_count() or 1) + 1])
 def test_the_number_of_threads_stays_that_of_torch(threads: int) -> None:
-    """Also when there are more than numba takes, which is the number that its first call would set."""
+    """Also with more threads than numba supports, which its first call would reduce."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     decode(random_query(), None, 0.3, random_states([0, 0, 0, 1, 1, 1], 4, torch.float32))

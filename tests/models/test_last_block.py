@@ -1,4 +1,4 @@
-"""The last MLP computes what is read and nothing else: same states, same gradients, fewer rows."""
+"""The last MLP computes only the positions that are used: same states, same gradients, fewer rows."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_only_what_is_read_is_computed() -> None:
     ValueModule(model)(batch)
     prompts, tokens = len(batch.trees), len(batch.targets)
     responses = len(batch.lengths)
-    # In front of response tokens: every token but the last of each response, and the last of each prompt.
+    # Before response tokens: every token except the last of each response, and the last of each prompt.
     assert rows == [batch.positions, responses, tokens - responses + prompts]
 
 
@@ -106,7 +106,7 @@ def test_recomputed_activations_cover_all_positions() -> None:
 
 
 class Neighbour(nn.Module):
-    """An MLP that looks at the position before."""
+    """An MLP that reads the previous position."""
 
     def forward(self, states: Tensor) -> Tensor:
         return states + states.roll(1, dims=1)

@@ -1,4 +1,4 @@
-"""Logits that change after the last matrix product: soft caps and scales, and whatever nobody knows."""
+"""Logits that change after the last matrix product: soft caps, scales, and unknown changes."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def test_log_probabilities_and_gradients_equal_plain_transformers(architecture: 
 
 @pytest.mark.parametrize("architecture", CHANGED)
 def test_logits_are_not_only_the_matrix_product(architecture: str) -> None:
-    """Otherwise the other tests would say nothing."""
+    """Otherwise the other tests would show nothing."""
     model = tiny_causal_model(architecture)
     states = model.base_model(torch.arange(3, 11)[None]).last_hidden_state[0]
     difference = model.get_output_embeddings()(states).log_softmax(-1) - OutputHead.of(model)(states).log_softmax(-1)

@@ -1,4 +1,4 @@
-"""Weights that are cast and ordered once for many calls."""
+"""Weights that are cast and reordered once for many calls."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +57,7 @@ def test_prepared_layers_do_not_read_their_own_weights(reordered: bool, monkeypa
 
 @reordered_or_not
 def test_other_threads_compute_with_the_layers_own_weights(reordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that open a preparation of the same model, in float32, while this one lasts and after its end."""
+    """Also those that prepare the same model in float32, during this preparation and after its end."""
     set_order(reordered, monkeypatch)
     model = tiny_causal_model("llama")
     with torch.inference_mode():

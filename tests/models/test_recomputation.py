@@ -1,4 +1,4 @@
-"""Activations that are computed twice: the same gradients, and no word of deprecation."""
+"""Recomputed activations: the same gradients, and no deprecation warning."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""A few rows at a time is the same as all rows at once: results, gradients, and nothing but the logits kept."""
+"""A few rows at a time equals all rows at once: results and gradients, and only the logits are kept."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The weights that an engine outside this process receives are those that a saved model has, bit for bit."""
+"""The weights that an engine in another process receives equal those of a saved model, bit for bit."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Attention tree by tree equals attention under the whole row's mask: states, gradients, recomputed activations."""
+"""Attention computed per tree equals attention under the whole row's mask: states, gradients, recomputation."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def test_equals_attention_under_a_mask(architecture: str, calls: list[int]) -> N
 @pytest.mark.parametrize("longest_kept", [0, 10, 10**4])
 @pytest.mark.parametrize("queries", [1, 4, 5])
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch, queries: int, longest_kept: int) -> None:
-    """Blocks that end with a tree and blocks that do not; probabilities kept, computed again, or both."""
+    """Blocks that end with a tree and blocks that do not; probabilities kept, recomputed, or both."""
     model = tiny_causal_model("llama", dtype=torch.float64)
     use_tree_attention(model)
     expected = loss_and_gradients(model, batches(always=True))
@@ -92,7 +92,7 @@ def attended(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
 
 
 def test_sums_over_blocks_do_not_round_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key's gradient comes from many blocks: added up in bfloat16 it would lose what is small."""
+    """A key's gradient is a sum over many blocks: in bfloat16 small parts would be lost."""
     generator = torch.Generator().manual_seed(0)
     exact = [torch.randn(1, 2, 256, 8, generator=generator).double() for _ in range(3)]
     monkeypatch.setattr(attention, "QUERIES", 10**4)

@@ -1,4 +1,4 @@
-"""What the package imports is what pyproject.toml declares, no less and no more."""
+"""The package imports exactly what pyproject.toml declares."""
 
 import ast
 import re
@@ -64,7 +64,7 @@ def test_every_import_is_declared() -> None:
 
 
 def test_packages_of_extras_are_imported_where_they_are_used() -> None:
-    """A file that imports it at its top must not itself be imported at the top of another one."""
+    """A module that imports it at the top must not be imported at the top of another module."""
     early = {path for path, module, at_once in FOUND if at_once and not distributions(module) & CORE}
     for path in early:
         name = ".".join(path.relative_to("src").with_suffix("").parts)

@@ -1,4 +1,4 @@
-"""A stranger's installation: the wheel alone, outside the checkout, trains the quickstart."""
+"""A new installation from the wheel, outside the checkout, trains the quickstart."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of what it is made of, so that the checkout stays clean."""
+    """Build the wheel from a copy of its sources, so that the checkout stays clean."""
     copy = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    # Nothing of the checkout: no path of the caller's, no configuration of pip that could fetch anything.
+    # Without the checkout: no path of the caller, and no pip configuration that could download anything.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

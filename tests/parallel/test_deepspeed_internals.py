@@ -1,4 +1,4 @@
-"""What is used of DeepSpeed without its promise: a version that lacks it is refused by name, before training."""
+"""Undocumented parts of DeepSpeed: a version that lacks one is refused by name, before training."""
 
 import importlib.util
 import tomllib

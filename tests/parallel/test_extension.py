@@ -1,4 +1,4 @@
-"""A strategy registered from outside: every stage trains with it to the same bits, and goes on from its checkpoints."""
+"""A strategy registered from outside: every stage trains with it to the same bits, and resumes from its checkpoints."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Gradients and optimizer in shares: the numbers of one process, from two; exact resume; all or none of a step."""
+"""Sharded gradients and optimizer state: two processes give the numbers of one; exact resuming; atomic steps."""
 
 import importlib.util
 import json
@@ -138,7 +138,7 @@ def test_a_checkpoint_of_two_processes_is_refused_in_one(tmp_path: Path) -> None
 
 @dataclass
 class ToyTask:
-    """Of the task, only what a trainer looks at before its first step."""
+    """Only the parts of a task that a trainer uses before its first step."""
 
     context: StageContext[Any]
     module = nn.Linear(2, 1)
@@ -181,7 +181,7 @@ def toy_rows(step: int) -> list[Tensor]:
 
 
 def bfloat16_weights_keep_a_float32_copy(rank: int) -> None:
-    """Steps of 1e-4 of a weight would round to nothing in bfloat16; the copies in shares add them up."""
+    """Steps of 1e-4 of a weight would be rounded away in bfloat16; the float32 shards accumulate them."""
     model, expected = toy(torch.bfloat16), toy(torch.bfloat16)
     exact = [nn.Parameter(parameter.detach().float()) for parameter in expected.parameters()]
     optimizer = torch.optim.AdamW(
@@ -231,7 +231,7 @@ def bfloat16_weights_keep_a_float32_copy(rank: int) -> None:
 
 
 def memory_that_runs_out_in_one_process_is_news_to_both(rank: int) -> None:
-    """The gradients so far are dropped by both; what follows is what one process computes."""
+    """Both processes drop their gradients; the next step equals that of one process."""
     model, expected = toy(), toy()
     update = toy_update(model, "zero2")
     rows = toy_rows(0)
@@ -271,7 +271,7 @@ def gradients_that_are_no_numbers_show_in_the_norm(rank: int) -> None:
 
 
 def parameters_that_learn_in_different_orders_are_refused(rank: int) -> None:
-    """Sums over processes would mix up parameters of one size, silently."""
+    """Sums over processes would silently mix up parameters of equal size."""
     model = nn.ModuleList([nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)])
     update = toy_update(model, "zero2")
     first, second = (model[0], model[1]) if rank else (model[1], model[0])

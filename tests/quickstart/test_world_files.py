@@ -1,4 +1,4 @@
-"""The world's folder: what is written, for which rows, always the same; and its tokenizer."""
+"""The world's folder: its files and rows, which are reproducible, and its tokenizer."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Requests, replies and their vocabulary: readable back, independent, disjoint."""
+"""Requests, replies and their vocabulary can be parsed, are independent, and do not overlap."""
 
 import itertools
 import random
@@ -109,7 +109,7 @@ def test_the_factors_of_a_reply_are_independent() -> None:
     expected = [MIXED.right] * 2 + [MIXED.wrong] * 2 + [MIXED.courtesy] * 3 + [0.7, MIXED.rude]
     torch.testing.assert_close(table.mean(0), torch.tensor(expected, dtype=torch.float64), atol=0.02, rtol=0)
     correlations = torch.corrcoef(table.T)
-    # Right and wrong exclude each other in one slot: the only dependence there is.
+    # A slot cannot be both right and wrong: this is the only dependence.
     correlations[0, 2] = correlations[2, 0] = correlations[1, 3] = correlations[3, 1] = 0
     assert (correlations - torch.eye(len(correlations))).abs().max() < 0.03
 

@@ -1,4 +1,4 @@
-"""Every recipe in the package is complete: it loads, its references resolve, and it says what it does."""
+"""Every recipe in the package is complete: it loads, its references resolve, and it has a description."""
 
 import re
 from importlib import import_module
@@ -100,7 +100,7 @@ class TestEach:
             assert callable(getattr(import_module(module), function))
 
     def test_models_and_data_are_of_the_run_or_of_the_hub(self, name: str) -> None:
-        """A stranger has no other folders: every path is ``stage:…`` or a full hub name, OWNER/NAME."""
+        """Users have no other folders: every path is ``stage:…`` or a full hub name, OWNER/NAME."""
         paths = paths_of(load_recipe(name))
         assert paths
         for path in paths:

@@ -22,7 +22,7 @@ VOID = {"meta", "br"}
 
 
 class Checker(HTMLParser):
-    """Collects what must hold for every page; fails where tags do not match."""
+    """Collects what must be true of every page; fails if tags do not match."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

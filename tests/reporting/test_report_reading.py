@@ -1,4 +1,4 @@
-"""Reading run folders: partial, interrupted and damaged ones too."""
+"""Reading run folders, including partial, interrupted and damaged ones."""
 
 import json
 import math

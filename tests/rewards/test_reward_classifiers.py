@@ -43,7 +43,7 @@ def test_logit_of_the_named_label(tmp_path: Path, scored_text: Literal["both", "
     texts = [prompt + response if scored_text == "both" else response for prompt, response in TEXTS]
     scores = source.score([sample_of(prompt, response) for prompt, response in TEXTS])
     torch.testing.assert_close(scores, plain_logits(path, texts)[:, 2])
-    assert scores.std() > 0.05  # otherwise the comparison would say little
+    assert scores.std() > 0.05  # otherwise the comparison would show little
 
 
 def test_out_of_memory_halves_the_batch_and_changes_no_score(

@@ -1,4 +1,4 @@
-"""Weighted sums of sources, and what is refused."""
+"""Weighted sums of sources, and errors."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
@@ -57,7 +57,7 @@ def test_duplicate_names_are_refused_before_anything_is_loaded() -> None:
 
 
 class OutsideSource:
-    """A source of another package: what it returns is computed by a function of the number of samples."""
+    """A source of another package; a function of the number of samples computes what it returns."""
 
     name = "outside"
 

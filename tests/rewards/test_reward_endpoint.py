@@ -40,7 +40,7 @@ class Service:
                 self.wfile.write(service.body or json.dumps({"scores": scores}).encode())
 
             def log_message(self, *arguments: Any) -> None:
-                """Keep quiet."""
+                """Log nothing."""
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/score"

@@ -1,4 +1,4 @@
-"""Trained reward models as reward sources: token ids go straight in, prompts are shared."""
+"""Trained reward models as reward sources: they read token ids, and prompts are shared."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def test_scores_equal_a_plain_classifier_on_the_same_token_ids(tmp_path: Path, b
 
 
 def test_equal_responses_are_scored_once_and_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores that differ by the rounding of their place in a batch would look like a preference between equals."""
+    """If rounding depended on the place in a batch, equal responses would seem to have different scores."""
     config = ModelReward(name="judge", path=save_classifier(tmp_path, ["score"]))
     reward = build_reward([config], torch.device("cpu"))
     samples = [sample_of(prompt, response) for prompt, response in TEXTS]

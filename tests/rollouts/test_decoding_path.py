@@ -34,7 +34,7 @@ def shared_prompts() -> list[Request]:
 def both_ways(
     engine: TransformersEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Sample], list[Sample], int]:
-    """Return samples by own decoding and by the usual path, and how often the former attended."""
+    """Return samples by the engine's decoding and by the usual path, and the number of calls of the former."""
     calls: list[int] = []
 
     def counted(*arguments: Any, decode: Callable[..., torch.Tensor] = decode) -> torch.Tensor:
@@ -70,7 +70,7 @@ def test_an_odd_head_size_uses_the_ordinary_path(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("whole", [False, True], ids=["autocast", "bfloat16 weights"])
 def test_bfloat16_is_as_close_to_float32_as_the_ordinary_path(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root mean square error of the first response tokens' log-probabilities, up to where a path draws another."""
+    """Root mean square error of the response tokens' log-probabilities, up to the first token that differs."""
     exact = engine_of(tiny_model("llama")).generate(shared_prompts(), SETTINGS)
     engine = engine_of(tiny_model("llama").bfloat16() if whole else tiny_model("llama"))
     with nullcontext() if whole else torch.autocast("cpu", dtype=torch.bfloat16):
@@ -93,7 +93,7 @@ def test_bfloat16_is_as_close_to_float32_as_the_ordinary_path(whole: bool, monke
 
 @pytest.mark.parametrize("precision", ["float32", "autocast"])
 def test_prompts_are_kept_once_and_rows_leave(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All in the type that training attends in: under autocast keys arrive in float32, values in bfloat16."""
+    """All states have the type of training's attention: under autocast keys arrive in float32, values in bfloat16."""
     held: list[tuple[int, int]] = []
     wanted = torch.float32 if precision == "float32" else torch.bfloat16
     keep_rows = GenerationCache.keep_rows
@@ -117,7 +117,7 @@ def test_prompts_are_kept_once_and_rows_leave(precision: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_generates_under_autocast(architecture: str) -> None:
-    """What it says of its samples is what a plain forward pass in float32 says, up to bfloat16's rounding."""
+    """Its log-probabilities equal those of a plain forward pass in float32, up to bfloat16's rounding."""
     model = tiny_model(architecture)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         samples = engine_of(model).generate(shared_prompts(), SETTINGS)

@@ -1,4 +1,4 @@
-"""The engine against transformers' own generation and against plain forwards, on tiny random models."""
+"""The engine against transformers' own generation and plain forward passes, on tiny random models."""
 
 import math
 from typing import Any
@@ -271,7 +271,7 @@ def test_adapters_take_part() -> None:
 
 
 def test_text_continues_the_prompt_with_a_tokenizer_that_marks_spaces() -> None:
-    """Sentencepiece's words begin with a mark for the space before them, which must not get lost at the border."""
+    """SentencePiece's words begin with a mark for the space before them, which must be kept at the boundary."""
     model, tokenizer = tiny_model("llama").eval(), word_tokenizer()
     texts = ["w5 w6 w7 w8", "w9", "w20 w4"]
     prompts = [tuple(tokenizer(text)["input_ids"]) for text in texts]

@@ -1,4 +1,4 @@
-"""Whoever builds an engine closes it, once, also after an error."""
+"""An engine is closed exactly once by its creator, also after an error."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,7 +51,7 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the engine's first call fail; every test that uses this must see the failure."""
+    """Make the engine's first call fail; every test that uses this must observe the failure."""
     monkeypatch.setattr(CountedEngine, "fails_from", 1)
     yield
     assert CountedEngine.calls == 1

@@ -1,4 +1,4 @@
-"""Prompts computed some at a time, tree by tree and in the last MLP where it counts: the same samples for less work."""
+"""Prompts computed in pieces, per tree, with the last MLP only where it is used: the same samples with less work."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ SETTINGS = GenerationConfig(max_new_tokens=16, temperature=3.0, batch_size=10)
 
 
 def shapes_of(model: Any) -> list[tuple[int, ...]]:
-    """List the shapes of token ids that the model is given, from now on."""
+    """Record the shapes of token ids that the model receives from now on."""
     shapes: list[tuple[int, ...]] = []
 
     def note(module: Any, arguments: Any, options: dict[str, Any]) -> None:

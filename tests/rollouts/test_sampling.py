@@ -95,7 +95,7 @@ def test_blocks_of_the_vocabulary_change_nothing(vocabulary: int) -> None:
 
 
 def test_impossible_tokens_at_the_borders_of_blocks() -> None:
-    """Mass at a few places among thousands of impossible tokens; uniform numbers at every border and at the ends."""
+    """Probability on a few of thousands of tokens; uniform numbers at every boundary and at the ends."""
     logits = torch.full((3 * BLOCK + 5,), float("-inf"))
     possible = [BLOCK - 2, BLOCK + 1, 3 * BLOCK + 2]
     logits[possible] = torch.tensor([0.5, 0.3, 0.2]).log()

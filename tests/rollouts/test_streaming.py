@@ -1,4 +1,4 @@
-"""A stream's pieces are the samples of ``generate``, cut where later tokens change nothing."""
+"""A stream's pieces make up the samples of ``generate``; later tokens never change a piece."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -61,7 +61,7 @@ def test_a_checkpoint_loads_bit_for_bit(tmp_path: Path) -> None:
         again = loaded.tensors["model"][name]
         assert (again.dtype, again.shape) == (tensor.dtype, tensor.shape)
         assert torch.equal(again.flatten().view(torch.uint8), tensor.contiguous().flatten().view(torch.uint8)), name
-    # A view does not drag the whole tensor it belongs to into the file.
+    # A view does not write its whole tensor into the file.
     only_part = save_checkpoint(tmp_path / "part", 1, {"model": {"part": torch.zeros(100_000)[:2]}}, {}, keep=1)
     assert (only_part / "model.safetensors").stat().st_size < 1000
 
@@ -92,7 +92,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20):
         save_checkpoint(tmp_path, step, tensors_of(step), {}, keep=2)
     assert names(tmp_path) == ["step-00000015", "step-00000020"]
-    # Resumed from an older one: the later ones belong to an abandoned future.
+    # Resumed from an older checkpoint: the later ones are obsolete.
     save_checkpoint(tmp_path, 17, tensors_of(17), {}, keep=2)
     assert names(tmp_path) == ["step-00000015", "step-00000017"]
 
@@ -253,7 +253,7 @@ def test_kill_9_at_random_moments_of_saving(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     outcomes = json.loads(finished.stdout)
     assert len(outcomes) == 30
-    # Killed after the rename but before it could say so: one more than announced.
+    # Killed after the rename but before it was reported: one more than reported.
     assert all(outcome["whole"] and outcome["found"] - outcome["announced"] in (0, 1) for outcome in outcomes)
     assert sum(outcome["left_over"] for outcome in outcomes) > 5, "the kills missed the moments of writing"
     assert "skipped a damaged checkpoint" not in finished.stderr

@@ -120,7 +120,7 @@ def test_a_resumed_run_keeps_its_start_and_warns_about_changed_data(
 def test_the_revision_of_plaudit_is_not_that_of_the_users_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even where Plaudit is installed inside the user's repository."""
+    """Not even if Plaudit is installed inside the user's repository."""
     package = tmp_path / "environment/plaudit"
     (package / "runs").mkdir(parents=True)
     (package / "__init__.py").touch()

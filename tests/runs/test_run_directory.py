@@ -178,7 +178,7 @@ def test_restarting_a_stage_deletes_its_folder_and_nothing_else(tmp_path: Path) 
 def test_a_kill_during_a_restart_leaves_all_or_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart_stages: tuple[str, ...]
 ) -> None:
-    """The process dies at the first deletion of a file: what is to go has already left its name as a whole."""
+    """The process dies at the first deletion of a file: the folder has already been renamed as a whole."""
     run = opened(tmp_path / "run")
     begin(run, "sft")
 
@@ -254,7 +254,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("family", ["alone", "with a child"])
 def test_two_processes_cannot_write_one_run_and_a_kill_frees_it(tmp_path: Path, family: str) -> None:
-    """Also while a child that the process has forked lives on."""
+    """Also while a forked child of the process is still running."""
     run = opened(tmp_path / "run")
     begin(run, "sft")
     command = [sys.executable, "-c", HOLD_THE_LOCK, str(run.folder), family]

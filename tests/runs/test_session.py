@@ -1,4 +1,4 @@
-"""What was asked for and what started must be the same; every difference is one line with the remedy."""
+"""The requested processes and device must exist; every difference is one line with the remedy."""
 
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path

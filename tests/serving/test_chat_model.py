@@ -1,4 +1,4 @@
-"""How conversations become prompts, and how the best of N is chosen, with an engine that only writes down."""
+"""How conversations become prompts, and how the best of N is chosen, with an engine that only records requests."""
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
@@ -46,10 +46,10 @@ class Writer:
             yield Piece(index, sample.response_ids, "", sample)
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Its answers need no weights."""
+        """Nothing to do: this engine has no weights."""
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Nothing to release."""
 
 
 class Length:

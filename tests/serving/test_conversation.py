@@ -1,4 +1,4 @@
-"""Conversations without a model: ranks, the choice, undo, what is rendered and saved."""
+"""Conversations without a model: ranks, the choice, undoing, rendering and saving."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a conversation writes to a screen and into a pipe."""
+"""The output of a conversation on a screen and in a pipe."""
 
 from collections.abc import Callable
 from io import StringIO
@@ -14,7 +14,7 @@ from plaudit.serving.terminal import Terminal
 
 
 class Speaker:
-    """Answers "one [b]two" in two parts and keeps what was on the screen before each."""
+    """Answers "one [b]two" in two parts and records the screen before each."""
 
     def __init__(self, console: Console, best_of: int) -> None:
         self.settings = SimpleNamespace(best_of=best_of)

@@ -62,7 +62,7 @@ STAGES.register("count", CountStage(), before="evaluate")
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a folder with a plugin and a recipe that uses it; the stage is forgotten afterwards."""
+    """Return a folder with a plugin and a recipe that uses it; the stage is unregistered afterwards."""
     (tmp_path / "counting_plugin.py").write_text(PLUGIN)
     (tmp_path / "text.txt").write_text("one two three")
     (tmp_path / "r.yaml").write_text(

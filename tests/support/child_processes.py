@@ -1,4 +1,4 @@
-"""What a test's child processes need in order to import the package and the tests' support modules."""
+"""The environment in which child processes of tests can import the package and the tests' support modules."""
 
 import os
 from pathlib import Path

@@ -83,7 +83,7 @@ def count_kind(prompts: list[str], responses: list[str]) -> list[int]:
 
 
 class ScriptedEngine:
-    """Answers with words drawn from the request's seed alone; keeps what it was asked."""
+    """Answers with words that depend only on the request's seed; records its requests."""
 
     def __init__(self, loaded: Any) -> None:
         self.loaded = loaded
@@ -97,10 +97,10 @@ class ScriptedEngine:
         return in_one_piece(self.generate(requests, settings))
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Its answers need no weights."""
+        """Nothing to do: this engine has no weights."""
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Nothing to release."""
 
     def answer(self, request: Request, settings: GenerationConfig) -> Sample:
         generator = python_generator(request.seed)

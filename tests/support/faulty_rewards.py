@@ -1,4 +1,4 @@
-"""Reward functions that something is wrong with."""
+"""Faulty reward functions."""
 
 
 def not_a_number(prompts: list[str], responses: list[str]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Random prompt trees, every way to batch them, and what plain transformers says of them."""
+"""Random prompt trees, every way to batch them, and the results of plain transformers."""
 
 import random
 

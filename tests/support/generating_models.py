@@ -76,7 +76,7 @@ def requests_of(lengths: list[int], seed: int = 0) -> list[Request]:
 
 
 def plain_log_probabilities(model: Any, sample: Sample, temperature: float) -> torch.Tensor:
-    """Log-probabilities by one forward over the whole sequence, without padding or cache."""
+    """Log-probabilities by one forward pass over the whole sequence, without padding or cache."""
     ids = torch.tensor([sample.prompt_ids + sample.response_ids])
     with torch.no_grad():
         logits = model.eval()(input_ids=ids).logits[0, len(sample.prompt_ids) - 1 : -1]

@@ -23,12 +23,12 @@ def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def stored(cell: dict[str, Any]) -> str:
-    """Return what a cell printed when it was stored."""
+    """Return the stored output of a cell."""
     return "".join(line for output in cell["outputs"] for line in output["text"])
 
 
 def execute(notebook: dict[str, Any], name: str) -> list[str]:
-    """Run all code cells in one namespace and return what each printed."""
+    """Run all code cells in one namespace and return the output of each."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed = []
     for number, cell in enumerate(code_cells(notebook), start=1):
@@ -40,7 +40,7 @@ def execute(notebook: dict[str, Any], name: str) -> list[str]:
 
 
 def store(path: Path) -> None:
-    """Run a notebook and write it with what it printed."""
+    """Run a notebook and write it with its output."""
     notebook = read(path)
     for number, (cell, text) in enumerate(
         zip(code_cells(notebook), execute(notebook, path.name), strict=True), start=1

@@ -1,4 +1,4 @@
-"""What the tests of this room share: random padded batches and rankings, garbage for masked positions, settings."""
+"""Shared by the tests of ``algorithms``: random padded batches and rankings, garbage for masked positions, settings."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Padded(NamedTuple):
     seed: int
 
     def values(self, name: str) -> Tensor:
-        """Standard normal float64 values, [responses, time]; every name gives others."""
+        """Standard normal float64 values, [responses, time], different for every name."""
         generator = torch_generator(self.seed, name)
         return torch.randn(self.mask.shape, generator=generator, dtype=torch.float64)
 

@@ -1,4 +1,4 @@
-"""Reading the Markdown pages in docs/: links, headings, tables, and examples with what they print."""
+"""Reading the Markdown pages in docs/: links, headings, tables, and examples with their output."""
 
 import ast
 import re
@@ -33,7 +33,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Example:
-    """A block of code, and what the page says that it prints (None: the page does not say)."""
+    """A block of code, and the output that the page shows (None: it shows none)."""
 
     line: int
     code: str
@@ -49,13 +49,13 @@ def links(page: Path) -> Iterator[Link]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as on GitHub."""
     headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def defined(source: Path) -> set[str]:
-    """Return what a source file defines: functions, classes, ``Class.method`` and assigned names."""
+    """Return the names that a source file defines: functions, classes, ``Class.method`` and assigned names."""
     names: set[str] = set()
     for node in ast.parse(source.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -70,7 +70,7 @@ def defined(source: Path) -> set[str]:
 
 
 def examples(page: Path) -> list[Example]:
-    """Return the Python blocks of a page; a ``text`` block right behind one holds what it prints."""
+    """Return the Python blocks of a page; a ``text`` block directly after one holds its output."""
     text, found = page.read_text(), []
     blocks = list(FENCED.finditer(text))
     for block, following in zip(blocks, [*blocks[1:], None], strict=False):

@@ -1,7 +1,7 @@
-"""A distribution strategy from outside the package: sharding in one process.
+"""A distribution strategy from outside the package, which imitates sharding in one process.
 
-It keeps the weights to itself. The model holds NaN wherever the ``Strategy`` protocol does not promise its weights, as
-a model in shards would hold a part of them only. Register it as ``plaudit.parallel.registry`` says.
+It stores the weights separately. The model holds NaN wherever the ``Strategy`` protocol does not promise its weights,
+because a sharded model would hold only a part of them. Register it in ``plaudit.parallel.registry``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ class PoisonedStrategy:
 
     def _before_forward(self, module: nn.Module, arguments: Any) -> None:
         if not self.filled:
-            # Elsewhere processes make different numbers of passes, so that a sharded model would wait for ever.
+            # Outside of it, processes run different numbers of passes, so a sharded model would wait forever.
             assert torch.is_grad_enabled(), "a pass that does not learn, outside gathered()"
             self._fill(self.kept)
 

@@ -1,4 +1,4 @@
-"""A run folder with plausible numbers, as a finished run leaves it."""
+"""A run folder with plausible numbers, as after a finished run."""
 
 import json
 import math
@@ -115,7 +115,7 @@ def make_summary() -> dict[str, Any]:
 
 
 def reward_judgement() -> dict[str, Any]:
-    """What the reward stage returns of its accuracy, of the baselines' and of its calibration."""
+    """The reward stage's result: its accuracy, the baselines' and its calibration."""
     numbers: dict[str, Any] = {"baseline/length/sign": -1, "baseline/bag_of_words/words": 221}
     shares = {"held_out_accuracy": 0.823, "baseline/length": 0.514, "baseline/bag_of_words": 0.668}
     for name, accuracy in shares.items():
@@ -137,7 +137,7 @@ def reward_judgement() -> dict[str, Any]:
 
 
 def rise(step: int, count: int, start: float, end: float) -> float:
-    """From start to end, fast at first."""
+    """Values from start to end, fast at first."""
     return end + (start - end) * math.exp(-4 * step / count)
 
 
@@ -227,7 +227,7 @@ FEW_METRICS = {"step", "loss", "kl", "reward/mean", "reward/reward_model", "held
 
 
 def write_small_run(folder: Path) -> Path:
-    """A run with few curves, which is drawn faster."""
+    """A run with few curves, which is faster to draw."""
     write_run(folder)
     for path in folder.glob("*/metrics.jsonl"):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -236,7 +236,7 @@ def write_small_run(folder: Path) -> Path:
 
 
 def write_run(folder: Path, iterations: int = 120) -> Path:
-    """A whole run, as the embedded task leaves it."""
+    """A whole run, as after the embedded task."""
     write_object(folder / "metadata.json", METADATA)
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
     write_lines(folder / "rl" / "metrics.jsonl", rl_metrics(iterations))

@@ -25,7 +25,7 @@ def trainer(folder: Path, *overrides: str) -> Trainer:
 
 
 def rl_metrics(folder: Path, name: str, *overrides: str) -> list[dict[str, Any]]:
-    """Run RL in a run of its own on the earlier stages' models and return the lines of its iterations."""
+    """Run RL as a separate run on the earlier stages' models and return the lines of its iterations."""
     base = folder / "runs/tiny"
     places = [f"rl.model={base}/sft/model", f"rl.rewards.0.path={base}/reward/model"]
     without = [f"{stage}=null" for stage in ("pretrain", "sft", "reward", "dpo")]
@@ -43,7 +43,7 @@ def perturb(model: Any) -> None:
 
 
 def load_fitting(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """Load a recipe without those of its keys that the overrides leave without effect: null takes them away.
+    """Load a recipe, removing (with null) those of its keys that have no effect with the overrides.
 
     The error messages say what to add; overrides that have no effect themselves stay errors.
     """

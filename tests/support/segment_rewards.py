@@ -1,4 +1,4 @@
-"""A reward function for tests of responses that hold more than the policy said."""
+"""A reward function for tests of responses that contain tokens that the policy did not write."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Memory that runs out above a number of token positions per forward pass."""
+"""Simulated memory that runs out above a number of token positions per forward pass."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from plaudit.models.loading import models
 def small_memory(monkeypatch: pytest.MonkeyPatch, positions: int) -> list[int]:
     """Let Llama's trunk run out of memory above this many token positions; return the rows of all passes that succeed.
 
-    The trials of loading have room: without memory for them no model is loaded.
+    The trials at loading are not limited: without memory for them no model could be loaded.
     """
     original, install = LlamaModel.forward, vars(models)["install"]
     rows: list[int] = []

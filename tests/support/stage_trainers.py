@@ -24,7 +24,7 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
     session = start_session(loaded, RunDirectory(Path(loaded.output) / loaded.name))
     trainer = build_trainer(session, stage)
     if stage == "dpo":
-        # Away from the reference, where every implicit reward is zero but for rounding.
+        # Away from the reference, where every implicit reward is zero up to rounding.
         with torch.no_grad():
             for parameter in trained_parameters(trainer.task.module).values():
                 parameter.mul_(1.05)
@@ -42,7 +42,7 @@ def _worker(stage: str, recipe: str, folder: str) -> None:
     if os.environ["RANK"] == "0":
         save_file(gradients, Path(folder) / "gradients.safetensors")
         (Path(folder) / "sums.json").write_text(json.dumps(sums.state_dict()))
-    # Both have all they need; gloo's threads may abort a process that Python takes apart around them.
+    # Exit without cleanup: gloo's threads may abort a process during Python's shutdown.
     torch.distributed.barrier()
     os._exit(0)
 

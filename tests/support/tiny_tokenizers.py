@@ -1,4 +1,4 @@
-"""Small tokenizers made on the spot: byte-level BPE like GPT-2's, and one that puts a space in front like Llama's."""
+"""Small tokenizers: byte-level BPE like GPT-2's, and one that adds a space at the start like Llama's."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def byte_level(chat_template: str | None = None, **special: str) -> Any:
 
 
 def space_in_front(add_eos: bool = False) -> Any:
-    """Return a tokenizer that puts a space in front of every text and adds ``<s>``, and ``<end>`` if wanted."""
+    """Return a tokenizer that adds a space at the start of every text and ``<s>``, and optionally ``<end>``."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])

@@ -1,4 +1,4 @@
-"""What the traps are laid in: tiny models with wide random weights, trainers on them, and a second process."""
+"""The set-up of the traps' tests: tiny models with wide random weights, trainers on them, and a second process."""
 
 import multiprocessing
 import os
@@ -49,7 +49,9 @@ def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
 
 
 def collected(folder: Path, *overrides: str) -> Any:
-    """Return the task of reinforcement learning after its first rollouts, with the policy off its reference."""
+    """Return the task of reinforcement learning after its first rollouts, with a policy that differs from its
+    reference.
+    """
     task = trainer(folder, *overrides).task
     perturb(task.roles.loaded.model)
     task.begin_step(1)
@@ -65,7 +67,7 @@ def perturb(model: Any, scale: float = 0.1, seed: int = 5) -> None:
 
 
 def step_gradients(made: Any, trees: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return the gradients and the numbers of an optimizer step on ``trees``, which is not taken."""
+    """Return gradients and metrics of an optimizer step on ``trees`` without taking it."""
     sums = made.gradients.accumulate(trees)
     gradients = {name: p.grad.clone() for name, p in trained_parameters(made.task.module).items() if p.grad is not None}
     made.strategy.discard()
@@ -90,7 +92,7 @@ def same_step(found: tuple[dict[str, Tensor], dict[str, float]], expected: Any) 
 
 
 def plain_logits(model: Any, prompt: tuple[int, ...], response: tuple[int, ...]) -> Tensor:
-    """Logits of a response's tokens [length, vocabulary] by one forward: no padding, no packing, no cache."""
+    """Logits of a response's tokens [length, vocabulary] by one forward pass: no padding, no packing, no cache."""
     with torch.no_grad():
         return model.eval()(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
 
@@ -109,7 +111,7 @@ def responses_of(task: Any) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 
 
 def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    """Assert that two tensors agree in float64, NaN with nothing."""
+    """Assert that two tensors agree in float64; NaN agrees with nothing."""
     found, expected = torch.as_tensor(found).double(), torch.as_tensor(expected).double()
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
@@ -118,10 +120,10 @@ def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
 
 
 def in_two_processes(work: Callable[[], Any], rendezvous: Path) -> Any:
-    """Return what ``work`` returns in the first of two processes, which share work and results over gloo.
+    """Return the result of ``work`` in the first of two processes, which communicate over gloo.
 
-    They are forked, so whatever has been patched here is patched there. What is returned must be plain data. An
-    exception in either of them is raised here as ``WorkerError`` with its type and message.
+    They are forked, so patches apply in them as well. The result must be plain data. An exception in either of them is
+    raised here as ``WorkerError`` with its type and message.
     """
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
@@ -141,7 +143,7 @@ def in_two_processes(work: Callable[[], Any], rendezvous: Path) -> Any:
 
 
 class WorkerError(Exception):
-    """What went wrong in one of two processes."""
+    """An error in one of two processes."""
 
 
 def _work(rank: int, work: Callable[[], Any], rendezvous: Path, sending: Any) -> None:

@@ -1,4 +1,4 @@
-"""Runs that several modules of this folder start from; each is made once."""
+"""Runs that several modules of this folder start from; each is created once."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tiny_runs import tiny_recipe
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with ``recipe.yaml``, of which everything before RL is done."""
+    """Return a folder with ``recipe.yaml`` in which all stages before RL are finished."""
     folder = tmp_path_factory.mktemp("collection")
     run(load_recipe(str(tiny_recipe(folder))), ["pretrain", "sft", "reward"])
     return folder

@@ -1,4 +1,4 @@
-"""What precision=bf16 changes, in numbers. bf16 has 8 significant bits: a rounding error is at most 2^-9 = 0.002."""
+"""The effect of precision=bf16 in numbers. bf16 has 8 significant bits: a rounding error is at most 2^-9 = 0.002."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ EARLIER = ("pretrain", "sft", "reward")
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a recipe of which everything before RL is done, in fp32."""
+    """Return a recipe in which all stages before RL are finished, in fp32."""
     path = tiny_recipe(tmp_path_factory.mktemp("fp32"), dpo=None)
     run(load_recipe(str(path)), EARLIER)
     return path

@@ -1,4 +1,4 @@
-"""The stage dpo: its losses against plain transformers, its reference, its metrics, its data."""
+"""The stage dpo: its losses against plain transformers, its reference, its metrics and its data."""
 
 import copy
 import json
@@ -108,7 +108,7 @@ def mismatched_tree(example: Example[Preference]) -> PromptTree:
 
 
 def plain_loss(name: str, policy: Any, reference: Any, examples: list[Example[Preference]]) -> Tensor:
-    """The mean loss of the prompts, each computed by itself."""
+    """The mean loss of the prompts, each computed separately."""
     with torch.no_grad():
         references = [plain(reference, example.tree) for example in examples]
         if name == "kto":
@@ -184,7 +184,7 @@ FRESH = {"dpo": math.log(2), "cdpo": math.log(2), "robust_dpo": math.log(2), "ip
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("name", FRESH)
 def test_a_policy_that_is_its_reference(tmp_path: Path, name: str, layout: str) -> None:
-    """The loss is ln 2 (IPO: 1 / (2 beta)^2, KTO: 1/2); every reward is zero, however the batch is split."""
+    """The loss is ln 2 (IPO: 1 / (2 beta)^2, KTO: 1/2) and every reward is zero, for every split of the batch."""
     task = task_of(dpo_recipe(tmp_path), f"dpo.loss={name}", f"dpo.model.layout={layout}")
     measured = task.measure(0)
     assert measured["held_out/loss"] == pytest.approx(FRESH[name], rel=1e-6)
@@ -408,7 +408,7 @@ def test_every_loss_learns_what_is_preferred(tmp_path: Path, name: str) -> None:
     write_rows(tmp_path / "pairs.jsonl", GOOD)
     folder = run(load_recipe(str(recipe), [f"dpo.data.sources=[{tmp_path}/pairs.jsonl]"]), ["dpo"])
     first, *_, last = map(json.loads, (folder / "dpo" / "metrics.jsonl").read_text().splitlines())
-    # KTO's is about single responses, on which side of the estimated KL they are.
+    # KTO's accuracy is over single responses: on which side of the estimated KL they are.
     assert last["held_out/accuracy"] > (0.8 if name == "kto" else 0.95)
     assert last["held_out/margin"] > first["held_out/margin"]
     assert last["held_out/loss"] < first["held_out/loss"]

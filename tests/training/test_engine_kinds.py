@@ -21,7 +21,7 @@ CALLS: list[Any] = []
 
 
 class FixedAnswers:
-    """Answers every request with the same tokens, and keeps what it was told."""
+    """Answers every request with the same tokens, and records its calls."""
 
     def __init__(self, tokens: tuple[int, ...]) -> None:
         self.tokens = tokens
@@ -48,7 +48,7 @@ class FixedAnswers:
 
 
 class FixedAnswersConfig(EngineConfig):
-    """Tokens that are always the same."""
+    """Always the same tokens."""
 
     engine: ClassVar[str] = f"{__name__}:FixedAnswers"
 
@@ -88,7 +88,7 @@ def test_an_engine_gets_the_weights_of_every_iteration_and_is_closed(folder: Pat
 
 
 class WideConfig(EngineConfig):
-    """An engine with a key that must be given."""
+    """An engine with a required key."""
 
     engine: ClassVar[str] = FixedAnswersConfig.engine
 

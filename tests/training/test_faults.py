@@ -1,4 +1,4 @@
-"""What goes wrong in a run: numbers that are none, memory that runs out, training that learns nothing."""
+"""Faults in a run: numbers that are not finite, memory that runs out, training that learns nothing."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ FUNCTION = "rl.rewards=[{{name: mine, kind: function, function: 'faulty_rewards:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a recipe of which everything before RL is done."""
+    """Return a recipe in which all stages before RL are finished."""
     path = tiny_recipe(tmp_path_factory.mktemp("faults"), rl__scale_rewards=False, rl__value_model=None)
     run(load_recipe(str(path)), ["pretrain", "sft", "reward"])
     return path
@@ -103,7 +103,7 @@ def test_a_learning_rate_that_blows_up(tmp_path: Path) -> None:
 def test_halved_budgets_change_no_weight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both runs end with the same bits, for the work is split the same way once the budget is small."""
+    """Both runs end with the same bits, because the work is split in the same way once the budget is small."""
     weights: dict[str, dict[str, Tensor]] = {}
     for name, budget in (("large", 512), ("small", 64)):
         (tmp_path / name).mkdir()
@@ -118,11 +118,12 @@ def test_halved_budgets_change_no_weight(
         capsys.readouterr()
         with monkeypatch.context() as patch:
             small_memory(patch, 80)
-            # Packed rows are as long as the budget allows: a step that fits from the start would be rounded otherwise.
+            # Packed rows are as long as the budget allows: a step that fits from the start would be rounded
+            # differently.
             padded = [f"{stage}.model.layout=padded" for stage in ("pretrain", "sft", "reward", "dpo", "rl")]
             folder = run(load_recipe(str(recipe), ["rl.minibatches=1", "rl.prompts_per_iteration=12", *padded]))
         told = capsys.readouterr().err.count("the token budget is now 64;")
-        # Once in a stage: its preparation, its measurements and its steps share a budget.
+        # Once per stage: its preparation, its measurements and its steps share a budget.
         assert told == (5 if name == "large" else 0)
         weights[name] = {
             f"{stage}/{key}": tensor
@@ -187,7 +188,9 @@ def test_a_stage_warns_once(recipe: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_resuming_after_the_last_step_still_returns_the_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    """Killed between the last checkpoint and the stage's result: nothing is left to train, but all to return."""
+    """Killed between the last checkpoint and the stage's result: nothing is left to train, but the result is
+    returned.
+    """
     recipe = load_recipe(str(tiny_recipe(tmp_path)))
     run(recipe, ["pretrain", "sft"])
     task: Any = {"reward": RewardTask, "dpo": DpoTask}[stage]

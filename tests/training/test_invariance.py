@@ -72,7 +72,7 @@ def test_weight_arrangements(recipe: Path, weights: str) -> None:
     ids=", ".join,
 )
 def test_rl_combinations(recipe: Path, options: list[str]) -> None:
-    """However the work is split, each combination has one gradient, and another one than the recipe's own."""
+    """Each combination has one gradient for every split of the work, which differs from the recipe's own."""
     chosen = ["rl.value_model=null", *options]
     expected, plain = first_step("rl", recipe, chosen), first_step("rl", recipe, [])
     assert_same(first_step("rl", recipe, [*chosen, "rl.token_budget=64", "rl.pack_length=24"]), expected)

@@ -56,7 +56,7 @@ def test_kill_in_a_stage_changes_no_bit(uninterrupted: Path, tmp_path: Path, sta
     recipe = tiny_recipe(tmp_path)
     run = tmp_path / "runs" / "tiny"
     process = start(recipe)
-    # A random moment of the step: nothing may depend on where exactly the kill strikes.
+    # A random moment of the step: nothing may depend on the exact moment of the kill.
     pause = random.Random(f"{stage} {after_step}").random() * 0.05
     while process.poll() is None and checkpoints_seen(run, stage) < after_step:
         time.sleep(0.002)

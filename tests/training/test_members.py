@@ -1,4 +1,4 @@
-"""Ensembles of reward models: what differs between members, what an interruption leaves, how they score together."""
+"""Ensembles of reward models: differences between members, interruption, and combined scores."""
 
 from pathlib import Path
 from typing import Any

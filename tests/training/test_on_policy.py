@@ -1,4 +1,4 @@
-"""Old log-probabilities read during an iteration's only step, against the same with a pass before the step."""
+"""Old log-probabilities read during an iteration's only step, compared with those of a pass before the step."""
 
 from pathlib import Path
 from types import SimpleNamespace

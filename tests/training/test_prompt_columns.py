@@ -20,7 +20,7 @@ FORMATS: dict[str, Any] = {
 
 
 def number_in(prompt: str) -> int:
-    """The number of the first word, whatever the prompt's template adds."""
+    """The number of the first word, regardless of the prompt's template."""
     found = re.search(r"w(\d+)", prompt)
     assert found
     return int(found[1])

@@ -1,4 +1,4 @@
-"""What the entries of the algorithm set do in a whole iteration, against numbers computed beside it."""
+"""The algorithms of the catalogue in a whole iteration, compared with independently computed numbers."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ GROUPS = ["rl.responses_per_prompt=3", "rl.scale_rewards=false", "rl.minibatches
 
 
 def step_loss(made: Any) -> tuple[float, Any]:
-    """The loss of the first step's only micro-batch, with the policy moved off its reference and off its past."""
+    """The loss of the first step's only micro-batch, with a policy that differs from its reference and its past."""
     task = made.task
     perturb(task.roles.loaded.model)
     trees = [example.tree for example in task.begin_step(1)]
@@ -30,13 +30,13 @@ def step_loss(made: Any) -> tuple[float, Any]:
 
 
 def numbers_in(task: Any, batch: Any) -> list[range]:
-    """The numbers of the responses of each of the batch's trees."""
+    """The indices of the responses of each of the batch's trees."""
     numbers = {id(example.tree): example.target for example in task.experience.examples}
     return [numbers[id(tree)] for tree in batch.trees]
 
 
 def numbers_of(task: Any, batch: Any) -> Tensor:
-    """The numbers of all responses in the batch, [R]."""
+    """The indices of all responses in the batch, [R]."""
     return torch.tensor([number for own in numbers_in(task, batch) for number in own])
 
 
@@ -86,11 +86,11 @@ def test_kl_in_the_loss_stays_out_of_the_rewards(folder: Path) -> None:
     loss, batch = step_loss(made)
     task: Any = made.task
     rows = task.experience.rows
-    # The advantages are those of the scores alone.
+    # The advantages are those of the scores only.
     scores = rows.scores.reshape(-1, 3)
     by_hand = (scores - (scores.sum(1, keepdim=True) - scores) / 2).reshape(-1, 1)
     torch.testing.assert_close(rows.advantages, by_hand * task.experience.mask, atol=1e-5, rtol=1e-5)
-    # And the loss holds the mean over tokens of exp(ref - log pi) - 1 + log pi - ref.
+    # The loss contains the mean over tokens of exp(ref - log pi) - 1 + log pi - ref.
     numbers = numbers_of(task, batch)
     mask = task.experience.mask[numbers]
     policy = ppo_by_hand(task, batch)[mask].mean()
@@ -136,7 +136,7 @@ def test_online_objectives_raise_the_reward(folder: Path, objective: str) -> Non
 
 
 def test_top_k_and_top_p_are_corrected_by_the_kept_mass(folder: Path) -> None:
-    """Every token was drawn among the three likeliest, so its weight is the probability of these three together."""
+    """Every token was drawn from the three most likely, so its weight is the probability of these three together."""
     options = ["rl.generation={max_new_tokens: 6, top_k: 3}", "rl.importance_correction=2.0"]
     made = trainer(folder, *GROUPS, *options)
     loss, batch = step_loss(made)
@@ -193,7 +193,7 @@ def test_dynamic_sampling_replaces_prompts_without_spread(folder: Path) -> None:
     assert spreads[1] == 6
     measured: Any = dynamic
     assert measured.metrics["prompts_drawn"] == measured.prompts.drawn > 6
-    # The next iteration goes on after the last prompt that was drawn, also after a restart.
+    # The next iteration continues after the last prompt that was drawn, also after a restart.
     _, state = measured.checkpoint()
     assert state["prompts_drawn"] == measured.prompts.drawn
 
@@ -241,14 +241,14 @@ def test_scores_are_clipped_before_anything_is_computed_of_them(folder: Path) ->
         assert (whole.abs() > 0.2).any()
     assert (rows[0].abs() < 0.2).any()
     metrics: Any = [plain.metrics, clipped.metrics]  # type: ignore[attr-defined]
-    assert metrics[0]["reward/mean"] == metrics[1]["reward/mean"]  # the metric is of the scores as they were given
+    assert metrics[0]["reward/mean"] == metrics[1]["reward/mean"]  # the metric uses the scores before any change
 
 
 @pytest.mark.parametrize("placement, variance", [("reward", 1.0), ("loss", None)])
 def test_advantages_keep_their_scale_with_a_kl_in_the_loss(
     folder: Path, placement: str, variance: float | None
 ) -> None:
-    """Whitening would divide the reward and not the KL, and so change what is optimal."""
+    """Whitening would divide the reward but not the KL, and so change the optimum."""
     task: Any = trainer(folder, f"rl.kl={{coefficient: 0.1, placement: {placement}}}", "rl.scale_rewards=false").task
     task.begin_step(1)
     real = task.experience.rows.advantages[task.experience.mask]

@@ -129,7 +129,7 @@ def test_experience_survives_as_tensors(folder: Path) -> None:
 
 @pytest.mark.parametrize("pack_length", [8, 64, 4096])
 def test_without_learning_the_ratio_is_1(folder: Path, pack_length: int) -> None:
-    """Collection and learning pack the trees differently: nothing but the rounding of float32 is left."""
+    """Collection and training pack the trees differently: only float32 rounding differs."""
     options = ["rl.optimizer.learning_rate=0", "rl.minibatches=2", f"rl.pack_length={pack_length}"]
     lines = rl_metrics(folder, f"still-{pack_length}", *options)
     assert len(lines) == 2
@@ -165,7 +165,7 @@ def test_group_estimators_need_no_values(folder: Path, estimator: str) -> None:
 
 @pytest.mark.parametrize("lora", ["null", "{rank: 2}"])
 def test_a_value_model_starts_as_the_reward_model(folder: Path, lora: str) -> None:
-    """The value in front of a token is the reward model's score of what stands there so far."""
+    """The value before a token is the reward model's score of the text up to there."""
     task: Any = trainer(folder, f"rl.model={{path: 'stage:sft', lora: {lora}}}").task
     prompt = task.prompts.rows[0].tree.prompt
     with torch.no_grad(), task.roles.values(PACKED.build([PromptTree(prompt, ((5, 6, 7), (8,)))], [[0]])) as found:

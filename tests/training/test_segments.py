@@ -1,4 +1,4 @@
-"""Tokens that are read but not learned: no loss, gradient, reward, value or length knows of them, in any stage."""
+"""Tokens that are read but not learned affect no loss, gradient, reward, value or length, in any stage."""
 
 import random
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def test_tokens_after_the_last_learned_one_change_no_bit() -> None:
 
 @pytest.fixture
 def masking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every tree that a stage loads have tokens that are not learned."""
+    """Give every tree that a stage loads tokens that are not learned."""
     original = tokenize_rows
 
     def tokenized(*arguments: Any) -> Tokenized[Any]:
@@ -208,7 +208,7 @@ SETTINGS = ["rl.prompts_per_iteration=6", "rl.minibatches=1", "rl.generation={ma
 
 
 def with_segments(monkeypatch: Any, change: Callable[[Sample], Sample]) -> None:
-    """Let the engine return responses of several segments, as an environment would."""
+    """Make the engine return responses of several segments, as an environment would."""
     original = TransformersEngine.generate
     monkeypatch.setattr(
         TransformersEngine, "generate", lambda *arguments: [change(sample) for sample in original(*arguments)]

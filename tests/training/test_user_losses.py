@@ -1,4 +1,4 @@
-"""Losses of the user: found next to the recipe, equal to the built-in ones to the bit, and explained when they fail."""
+"""User losses are found next to the recipe, equal the built-in ones bit for bit, and give clear errors."""
 
 import sys
 from collections.abc import Iterator

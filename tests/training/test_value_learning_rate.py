@@ -1,4 +1,4 @@
-"""``rl.value_learning_rate``: which weights learn at it, seen in the optimizer's groups and after a step."""
+"""``rl.value_learning_rate``: the weights that it applies to, in the optimizer's groups and after a step."""
 
 from pathlib import Path
 

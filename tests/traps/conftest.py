@@ -1,4 +1,4 @@
-"""What all traps start from; it is made once."""
+"""The folder that all traps start from; it is created once."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Traps 6, 12, 16 and 24: how the work is split must show nowhere, and nobody is left out.
+"""Traps 6, 12, 16 and 24: results must not depend on how the work is split, and no sample may be left out.
 
-Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+Every test runs ``check`` on the real code, where it must pass, and on the bug, where it must fail.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ def mean_of_critics(made: Any, micro_batches: int, monkeypatch: Any) -> None:
 def test_trap_06_micro_batches_change_neither_loss_nor_gradient(
     folder: Path, mutation: Any, head: str, monkeypatch: Any
 ) -> None:
-    """A mean of micro-batch means weighs a token by its company: short responses count more, and so does a lone one.
+    """In a mean of micro-batch means, tokens of short responses and of small micro-batches have more weight.
 
     Accumulated gradients in transformers' Trainer were such means until October 2024.
     """
@@ -125,7 +125,7 @@ def whitened_in_place(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def algorithms(mask: Tensor, number: Callable[[], Tensor]) -> dict[str, Callable[[], tuple[Any, list[Any]]]]:
-    """Return calls of the room's functions by name, each with arguments of its own."""
+    """Return calls of the functions in ``algorithms`` by name, each with separate arguments."""
     scores, ended = lambda: number()[:, 0], torch.tensor([True, False, True])
     weights, clip = mask / mask.sum(), Clip(0.2, 0.3, 3.0)
     return {
@@ -144,7 +144,7 @@ def algorithms(mask: Tensor, number: Callable[[], Tensor]) -> dict[str, Callable
 
 
 def test_trap_12_inputs_are_not_mutated(folder: Path) -> None:
-    """A tensor that is changed in place is wrong wherever it is read again: in metrics, in the next epoch.
+    """A tensor that is changed in place is wrong where it is read again, such as in metrics or the next epoch.
 
     The second of two passes over the same experience must give the first one's gradient, bit for bit.
     """
@@ -183,7 +183,7 @@ def order_of_the_first_epoch(original: Callable[..., Any]) -> Callable[..., Any]
 
 
 def drawn_with_replacement(original: Callable[..., Any]) -> Callable[..., Any]:
-    """The bug: every minibatch is drawn anew, so some responses come twice and some never."""
+    """The bug: every minibatch is drawn again, so some responses are used twice and some never."""
 
     def minibatches(page: Any, experience: Any, number: int) -> Any:
         for step in range(9):
@@ -199,7 +199,7 @@ def the_last_one_dropped(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("mutation", [order_of_the_first_epoch, drawn_with_replacement, the_last_one_dropped])
 def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation: Any, monkeypatch: Any) -> None:
-    """An epoch is a partition of the rollouts, another one each time; otherwise samples are forgotten or learned twice.
+    """An epoch is a new partition of the rollouts; otherwise samples are left out or used twice.
 
     Seven prompts in three minibatches: the remainder must be visited too.
     """
@@ -235,18 +235,18 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
 
 
 def the_remainder_dropped(session: Session, items: Sequence[Any]) -> Sequence[Any]:
-    """The bug: every process takes as many as fit evenly."""
+    """The bug: every process takes only as many samples as divide evenly."""
     return items[: len(items) // 2 * 2][session.rank :: 2]
 
 
 def filled_up_with_the_first(session: Session, items: Sequence[Any]) -> Sequence[Any]:
-    """The bug: shares are made equal by showing some samples twice."""
+    """The bug: shards are made equal by repeating some samples."""
     return [*items, *items[: len(items) % 2]][session.rank :: 2]
 
 
 def _measurements(folder: Path) -> dict[str, dict[str, float]]:
     reward, rl = trainer(folder, stage="reward"), trainer(folder, *ROLLOUTS, "rl.held_out_prompts=3")
-    with torch.no_grad():  # the head of a reward model starts at random
+    with torch.no_grad():  # the head of a reward model has random initial weights
         reward.task.loaded.model.score.weight.copy_(torch.linspace(-1, 1, 16)[None])
     reward.task.held_out = reward.task.train[:7]
     prompts = rl.task.prompts
@@ -259,7 +259,7 @@ def _measurements(folder: Path) -> dict[str, dict[str, float]]:
 @pytest.mark.parametrize(
     "mutation, failure, sign",
     [
-        # The scores of the sample that nobody took are looked up in vain.
+        # The sample that no process took has no scores.
         (the_remainder_dropped, WorkerError, "IndexError: index 16"),
         # The sample that two processes took counts twice.
         (filled_up_with_the_first, AssertionError, "held_out/preference"),
@@ -293,7 +293,7 @@ def test_trap_24_evaluation_drops_no_sample(
 
 
 def test_trap_24_the_last_batch_counts(folder: Path, monkeypatch: Any) -> None:
-    """Every held-out response is scored, whatever the token budget leaves for the last micro-batch."""
+    """Every held-out response is scored, however small the last micro-batch is."""
     judge = AutoModelForSequenceClassification.from_pretrained(folder / "judge").eval()
 
     def check() -> None:
@@ -311,5 +311,5 @@ def test_trap_24_the_last_batch_counts(folder: Path, monkeypatch: Any) -> None:
 
     check()
     monkeypatch.setattr(inference, "make_batches", lambda *arguments: list(batches.make_batches(*arguments))[:-1])
-    with pytest.raises(KeyError):  # nothing stands in for a tree that was not computed
+    with pytest.raises(KeyError):  # a tree that was not computed has no result
         check()

@@ -1,6 +1,6 @@
-"""Traps 13, 14 and 17 to 19: the KL that is steered and differentiated, groups, and whitening over all processes.
+"""Traps 13, 14 and 17 to 19: the KL controller, the KL's gradient, groups, and whitening over all processes.
 
-Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+Every test runs ``check`` on the real code, where it must pass, and on the bug, where it must fail.
 """
 
 from collections.abc import Callable
@@ -42,9 +42,8 @@ GROUPS = [*ROLLOUTS, "rl.responses_per_prompt=3", "rl.kl={coefficient: 0}"]
 
 
 def test_trap_13_the_controller_is_fed_the_kl_of_whole_sequences(folder: Path, monkeypatch: Any) -> None:
-    """The target is in nats per response; fed a mean over tokens, the controller always sees too little and lets go.
-
-    trlx steered by the KL per token until April 2023.
+    """The target is in nats per response. Given a mean over tokens, the controller sees too small a KL and lowers the
+    coefficient. trlx used the KL per token until April 2023.
     """
     target = 2.0
 
@@ -93,7 +92,7 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
     """A right estimate of the KL has a wrong gradient: that of k1 is zero on average, that of k3 belongs to the other
     direction, and both miss what a token does to later ones (Tang & Munos 2025).
 
-    GRPO's loss (Shao et al. 2024, equations 3 and 4) differentiates k3 as it stands, and so does TRL's GRPO.
+    GRPO's loss (Shao et al. 2024, equations 3 and 4) differentiates k3 directly, and so does TRL's GRPO.
     """
     policy, other = policy_of_few_tokens(0), policy_of_few_tokens(1)
     (example,) = numbered([PromptTree((0, 3, 2), tuple(RESPONSES))])
@@ -139,7 +138,7 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
 
 
 def textbook_grpo(scores: Tensor, group_size: int, epsilon: float = 1e-6) -> Tensor:
-    """The bug: mean and standard deviation as in the paper, with no thought of groups of one or of equal scores."""
+    """The bug: mean and standard deviation as in the paper, without handling groups of one or equal scores."""
     groups = scores.reshape(-1, group_size)
     centred = groups - groups.mean(1, keepdim=True)
     deviation = (centred.square().sum(1, keepdim=True) / (group_size - 1 or torch.nan)).sqrt()
@@ -147,7 +146,7 @@ def textbook_grpo(scores: Tensor, group_size: int, epsilon: float = 1e-6) -> Ten
 
 
 def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> None:
-    """A response compared with itself alone has advantage 0 / 0: NaN, or a run that learns nothing for days."""
+    """A response compared only with itself has the advantage 0 / 0: NaN, or a run that learns nothing."""
     scores = torch.tensor([1.0, 2.0, 3.0])
 
     def refuses(attempt: Callable[[], Any], fault: type[Exception]) -> bool:
@@ -184,9 +183,9 @@ def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> No
 def test_trap_18_groups_without_spread_have_no_advantage(
     folder: Path, score: float, epsilon: float, monkeypatch: Any
 ) -> None:
-    """Equal scores say nothing: not NaN, and not the rounding of their mean divided by the rounding of their deviation.
-
-    A float32 mean of equal scores may differ from them in the last bit; divided by as much, that is a full advantage.
+    """Equal scores give no advantage: not NaN, and not the rounding error of their mean divided by that of their
+    deviation. A float32 mean of equal scores may differ from them in the last bit; divided by a deviation of that size,
+    this is a full advantage.
     """
     monkeypatch.setattr(estimators, "GROUP_EPSILON", epsilon)
 
@@ -202,7 +201,7 @@ def test_trap_18_groups_without_spread_have_no_advantage(
         assert not any(gradient.any() for gradient in gradients.values())
 
     check()
-    # What else is on the scale of the scores, such as a correction of the KL, must not be divided by nothing.
+    # Other terms on the scale of the scores, such as a correction of the KL, must not be divided by zero.
     equal, mask = torch.full((6, 4), score), torch.ones(6, 4, dtype=torch.bool)
     found = estimators.grpo_estimate(estimators.AdvantageInputs(equal, equal, mask, 3, 1.0, 1.0))
     assert not (0.01 / found.scale).any()
@@ -223,9 +222,8 @@ def whitened_by_each_process(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def test_trap_19_whitening_is_over_all_processes(folder: Path, monkeypatch: Any) -> None:
-    """Mean and variance are those of all rollouts; else the same run learns something else on more processes.
-
-    TRL's PPO whitens the advantages of each process by themselves.
+    """Mean and variance are those of all rollouts; otherwise the same run learns differently on more processes. TRL's
+    PPO whitens the advantages of each process separately.
     """
 
     def advantages() -> Any:

@@ -1,6 +1,6 @@
-"""Traps 1 to 5: old, new and reference log-probabilities of the same token must be the same function of it.
+"""Traps 1 to 5: old, new and reference log-probabilities of a token must be computed in the same way.
 
-Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+Every test runs ``check`` on the real code, where it must pass, and on the bug, where it must fail.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,15 +38,17 @@ ROLLOUTS = ["rl.prompts_per_iteration=8", "rl.generation={max_new_tokens: 10, te
 
 
 def causal_mask_alone(tree_ids: Tensor, _: Tensor) -> Tensor:
-    """The bug: packed trees and sibling responses see whatever stands before them in the row."""
+    """The bug: packed trees and sibling responses see everything before them in the row."""
     rows, length = tree_ids.shape
     return torch.ones(length, length, dtype=torch.bool).tril().expand(rows, 1, length, length)
 
 
 def test_trap_01_ratio_is_1_at_learning_rate_0(folder: Path, monkeypatch: Any) -> None:
-    """Collection and learning batch the same tokens differently; where that shows, PPO clips noise from its first step.
+    """Collection and training batch the same tokens differently; if that changes results, PPO clips noise from its
+    first step.
 
-    NeMo-Aligner's ratio was off 1 before any update, because padding changed the logits (reported in December 2023).
+    NeMo-Aligner's ratio differed from 1 before any update, because padding changed the logits (reported in December
+    2023).
     """
 
     def check(pack_length: int, wrong: bool = False) -> None:
@@ -95,10 +97,11 @@ def padding_is_attended(original: Prefill) -> Prefill:
 
 @pytest.mark.parametrize("mutation", [prompts_padded_without_positions, padding_is_attended])
 def test_trap_02_log_probabilities_do_not_depend_on_padding(mutation: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """Left-padded generation, right-padded and packed training and a lone sequence give a token one log-probability.
+    """Left-padded generation, right-padded and packed training, and a single sequence give a token the same
+    log-probability.
 
     Without position ids, models with absolute positions see a shifted prompt: TRL (reported in June 2023) and OpenRLHF
-    (until February 2024) computed log-probabilities so.
+    (until February 2024) had this bug.
     """
     write_tokenizer(tmp_path)
     from transformers import AutoTokenizer
@@ -130,7 +133,7 @@ def test_trap_02_log_probabilities_do_not_depend_on_padding(mutation: Any, tmp_p
 
 
 def old_ones_at_temperature_1(task: Any, monkeypatch: Any) -> None:
-    """The bug: the policy is evaluated at temperature 1, whatever sampled."""
+    """The bug: the policy is evaluated at temperature 1, regardless of the sampling temperature."""
     original = task.roles.policy
     task.roles.policy = lambda batch, temperature, extras="none": original(
         batch, temperature if torch.is_grad_enabled() else 1.0, extras
@@ -138,7 +141,7 @@ def old_ones_at_temperature_1(task: Any, monkeypatch: Any) -> None:
 
 
 def new_ones_at_temperature_1(task: Any, monkeypatch: Any) -> None:
-    """The bug: the loss's log-probabilities forget the temperature."""
+    """The bug: the loss's log-probabilities ignore the temperature."""
     original = task.roles.policy
     task.roles.policy = lambda batch, temperature, extras="none": original(
         batch, 1.0 if torch.is_grad_enabled() else temperature, extras
@@ -146,13 +149,13 @@ def new_ones_at_temperature_1(task: Any, monkeypatch: Any) -> None:
 
 
 def reference_at_temperature_1(task: Any, monkeypatch: Any) -> None:
-    """The bug: the reference's log-probabilities forget the temperature."""
+    """The bug: the reference's log-probabilities ignore the temperature."""
     original = task.roles.reference
     task.roles.reference = lambda batch, temperature: original(batch, 1.0)
 
 
 def tempered_values(task: Any, monkeypatch: Any) -> None:
-    """The bug: whatever a head says is divided by the temperature, values too."""
+    """The bug: the output of every head is divided by the temperature, including values."""
     original = task.roles.values
 
     @contextmanager
@@ -167,7 +170,7 @@ def tempered_values(task: Any, monkeypatch: Any) -> None:
     "mutation", [old_ones_at_temperature_1, new_ones_at_temperature_1, reference_at_temperature_1, tempered_values]
 )
 def test_trap_03_one_temperature_everywhere_and_never_on_values(folder: Path, mutation: Any, monkeypatch: Any) -> None:
-    """The temperature that sampled belongs to all three log-probabilities; a value has none.
+    """The sampling temperature applies to all three log-probabilities, but not to values.
 
     TRL's GRPO (until March 2025) and OpenRLHF (reported in March 2025) recomputed log-probabilities at temperature 1.
     """
@@ -209,7 +212,7 @@ def kept_share(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 @pytest.mark.parametrize("cut", ["{top_k: 4}", "{top_p: 0.6}", "{top_k: 9, top_p: 0.8}"])
 def test_trap_04_top_p_and_top_k_are_renormalised_in_the_ratio(folder: Path, cut: str, monkeypatch: Any) -> None:
-    """What top-p and top-k leave sums to 1 again, so the sampling probability is larger than the policy's.
+    """Top-p and top-k renormalise the remaining tokens, so the sampling probability is larger than the policy's.
 
     NeMo-Aligner's PPO ignored the settings in its log-probabilities (reported in December 2023).
     """
@@ -260,9 +263,8 @@ def of_the_position_itself(*arguments: Any) -> Any:
 def test_trap_05_log_probability_is_the_sampled_tokens(
     folder: Path, module: Any, name: str, mutation: Any, monkeypatch: Any
 ) -> None:
-    """Logits at position t predict token t + 1, and the ratio belongs to what was sampled, not to what was likeliest.
-
-    Either slip leaves finite losses and plausible curves; the ratio is still 1 when all three forwards share it.
+    """Logits at position t predict token t + 1, and the ratio belongs to the sampled token, not to the most likely one.
+    Either bug leaves finite losses and plausible curves; the ratio is still 1 if all three forward passes have it.
     """
 
     def check() -> None:

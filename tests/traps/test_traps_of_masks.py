@@ -1,6 +1,6 @@
-"""Traps 7, 8, 15 and 20: what is padding, and that it is nothing.
+"""Traps 7, 8, 15 and 20: padding and other masked tokens must have no effect.
 
-Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+Every test runs ``check`` on the real code, where it must pass, and on the bug, where it must fail.
 """
 
 from collections.abc import Callable
@@ -56,10 +56,9 @@ def gae_over_all_positions(
 
 
 def test_trap_07_advantages_are_carried_across_masked_tokens() -> None:
-    """Masked positions are no steps: they neither discount what comes later nor add what the critic says there.
-
-    Environment tokens in multi-turn rollouts and garbage behind the end both shift advantages unnoticed; miles ran GAE
-    over masked tokens until July 2026.
+    """Masked positions are not steps: they do not discount later rewards, and their values do not count. Environment
+    tokens in multi-turn rollouts and values after the end both shift advantages unnoticed; miles ran GAE over masked
+    tokens until July 2026.
     """
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 1, 1], [0, 1, 0, 1, 0]], dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
@@ -89,7 +88,7 @@ def value_loss_over_all_positions(values: Tensor, old: Tensor, returns: Tensor, 
 
 
 def test_trap_08_values_at_masked_positions_change_nothing(folder: Path, monkeypatch: Any) -> None:
-    """What a critic says of padding is no number: it must reach no loss, no advantage and no whitening.
+    """The value function's outputs at padding are meaningless: they must not affect losses, advantages or whitening.
 
     SkyRL's advantages were whitened with a mean over padding (reported in March 2026).
     """
@@ -131,7 +130,7 @@ def test_trap_08_values_at_masked_positions_change_nothing(folder: Path, monkeyp
 
 
 def padded_with_noise(parts: list[Tensor]) -> Tensor:
-    """Rows as models see them: behind the end stand their answers to padding."""
+    """Rows as models produce them: after the end are their outputs for padding."""
     rows = rows_from(parts)
     for row, part in zip(rows, parts, strict=True):
         row[len(part) :] = -7.0 + part[0]
@@ -148,7 +147,7 @@ def padded_with_noise(parts: list[Tensor]) -> Tensor:
 def test_trap_15_padding_stays_out_of_entropy_and_kl(
     folder: Path, name: str, mutation: Any, number: str, monkeypatch: Any
 ) -> None:
-    """Counted padding makes both numbers follow the length of the batch's longest response, and the controller too."""
+    """If padding counts, both numbers depend on the longest response of the batch, and so does the controller."""
     monkeypatch.setattr(readings, "rows_from", padded_with_noise)
 
     def check() -> None:
@@ -179,7 +178,7 @@ def weights_without_a_floor(mask: Tensor, *_: Any) -> Tensor:
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_trap_20_a_fully_masked_response_gives_no_nan(folder: Path, everything: bool, monkeypatch: Any) -> None:
-    """A response that teaches nothing divides by zero tokens; one NaN in the gradient and the policy is gone."""
+    """A response without trained tokens would divide by zero; one NaN in the gradient destroys the policy."""
     options = ["rl.policy_loss=gspo", "rl.kl={placement: loss, coefficient: 0.1}", "rl.entropy_coefficient=0.01"]
 
     def check() -> None:
@@ -209,7 +208,7 @@ def test_trap_20_a_fully_masked_response_gives_no_nan(folder: Path, everything: 
 
 
 def test_trap_20_in_the_equations() -> None:
-    """Rows without a real token leave the others as they are, in every mean, ratio and recursion."""
+    """Rows without a real token do not affect the others, in any mean, ratio or recursion."""
     mask = torch.tensor([[1, 1, 0], [0, 0, 0]], dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
     one, two, three = torch.randn(3, 2, 3, generator=generator)

@@ -1,6 +1,6 @@
-"""Traps 9 to 11: where a response ends, and what becomes of the token that ends it.
+"""Traps 9 to 11: where a response ends, and how the token that ends it is treated.
 
-Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+Every test runs ``check`` on the real code, where it must pass, and on the bug, where it must fail.
 """
 
 from dataclasses import replace
@@ -63,7 +63,7 @@ def _ends(batch: Batch) -> Tensor:
     ids=["last column", "before EOS", "read early"],
 )
 def test_trap_09_the_score_lands_on_the_last_real_token(folder: Path, mutation: Any, monkeypatch: Any) -> None:
-    """The score is read at the last token, EOS included, and paid there; else ending a response is never rewarded.
+    """The score is read and added at the last token, including EOS; otherwise ending a response is never rewarded.
 
     TRL's PPO read scores at the wrong token when prompts were padded on the left (reported in February 2025).
     """
@@ -94,7 +94,7 @@ def test_trap_09_the_score_lands_on_the_last_real_token(folder: Path, mutation: 
 
 
 def masked_by_token_id(trees: Any, *others: Any) -> Any:
-    """The bug: whatever has the padding token's id is taken for padding and taught to nobody."""
+    """The bug: every token with the padding token's id is taken for padding and not trained on."""
     yield from make_batches([replace(tree, responses=_without_padding(tree)) for tree in trees], *others)
 
 
@@ -103,9 +103,8 @@ def _without_padding(tree: PromptTree) -> tuple[tuple[int, ...], ...]:
 
 
 def test_trap_10_padding_with_eos_does_not_erase_eos(folder: Path, monkeypatch: Any) -> None:
-    """Where padding and EOS share an id, a mask by id removes every EOS: the model never learns to stop.
-
-    transformers' DataCollatorForLanguageModeling masks labels so, and with it went many fine-tuning scripts and TRL's
+    """If padding and EOS share an id, a mask by id removes every EOS, and the model never learns to stop. transformers'
+    DataCollatorForLanguageModeling masks labels in this way, as did many fine-tuning scripts and TRL's
     DataCollatorForCompletionOnlyLM (reported in November 2023).
     """
     own = trainer(folder, "sft.model={pad_token: <pad>, path: " + str(folder / "policy") + "}", stage="sft")
@@ -149,7 +148,7 @@ def trimmed_samples(monkeypatch: Any) -> None:
 
 
 def cut_before_the_stop(monkeypatch: Any) -> None:
-    """The bug: the tokens of the stop string go with its text."""
+    """The bug: the tokens of the stop string are removed with its text."""
 
     def cut(*arguments: Any) -> tuple[int, str] | None:
         found = cut_at_stop(*arguments)
@@ -159,7 +158,7 @@ def cut_before_the_stop(monkeypatch: Any) -> None:
 
 
 def eos_behind_every_cut(monkeypatch: Any) -> None:
-    """The bug: EOS is put behind a response that was cut at the limit of length."""
+    """The bug: EOS is appended to a response that was cut at the length limit."""
     original = tokenization._truncated
 
     def truncated(row: Any, *others: Any) -> Any:
@@ -175,7 +174,7 @@ def test_trap_11_trimming_keeps_eos_and_adds_none(folder: Path, mutation: Any, m
     """EOS belongs to a response that ended by itself and to no other.
 
     Kept: EOS; all tokens up to the end of a stop string, since they were sampled. Cut: the stop string's text, what
-    comes after it, and what exceeds the limit. A policy whose EOS is trimmed is never paid for stopping.
+    comes after it, and what exceeds the limit. A policy whose EOS is trimmed is never rewarded for stopping.
     """
     loaded = trainer(folder).task.roles.loaded
     requests = [Request((5, 6, 7), "w1 w2 w3", seed) for seed in range(60)]
@@ -220,7 +219,7 @@ def test_trap_11_trimming_keeps_eos_and_adds_none(folder: Path, mutation: Any, m
 
 
 def test_trap_11_a_truncated_response_has_not_ended(folder: Path) -> None:
-    """``missing_eos_penalty`` falls on the responses without EOS, and on no other."""
+    """``missing_eos_penalty`` applies to the responses without EOS, and to no others."""
     plain = collected(folder, *ROLLOUTS)
     fined = collected(folder, *ROLLOUTS, "rl.missing_eos_penalty=3.0")
     cut = torch.tensor([response[-1] != EOS for _, response in responses_of(plain)])

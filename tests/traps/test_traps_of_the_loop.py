@@ -1,6 +1,6 @@
-"""Traps 21 to 23 and 25: the first step, stale weights, resuming, and settings that are forgotten.
+"""Traps 21 to 23 and 25: the first step, stale weights, resuming, and forgotten settings.
 
-Every test lays the bug beside the real code: ``check`` passes on the one and must fail on the other.
+Every test runs ``check`` on the real code, where it must pass, and on the bug, where it must fail.
 """
 
 import copy
@@ -55,7 +55,7 @@ def reference_per_token(task: Any, monkeypatch: Any) -> None:
 def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypatch: Any) -> None:
     """Policy and reference are still one model: every log-ratio is 0, every loss ln 2, in any layout and packing.
 
-    Dropout in one of the two, or a packed policy against a padded reference, shows here and nowhere later.
+    Dropout in one of the two, or a packed policy with a padded reference, is visible only here.
     """
 
     def check(wrong: Callable[[Any, Any], None] | None = None) -> None:
@@ -82,14 +82,14 @@ def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypat
 
 
 def weights_of_the_start(task: Any, monkeypatch: Any) -> None:
-    """The bug: the engine has its own copy of the weights, and nobody sends it the new ones."""
+    """The bug: the engine has its own copy of the weights, which is never updated."""
     engine = task.iteration.sampler.engine
     engine._loaded = copy.copy(engine._loaded)
     engine._loaded.model = copy.deepcopy(engine._loaded.model)
 
 
 def prompts_cached_forever(task: Any, monkeypatch: Any) -> None:
-    """The bug: keys and values of a prompt outlive the weights that they were computed with."""
+    """The bug: keys and values of a prompt are kept after the weights have changed."""
     original = RunningBatch.adopt
     kept: dict[str, Any] = {}
 
@@ -105,9 +105,8 @@ def prompts_cached_forever(task: Any, monkeypatch: Any) -> None:
 def test_trap_22_a_weight_update_changes_the_rollouts(
     folder: Path, weights: str, mutation: Any, monkeypatch: Any
 ) -> None:
-    """Rollouts come from the policy of this moment, at every step; stale ones are learned from as if they were its own.
-
-    vLLM's prefix cache outlives an update of the weights unless it is reset, which RL on it had to learn.
+    """Rollouts must come from the current policy at every step; stale ones would be treated as its own. vLLM's prefix
+    cache is kept after an update of the weights unless it is reset.
     """
     options = [*ROLLOUTS, f"rl.weights={weights}", "rl.value_model=null", "rl.optimizer.learning_rate=0.05"]
 
@@ -148,7 +147,7 @@ def _weights(made: Any) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(folder: Path) -> dict[str, Tensor]:
-    """Return the final weights of a run, which has left a checkpoint on its way."""
+    """Return the final weights of a run that has saved a checkpoint before its end."""
     made = _resumable(folder)
     for step in range(1, made.task.steps + 1):
         made.run_step(step)
@@ -161,9 +160,8 @@ def uninterrupted(folder: Path) -> dict[str, Tensor]:
 def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
     folder: Path, uninterrupted: dict[str, Tensor], part: str
 ) -> None:
-    """Whatever is missing from a checkpoint makes every restart a small accident that no curve explains.
-
-    The continued run ends with the same bits; without any one of the parts it does not.
+    """A part that is missing from a checkpoint causes a jump at every restart that no curve explains. The resumed run
+    ends with the same bits; without any one of the parts it does not.
     """
     path = folder / "runs/tiny/rl/checkpoints" / f"step-{SAVED_AFTER:08d}"
 
@@ -180,7 +178,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
         elif missing == "model":
             checkpoint.tensors["model"] = _weights(made)
         made.restore(checkpoint)
-        if missing == "experience":  # forgotten, so collected once more
+        if missing == "experience":  # missing, so the experience is collected again
             made.task.prompts.drawn -= 7
             made.task.experience, made.task.metrics = made.task.iteration.collect(made.task.prompts)
         for step in range(SAVED_AFTER + 1, made.task.steps + 1):
@@ -197,7 +195,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
 
 
 def dropout_of_the_saved_model(monkeypatch: Any) -> None:
-    """The bug: the rates that the model was saved with stay."""
+    """The bug: the dropout rates of the saved model are kept."""
     monkeypatch.setattr(pretrained, "_set_dropout", lambda config, rate: None)
 
 
@@ -212,7 +210,7 @@ def epsilon_of_other_stages(monkeypatch: Any) -> None:
 
 
 def head_as_torch_draws_it(monkeypatch: Any) -> None:
-    """The bug: a new value head starts at random."""
+    """The bug: a new value head has random initial weights."""
     for module in (build, shared):
         monkeypatch.setattr(module, "scalar_head", lambda size: scalar_head(size, 0.2))
 
@@ -221,10 +219,9 @@ def head_as_torch_draws_it(monkeypatch: Any) -> None:
 def test_trap_25_no_dropout_large_epsilon_values_from_zero(
     folder: Path, tmp_path: Path, mutation: Any, monkeypatch: Any
 ) -> None:
-    """Dropout puts noise into the ratio, Adam's 1e-8 makes large steps of tiny gradients, and a random value head fills
-    the first advantages with noise.
-
-    An epsilon of 1e-5 is that of OpenAI's RLHF code (Huang et al. 2023); optimizers come with 1e-8.
+    """Dropout adds noise to the ratio, Adam's epsilon of 1e-8 turns tiny gradients into large steps, and a random value
+    head adds noise to the first advantages. OpenAI's RLHF code uses an epsilon of 1e-5 (Huang et al. 2023); the default
+    of optimizers is 1e-8.
     """
     prepared(tmp_path, "gpt2")
     config = (tmp_path / "policy/config.json").read_text()
@@ -246,7 +243,7 @@ def test_trap_25_no_dropout_large_epsilon_values_from_zero(
 
 
 def test_trap_25_on_adapters(folder: Path) -> None:
-    """The value head on a shared base starts at zero too, and adapters leave the policy at its reference."""
+    """The value head on a shared base also starts at zero, and new adapters leave the policy equal to its reference."""
     task = trainer(folder, *ROLLOUTS, "rl.weights=adapters", "rl.value_model=null").task
     task.begin_step(1)
     assert not task.experience.rows.values.any()

@@ -1,4 +1,4 @@
-"""The rules of the room: it imports torch alone, and says of every equation what it is and where it comes from."""
+"""The rules of the package ``algorithms``: it imports only torch, and every docstring gives equation and source."""
 
 import ast
 import importlib
