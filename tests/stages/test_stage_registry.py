@@ -97,7 +97,7 @@ def test_a_stage_of_a_plugin_runs_like_any_other(plugin: Path, monkeypatch: pyte
     "code, message",
     [
         ("raise KeyError('gone')", r"raised KeyError at counting_plugin\.py:\d+: 'gone'"),
-        ("return 3", "returned int"),
+        ("return 3", "returned a value of type int"),
     ],
 )
 def test_a_faulty_stage_of_a_plugin_is_named(plugin: Path, code: str, message: str) -> None:
