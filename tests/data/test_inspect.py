@@ -100,7 +100,7 @@ def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path
     byte_level().save_pretrained(tmp_path / "tokenizer")
     arguments = ["inspect", file, "--tokenizer", str(tmp_path / "tokenizer"), "--context-length", "6", "--samples", "4"]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, "half of the records are bad"
     lines = told(result.output)
     for line in (
         "format preference",
@@ -115,6 +115,28 @@ def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path
         assert line in lines
     assert any(line.startswith("longer than 6 tokens") for line in lines)
     assert any(line.startswith("line 4: identical responses") for line in lines)
+
+
+def test_a_file_that_a_stage_would_refuse(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "p", "response": "r", "is_safe": false, "id": 1}\n')
+    result = CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": "200"})
+    assert result.exit_code == 1
+    assert "A stage would refuse this: " in result.output
+    assert "does not read is_safe, which looks like a judgement" in result.output
+    lines = told(result.output)
+    assert "recognised by columns prompt, response" in lines
+    assert "columns not read id, is_safe" in lines
+    accepted = CliRunner().invoke(app, ["inspect", str(path), "--ignore-column", "is_safe"], env={"COLUMNS": "200"})
+    assert accepted.exit_code == 0, accepted.output
+    assert "columns not read id" in told(accepted.output)
+
+
+def test_the_command_lists_all_formats() -> None:
+    result = CliRunner().invoke(app, ["formats"])
+    assert result.exit_code == 0
+    assert result.output.count("\n") == len(FORMATS) + 2
+    assert "| `comparison` | " in result.output
 
 
 def test_the_command_shows_labels(tmp_path: Path) -> None:

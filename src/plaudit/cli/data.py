@@ -41,6 +41,9 @@ def inspect(
     context_length: Annotated[
         int | None, typer.Option(help="Context length in tokens; default: the tokenizer's.", min=1, show_default=False)
     ] = None,
+    ignore_column: Annotated[
+        list[str] | None, typer.Option(help="Column that is not read; may be repeated.", show_default=False)
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Read only this many rows, from the beginning.", min=1, show_default=False)
     ] = None,
@@ -52,6 +55,7 @@ def inspect(
 ) -> None:
     """Show how a file or hub dataset is read: format, counts, lengths, bad records, samples."""
     from rich.console import Console
+    from rich.text import Text
 
     from plaudit.config.schema import SourceConfig
     from plaudit.data.inspect import inspect as inspect_source
@@ -59,9 +63,15 @@ def inspect(
 
     loaded = _load_tokenizer(tokenizer) if tokenizer else None
     given = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split}
-    source = SourceConfig.model_validate({key: value for key, value in given.items() if value is not None})
+    source = SourceConfig.model_validate(
+        {key: value for key, value in given.items() if value is not None} | {"ignore_columns": ignore_column or []}
+    )
     found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples)
-    _print(found, Console(highlight=False))
+    console = Console(highlight=False)
+    _print(found, console)
+    if found.refusal is not None:
+        console.print(Text(f"A stage would refuse this: {found.refusal}"), soft_wrap=True)
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: plaudit data formats")

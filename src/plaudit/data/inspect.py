@@ -7,6 +7,7 @@ from typing import Any
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.conversion import Reject
+from plaudit.data.loading import refusal
 from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
 from plaudit.data.splits import prompt_key, row_content
@@ -36,7 +37,8 @@ class Inspection:
     rows that equal an earlier row; ``prompts`` counts distinct prompts. ``identical_responses``, ``mismatched_prompts``
     and ``empty_texts`` count bad records. ``lengths`` are in words and, with a tokenizer, in tokens; its keys name what
     was measured ("prompt, words"). ``overlong`` counts rows whose prompt and longest response together exceed
-    ``context_length`` tokens; both are None without a tokenizer or a known limit.
+    ``context_length`` tokens; both are None without a tokenizer or a known limit. ``refusal`` says why a stage with the
+    default limit of bad records would not train on the source; None if it would.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Inspection:
     context_length: int | None
     samples: list[Row]
     rejects: list[Reject]
+    refusal: str | None
 
 
 def inspect(
@@ -93,6 +96,7 @@ def inspect(
         context_length=context_length,
         samples=[rows[index * len(rows) // samples] for index in range(min(samples, len(rows)))],
         rejects=read.rejects,
+        refusal=refusal(read, DataConfig(sources=[source]).max_bad_fraction),
     )
 
 

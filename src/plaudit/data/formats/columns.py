@@ -9,7 +9,9 @@ _JUDGEMENT_WORDS = {
     "label", "labels", "score", "scores", "rating", "ratings", "reward", "rewards", "rank", "ranks", "ranking",
     "preference", "preferences", "preferred", "winner", "vote", "votes", "verdict", "judgement", "judgment", "grade",
     "safe", "helpfulness", "harmlessness", "correctness", "quality", "toxicity", "thumbs", "liked", "desirable",
-    "better", "best", "chosen", "rejected", "accepted", "correct", "kto",
+    "better", "best", "chosen", "rejected", "accepted", "correct", "kto", "good", "bad", "unsafe", "toxic", "harmful",
+    "helpful", "harmless", "honesty", "stars", "feedback", "annotation", "annotations", "upvotes", "downvotes",
+    "sentiment", "wins",
 }  # fmt: skip
 _CONTEXT_NAMES = {
     "system", "context", "history", "image", "images", "audio", "audios", "video", "videos", "tools", "functions",

@@ -50,7 +50,9 @@ def _numbers(values: object, column: str) -> list[float]:
 def _responses_with_ranks(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     """Each response is an object with its text and its rank or score, as in Nectar (Zhu et al. 2023)."""
     column = first_of(record, _RESPONSES) or "responses"
-    entries = [entry for entry in structured(record[column]) if isinstance(entry, Mapping)]
+    entries = structured(record.get(column))
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise BadRowError(f"{column} is not a list of objects")
     texts = [text_of(entry.get(first_of(entry, _TEXTS) or "response"), "response") for entry in entries]
     yield from ranking_or_tie(prompt_in(record, PROMPTS), texts, [_rank(entry) for entry in entries], origin, kind)
 

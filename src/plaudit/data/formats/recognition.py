@@ -76,9 +76,10 @@ def _recognised(records: Sequence[Record], kind: Kind | None, source: str) -> Re
         needing_most = [known for known in preferred if len(known.columns) == most]
         if len(needing_most) == 1:
             return Recognition(needing_most[0], _reason(needing_most[0], fitting, records, kind))
-    names = ", ".join(known.name for known in best)
+    columns, names = ", ".join(_columns(records)), ", ".join(known.name for known in best)
     raise PlauditError(
-        f"{source}: columns {', '.join(_columns(records))} fit several formats ({names}); choose one with format: NAME"
+        f"{source}: columns {columns} fit several formats ({names}); choose one with format: NAME, or name what is not "
+        "to be read under `ignore_columns`"
     )
 
 

@@ -1,0 +1,239 @@
+"""Records in the published columns of data sets and tools, and the rows that must come out of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plaudit.config.schema import SourceConfig
+from plaudit.data.loading import refusal
+from plaudit.data.rows import LabelledRow, Message, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.sources import SourceRows, read_source
+
+SYSTEM, ASKED = Message("system", "Be brief."), Message("user", "Name a fruit.")
+ASK = {"role": "user", "content": "Name a fruit."}
+
+
+def says(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def read(folder: Path, records: list[Any], kind: type[Row]) -> SourceRows[Any]:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return read_source(SourceConfig(path=str(path)), kind)
+
+
+PREFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
+    "RewardBench": (
+        {"prompt": "Name a fruit.", "chosen": "A pear.", "chosen_model": "m", "rejected": "A stone."}
+        | {"rejected_model": "n", "subset": "easy", "id": 1},
+        "Name a fruit.",
+    ),
+    "UltraFeedback binarized": (
+        {"prompt": "Name a fruit.", "prompt_id": "x", "chosen": [ASK, says("A pear.")]}
+        | {"rejected": [ASK, says("A stone.")], "messages": [ASK, says("A pear.")]}
+        | {"score_chosen": 8.0, "score_rejected": 2.0},
+        (ASKED,),
+    ),
+    "Intel's pairs": (
+        {"system": "Be brief.", "question": "Name a fruit.", "chosen": "A pear.", "rejected": "A stone."},
+        (SYSTEM, ASKED),
+    ),
+    "Argilla's UltraFeedback": (
+        {"source": "s", "instruction": "Name a fruit.", "chosen_response": "A pear.", "rejected_response": "A stone."}
+        | {"chosen_avg_rating": 4.5, "rejected_avg_rating": 2, "chosen_model": "m"},
+        (ASKED,),
+    ),
+    "Axolotl's icr": (
+        {"system": "Be brief.", "input": "Name a fruit.", "chosen": "A pear.", "rejected": "A stone."},
+        (SYSTEM, ASKED),
+    ),
+    "Axolotl's chat_template": (
+        {"messages": [{"role": "system", "content": "Be brief."}, ASK], "chosen": says("A pear.")}
+        | {"rejected": says("A stone.")},
+        (SYSTEM, ASKED),
+    ),
+    "LLaMA-Factory's ranking": (
+        {"instruction": "Name a", "input": "fruit.", "chosen": "A pear.", "rejected": "A stone."},
+        (Message("user", "Name a\n\nfruit."),),
+    ),
+    "LLaMA-Factory's ShareGPT ranking": (
+        {"conversations": [{"from": "human", "value": "Name a fruit."}], "chosen": {"from": "gpt", "value": "A pear."}}
+        | {"rejected": {"from": "gpt", "value": "A stone."}},
+        (ASKED,),
+    ),
+    "Stack Exchange pairs": (
+        {"qid": 1, "question": "Name a fruit.", "date": "d", "response_j": "A pear.", "response_k": "A stone."},
+        (ASKED,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PREFERENCES)
+def test_preferences(tmp_path: Path, name: str) -> None:
+    record, prompt = PREFERENCES[name]
+    found = read(tmp_path, [record], RankingRow)
+    assert refusal(found, 0) is None
+    assert [(row.prompt, row.responses, row.ranks) for row in found.rows] == [(prompt, ("A pear.", "A stone."), (0, 1))]
+
+
+def test_reward_bench_2_has_lists_of_responses(tmp_path: Path) -> None:
+    record = {"id": "1", "prompt": "Name a fruit.", "chosen": ["A pear.", "A fig."], "rejected": ["A stone.", "Ash."]}
+    more = {"num_correct": 2, "num_incorrect": 2, "total_completions": 4, "models": ["m"], "subset": "Ties"}
+    found = read(tmp_path, [record | more], RankingRow)
+    assert refusal(found, 0) is None
+    assert (found.rows[0].responses, found.rows[0].ranks) == (("A pear.", "A fig.", "A stone.", "Ash."), (0, 0, 1, 1))
+
+
+def test_scores_that_contradict_the_sides_are_bad_unless_ignored(tmp_path: Path) -> None:
+    record = {"prompt": "q", "chosen": " a", "rejected": " b", "score_chosen": 2, "score_rejected": 3}
+    assert list(read(tmp_path, [record], RankingRow).counts.bad) == [
+        "score_rejected is higher than score_chosen; to trust the sides, ignore both columns"
+    ]
+    trusting = SourceConfig(path=str(tmp_path / "rows.jsonl"), ignore_columns=["score_chosen", "score_rejected"])
+    assert read_source(trusting, RankingRow).rows[0].ranks == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"instruction": "Name a fruit.", "input": "", "output": "A stone.", "kto_tag": False},
+        {"messages": [ASK, says("A stone.")], "label": False},
+        {
+            "conversations": [{"from": "human", "value": "Name a fruit."}, {"from": "gpt", "value": "A stone."}],
+            "label": 0,
+        },
+        {"instruction": "Name a fruit.", "completion": "A stone.", "label": "0.0"},
+        {"question": "Name a fruit.", "completion": "A stone.", "label": -1},
+    ],
+)
+def test_labelled_samples_of_axolotl_and_llama_factory(tmp_path: Path, record: dict[str, Any]) -> None:
+    (row,) = read(tmp_path, [record], LabelledRow).rows
+    assert (row.prompt, row.responses, row.desirable) == ((ASKED,), ("A stone.",), (False,))
+    learned = read(tmp_path, [record], ResponseRow)
+    assert (learned.rows, learned.counts.unused) == ([], {"undesirable response": 1})
+
+
+@pytest.mark.parametrize(
+    "record, before",
+    [
+        ({"query": "Name a fruit.", "response": "A pear.", "system": "Be brief.", "history": []}, (SYSTEM,)),
+        ({"system_prompt": "Be brief.", "question": "Name a fruit.", "response": "A pear."}, (SYSTEM,)),
+        ({"question": "Name a fruit.", "category": "food", "answer": "A pear."}, ()),
+        ({"input": "Name a fruit.", "output": "A pear."}, ()),
+        ({"instruction": "Name a fruit.", "input": "", "response": "A pear."}, ()),
+        ({"instruction": "Name a fruit.", "context": "", "response": "A pear.", "category": "c"}, ()),
+        ({"conversation": [{"input": "Name a fruit.", "output": "A pear."}], "source": "s"}, ()),
+        ({"prompt": "Name a fruit.", "prompt_id": "1", "messages": [ASK, says("A pear.")], "category": "c"}, ()),
+    ],
+)
+def test_single_responses(tmp_path: Path, record: dict[str, Any], before: tuple[Message, ...]) -> None:
+    found = read(tmp_path, [record], ResponseRow)
+    assert refusal(found, 0) is None
+    assert [(row.prompt, row.response) for row in found.rows] == [((*before, ASKED), "A pear.")]
+
+
+def test_several_turns_are_learned_with_masks_and_the_rest_is_counted(tmp_path: Path) -> None:
+    turns = [ASK, says("A pear.") | {"weight": 0}, ASK, says("A fig."), ASK, says("A plum."), ASK]
+    found = read(tmp_path, [{"messages": turns}], ResponseRow)
+    (row,) = found.rows
+    assert row.response == "A plum."
+    assert [message.learned for message in row.prompt] == [False, False, False, True, False]
+    assert found.counts.unused == {"user's turn after the last answer to learn": 1}
+    silent = read(tmp_path, [{"messages": [ASK, says("A pear.") | {"weight": 0}]}], ResponseRow)
+    assert (silent.rows, silent.counts.unused) == ([], {"dialogue without a turn to learn": 1})
+
+
+def test_a_final_call_of_a_function_is_kept_as_a_turn(tmp_path: Path) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [ASK, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    (row,) = read(tmp_path, [{"messages": turns, "tools": [{"name": "f"}]}], ResponseRow).rows
+    assert row.final.tool_calls[0].name == "f"
+    assert json.loads(row.response) == {"name": "f", "arguments": {}}
+    judged = read(tmp_path, [{"messages": turns, "label": True}], LabelledRow)
+    assert list(judged.counts.bad) == ["a judged response calls functions, which only SFT can learn"]
+
+
+def test_mt_bench_judges_the_turn_that_it_names(tmp_path: Path) -> None:
+    sides = {f"conversation_{side}": [ASK, says(side), ASK, says(side * 2)] for side in "ab"}
+    base = {"question_id": 81, "model_a": "m", "model_b": "n", "judge": "j", **sides}
+    judged = [("model_b", 1), ("tie", 1), ("model_a", 2), ("model_a", 3)]
+    found = read(tmp_path, [base | {"winner": winner, "turn": turn} for winner, turn in judged], RankingRow)
+    assert [(row.prompt, row.responses, row.ranks) for row in found.rows] == [((ASKED,), ("a", "b"), (1, 0))]
+    assert found.counts.unused == {
+        "tie: no response is better": 1,
+        "the responses follow different earlier turns": 1,
+    }
+    assert found.counts.bad == {"conversation_a has no turn 3": 1}
+
+
+def test_helpsteer_ranks_successive_lines_of_one_prompt(tmp_path: Path) -> None:
+    rated = [("p", "a", 1), ("p", "b", 3), ("p", "c", 3), ("q", "d", 4), ("p", "e", 0), ("p", "f", 0)]
+    records = [{"prompt": prompt, "response": text, "helpfulness": score} for prompt, text, score in rated]
+    found = read(tmp_path, records, RankingRow)
+    assert [(row.responses, row.ranks, row.origin.line) for row in found.rows] == [(("a", "b", "c"), (1, 0, 0), 1)]
+    assert found.counts.unused == {"prompt with a single rated response": 1, "tie: no response is better": 1}
+    assert [row.prompt for row in read(tmp_path, records, PromptRow).rows] == ["p", "q", "p"]
+
+
+def test_annotations_of_several_people(tmp_path: Path) -> None:
+    task = {"id": 1, "data": {"prompt": "q", "answer1": "a", "answer2": "b"}}
+
+    def annotated(*sides: str) -> dict[str, Any]:
+        results = [{"type": "pairwise", "value": {"selected": side}} for side in sides]
+        return {**task, "annotations": [{"id": number, "result": [each]} for number, each in enumerate(results)]}
+
+    found = read(tmp_path, [annotated("right", "left", "right"), annotated("left", "right"), annotated()], RankingRow)
+    assert [row.ranks for row in found.rows] == [(1, 0)]
+    assert found.counts.unused == {"tie: no response is better": 1, "task without an annotation": 1}
+    fields = {"prompt": "q", "response1": "a", "response2": "b", "response3": "c"}
+    order = [["response2", "response1", "response3"], ["response2", "response3", "response1"]]
+    ranked = [{"value": value, "user_id": str(number)} for number, value in enumerate(order)]
+    (row,) = read(tmp_path, [{"fields": fields, "responses": {"order": ranked}}], RankingRow).rows
+    assert dict(zip(row.responses, row.ranks, strict=True)) == {"a": 1, "b": 0, "c": 1}
+
+
+@pytest.mark.parametrize(
+    "values, ranks",
+    [
+        ([0, 1], [(0, 1), (1, 0)]),
+        ([1, 2], [(0, 1), (1, 0)]),
+        (["B", "A"], [(1, 0), (0, 1)]),
+        (["response_b", "left"], [(1, 0), (0, 1)]),
+    ],
+)
+def test_winners_are_never_inverted(tmp_path: Path, values: list[Any], ranks: list[tuple[int, int]]) -> None:
+    records = [{"prompt": "q", "response_a": "x", "response_b": "y", "winner": value} for value in values]
+    assert [row.ranks for row in read(tmp_path, records, RankingRow).rows] == ranks
+
+
+def test_the_better_response_is_said_in_words_and_its_place_is_watched(tmp_path: Path) -> None:
+    def rows(winners: str) -> list[dict[str, Any]]:
+        return [{"prompt": f"q{i}", "response_a": "x", "response_b": "y", "winner": w} for i, w in enumerate(winners)]
+
+    found = read(tmp_path, rows("abba"), RankingRow)
+    assert found.counts.verdicts[1] == (
+        'line 2: response 2 of 2 ("y") is taken as better than response 1 ("x"); winner is b'
+    )
+    assert (len(found.counts.verdicts), found.counts.warnings) == (3, [])
+    # Five equal winners are less likely than 1 in 20 by chance, four are not.
+    assert read(tmp_path, rows("aaaa"), RankingRow).counts.warnings == []
+    assert "in all 5 rows" in read(tmp_path, rows("aaaaa"), RankingRow).counts.warnings[0]
+    assert "in none of 5 rows" in read(tmp_path, rows("bbbbb"), RankingRow).counts.warnings[0]
+    chosen = [{"prompt": f"q{number}", "chosen": "x", "rejected": "y"} for number in range(9)]
+    assert read(tmp_path, chosen, RankingRow).counts.warnings == []
+
+
+def test_responses_without_a_label_are_counted(tmp_path: Path) -> None:
+    record = {"prompt": "q", "responses": ["a", "b", "c"], "ranks": ["2.0", "0.0", 1.0]}
+    found = read(tmp_path, [record], LabelledRow)
+    assert (found.rows[0].responses, found.rows[0].desirable) == (("a", "b"), (False, True))
+    assert found.counts.unused == {"response with as many better as worse ones, which gets no label": 1}
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "None", "null", "<NA>"])
+def test_texts_for_missing_values_are_bad(tmp_path: Path, value: str) -> None:
+    found = read(tmp_path, [{"prompt": "q", "chosen": "a", "rejected": value}], RankingRow)
+    assert found.counts.bad == {f"response is the text {value}, which stands for a missing value": 1}

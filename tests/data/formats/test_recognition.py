@@ -1,0 +1,161 @@
+"""Which format is chosen and why, what is not read, and when a stage stops because of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.formats.columns import belongs_to_prompt, judges
+from plaudit.data.formats.recognition import recognise
+from plaudit.data.loading import load_rows, refusal
+from plaudit.data.rows import LabelledRow, Message, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.sources import SourceRows, read_source
+from plaudit.errors import PlauditError
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+PAIR = {"prompt": "q", "chosen": " a", "rejected": " b"}
+
+
+def read(folder: Path, records: list[Any], kind: type[Row] | None = None, **options: Any) -> SourceRows[Any]:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return read_source(SourceConfig.model_validate({"path": str(path), **options}), kind)
+
+
+@pytest.mark.parametrize(
+    "record, kind, name",
+    [
+        ({"instruction": "q", "input": "", "chosen": "a", "rejected": "b"}, RankingRow, "preference"),
+        ({"question": "q", "chosen": "a", "rejected": "b"}, RankingRow, "preference"),
+        ({"prompt": "q", "completion": "a", "label": 0.0}, ResponseRow, "unpaired_preference"),
+        ({"prompt": "q", "completion": "a", "label": "sky"}, ResponseRow, "unpaired_preference"),
+        ({"messages": TURNS, "label": False}, ResponseRow, "labelled_messages"),
+        ({"messages": TURNS, "prompt": "q"}, ResponseRow, "messages"),
+        ({"text": "t", "label": 1}, TextRow, "text"),
+        ({"text": "t", "label": 1}, PromptRow, "text"),
+        ({"prompt": "q", "response_a": "a", "response_b": "b", "winner": "a"}, None, "comparison"),
+        ({"instruction": "q", "output_1": "a", "output_2": "b", "preference": 1}, None, "alpaca_eval"),
+        ({"prompt": "q", "answer": "a"}, PromptRow, "prompt_response"),
+        ({"prompt": "q", "prompt_response": "a"}, PromptRow, "prompt"),
+        ({"query": "q", "response": "a", "history": []}, ResponseRow, "question_answer"),
+    ],
+)
+def test_the_format_that_reads_all_with_meaning(record: dict[str, Any], kind: type[Row] | None, name: str) -> None:
+    assert recognise("auto", [record], kind, "rows.jsonl").row_format.name == name
+
+
+def test_the_reason_names_the_columns_and_what_others_would_leave_out() -> None:
+    record = {**PAIR, "system": "S", "id": 1}
+    reason = recognise("auto", [record], RankingRow, "rows.jsonl").reason
+    assert reason == "columns chosen, prompt, rejected, system; implicit_preference would not read prompt"
+    assert recognise("preference", [record], RankingRow, "f").reason == "named in the configuration"
+
+
+@pytest.mark.parametrize(
+    "record, kind, column, looks",
+    [
+        ({"prompt": "q", "response": "a", "is_safe": False}, ResponseRow, "is_safe", "a judgement"),
+        ({"prompt": "q", "response": "a", "score": 0}, ResponseRow, "score", "a judgement"),
+        ({"messages": TURNS, "rating": 1}, ResponseRow, "rating", "a judgement"),
+        ({"text": "t", "label": 1}, TextRow, "label", "a judgement"),
+        ({**PAIR, "winner": "b"}, RankingRow, "winner", "a judgement"),
+        ({**PAIR, "question": "q"}, RankingRow, "question", "a part of the prompt"),
+        ({"question": "q", "answer": "a", "context": "c"}, ResponseRow, "context", "a part of the prompt"),
+        ({"messages": TURNS, "images": ["a.png"]}, ResponseRow, "images", "a part of the prompt"),
+        ({"prompt": "q", "context": "r"}, PromptRow, "context", "a part of the prompt"),
+        ({"messages": TURNS, "response": "b"}, ResponseRow, "response", "a response"),
+    ],
+)
+def test_a_stage_stops_if_a_column_with_meaning_is_not_read(
+    tmp_path: Path, record: dict[str, Any], kind: type[Row], column: str, looks: str
+) -> None:
+    found = read(tmp_path, [record] * 3, kind)
+    assert found.counts.unread[column] == 3
+    reason = refusal(found, max_bad_fraction=1)
+    assert reason is not None
+    assert f"does not read {column}, which looks like {looks} (in 3 records, such as " in reason
+    assert "`ignore_columns`" in reason
+    config = DataConfig.model_validate({"sources": [str(tmp_path / "rows.jsonl")], "held_out_fraction": 0})
+    with pytest.raises(PlauditError, match=f"does not read {column}"):
+        load_rows(config, kind, None, 0)
+    ignoring = read(tmp_path, [record], kind, ignore_columns=[column])
+    assert refusal(ignoring, max_bad_fraction=0) is None
+    assert column not in ignoring.counts.unread
+
+
+def test_columns_without_meaning_are_listed_only(tmp_path: Path) -> None:
+    found = read(tmp_path, [{**PAIR, "id": 1, "source": "s", "chosen_model": "m", "system": None, "score": ""}])
+    assert found.counts.unread == {"chosen_model": 1, "id": 1, "source": 1}
+    assert refusal(found, 0) is None
+
+
+def test_prompts_carry_judgements_and_ignored_columns_along(tmp_path: Path) -> None:
+    found = read(tmp_path, [{"prompt": "q", "label": 4, "question": "r"}], PromptRow, ignore_columns=["question"])
+    assert refusal(found, 0) is None
+    assert [dict(row.fields) for row in found.rows] == [{"label": 4, "question": "r"}]
+
+
+def test_an_ignored_column_that_no_row_has_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PlauditError, match="`ignore_columns` names scores, but no row has it"):
+        read(tmp_path, [PAIR], ignore_columns=["scores"])
+
+
+def test_ignoring_a_label_leaves_completions(tmp_path: Path) -> None:
+    records = [{"prompt": "q", "completion": " a", "label": "sky"}]
+    found = read(tmp_path, records, ResponseRow, ignore_columns=["label"])
+    assert (found.counts.format, len(found.rows)) == ("prompt_completion", 1)
+
+
+def test_the_closest_formats_are_named_with_what_they_lack(tmp_path: Path) -> None:
+    with pytest.raises(PlauditError, match="preference has prompt, chosen in common and needs rejected"):
+        read(tmp_path, [{"prompt": "q", "chosen": "a", "worse": "b"}], RankingRow)
+    with pytest.raises(PlauditError, match=r"columns x, y; closest: none has a column in common"):
+        read(tmp_path, [{"x": 1, "y": 2}])
+
+
+def test_a_label_that_cannot_be_read_never_leaves_a_response_to_learn(tmp_path: Path) -> None:
+    values = [0.0, 1.0, "false", "true", "maybe", None]
+    found = read(
+        tmp_path, [{"prompt": "q", "completion": f" {value}", "label": value} for value in values], ResponseRow
+    )
+    assert [row.response for row in found.rows] == [" 1.0", " true"]
+    assert found.counts.unused == {"undesirable response": 2}
+    assert found.counts.bad == {"label is not true or false: maybe": 1, "label is missing": 1}
+
+
+def test_zero_and_minus_one_in_one_file(tmp_path: Path) -> None:
+    def rows(*values: Any) -> list[dict[str, Any]]:
+        return [{"prompt": "q", "completion": "a", "label": value} for value in values]
+
+    with pytest.raises(PlauditError, match="both 0 and -1"):
+        read(tmp_path, rows(1, 0, -1), LabelledRow)
+    signed = read(tmp_path, rows(*[1, -1] * 60, 0), LabelledRow)
+    assert [row.desirable for row in signed.rows] == [(True,), (False,)] * 60
+    assert [reject.origin.line for reject in signed.rejects] == [121]
+    unsigned = read(tmp_path, rows(*[1, 0] * 60, -1.0), LabelledRow)
+    assert [reject.origin.line for reject in unsigned.rejects] == [121]
+
+
+def test_a_second_prompt_in_the_messages_is_compared(tmp_path: Path) -> None:
+    found = read(tmp_path, [{"prompt": "q", "messages": TURNS}, {"prompt": "other", "messages": json.dumps(TURNS)}])
+    assert found.counts.bad == {"mismatched prompts": 1}
+    assert [row.prompt for row in found.rows] == [(Message("user", "q"),)]
+
+
+@pytest.mark.parametrize(
+    "column", ["label", "Score", "helpfulness", "is_safe", "isSafe", "chosen-rating", "human_preference", "kto_tag"]
+)
+def test_names_that_judge(column: str) -> None:
+    assert judges(column)
+
+
+@pytest.mark.parametrize("column", ["id", "source", "chosen_model", "label_id", "score_ratio", "language", "topic", ""])
+def test_names_that_do_not_judge(column: str) -> None:
+    assert not judges(column)
+
+
+def test_names_that_belong_to_a_prompt() -> None:
+    assert all(map(belongs_to_prompt, ["system", "context", "images", "tools", "raw_prompt", "Conversations"]))
+    assert not any(map(belongs_to_prompt, ["prompt_id", "id", "text", "answer", "promptness"]))
