@@ -14,9 +14,9 @@ from format_examples import EXAMPLES
 from plaudit.config.schema import SourceConfig
 from plaudit.data.conversion import convert_records
 from plaudit.data.formats import openai
-from plaudit.data.formats.base import Kind
+from plaudit.data.formats.base import Kind, Record
 from plaudit.data.formats.registry import FORMATS
-from plaudit.data.rows import ResponseRow
+from plaudit.data.rows import Origin, ResponseRow
 from plaudit.data.sources import read_source
 
 VALUES = (
@@ -91,11 +91,12 @@ def test_the_declared_columns_are_those_that_are_read(name: str) -> None:
     declared = {column for record in records for column in record.keys() - row_format.others(record)}
     for record in records:
         record.read.clear()
-    groups = row_format.group(list(enumerate(records, 1))) if row_format.group else list(enumerate(records, 1))
+    numbered: list[tuple[int, Record]] = list(enumerate(records, 1))
+    groups = row_format.group(numbered) if row_format.group else numbered
     convert = row_format.settle(row_format, EXAMPLES[name]).convert if row_format.settle else row_format.convert
-    for line, record in groups:
+    for line, whole in groups:
         for kind in row_format.kinds:
-            list(convert(record, openai.Origin("f", line), kind))
+            list(convert(whole, Origin("f", line), kind))
     read = {column for record in records for column in record.read}
     assert read <= declared
     # A group or a copy of a record is read without being watched. The names of models are read only if they are the
