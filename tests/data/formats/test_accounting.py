@@ -19,7 +19,7 @@ from plaudit.data.formats.registry import FORMATS
 from plaudit.data.rows import Origin, ResponseRow
 from plaudit.data.sources import read_source
 
-VALUES = (
+VALUES: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "x", "tie", "b", "1.0", "nan"]) | st.just([])
 )
 
