@@ -133,7 +133,7 @@ def test_spread_as_large_as_rounding_is_none() -> None:
 
 
 def test_groups_of_one_and_broken_groups_are_refused() -> None:
-    for size, message in ((1, "at least 2"), (0, "at least 2"), (2, "whole groups")):
+    for size, message in ((1, "at least 2"), (0, "at least 2"), (2, "multiple of group_size")):
         with pytest.raises(ValueError, match=message):
             rloo(torch.ones(3), size)
         with pytest.raises(ValueError, match=message):
@@ -178,5 +178,5 @@ def test_group_centred_by_hand() -> None:
     scores = torch.tensor([1.0, 3.0, 4.0, 4.0])
     assert group_centred(scores, 2).tolist() == [-1.0, 1.0, 0.0, 0.0]
     assert group_deviation(scores, 2).tolist() == pytest.approx([math.sqrt(2)] * 2 + [0.0] * 2)
-    with pytest.raises(ValueError, match="group of one"):
+    with pytest.raises(ValueError, match="at least 2"):
         group_centred(scores, 1)

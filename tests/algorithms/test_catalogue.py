@@ -66,6 +66,13 @@ def test_defaults_of_the_reward_losses() -> None:
     assert found == {"pairwise": {"margin": 0.0}, "best_of_k": {}}
 
 
+def test_a_loss_is_never_replaced_unnoticed() -> None:
+    with pytest.raises(ValueError, match="ppo is already in the catalogue"):
+        POLICY_LOSSES["ppo"] = PolicyLossEntry("", "", "mine:loss")
+    POLICY_LOSSES["ppo"] = POLICY_LOSSES["ppo"]
+    assert POLICY_LOSSES["ppo"].function == "plaudit.algorithms.objectives:ppo"
+
+
 def test_names_are_looked_up_and_functions_get_an_entry() -> None:
     assert policy_loss("gspo") is POLICY_LOSSES["gspo"]
     assert preference_loss("kto") is PREFERENCE_LOSSES["kto"]

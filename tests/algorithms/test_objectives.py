@@ -17,6 +17,7 @@ def policy_outputs(name: str) -> LossOutputs:
     inputs = PolicyInputs(
         log_probabilities=torch.tensor([[2.0, 0.5], [1.25, 9.0]]).log(),
         old_log_probabilities=torch.zeros(2, 2),
+        reference_log_probabilities=torch.zeros(2, 2),
         advantages=torch.ones(2, 2),
         weights=torch.ones(2, 2),
         mask=torch.tensor([[True, True], [True, False]]),

@@ -113,7 +113,8 @@ def test_a_loss_next_to_the_recipe_equals_the_built_in_one_to_the_bit(
 
 def inputs() -> PolicyInputs:
     ones = torch.ones(2, 3)
-    return PolicyInputs(ones.requires_grad_(), ones.detach(), ones.detach(), ones.detach(), ones > 0, Clip(0.2, 0.2))
+    old = ones.detach()
+    return PolicyInputs(ones.requires_grad_(), old, old, old, old, ones > 0, Clip(0.2, 0.2))
 
 
 @pytest.mark.parametrize(

@@ -50,14 +50,16 @@ class PolicyInputs:
     """The inputs of a policy loss; all tensors are [responses, time].
 
     ``log_probabilities`` (in nats, with gradient) under the policy in training; ``old_log_probabilities`` under the
-    policy that sampled; ``advantages``; ``weights`` of the token losses, see ``aggregation``; ``mask``, true at the
-    tokens to learn. ``clip`` holds the bounds of the ratio.
+    policy that sampled; ``reference_log_probabilities`` under the reference; ``advantages``; ``weights`` of the token
+    losses, see ``aggregation``, times the importance correction, if one is configured; ``mask``, true at the tokens to
+    learn. ``clip`` holds the bounds of the ratio.
 
     The loss is the weighted sum over the tokens, ``aggregation.weighted_sum(losses, weights, mask)``.
     """
 
     log_probabilities: Tensor
     old_log_probabilities: Tensor
+    reference_log_probabilities: Tensor
     advantages: Tensor
     weights: Tensor
     mask: Tensor

@@ -96,7 +96,17 @@ def policy_objective(
 
 def _policy_gradient(config: RlConfig, part: MicroBatch, log_probabilities: Tensor, loss: Loss) -> LossOutputs:
     rows, weights = part.rows, _weights(config, part) * part.rows.importance
-    outputs = loss(PolicyInputs(log_probabilities, part.old, rows.advantages, weights, part.learned, clip_of(config)))
+    outputs = loss(
+        PolicyInputs(
+            log_probabilities=log_probabilities,
+            old_log_probabilities=part.old,
+            reference_log_probabilities=rows.reference,
+            advantages=rows.advantages,
+            weights=weights,
+            mask=part.learned,
+            clip=clip_of(config),
+        )
+    )
     return LossOutputs(outputs.loss, {"policy_loss": Mean(outputs.loss, part.fraction), **outputs.metrics})
 
 
