@@ -9,8 +9,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from plaudit.config.load import RecipeSource, load_recipe
+from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.log import show_messages_by_default
+from plaudit.plugins import errors_of_user_code
 from plaudit.runs.run import Run
 from plaudit.stages.registry import STAGES
 
@@ -38,11 +40,14 @@ def run(
         restart: first delete the run or, with ``only``, the results of these stages.
         only: a stage or several.
     """
+    show_messages_by_default()
+    with errors_of_user_code():
+        return _run(load_recipe(recipe, overrides), restart, [only] if isinstance(only, str) else list(only))
+
+
+def _run(loaded: Recipe, restart: bool, only: list[str]) -> Run:
     from plaudit.runner import run as run_recipe
 
-    show_messages_by_default()
-    only = [only] if isinstance(only, str) else list(only)
-    loaded = load_recipe(recipe, overrides)
     present = loaded.sections()
     if not present:
         raise PlauditError(
@@ -101,9 +106,10 @@ def chat(
     from plaudit.serving.targets import find_target, open_chat_model
     from plaudit.serving.terminal import Terminal, typed_lines
 
-    found = find_target(target)
     console = Console(highlight=False)
-    settings = found.chat_settings(best_of, seed, plain, sampling)
-    with closing(open_chat_model(found, settings, list(rewards), device)) as chat_model:
-        console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
-        Terminal(chat_model, console).converse(typed_lines())
+    with errors_of_user_code():
+        found = find_target(target)
+        settings = found.chat_settings(best_of, seed, plain, sampling)
+        with closing(open_chat_model(found, settings, list(rewards), device)) as chat_model:
+            console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
+            Terminal(chat_model, console).converse(typed_lines())

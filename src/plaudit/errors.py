@@ -1,6 +1,9 @@
 """The exceptions that end a run with a one-line message instead of a traceback."""
 
 import signal
+from collections.abc import Sequence
+
+SHOWN_PROBLEMS = 5
 
 
 class PlauditError(Exception):
@@ -17,6 +20,15 @@ class Interrupted(Exception):  # noqa: N818 - an interruption by the user is not
         name = signal.Signals(signal_number).name
         super().__init__(f"stopped by {name} with a checkpoint; the same command resumes the run")
         self.exit_code = 128 + signal_number
+
+
+def all_of(problems: Sequence[str]) -> PlauditError:
+    """Return an error with a line for each different problem, the first few of them."""
+    different = list(dict.fromkeys(problems))
+    shown = different[:SHOWN_PROBLEMS]
+    if len(different) > len(shown):
+        shown.append(f"… and {len(different) - len(shown)} more problems")
+    return PlauditError("\n".join(shown))
 
 
 def one_line(fault: BaseException) -> str:

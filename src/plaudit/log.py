@@ -20,7 +20,7 @@ def console() -> "Console":
     """Return the console on standard error: colours and bars on a terminal, plain lines in a pipe or a notebook."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, force_jupyter=False)
 
 
 class MessageHandler(logging.Handler):

@@ -13,27 +13,45 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from plaudit.errors import Interrupted, PlauditError
 
 GROUP = "plaudit.plugins"
 
+_LIBRARIES = (Path(__file__).parent, Path(os.__file__).parent)  # Plaudit itself and Python's standard library
+_INSTALLED = {"site-packages", "dist-packages"}
+_plugin_packages: set[str] = set()
+
 
 @cache
 def load_installed_plugins() -> None:
-    """Import the plugins of all installed packages, once."""
+    """Import the plugins of all installed packages, once. Raises PlauditError if one cannot be imported."""
     for entry_point in entry_points(group=GROUP):
+        _plugin_packages.add(entry_point.module.partition(".")[0])
+        _load(entry_point)
+
+
+def _load(entry_point: EntryPoint) -> None:
+    try:
         entry_point.load()
+    except Exception as error:
+        package = entry_point.dist.name if entry_point.dist else entry_point.module
+        where = _where(error)
+        raise PlauditError(
+            f"plugin {entry_point.name} of the installed package {package}: importing {entry_point.value} raised "
+            f"{type(error).__name__} at {where}: {_text(error)}; repair the package, or run: pip uninstall {package}"
+        ) from error
 
 
 def load_plugins(names: Sequence[str]) -> None:
     """Import the modules that a recipe names. Raises PlauditError if one cannot be imported."""
     load_installed_plugins()
     for name in names:
+        _plugin_packages.add(name.partition(".")[0])
         import_user_module(name, "plugins")
 
 
@@ -59,8 +77,9 @@ def import_user_module(name: str, place: str) -> ModuleType:
                 f"{place}: importing {name} raised {type(error).__name__}: {error}; run from the folder that holds the "
                 "module, put it next to the recipe, or install it"
             ) from error
-        where = _last_line(error, traceback.extract_tb(error.__traceback__))
-        raise PlauditError(f"{place}: importing {name} raised {type(error).__name__} at {where}: {error}") from error
+        raise PlauditError(
+            f"{place}: importing {name} raised {type(error).__name__} at {_where(error)}: {_text(error)}"
+        ) from error
 
 
 def import_object(reference: str, place: str) -> Any:
@@ -76,7 +95,7 @@ def import_object(reference: str, place: str) -> Any:
                 "the function to a module"
             )
         read_from = f" ({_short(module.__file__)})" if getattr(module, "__file__", None) else ""
-        raise PlauditError(f"{place}: the module {module_name}{read_from} has no function {name}; check the name")
+        raise PlauditError(f"{place}: the module {module_name}{read_from} does not define {name}; check the name")
     return getattr(module, name)
 
 
@@ -93,6 +112,71 @@ def is_built_in(thing: Any) -> bool:
     """Return whether a class, or the class of an object, is part of Plaudit itself."""
     kind = thing if isinstance(thing, type) else type(thing)
     return kind.__module__.partition(".")[0] == "plaudit"
+
+
+def check_methods(thing: Any, interface: type, place: str) -> None:
+    """Check that an object (or class) from outside has the methods of ``interface``, with the same arguments.
+
+    Raises PlauditError, which begins with ``place``.
+    """
+    if is_built_in(thing):
+        return
+    owner = thing.__name__ if isinstance(thing, type) else type(thing).__name__
+    for name, method in vars(interface).items():
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        arguments = list(inspect.signature(method).parameters)[1:]
+        found = getattr(thing, name, None)
+        if not callable(found):
+            raise PlauditError(f"{place}: {owner} has no method {name}({', '.join(arguments)}); add it")
+        try:
+            inspect.signature(found).bind(*arguments)
+        except TypeError as error:
+            raise PlauditError(
+                f"{place}: {owner}.{name} is called with ({', '.join(arguments)}), but takes {inspect.signature(found)}"
+            ) from error
+
+
+@contextmanager
+def errors_of_user_code() -> Iterator[None]:
+    """Raise PlauditError, with file and line, for every exception that code from outside raises inside.
+
+    Such code is what is neither Plaudit, nor a library, nor the code that entered this context: plugins, functions
+    named in a recipe, and everything that they register. Exceptions without such code in their traceback pass
+    unchanged, and so do PlauditError, interruptions and running out of memory.
+    """
+    try:
+        yield
+    except (PlauditError, Interrupted):
+        raise
+    except Exception as error:
+        from plaudit.memory import is_out_of_memory
+
+        # The first two entries are this generator and the function that entered the context.
+        called = list(traceback.walk_tb(error.__traceback__))[2:]
+        outside = [frame for frame, _ in called if _is_from_outside(frame)]
+        if not outside or is_out_of_memory(error):
+            raise
+        name = outside[-1].f_code.co_qualname
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+        raise PlauditError(f"{name} raised {type(error).__name__} at {_where(error)}: {_text(error)}{notes}") from error
+
+
+def is_from_user_code(error: BaseException) -> bool:
+    """Return whether code from outside was running when the exception was raised."""
+    return bool(_entries_from_outside(error))
+
+
+def _entries_from_outside(error: BaseException) -> list[tuple[FrameType, int]]:
+    return [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_from_outside(frame)]
+
+
+def _is_from_outside(frame: FrameType) -> bool:
+    if str(frame.f_globals.get("__name__")).partition(".")[0] in _plugin_packages:
+        return True
+    file = Path(frame.f_code.co_filename)
+    is_library = any(file.is_relative_to(folder) for folder in _LIBRARIES) or not _INSTALLED.isdisjoint(file.parts)
+    return not is_library and not file.name.startswith("<")
 
 
 @contextmanager
@@ -114,6 +198,14 @@ def user_code(place: str, function: Callable[..., Any]) -> Iterator[None]:
         raise PlauditError(f"{place} raised {type(error).__name__} at {where}: {_text(error)}") from error
 
 
+def _where(error: BaseException) -> str:
+    """Return ``file:line`` of the last traceback entry of code from outside, or of the last entry if there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}:{error.lineno}"
+    frame, line = (_entries_from_outside(error) or list(traceback.walk_tb(error.__traceback__)))[-1]
+    return f"{_short(frame.f_code.co_filename)}:{line}"
+
+
 def _text(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no message"
 
@@ -126,13 +218,7 @@ def where_it_failed(error: BaseException, function: Callable[..., Any]) -> str:
     code = getattr(inspect.unwrap(function), "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
-    return _last_line(error, own or frames)
-
-
-def _last_line(error: BaseException, frames: Sequence[traceback.FrameSummary]) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{_short(error.filename)}:{error.lineno}"
-    return f"{_short(frames[-1].filename)}:{frames[-1].lineno}"
+    return f"{_short(own[-1].filename)}:{own[-1].lineno}" if own else _where(error)
 
 
 def _short(file: str | None) -> str:

@@ -58,7 +58,10 @@ class Registry(Generic[Entry]):
         return len(self._entries)
 
     def __getitem__(self, name: str) -> Entry:
-        """Return the entry of this name. Raises PlauditError, with the known names, for an unknown name."""
+        """Return the entry of this name.
+
+        Raises PlauditError, with the known names, for an unknown name, and if the entry cannot be imported.
+        """
         if name not in self._entries:
             near = get_close_matches(name, self._entries, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
@@ -66,6 +69,9 @@ class Registry(Generic[Entry]):
         entry = self._entries[name]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")
-            entry = cast(Entry, getattr(import_module(module), attribute))
-            self._entries[name] = entry
+            try:
+                imported = cast(Entry, getattr(import_module(module), attribute))
+            except (ImportError, AttributeError) as error:
+                raise PlauditError(f"{self.what} {name}: cannot import {entry}: {error}") from error
+            self._entries[name] = entry = imported
         return entry

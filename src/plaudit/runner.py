@@ -1,7 +1,6 @@
 """Runs a recipe: all stages in order. Finished stages are skipped, and interrupted ones are resumed."""
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from plaudit.runs.directory import RunDirectory
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata
 from plaudit.runs.session import Session, start_session
 from plaudit.runs.trackers import check_trackers
+from plaudit.stages.preflight import check_before_start
 from plaudit.stages.registry import STAGES, restart_command
 
 logger = logging.getLogger(__name__)
@@ -31,24 +31,28 @@ def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = Fal
     """
     check_trackers(recipe.trackers)
     folder = RunDirectory(Path(recipe.output) / recipe.name)
-    is_main = os.environ.get("RANK", "0") == "0"
-    if is_main:
-        folder.open(recipe, restart and stages is None, stages if restart and stages else ())
+    wanted = [name for name in recipe.sections() if stages is None or name in stages]
+    check_before_start(recipe, folder, wanted, wanted if restart else ())
+    session = start_session(recipe, folder)
     try:
-        session = start_session(recipe, folder)
-        session.wait_for_everyone()
-        if is_main:
-            begin_metadata(folder.metadata, collect_metadata(recipe, session.device, session.processes.count))
-        wanted = [name for name in recipe.sections() if stages is None or name in stages]
+        session.processes.from_main(lambda: _open(session, restart, stages))
         _check_inputs(folder, wanted, session.is_main)
         for name in wanted:
             _run_stage(name, session)
-        if is_main:
+        if session.is_main:
             for name in wanted:
                 STAGES[name].show(folder.stage(name))
     finally:
         folder.close()
     return folder.folder
+
+
+def _open(session: Session, restart: bool, stages: Sequence[str] | None) -> None:
+    """Open the run's folder, delete what is restarted, and write the run's metadata."""
+    recipe, run = session.recipe, session.run
+    run.open(recipe, restart and stages is None, stages if restart and stages else ())
+    begun = [section for name, section in recipe.sections().items() if run.stage(name).begun]
+    begin_metadata(run.metadata, collect_metadata(recipe, session.device, session.processes.count), begun)
 
 
 def _run_stage(name: str, session: Session) -> None:
@@ -58,7 +62,7 @@ def _run_stage(name: str, session: Session) -> None:
             logger.info("%s: already finished, in %s", name, stage.folder)
         return
     section = session.recipe.sections()[name]
-    _require_earlier_stages(name, section, session.run)
+    _refuse_replaced_results(name, section, session.run)
     if session.is_main and not stage.begun:
         session.run.record_inputs(name, referenced_stages(section))
     context = stage_context(session, name)
@@ -105,11 +109,7 @@ def _used_earlier_result(name: str, inputs: Sequence[str]) -> str:
     return f"{name} used an earlier result of {' and '.join(inputs)}; repeat {name} with: {restart_command(name)}"
 
 
-def _require_earlier_stages(name: str, section: Section, run: RunDirectory) -> None:
+def _refuse_replaced_results(name: str, section: Section, run: RunDirectory) -> None:
     for earlier in sorted(referenced_stages(section), key=STAGES.names.index):
-        if not run.stage(earlier).finished:
-            raise PlauditError(
-                f"{name}: needs the result of {earlier}, which is not in {run.folder}; run that stage first"
-            )
         if inputs := run.replaced_inputs(earlier):
             raise PlauditError(f"{name} needs {earlier}, but {_used_earlier_result(earlier, inputs)}")

@@ -59,13 +59,13 @@ def changed_tokenizer(folder: Path, **settings: Any) -> str:
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("sft.model=no/such/model", "cannot load tokenizer no/such/model: no such folder"),
-        ("sft.model=~/model", "cannot load tokenizer ~/model: no such folder; ~ is not expanded"),
+        ("sft.model=no/such/model", "sft.model.path: no/such/model: no such folder"),
+        ("sft.model=~/model", "sft.model.path: ~/model: no such folder; ~ is not expanded"),
         (
             "sft.model=./nowhere",
-            "cannot load tokenizer ./nowhere: no such folder; give an existing folder or a hub",
+            "sft.model.path: ./nowhere: no such folder; give an existing folder or a hub",
         ),
-        ("pretrain.data.sources=[nowhere.jsonl]", "nowhere.jsonl: no such file"),
+        ("pretrain.data.sources=[nowhere.jsonl]", "pretrain.data.sources.0.path: nowhere.jsonl: no such file"),
         ("trackers=[tensorbord]", "trackers: tensorbord: unknown; did you mean tensorboard?"),
         ("processes=2", "processes: 2 requested, but 1 started; start it with: torchrun"),
         ("distributed=replicated", "distributed: replicated needs several processes; set processes"),
@@ -79,11 +79,11 @@ def test_missing_files_and_models(trained: Path, refused: Plaudit, override: str
 def test_a_folder_of_a_stage_instead_of_its_model(trained: Path, refused: Plaudit) -> None:
     stage = trained.parent / "runs/tiny/pretrain"
     line = refused("sft", str(trained), f"sft.model={stage}", "name=folders")
-    assert line == f"cannot load tokenizer {stage}: no config.json here; give {stage / 'model'}"
+    assert line == f"sft.model.path: {stage}: no config.json here; give {stage / 'model'}"
     empty = trained.parent / "empty"
     empty.mkdir()
     line = refused("sft", str(trained), f"sft.model={empty}", "name=empty")
-    assert line.startswith(f"cannot load tokenizer {empty}: no config.json here; give the folder of a model")
+    assert line.startswith(f"sft.model.path: {empty}: no config.json here; give the folder of a model")
 
 
 def test_stages_that_are_not_there(tmp_path: Path, refused: Plaudit) -> None:
@@ -135,8 +135,8 @@ def test_mismatched_tokenizers(trained: Path, tmp_path: Path, refused: Plaudit) 
 def test_a_language_model_is_refused_as_a_reward_model(trained: Path, refused: Plaudit) -> None:
     folder = trained.parent / "runs/tiny/sft/model"
     message = f"{folder}: this language model has no trained reward head"
-    assert refused("rl", str(trained), f"rl.rewards.0.path={folder}").startswith(message)
-    assert refused("rl", str(trained), f"rl.value_model={folder}").startswith(message)
+    for key in ("rl.rewards.0.path", "rl.value_model"):
+        assert refused("rl", str(trained), f"{key}={folder}").startswith(f"{key}: {message}")
 
 
 @pytest.mark.parametrize("overlong", ["drop", "error"])
@@ -167,4 +167,4 @@ def test_a_changed_configuration(trained: Path, refused: Plaudit) -> None:
 
 def test_an_earlier_stage_that_has_not_run(tmp_path: Path, refused: Plaudit) -> None:
     line = refused("rl", str(tiny_recipe(tmp_path)))
-    assert line.startswith("rl: needs the result of sft, which is not in ")
+    assert line.startswith("rl.value_model: stage:reward: needs the result of reward, which is not in ")

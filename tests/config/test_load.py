@@ -114,6 +114,7 @@ class TestMistakes:
                 "rl.kl.xyz=1",
                 "rl.kl.xyz=1: unknown key; known keys: placement, estimator, coefficient, target, horizon, budget",
             ),
+            ("rl.algorithm=grpo", "rl.algorithm=grpo: unknown key; did you mean advantages=grpo?"),
             ("rl.iterations=many", 'rl.iterations=many: expected a whole number above 0, not "many"'),
             ("rl.iterations=yes", "rl.iterations=yes: expected a whole number above 0, not true"),
             ("seed=1.5", "seed=1.5: expected a whole number, not 1.5"),

@@ -104,8 +104,13 @@ def test_a_text_beyond_the_context_is_refused(tmp_path: Path) -> None:
 
 
 def test_folders_without_a_trained_classifier(tmp_path: Path) -> None:
-    with pytest.raises(PlauditError, match="cannot be loaded as a sequence classifier"):
-        build(str(tmp_path / "nowhere"), label="glad")
+    missing = tmp_path / "nowhere"
+    with pytest.raises(PlauditError) as refused:
+        build(str(missing), label="glad")
+    assert str(refused.value) == (
+        f"cannot load classifier {missing} of reward source 'mood': no such folder; give an existing folder or a hub "
+        "name"
+    )
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

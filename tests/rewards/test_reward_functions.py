@@ -141,7 +141,7 @@ def test_a_module_in_the_current_directory_is_found(tmp_path: Path, monkeypatch:
         ("fails:f", r"ZeroDivisionError at fails\.py:3"),
         (":name", "write module:name"),
         ("no_such_module_here:f", "ModuleNotFoundError.*run from the folder.*next to the recipe"),
-        ("json:no_such_name", "has no function no_such_name"),
+        ("json:no_such_name", "does not define no_such_name"),
         ("json:__doc__", "json:__doc__ is of type str; name a function"),
     ],
 )

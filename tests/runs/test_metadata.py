@@ -105,16 +105,43 @@ def test_a_resumed_run_keeps_its_start_and_warns_about_changed_data(
     path, data = tmp_path / "metadata.json", tmp_path / "data.jsonl"
     data.write_text("old")
     first = {**collect_metadata(recipe(str(data)), torch.device("cpu")), "started": "2020-01-01T00:00:00+00:00"}
-    begin_metadata(path, first)
+    begun = list(recipe(str(data)).sections().values())
+    begin_metadata(path, first, [])
     update_metadata(path, {"stages": {"sft": {"seconds": 1.0}}})
-    begin_metadata(path, {**first, "started": "later", "threads": 77, "stages": {}})
+    begin_metadata(path, {**first, "started": "later", "threads": 77, "stages": {}}, begun)
     assert not caplog.records
     assert read_metadata(path) == {**first, "threads": 77, "stages": {"sft": {"seconds": 1.0}}}
     data.write_text("new")
     with caplog.at_level(logging.WARNING):
-        begin_metadata(path, collect_metadata(recipe(str(data)), torch.device("cpu")))
-    assert f"data changed since the run began: ['{data}']" in caplog.text
+        begin_metadata(path, collect_metadata(recipe(str(data)), torch.device("cpu")), begun)
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"the data in {data} changed since the run began; ")
     assert read_metadata(path)["data"][str(data)]["sha256"] == hashlib.sha256(b"new").hexdigest()
+
+
+def test_data_that_no_stage_has_used_may_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A stage that failed while it read its data has not begun; another stage that has begun does not matter."""
+    path = tmp_path / "metadata.json"
+    files = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
+    for file in files:
+        file.write_text("old")
+    whole = recipe(*map(str, files))
+    for begun in ([], [recipe(str(files[1]), str(files[2])).sft]):
+        begin_metadata(path, collect_metadata(whole, torch.device("cpu")), [])
+        files[0].write_text(files[0].read_text() + "new")
+        with caplog.at_level(logging.WARNING):
+            begin_metadata(path, collect_metadata(whole, torch.device("cpu")), begun)  # type: ignore[arg-type]
+        assert not caplog.records
+    files[1].write_text("new")
+    files[2].write_text("new")
+    old = collect_metadata(whole, torch.device("cpu"))
+    old["versions"] = {**old["versions"], "torch": "0.1"}
+    begin_metadata(path, {**old, "data": {str(file): {"sha256": "old", "bytes": 3} for file in files}}, [])
+    with caplog.at_level(logging.WARNING):
+        begin_metadata(path, collect_metadata(whole, torch.device("cpu")), begun)  # type: ignore[arg-type]
+    versions, data = (record.getMessage() for record in caplog.records)
+    assert versions.startswith("the versions of torch changed since the run began; ")
+    assert data.startswith(f"the data in {files[1]} and {files[2]} changed since the run began; ")
 
 
 def test_the_revision_of_plaudit_is_not_that_of_the_users_folder(

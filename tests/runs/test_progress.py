@@ -33,7 +33,7 @@ def steps(*numbers: int) -> Callable[[StageProgress, Clock], None]:
     def use(progress: StageProgress, clock: Clock) -> None:
         for number in numbers:
             clock.now += 3.0
-            progress.update(number, "loss", 4.0 / number)
+            progress.update(number, f"loss {4.0 / number:.4g}")
 
     return use
 
@@ -53,7 +53,7 @@ def test_earlier_steps_do_not_count_for_the_time_left(capsys: pytest.CaptureFixt
 def test_the_last_step_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
     def use(progress: StageProgress, clock: Clock) -> None:
         clock.now += 50
-        progress.update(100, "loss", 0.04)
+        progress.update(100, "loss 0.04")
 
     shown(use, terminal=False)
     assert capsys.readouterr().err == "sft 100/100, loss 0.04, 0:00:00 left\n"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-import plaudit.parallel.strategy
+import plaudit.packages
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.runs.directory import RunDirectory
@@ -50,7 +50,7 @@ def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: p
             raise PackageNotFoundError
         return found
 
-    monkeypatch.setattr(plaudit.parallel.strategy, "version", version)
+    monkeypatch.setattr(plaudit.packages, "version", version)
     recipe = Recipe(name="trial", device="cpu", processes=2, distributed="zero2")
     with pytest.raises(PlauditError) as refused:
         start_session(recipe, RunDirectory(tmp_path))

@@ -77,7 +77,7 @@ def test_secrets_of_the_environment_are_never_written(tmp_path: Path, monkeypatc
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
     run = RunDirectory(tmp_path / "run").open(recipe("tensorboard"))
-    begin_metadata(run.metadata, collect_metadata(recipe("tensorboard"), torch.device("cpu")))
+    begin_metadata(run.metadata, collect_metadata(recipe("tensorboard"), torch.device("cpu")), [])
     stage = run.stage("sft").create()
     with stage_trackers(recipe("tensorboard"), "sft", stage.folder / "trackers") as trackers:
         trackers.log({"loss": 1.0}, 1)

@@ -136,6 +136,21 @@ def test_targets_without_a_model_are_named(tmp_path: Path, folder: Path) -> None
         find_target(str(tmp_path))
 
 
+def test_an_unknown_name_is_refused_at_once_with_the_nearest_runs(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(PlauditError, match=r"^tiyn: no such run or folder, .*; did you mean tiny\?$"):
+        find_target("tiyn")
+    with pytest.raises(PlauditError, match=r"^else: no such run or folder, .*; runs in runs/: tiny$"):
+        find_target("else")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PlauditError, match=r"^else: .*; there is no run in runs/; give the folder of a run"):
+        find_target("else")
+    monkeypatch.setattr("plaudit.serving.targets.is_cached", lambda name: name == "gpt2")
+    assert find_target("gpt2").model == "gpt2"
+
+
 def test_reward_models_are_named_by_folder_while_names_differ() -> None:
     names = [
         source.name

@@ -88,13 +88,9 @@ def _load_tokenizer(name: str) -> Any:
     """Load a tokenizer for counting; unlike one for training, it needs no padding token."""
     from transformers import AutoTokenizer
 
-    from plaudit.errors import PlauditError
+    from plaudit.models.loading.pretrained import load_from
 
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise PlauditError(f"tokenizer {name}: {reason}; check the folder or hub name, and the network") from error
+    return load_from(f"tokenizer {name}", AutoTokenizer.from_pretrained, name)
 
 
 def _print(found: "Inspection", console: "Console") -> None:

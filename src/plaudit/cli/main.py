@@ -55,10 +55,13 @@ def _plaudit(
 
 def main() -> None:
     """Run the command line. Bad input prints one line per problem and exits with code 2, without a traceback."""
+    from plaudit.plugins import errors_of_user_code
+
     quiet_libraries()
     errors.debug = False
     try:
-        sys.exit(app(prog_name="plaudit", standalone_mode=False))
+        with errors_of_user_code():
+            sys.exit(app(prog_name="plaudit", standalone_mode=False))
     except PlauditError as error:
         print_error(error)
         sys.exit(USER_ERROR)

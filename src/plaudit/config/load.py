@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from plaudit.config.marks import REFERENCE, marked_values
 from plaudit.config.overrides import Override, apply_overrides, parse_overrides
 from plaudit.config.places import alternatives, dotted, kinds_of, nearest_choice, section_in, suggestion, type_at
 from plaudit.config.python_values import plain_recipe
@@ -17,11 +18,10 @@ from plaudit.config.schema import Recipe, Section, recipe_type
 from plaudit.config.schema.base import MAY_NAME_STAGE, Place, has_mark
 from plaudit.config.words import in_words
 from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, all_of
 from plaudit.plugins import load_plugins, search_modules_in
 from plaudit.stages.registry import STAGES
 
-SHOWN_PROBLEMS = 5
 AnySection = TypeVar("AnySection", bound=Section)
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any] | Recipe
 """A YAML file, the name of a shipped recipe, keys and values, or a recipe."""
@@ -67,7 +67,7 @@ def load_recipe(source: RecipeSource, overrides: Sequence[str | Mapping[str, Any
     try:
         recipe = recipe_type().model_validate(raw)
     except ValidationError as error:
-        raise _all_of([_explained(problem, raw, name, parsed) for problem in error.errors()]) from None
+        raise all_of([_explained(problem, raw, name, parsed) for problem in error.errors()]) from None
     _check_references(recipe, name)
     return recipe
 
@@ -116,14 +116,6 @@ def _plain(value: Any, idle: Collection[Place] = ()) -> Any:
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
-
-
-def _all_of(problems: list[str]) -> PlauditError:
-    problems = list(dict.fromkeys(problems))
-    shown = problems[:SHOWN_PROBLEMS]
-    if len(problems) > len(shown):
-        shown.append(f"… and {len(problems) - len(shown)} more problems")
-    return PlauditError("\n".join(shown))
 
 
 def _explained(problem: Any, raw: Any, source: str, overrides: Sequence[Override]) -> str:
@@ -190,8 +182,6 @@ def _is_selector(annotation: Any, key: str | int) -> bool:
 
 # References between stages --------------------------------------------------------------------------------------------
 
-_REFERENCE = "stage:"
-
 
 def replace_references(section: AnySection, path_of: Callable[[str, str], str]) -> AnySection:
     """Replace each ``stage:NAME/FILE`` by ``path_of(NAME, FILE)``; FILE is empty for ``stage:NAME``."""
@@ -207,44 +197,34 @@ def _replaced(value: Any, path_of: Callable[[str, str], str], is_reference: bool
         return {key: _replaced(inner, path_of, is_reference) for key, inner in value.items()}
     if isinstance(value, list):
         return [_replaced(inner, path_of, is_reference) for inner in value]
-    if is_reference and isinstance(value, str) and value.startswith(_REFERENCE):
-        stage, _, file = value.removeprefix(_REFERENCE).partition("/")
+    if is_reference and isinstance(value, str) and value.startswith(REFERENCE):
+        stage, _, file = value.removeprefix(REFERENCE).partition("/")
         return path_of(stage, file)
     return value
 
 
 def referenced_stages(section: Section) -> set[str]:
     """Return the names of the stages that a section refers to."""
-    return {text.removeprefix(_REFERENCE).partition("/")[0] for _, text in _references(section, ())}
+    return {found.reference[0] for found in marked_values(section) if found.reference is not None}
 
 
 def _check_references(recipe: Recipe, source: str) -> None:
     """Raise PlauditError for every reference to a stage that the recipe lacks or that runs too late."""
-    present = list(recipe.sections())
+    sections = recipe.sections()
+    present = list(sections)
     problems = []
     for position, stage in enumerate(present):
         earlier = present[:position]
-        for place, text in _references(getattr(recipe, stage), (stage,)):
-            wanted = text.removeprefix(_REFERENCE).partition("/")[0]
-            if wanted not in earlier:
-                what = "does not run before it" if wanted in present else "is not a stage of this recipe"
-                before = ", ".join(earlier) or "none"
-                problems.append(f"{source}: {dotted(place)}: {text}: {wanted} {what}; stages before {stage}: {before}")
+        for found in marked_values(sections[stage], (stage,)):
+            if found.reference is None or found.reference[0] in earlier:
+                continue
+            wanted, before = found.reference[0], ", ".join(earlier) or "none"
+            what = "does not run before it" if wanted in present else "is not a stage of this recipe"
+            problems.append(
+                f"{source}: {found.place_text}: {found.value}: {wanted} {what}; stages before {stage}: {before}"
+            )
     if problems:
-        raise _all_of(problems)
-
-
-def _references(value: Any, place: Place, is_reference: bool = False) -> Iterator[tuple[Place, str]]:
-    """Yield the place and text of every reference to a stage."""
-    if isinstance(value, Section):
-        for key, inner in value:
-            yield from _references(inner, (*place, key), _names_stages(value, key))
-    elif isinstance(value, dict | list):
-        items: Iterable[tuple[str | int, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, inner in items:
-            yield from _references(inner, (*place, name), is_reference)
-    elif is_reference and isinstance(value, str) and value.startswith(_REFERENCE):
-        yield place, value
+        raise all_of(problems)
 
 
 def _names_stages(section: Section, key: str) -> bool:

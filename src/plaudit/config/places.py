@@ -13,6 +13,9 @@ from pydantic.fields import FieldInfo
 from plaudit.config.schema import Kinds, NameOf, Section, recipe_type
 from plaudit.config.schema.base import MAY_CHANGE, Place, has_mark
 
+FEW_KEYS = 12
+"""A message about an unknown key lists all keys of a section that has at most this many."""
+
 
 def dotted(place: Sequence[str | int]) -> str:
     """Return a place as users write it: ``rl.rewards.0.weight``."""
@@ -143,7 +146,10 @@ def sections_below(section: type[Section]) -> Iterator[tuple[Place, type[Section
 
 
 def suggestion(place: Sequence[str | int], raw: Any) -> str:
-    """Return a hint for the unknown key at the end of ``place``: similar keys, or all known ones."""
+    """Return a hint for the unknown key at the end of ``place``: a similar key, or one that accepts its value.
+
+    Without either it names all keys of a small section, and the most similar ones of a large section.
+    """
     above, key = place[:-1], str(place[-1])
     annotation, value = type_at(above, raw), raw
     for step in above:
@@ -157,8 +163,19 @@ def suggestion(place: Sequence[str | int], raw: Any) -> str:
     deeper = [below for below, inner in sections_below(section) if key in inner.model_fields]
     if deeper:
         return f"; did you mean {dotted((*above, *min(deeper, key=len), key))}?"
-    near = get_close_matches(key, section.model_fields, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(section.model_fields)}"
+    keys = list(section.model_fields)
+    if near := get_close_matches(key, keys, n=1):
+        return f"; did you mean {near[0]}?"
+    given = _inside(value, place[-1])
+    if accepting := [
+        name for name in keys if given is not None and given in _choices(field_type(section.model_fields[name]))
+    ]:
+        return f"; did you mean {' or '.join(f'{name}={given}' for name in accepting)}?"
+    if len(keys) <= FEW_KEYS:
+        return f"; known keys: {', '.join(keys)}"
+    closest = get_close_matches(key, keys, n=3, cutoff=0.0)
+    title = section.__name__.removesuffix("Config")
+    return f"; the most similar keys are {', '.join(closest)}; all are in docs/configuration.md under {title}"
 
 
 def _other_kind(kinds: Kinds, key: str, value: Any) -> str:
@@ -171,9 +188,14 @@ def _other_kind(kinds: Kinds, key: str, value: Any) -> str:
 
 def nearest_choice(annotation: Any, value: Any) -> str:
     """Return a hint with the allowed word that is most similar to ``value``, if one is similar."""
+    near = get_close_matches(value, map(str, _choices(annotation)), n=1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """Return the words that a type allows; none if it allows any text."""
     words: list[Any] = []
     for choice in alternatives(annotation):
         names = name_of(choice)
         words += names.choices if names else get_args(choice) if get_origin(choice) is Literal else []
-    near = get_close_matches(value, map(str, words), n=1) if isinstance(value, str) else []
-    return f"; did you mean {near[0]}?" if near else ""
+    return words

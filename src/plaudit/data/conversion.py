@@ -135,6 +135,9 @@ def _convert(
     except BadRowError as bad:
         done.rejects.append(Reject(origin, str(bad), excerpt(complete)))
         return
+    except Exception as error:
+        error.add_note(f"raised by format {row_format.name} for {origin.source} line {origin.line}")
+        raise
     for part in parts:
         if isinstance(part, Unused):
             done.unused[part.reason] += 1

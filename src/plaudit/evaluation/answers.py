@@ -24,7 +24,7 @@ from plaudit.parallel.processes import Processes
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rewards.trained_model import same_vocabulary
-from plaudit.rollouts.engines.base import Engine
+from plaudit.rollouts.engines.base import Engine, generated
 from plaudit.rollouts.samples import Request, Sample
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def in_shards(
 
 def _generated(engine: Engine, requests: Sequence[Request], context: EvaluationContext) -> list[Sample]:
     settings = context.config.generation
-    return in_shards(requests, context.processes, lambda own: engine.generate(own, settings))
+    return in_shards(requests, context.processes, lambda own: generated(engine, own, settings))
 
 
 def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], context: EvaluationContext) -> list[Tensor]:

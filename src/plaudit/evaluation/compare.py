@@ -127,7 +127,8 @@ def _answers_of_all(context: EvaluationContext, reward: ComposedReward) -> dict[
             wanted = max(config.best_of, default=0) if name == (config.best_of_model or config.baseline) else 0
             answers[name] = answer(name, context, reward, wanted)
             _refuse_other_prompts(name, answers[name].samples, answers)
-            progress.update(step, f"{name} {reward.names[0]}", answers[name].scores[reward.names[0]].mean().item())
+            mean = answers[name].scores[reward.names[0]].mean().item()
+            progress.update(step, f"{name} {reward.names[0]} {mean:.4g}")
     return answers
 
 

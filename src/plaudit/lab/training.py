@@ -16,6 +16,7 @@ from plaudit.lab.exact import Exact, enumerate_policy, sequence_log_probabilitie
 from plaudit.lab.preferences import preference_examples
 from plaudit.lab.problem import MAX_TOKENS, PROMPTS, Problem, prompt_ids, responses
 from plaudit.log import only_warnings
+from plaudit.models.loading.pretrained import load_from
 from plaudit.rewards.sources import build_reward
 from plaudit.seeding import derived_seed
 from plaudit.stages.registry import STAGES
@@ -64,7 +65,7 @@ def saved_policy(folder: Path) -> Tensor:
     """Return the log-probabilities of every response under a saved model, float64 [prompts, responses]."""
     from transformers import AutoModelForCausalLM
 
-    return enumerate_policy(AutoModelForCausalLM.from_pretrained(folder))
+    return enumerate_policy(load_from(f"model {folder}", AutoModelForCausalLM.from_pretrained, str(folder)))
 
 
 def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor:
@@ -140,7 +141,8 @@ def _exact_gradient(problem: Problem, folder: Path) -> Tensor:
     """Maximise the exact objective, summed over all responses: the best that any gradient estimate could reach."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder / "reference")
+    start = str(folder / "reference")
+    model = load_from(f"model {start}", AutoModelForCausalLM.from_pretrained, start)
     exact = Exact(saved_policy(folder / "reference"), problem.rewards, problem.beta)
     rate, decay, floor = OPTIMIZER["learning_rate"], OPTIMIZER["beta2"], OPTIMIZER["epsilon"]
     assert isinstance(rate, float)

@@ -3,15 +3,15 @@
 import atexit
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, one_line
 
 WAIT_LIMIT = timedelta(hours=6)
 """How long a process waits for the others in a collective.
@@ -20,6 +20,8 @@ Sometimes one process works while the others wait: it saves a model, fits the ba
 user's slow reward function. torch's default limits (NCCL: 10 minutes) would end the run. If a process fails, the
 launcher ends the others immediately, regardless of the limit.
 """
+
+Result = TypeVar("Result")
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
@@ -51,6 +53,22 @@ class Processes(ABC):
     @abstractmethod
     def wait_for_everyone(self) -> None:
         """Return when every process has called this."""
+
+    def from_main(self, compute: Callable[[], Result]) -> Result:
+        """Return what ``compute`` returns in the main process. If it fails there, every process raises an error."""
+        result: Result | None = None
+        failure: Exception | None = None
+        text = None
+        if self.is_main:
+            try:
+                result = compute()
+            except Exception as error:
+                failure = error
+                text = str(error) if isinstance(error, PlauditError) else f"the main process failed: {one_line(error)}"
+        result, text = self.gather((result, text))[0]
+        if text is not None:
+            raise failure or PlauditError(text)
+        return cast(Result, result)
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is true in any process."""

@@ -15,16 +15,16 @@ is saved. Strategies and the rest of Plaudit may rely only on the following:
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from plaudit.errors import PlauditError
+from plaudit.packages import missing_package
 from plaudit.parallel.processes import Processes
 from plaudit.parallel.registry import STRATEGIES
+from plaudit.plugins import check_methods, import_function
 
 Item = TypeVar("Item")
 
@@ -124,10 +124,15 @@ def build_strategy(
     max_gradient_norm: float | None,
     processes: Processes,
 ) -> Strategy:
-    """Return the strategy registered as ``name``, over the parameters of ``module`` that require gradients."""
-    path, _, attribute = STRATEGIES[name].factory.partition(":")
-    factory: StrategyFactory = getattr(import_module(path), attribute)
-    return factory(module, make_optimizer, max_gradient_norm, processes)
+    """Return the strategy registered as ``name``, over the parameters of ``module`` that require gradients.
+
+    Raises PlauditError if it cannot be imported or lacks a method of ``Strategy``.
+    """
+    place = f"distributed: {name}"
+    factory: StrategyFactory = import_function(STRATEGIES[name].factory, place)
+    strategy = factory(module, make_optimizer, max_gradient_norm, processes)
+    check_methods(strategy, Strategy, place)
+    return strategy
 
 
 def check_strategy(name: str, processes: int) -> None:
@@ -140,17 +145,5 @@ def check_strategy(name: str, processes: int) -> None:
         raise PlauditError(
             f"distributed: {name} needs several processes; set processes to at least 2, or distributed=none"
         )
-    if entry.requirement is not None:
-        _require(name, entry.requirement, entry.remedy)
-
-
-def _require(name: str, requirement: str, remedy: str) -> None:
-    from packaging.requirements import Requirement
-
-    wanted = Requirement(requirement)
-    try:
-        found = version(wanted.name)
-    except PackageNotFoundError:
-        found = "none"
-    if found == "none" or not wanted.specifier.contains(found, prereleases=True):
-        raise PlauditError(f"distributed: {name} needs {requirement}, found {found}; install it with: {remedy}")
+    if entry.requirement is not None and (missing := missing_package(entry.requirement)):
+        raise PlauditError(f"distributed: {name} {missing}; install it with: {entry.remedy}")

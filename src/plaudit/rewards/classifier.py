@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from plaudit.config.schema import ClassifierReward, ModelConfig
-from plaudit.errors import PlauditError, one_line
-from plaudit.memory import HalvingSize, in_batches, is_out_of_memory, responses_at_once
+from plaudit.errors import PlauditError
+from plaudit.memory import HalvingSize, in_batches, responses_at_once
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -35,21 +35,17 @@ class TextClassifier:
         """Load the folder or hub name ``config.path``. Raises PlauditError if it is not a classifier."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from plaudit.models.loading.pretrained import weight_options
+        from plaudit.models.loading.pretrained import load_from, weight_options
 
         path = str(config.path)
-        try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                path, output_loading_info=True, **weight_options(config, device)
-            )
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise PlauditError(
-                f"{place}: {path} cannot be loaded as a sequence classifier ({one_line(error)}); name a trained "
-                "sequence classifier"
-            ) from error
+        model, report = load_from(
+            f"classifier {path} of {place}",
+            AutoModelForSequenceClassification.from_pretrained,
+            path,
+            output_loading_info=True,
+            **weight_options(config, device),
+        )
+        tokenizer = load_from(f"tokenizer {path} of {place}", AutoTokenizer.from_pretrained, path)
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])[0]
             raise PlauditError(

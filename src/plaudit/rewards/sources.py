@@ -14,7 +14,7 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
-from plaudit.plugins import import_object, is_built_in, user_code
+from plaudit.plugins import check_methods, import_object, is_built_in, user_code
 from plaudit.rewards.checks import checked_scores
 from plaudit.rewards.function import check_functions
 from plaudit.rollouts.samples import Sample
@@ -30,6 +30,14 @@ class RewardSource(Protocol):
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return the score of each sample: float32 on the CPU, shape [samples]."""
+        ...
+
+
+class RewardSourceClass(Protocol):
+    """The class of a reward source, which its configuration section names."""
+
+    def load(self, config: Any, device: torch.device) -> RewardSource:
+        """Return the source for its configuration section."""
         ...
 
 
@@ -117,9 +125,11 @@ def _build_source(config: RewardSourceConfig, device: torch.device) -> RewardSou
     if is_built_in(kind):
         source: RewardSource = kind.load(config, device)
         return source
+    check_methods(kind, RewardSourceClass, place)
     with user_code(f"{place}: {config.source}", kind.load):
         loaded: RewardSource = kind.load(config, device)
-        return loaded
+    check_methods(loaded, RewardSource, place)
+    return loaded
 
 
 def _scores_of(source: RewardSource, samples: Sequence[Sample]) -> torch.Tensor:

@@ -145,10 +145,12 @@ class RunDirectory:
 
     def resolve(self, section: SectionT) -> SectionT:
         """Replace ``stage:NAME`` by the path of that stage's model, and ``stage:NAME/FILE`` by the path of the file."""
-        return replace_references(section, lambda stage, file: str(self._referenced(self.stage(stage), file)))
+        return replace_references(section, lambda stage, file: str(self.referenced(stage, file)))
 
-    def _referenced(self, stage: StageDirectory, file: str) -> Path:
-        return stage.folder / file if file else stage.model
+    def referenced(self, stage: str, file: str) -> Path:
+        """Return the path that ``stage:NAME/FILE`` means; with an empty FILE, that of the stage's model."""
+        directory = self.stage(stage)
+        return directory.folder / file if file else directory.model
 
     def open(self, recipe: Recipe, restart: bool = False, restart_stages: Collection[str] = ()) -> "RunDirectory":
         """Create the run or resume it, and lock it until ``close`` or the end of the process.

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata as packages
 from pathlib import Path
@@ -46,24 +46,35 @@ def collect_metadata(recipe: Recipe, device: torch.device, processes: int = 1) -
     }
 
 
-def begin_metadata(path: Path, collected: Mapping[str, Any]) -> None:
+def begin_metadata(path: Path, collected: Mapping[str, Any], begun: Sequence[Section]) -> None:
     """Write the metadata file. For a resumed run, update it and keep its start time and timings.
 
-    Warns about changed versions or data, because the resumed run is then not reproducible.
+    Warns about changed versions, and about changed data of the stages that have ``begun``, because the resumed run is
+    then not reproducible. A stage that failed before it began has used nothing.
     """
-    if not path.exists():
+    if not path.exists() or not begun:
         write_metadata(path, collected)
         return
     old = read_metadata(path)
-    for section in ("versions", "data"):
-        changed = [name for name, value in old[section].items() if collected[section].get(name, value) != value]
+    used = {source.path for section in begun for source in _sources(section)}
+    for key, what, names in (
+        ("versions", "versions of", old["versions"].keys()),
+        ("data", "data in", old["data"].keys() & used),
+    ):
+        before, now = old[key], collected[key]
+        changed = [name for name in sorted(names) if now.get(name, before[name]) != before[name]]
         if changed:
             logger.warning(
-                "%s changed since the run began: %s; results may differ from those of an uninterrupted run",
-                section,
-                changed,
+                "the %s %s changed since the run began; results may differ from those of an uninterrupted run",
+                what,
+                _and(changed),
             )
     update_metadata(path, {key: value for key, value in collected.items() if key not in ("started", "stages")})
+
+
+def _and(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

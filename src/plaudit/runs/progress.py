@@ -1,4 +1,4 @@
-"""Progress of a stage on the terminal: stage, steps, remaining time and headline metric."""
+"""Progress of a stage on the terminal: stage, steps, remaining time and current numbers."""
 
 import logging
 import time
@@ -50,7 +50,7 @@ class StageProgress:
         self._started = self._last_line = self._clock()
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self._stage, total=self._total, completed=self._done, number="")
+            self._task = self._bar.add_task(self._stage, total=self._total, completed=self._done, status="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,12 +59,12 @@ class StageProgress:
         elif self._due_line:
             self._print_line()
 
-    def update(self, step: int, label: str, value: float) -> None:
-        """Show that ``step`` steps are done, with the headline metric, such as ``("loss", 2.31)``."""
+    def update(self, step: int, status: str) -> None:
+        """Show that ``step`` steps are done, with the current numbers, such as ``loss 2.31``."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, number=f"{label} {value:.4g}")
+            self._bar.update(self._task, completed=step, status=status)
         elif self._enabled:
-            self._due_line = f"{self._stage} {step}/{self._total}, {label} {value:.4g}, {self._time_left(step)} left"
+            self._due_line = f"{self._stage} {step}/{self._total}, {status}, {self._time_left(step)} left"
             if self._clock() - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._print_line()
 
@@ -83,6 +83,6 @@ def _bar(console: Console) -> RichProgress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[number]}"),
+        TextColumn("{task.fields[status]}"),
         console=console,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from plaudit.config.schema import (
     SourceConfig,
 )
 from plaudit.errors import PlauditError
+from plaudit.hub import is_cached
 from plaudit.runs.directory import RunDirectory
 from plaudit.serving.chat_model import ChatModel, ChatSettings, Style
 from plaudit.stages.registry import STAGES
 
+SHOWN_RUNS = 8
 RUNS_FOLDER = Recipe.model_fields["output"].default
 
 
@@ -47,7 +50,7 @@ class Target:
 def find_target(name: str) -> Target:
     """Return the target called ``name``: a run's folder or name, else a model folder, else a hub name.
 
-    Raises PlauditError for a run without a trained model and for a folder that is neither.
+    Raises PlauditError for a run without a trained model, for a folder that is neither, and for an unknown name.
     """
     for folder in (Path(name), Path(RUNS_FOLDER) / name):
         if RunDirectory(folder).configuration.is_file():
@@ -57,7 +60,19 @@ def find_target(name: str) -> Target:
             f"{name}: this folder holds neither a run (config.yaml) nor a model (config.json); give the folder of one "
             "of them"
         )
+    if "/" not in name and not Path(name).exists() and not is_cached(name):
+        raise PlauditError(f"{name}: no such run or folder, and hub models are named OWNER/NAME; {_runs_like(name)}")
     return Target(name, (), "dialogue", _plain_data(), GenerationConfig())
+
+
+def _runs_like(name: str) -> str:
+    """Return a hint with the nearest runs in the current folder, or all of them."""
+    runs = sorted(file.parent.name for file in Path(RUNS_FOLDER).glob("*/config.yaml"))
+    if not runs:
+        return f"there is no run in {RUNS_FOLDER}/; give the folder of a run or of a model"
+    if near := get_close_matches(name, runs, n=3):
+        return f"did you mean {' or '.join(near)}?"
+    return f"runs in {RUNS_FOLDER}/: {', '.join(runs[:SHOWN_RUNS])}{' …' if len(runs) > SHOWN_RUNS else ''}"
 
 
 def open_chat_model(
@@ -145,10 +160,9 @@ def _model_config(path: str) -> ModelConfig:
     """Return the model's configuration. Padding has no effect in a chat, so the end token can replace a missing one."""
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError):
-        return ModelConfig(path=path)  # loading the model raises the error
+    from plaudit.models.loading.pretrained import load_from
+
+    tokenizer: Any = load_from(f"tokenizer {path}", AutoTokenizer.from_pretrained, path)
     pad_token = None if tokenizer.pad_token else tokenizer.eos_token
     return ModelConfig(path=path, pad_token=pad_token)
 

@@ -9,6 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from plaudit.errors import PlauditError
+from plaudit.plugins import errors_of_user_code
 from plaudit.serving.chat_model import ChatModel
 from plaudit.serving.conversation import Conversation, Turn
 
@@ -59,7 +60,8 @@ class Terminal:
             if words == ["/quit"]:
                 return
             try:
-                self._command_or_answer(line, words)
+                with errors_of_user_code():
+                    self._command_or_answer(line, words)
             except PlauditError as error:
                 self._say(str(error), "red")
             except KeyboardInterrupt:

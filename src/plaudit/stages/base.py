@@ -51,6 +51,12 @@ class Stage(ABC, Generic[ConfigT]):
         used.
         """
 
+    def check(self, config: ConfigT) -> None:
+        """Raise PlauditError for bad input that the schema cannot detect; called before any stage of a run starts.
+
+        Files, models and functions need no check here if their keys are marked, see ``plaudit.stages.preflight``.
+        """
+
     def show(self, directory: "StageDirectory") -> None:
         """Print the stage's results at the end of the run."""
 

@@ -35,6 +35,13 @@ class DpoStage(TrainingStage["DpoConfig"]):
 
         return load_dpo_task(context)
 
+    def check(self, config: "DpoConfig") -> None:
+        """Import the loss."""
+        from plaudit.algorithms.catalogue import preference_loss
+        from plaudit.training.losses import load_loss
+
+        load_loss(preference_loss(config.loss), "dpo.loss")
+
     def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return accuracy, loss, implicit rewards and drift."""
         from plaudit.reporting.panels import preference_panels

@@ -35,6 +35,13 @@ class RewardStage(TrainingStage["RewardConfig"]):
 
         return load_reward_task(context)[0]
 
+    def check(self, config: "RewardConfig") -> None:
+        """Import the loss."""
+        from plaudit.algorithms.catalogue import reward_loss
+        from plaudit.training.losses import load_loss
+
+        load_loss(reward_loss(config.loss), "reward.loss")
+
     def run(self, context: "StageContext[RewardConfig]") -> dict[str, Any]:
         """Train the model, or all members of the ensemble that are not finished."""
         from plaudit.training.ensembles import combined, members

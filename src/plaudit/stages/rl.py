@@ -32,16 +32,17 @@ class RlStage(TrainingStage["RlConfig"]):
 
     def load_task(self, context: "StageContext[RlConfig]") -> "Task[Any]":
         """Load policy, reference, value function, reward and prompts."""
-        from plaudit.algorithms.catalogue import ADVANTAGES, policy_loss
-        from plaudit.rewards.function import check_functions
-        from plaudit.training.losses import load_estimator, load_loss
         from plaudit.training.rl.stage import load_rl_task
 
-        # If user code cannot be imported, fail before the models are loaded.
-        load_loss(policy_loss(context.config.policy_loss), "rl.policy_loss")
-        load_estimator(ADVANTAGES[context.config.advantages], "rl.advantages")
-        check_functions(context.config.rewards)
         return load_rl_task(context)
+
+    def check(self, config: "RlConfig") -> None:
+        """Import the loss and the advantage estimator."""
+        from plaudit.algorithms.catalogue import ADVANTAGES, policy_loss
+        from plaudit.training.losses import load_estimator, load_loss
+
+        load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
+        load_estimator(ADVANTAGES[config.advantages], "rl.advantages")
 
     def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return rewards, KL, entropy, losses and lengths."""

@@ -47,8 +47,9 @@ class DpoTask(SupervisedTask[Preference]):
         loaded: LoadedModel,
         examples: Examples[Preference],
         samples: SampleCompletions,
+        budget: TokenBudget | None = None,
     ) -> None:
-        super().__init__(context, loaded, examples)
+        super().__init__(context, loaded, examples, budget)
         config = context.config
         self.objective, self.settings = preference_loss(config.loss), settings_of(config)
         self.loss = load_loss(self.objective, "dpo.loss")
@@ -175,6 +176,4 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     budget = TokenBudget(config.token_budget)
     ready = prepared(context, objective, parts, loaded, budget)
     samples = SampleCompletions(context, loaded, rows)
-    task = DpoTask(context, loaded, Examples(ready["training"], ready["held-out"]), samples)
-    task.budget = budget
-    return task
+    return DpoTask(context, loaded, Examples(ready["training"], ready["held-out"]), samples, budget)

@@ -6,7 +6,6 @@ from a checkpoint repeats nothing.
 """
 
 import logging
-import math
 import signal
 import time
 from collections.abc import Sequence
@@ -60,7 +59,7 @@ class Trainer(Generic[T]):
         self.log: JsonLinesWriter | None = None
         self.trackers: StageTrackers
         self.progress: StageProgress
-        self.number = math.nan
+        self.headline, self.headline_line = "", 0
         self.seconds_before = 0.0
         self.started = time.monotonic()
 
@@ -143,17 +142,23 @@ class Trainer(Generic[T]):
     def _record(self, step: int, metrics: dict[str, float] | None) -> None:
         if not metrics:
             return
-        label = self.task.headline_metric
-        self.number = metrics.get(label, self.number)
-        if not math.isnan(self.number):
-            self.progress.update(step, label, self.number)
-        elif "loss" in metrics:  # without held-out data
-            self.progress.update(step, "loss", metrics["loss"])
+        line = self.task.line_number(step)
+        self.progress.update(step, self._status(line, metrics))
         if self.log is not None:
-            line = self.task.line_number(step)
             self.log.append({"step": line, "seconds": self._seconds(), **metrics})
             name = self.stage.folder.name
             self.trackers.log({f"{name}/{key}": value for key, value in metrics.items()}, line)
+
+    def _status(self, line: int, metrics: dict[str, float]) -> str:
+        """Return the loss and the headline metric for the progress; a metric of an earlier line with its step."""
+        name = self.task.headline_metric
+        status = [f"loss {metrics['loss']:.4g}"] if "loss" in metrics else []
+        if name in metrics:
+            self.headline, self.headline_line = f"{name.replace('held_out/', 'held-out ')} {metrics[name]:.4g}", line
+        if self.headline:
+            at = "" if line == self.headline_line else f" (step {self.headline_line})"
+            status.append(self.headline + at)
+        return ", ".join(status)
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
@@ -179,7 +184,7 @@ class Trainer(Generic[T]):
 
     def _resume(self) -> int:
         # Only the main process verifies checksums.
-        path = self.session.gather(latest_checkpoint(self.stage.checkpoints) if self.session.is_main else None)[0]
+        path = self.session.processes.from_main(lambda: latest_checkpoint(self.stage.checkpoints))
         if path is None:
             if self.session.is_main:
                 self.stage.create().rewind(None)

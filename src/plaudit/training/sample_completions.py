@@ -7,6 +7,7 @@ from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
 from plaudit.data.rows import Origin, PromptRow
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.models.loading.models import LoadedModel
+from plaudit.rollouts.engines.base import generated
 from plaudit.rollouts.engines.build import build_engine
 from plaudit.rollouts.samples import Request
 from plaudit.runs.context import StageContext
@@ -33,7 +34,7 @@ class SampleCompletions:
             return
         settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
         with closing(build_engine(settings.engine, self.loaded)) as engine, self.session.autocast():
-            samples = engine.generate(self.requests, settings)
+            samples = generated(engine, self.requests, settings)
         with JsonLinesWriter(self.context.directory.samples) as log:
             for sample in samples:
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})

@@ -37,7 +37,9 @@ class SupervisedTask(ABC, Generic[T]):
         context: StageContext[SupervisedStageConfig],
         loaded: LoadedModel,
         examples: Examples[T],
+        budget: TokenBudget | None = None,
     ) -> None:
+        """Set up the task; ``budget`` is shared with passes before the training, by default there are none."""
         if not examples.train:
             raise PlauditError(
                 f"{context.name}: there are no rows to train on; check the sources with `plaudit data inspect`"
@@ -47,7 +49,7 @@ class SupervisedTask(ABC, Generic[T]):
         self.loaded, self.layout = loaded, loaded.layout
         self.train, self.held_out = examples.train, examples.held_out
         self.evaluate_every = config.evaluate_every
-        self.budget = TokenBudget(config.token_budget)
+        self.budget = budget or TokenBudget(config.token_budget)
         self.order = Order(len(self.train), config.batch_size, (context.seed, context.name))
         epochs = math.ceil(config.epochs * self.order.steps_per_epoch)
         self.steps = epochs if config.max_steps is None else min(epochs, config.max_steps)

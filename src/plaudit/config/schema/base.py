@@ -25,6 +25,22 @@ MAY_CHANGE: dict[str, Any] = {"may_change": True}
 MAY_NAME_STAGE: dict[str, Any] = {"may_name_stage": True}
 """For ``json_schema_extra``: the text may be ``stage:NAME`` or ``stage:NAME/FILE``, the result of an earlier stage."""
 
+# For ``json_schema_extra``: what the text names. ``plaudit.stages.preflight`` checks it before the first stage starts.
+NAMES_MODEL: dict[str, Any] = {**MAY_NAME_STAGE, "names": "model"}
+NAMES_REWARD_MODEL: dict[str, Any] = {**MAY_NAME_STAGE, "names": "reward model"}
+NAMES_CLASSIFIER: dict[str, Any] = {**MAY_NAME_STAGE, "names": "classifier"}
+NAMES_TOKENIZER: dict[str, Any] = {**MAY_NAME_STAGE, "names": "tokenizer"}
+NAMES_DATA: dict[str, Any] = {**MAY_NAME_STAGE, "names": "data"}
+NAMES_FILE: dict[str, Any] = {**MAY_NAME_STAGE, "names": "file"}
+NAMES_FORMAT: dict[str, Any] = {"names": "format"}
+NAMES_FUNCTION: dict[str, Any] = {"names": "function"}
+NAMES_VARIABLE: dict[str, Any] = {"names": "environment variable"}
+NEEDS_QUANTIZATION: dict[str, Any] = {
+    "requires": "bitsandbytes>=0.45",
+    "install": "pip install 'plaudit[quantization]'",
+}
+"""For ``json_schema_extra``: a key that, when it is set, needs an optional package."""
+
 Place = tuple[str | int, ...]
 """Keys and list indices, such as ``("rl", "rewards", 0, "weight")``."""
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, NamedBy, Positive, Section
+from plaudit.config.schema.base import NAMES_DATA, NAMES_FORMAT, Fraction, NamedBy, Positive, Section
 
 _KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet")
 _COMPRESSIONS = ("", ".gz", ".bz2", ".xz", ".zst")
@@ -17,7 +17,7 @@ class SourceConfig(Section):
 
     path: str = Field(
         description="file (jsonl, json, csv, tsv, txt, parquet; also compressed), hub dataset name, or stage:NAME/FILE",
-        json_schema_extra=MAY_NAME_STAGE,
+        json_schema_extra=NAMES_DATA,
     )
     subset: str | None = Field(None, description="configuration name of a hub dataset")
     split: str = Field("train", description="split of a hub dataset")
@@ -26,7 +26,9 @@ class SourceConfig(Section):
         description="file or pattern in the repository of a hub dataset; only matching files are downloaded, as split "
         "train",
     )
-    format: str = Field("auto", description="name of a row format; auto: recognised by the columns")
+    format: str = Field(
+        "auto", description="name of a row format; auto: recognised by the columns", json_schema_extra=NAMES_FORMAT
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="columns to rename: name in the file -> expected name"
     )

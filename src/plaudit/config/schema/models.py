@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from plaudit.batching.layouts.registry import LAYOUTS
-from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, NamedBy, Positive, Section
+from plaudit.config.schema.base import (
+    NAMES_CLASSIFIER,
+    NAMES_MODEL,
+    NAMES_TOKENIZER,
+    NEEDS_QUANTIZATION,
+    Fraction,
+    NamedBy,
+    Positive,
+    Section,
+)
 from plaudit.config.schema.names import NameOf
 
 
@@ -32,11 +41,11 @@ class ModelConfig(Section):
     """A model to start from, and how its weights are stored. A plain string means ``path``."""
 
     path: str | None = Field(
-        None, description="folder, hub name, or stage:NAME for a stage of this run", json_schema_extra=MAY_NAME_STAGE
+        None, description="folder, hub name, or stage:NAME for a stage of this run", json_schema_extra=NAMES_MODEL
     )
     fresh: FreshModel | None = Field(None, description="create a model with random weights instead of loading path")
     tokenizer: str | None = Field(
-        None, description="folder, hub name or stage:NAME; default: the model's own", json_schema_extra=MAY_NAME_STAGE
+        None, description="folder, hub name or stage:NAME; default: the model's own", json_schema_extra=NAMES_TOKENIZER
     )
     pad_token: str | None = Field(None, description="padding token, instead of the tokenizer's own")
     eos_token: str | None = Field(None, description="end-of-sequence token, instead of the tokenizer's own")
@@ -47,7 +56,9 @@ class ModelConfig(Section):
         "auto", description="auto: packed if a check at loading shows that packing is exact, otherwise padded"
     )
     lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
-    quantization: Literal["4bit", "8bit"] | None = Field(None, description="store the frozen weights in 4 or 8 bits")
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="store the frozen weights in 4 or 8 bits", json_schema_extra=NEEDS_QUANTIZATION
+    )
 
     @property
     def drops_out(self) -> bool:
@@ -71,7 +82,9 @@ class WeightsConfig(Section):
     """How the weights of a frozen model are stored."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type in which weights are held")
-    quantization: Literal["4bit", "8bit"] | None = Field(None, description="store the weights in 4 or 8 bits")
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        None, description="store the weights in 4 or 8 bits", json_schema_extra=NEEDS_QUANTIZATION
+    )
 
     def model_at(self, path: str) -> ModelConfig:
         """Return the configuration of the model in ``path`` with this section's settings."""
@@ -81,7 +94,7 @@ class WeightsConfig(Section):
 class TrainedModelConfig(WeightsConfig):
     """A trained, frozen model. A plain string means ``path``."""
 
-    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
+    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=NAMES_CLASSIFIER)
 
 
 ModelReference = Annotated[ModelConfig, NamedBy("path")]

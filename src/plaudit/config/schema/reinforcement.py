@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry, policy_loss
-from plaudit.config.schema.base import MAY_NAME_STAGE, Fraction, Place, Positive, Section
+from plaudit.config.schema.base import NAMES_REWARD_MODEL, Fraction, Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference
@@ -74,7 +74,7 @@ class RlConfig(StageConfig):
     value_model: str | None = Field(
         None,
         description="reward model to start the value model from; default: the policy",
-        json_schema_extra=MAY_NAME_STAGE,
+        json_schema_extra=NAMES_REWARD_MODEL,
     )
     advantages: Annotated[str, NameOf(ADVANTAGES)] = Field("gae", description="advantage estimator")
     policy_loss: Annotated[str, NameOf(POLICY_LOSSES, functions=True)] = Field(

@@ -5,7 +5,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import MAY_CHANGE, MAY_NAME_STAGE, Place, Positive, Section
+from plaudit.config.schema.base import (
+    MAY_CHANGE,
+    NAMES_CLASSIFIER,
+    NAMES_FUNCTION,
+    NAMES_REWARD_MODEL,
+    NAMES_VARIABLE,
+    Place,
+    Positive,
+    Section,
+)
 from plaudit.config.schema.kinds import Kinds
 from plaudit.config.schema.models import WeightsConfig
 from plaudit.registry import Registry
@@ -31,7 +40,7 @@ class ModelReward(WeightsConfig, RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.trained_model:RewardModelSource"
 
     kind: Literal["model"] = Field("model", description="a trained reward model")
-    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
+    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=NAMES_REWARD_MODEL)
 
 
 class EnsembleReward(WeightsConfig, RewardSourceConfig):
@@ -40,7 +49,9 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.ensemble:EnsembleSource"
 
     kind: Literal["ensemble"] = Field("ensemble", description="several trained reward models")
-    paths: list[str] = Field(min_length=2, description="folders of the reward models", json_schema_extra=MAY_NAME_STAGE)
+    paths: list[str] = Field(
+        min_length=2, description="folders of the reward models", json_schema_extra=NAMES_REWARD_MODEL
+    )
     combination: Literal["mean", "minimum", "penalized"] = Field(
         "mean", description="mean or minimum of the members' scores, or their mean minus penalty times their variance"
     )
@@ -57,7 +68,7 @@ class ClassifierReward(WeightsConfig, RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.classifier:ClassifierSource"
 
     kind: Literal["classifier"] = Field("classifier", description="any sequence classifier")
-    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=MAY_NAME_STAGE)
+    path: str = Field(description="folder, hub name or stage:NAME", json_schema_extra=NAMES_CLASSIFIER)
     label: str | None = Field(None, description="label whose output is the score; default: the only label")
     output: Literal["probability", "logit"] = Field("logit", description="output that is the score")
     scored_text: Literal["both", "response"] = Field(
@@ -72,7 +83,8 @@ class FunctionReward(RewardSourceConfig):
 
     kind: Literal["function"] = Field("function", description="a Python function")
     function: str = Field(
-        description="module:name; called with (prompts, responses), it returns one number per response"
+        description="module:name; called with (prompts, responses), it returns one number per response",
+        json_schema_extra=NAMES_FUNCTION,
     )
 
 
@@ -90,7 +102,7 @@ class HttpReward(RewardSourceConfig):
         None,
         description="name of an environment variable; its value, such as `Bearer ...`, is sent as the Authorization "
         "header",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra={**MAY_CHANGE, **NAMES_VARIABLE},
     )
 
 

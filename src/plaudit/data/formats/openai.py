@@ -7,6 +7,7 @@ from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking
 from plaudit.data.formats.values import whole_number
 from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
+from plaudit.hub import hub_options
 
 Decode = Callable[[list[int]], str]
 
@@ -50,8 +51,8 @@ def gpt2_decoder() -> Decode:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained("gpt2")
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained("gpt2", **hub_options("gpt2"))
+    except (OSError, ValueError, PlauditError) as error:
         raise PlauditError(
             "rows with GPT-2 token ids need the hub tokenizer gpt2, which could not be loaded; "
             "connect to the network once, or store text instead of token ids in the rows"

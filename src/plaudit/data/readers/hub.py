@@ -4,12 +4,22 @@ from collections.abc import Iterator
 
 from plaudit.data.readers.base import Numbered, finite
 from plaudit.errors import PlauditError
+from plaudit.hub import hub_options
+
+
+def check(name: str) -> None:
+    """Raise PlauditError at once if the hub has no such dataset, or cannot be reached and nothing is cached."""
+    try:
+        hub_options(name, "dataset")
+    except PlauditError as error:
+        raise PlauditError(f"{name}: {error}") from error
 
 
 def read(name: str, subset: str | None, split: str, files: str | None) -> Iterator[Numbered]:
     """Yield the rows of a dataset with their number."""
     import datasets
 
+    check(name)
     number = 0
     try:
         dataset = datasets.load_dataset(name, subset, data_files=files, split=split)

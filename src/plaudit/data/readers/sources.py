@@ -42,6 +42,14 @@ def read_records(
         raise PlauditError(f"{name}: the {'file' if local else 'dataset'} is empty; give one with at least one row")
 
 
+def check_source(path: str) -> None:
+    """Raise PlauditError if a file is missing or of an unknown kind, or if the hub has no such dataset."""
+    if is_local(path):
+        reader_of(Path(path))
+    else:
+        hub.check(path)
+
+
 def is_local(path: str) -> bool:
     """Return whether a source is a local file rather than the name of a hub dataset."""
     looks_like_hub_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) and not path.startswith(".")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from plaudit.batching.layouts.base import Layout
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.layouts.registry import LAYOUTS
@@ -15,12 +16,11 @@ from plaudit.models.acceleration.prepared_weights import linear_layers
 from plaudit.models.acceleration.trial import decoding_fault, last_mlp_fault, layout_fault, tree_attention_fault
 from plaudit.models.acceleration.varlen_attention import DEVICES, TYPES, kernel_fault
 from plaudit.models.trunk import unwrapped
+from plaudit.plugins import check_methods
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-    from plaudit.batching.layouts.base import Layout
 
 TREES, KERNEL, LAST_MLP = "tree attention", "kernel for packed trees", "last-MLP shortcut"
 DECODING, WEIGHTS = "compiled decoding", "prepared weights"
@@ -41,7 +41,7 @@ class Choice:
 class Acceleration:
     """The layout of a model's batches, why it was chosen, and every other acceleration that was tested."""
 
-    layout: "Layout"
+    layout: Layout
     layout_reason: str | None
     choices: tuple[Choice, ...]
 
@@ -69,7 +69,7 @@ def install(model: "nn.Module", layout: str = "auto", generates: bool = False) -
         generates: whether responses are generated with the model.
 
     Raises:
-        PlauditError: no layout has this name.
+        PlauditError: no layout has this name, or it lacks a method of ``Layout``.
     """
     inner: PreTrainedModel = unwrapped(model)
     chosen, reason = _layout(inner, layout)
@@ -87,8 +87,9 @@ def install(model: "nn.Module", layout: str = "auto", generates: bool = False) -
     return Acceleration(chosen, reason, tuple(choices))
 
 
-def _layout(model: "PreTrainedModel", wanted: str) -> "tuple[Layout, str | None]":
+def _layout(model: "PreTrainedModel", wanted: str) -> tuple[Layout, str | None]:
     layout = PACKED if wanted == "auto" else LAYOUTS[wanted]
+    check_methods(layout, Layout, f"layout {wanted}")
     fault = layout_fault(model, layout) if layout is not PADDED else None
     if fault is None:
         return layout, None if layout is PACKED else "as configured"

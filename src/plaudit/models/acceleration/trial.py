@@ -27,6 +27,7 @@ from plaudit.models.acceleration.last_mlp import (
 )
 from plaudit.models.acceleration.tree_attention import tree_layout, use_tree_attention
 from plaudit.models.trunk import accepted_arguments, trunk_of
+from plaudit.plugins import is_built_in, is_from_user_code
 from plaudit.seeding import python_generator
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def layout_fault(model: "PreTrainedModel", layout: "Layout") -> str | None:
             try:
                 found = [_response_states(model, batch) for batch in batches]
             except Exception as fault:  # a model may raise anything when it gets a tree mask
+                if not is_built_in(layout) and is_from_user_code(fault):
+                    raise
                 what = "a tree attention mask" if layout.needs_tree_mask else f"{layout.name} batches"
                 return f"the model rejects {what}: {_text(fault)}"
     finally:

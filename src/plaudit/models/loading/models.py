@@ -9,7 +9,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -20,7 +19,7 @@ from plaudit.models.acceleration.install import Acceleration, install
 from plaudit.models.adapters.folder import adapter_task, base_of_adapter, with_saved_adapter
 from plaudit.models.adapters.lora import with_adapter
 from plaudit.models.heads.output_head import head_is_known
-from plaudit.models.loading.pretrained import fresh_model, pretrained_model
+from plaudit.models.loading.pretrained import fresh_model, load_from, or_explain, pretrained_model
 from plaudit.models.loading.tokenizer import check_vocabulary, load_tokenizer
 from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
@@ -79,10 +78,13 @@ def load_policy(config: ModelConfig, device: torch.device, seed: int = 0) -> Loa
     return _logged("policy", config, _load(config, "CAUSAL_LM", device, seed))
 
 
-def load_scorer(config: ModelConfig, device: torch.device, seed: int = 0) -> tuple[LoadedModel, bool]:
+def load_scorer(
+    config: ModelConfig, device: torch.device, seed: int = 0, role: str = "reward model"
+) -> tuple[LoadedModel, bool]:
     """Load a model as a sequence classifier with one label; also return whether its head was already trained.
 
-    Raises PlauditError if it cannot be loaded or its parts do not fit together.
+    ``role`` is what the log calls the model. Raises PlauditError if it cannot be loaded or its parts do not fit
+    together.
     """
     loaded = _load(config, "SEQ_CLS", device, seed)
     if not hasattr(unwrapped(loaded.model), "score"):
@@ -90,13 +92,13 @@ def load_scorer(config: ModelConfig, device: torch.device, seed: int = 0) -> tup
             f"{config.path}: transformers has no sequence classifier for this architecture that reads the last token; "
             "choose another model"
         )
-    return _logged("scorer", config, loaded), config.fresh is None and _is_classifier(str(config.path))
+    return _logged(role, config, loaded), config.fresh is None and is_classifier(str(config.path))
 
 
 def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> LoadedModel:
     if adapter_task(config.path) is not None:
         base = _load(base_of_adapter(config), head, device, seed)
-        model = with_saved_adapter(base.model, str(config.path)).to(device)
+        model = or_explain(f"adapter {config.path}", with_saved_adapter, base.model, str(config.path)).to(device)
         return LoadedModel(model.eval(), base.tokenizer, base.acceleration)
     tokenizer = load_tokenizer(config)
     with torch.random.fork_rng(devices=[]):
@@ -129,17 +131,18 @@ def _weights(
     return model if config.quantization is not None else model.to(device)
 
 
-def _is_classifier(path: str) -> bool:
+def is_classifier(path: str) -> bool:
+    """Return whether a folder or hub name holds a sequence classifier. Raises PlauditError if it cannot be read."""
     from transformers import AutoConfig
 
     task = adapter_task(path)
     if task is not None:
         return task == "SEQ_CLS"
-    architectures = AutoConfig.from_pretrained(path).architectures or [""]
+    architectures = load_from(f"model {path}", AutoConfig.from_pretrained, path).architectures or [""]
     return "ForSequenceClassification" in architectures[0]
 
 
 def _logged(role: str, config: ModelConfig, loaded: LoadedModel) -> LoadedModel:
-    name = Path(config.path).name if config.path else f"{config.fresh and config.fresh.architecture} (random weights)"
+    name = config.path or f"{config.fresh and config.fresh.architecture} (random weights)"
     logger.info("%s %s: %s", role, name, loaded.acceleration)
     return loaded

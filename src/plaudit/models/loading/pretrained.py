@@ -1,14 +1,19 @@
 """Creates transformers models from a configuration: pretrained or with random weights, quantised or not."""
 
-from collections.abc import Callable
-from pathlib import Path
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from plaudit.config.schema import ModelConfig
+from plaudit.config.schema.base import NEEDS_QUANTIZATION
 from plaudit.errors import PlauditError, one_line
+from plaudit.hub import hub_options, is_hub_name, missing_part
+from plaudit.log import LOGGER
 from plaudit.memory import is_out_of_memory
+from plaudit.packages import missing_package
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,9 +55,16 @@ def pretrained_model(
 
 
 def weight_options(config: ModelConfig, device: torch.device) -> dict[str, Any]:
-    """Return the options of ``from_pretrained`` for the type of the weights and their quantisation on ``device``."""
+    """Return the options of ``from_pretrained`` for the type of the weights and their quantisation on ``device``.
+
+    Raises PlauditError if the package for quantisation is missing.
+    """
     options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
     if config.quantization is not None:
+        if missing := missing_package(NEEDS_QUANTIZATION["requires"]):
+            raise PlauditError(
+                f"quantization: {config.quantization} {missing}; install it with: {NEEDS_QUANTIZATION['install']}"
+            )
         from transformers import BitsAndBytesConfig
 
         bits = {"load_in_4bit": True} if config.quantization == "4bit" else {"load_in_8bit": True}
@@ -67,44 +79,55 @@ def _set_dropout(model_config: Any, rate: float) -> None:
 
 
 def load_from(what: str, load: Callable[..., Result], path: str | None, **options: Any) -> Result:
-    """Call ``load`` with a folder or a hub name. Raises PlauditError, which says what a folder lacks."""
+    """Call ``load`` with a folder or a hub name.
+
+    Raises PlauditError like ``or_explain``, or says what is missing. ``what`` begins with "tokenizer" if the folder
+    only needs to hold a tokenizer.
+    """
+    if is_hub_name(str(path)):
+        try:
+            options = {**hub_options(str(path)), **options}
+        except PlauditError as fault:
+            raise PlauditError(f"cannot load {what}: {fault}") from fault
     try:
         return or_explain(what, load, path, **options)
     except PlauditError as fault:
-        if missing := _what_is_missing(str(path), what.startswith("tokenizer")):
+        if missing := missing_part(str(path), what.startswith("tokenizer")):
             raise PlauditError(f"cannot load {what}: {missing}") from fault
         raise
 
 
-def _what_is_missing(path: str, is_tokenizer: bool) -> str | None:
-    """Return what a folder lacks, with the remedy; None if it lacks nothing, or if ``path`` may be a hub name."""
-    folder = Path(path)
-    if not folder.exists():
-        if path.startswith("~"):
-            return "no such folder; ~ is not expanded, write the whole path"
-        # A hub name has at most one slash. A path below an existing folder means a folder.
-        is_hub_name = not path.startswith((".", "/")) and (path.count("/") == 0 or _may_have_owner(folder))
-        return None if is_hub_name else "no such folder; give an existing folder or a hub name"
-    names = ["config.json", "adapter_config.json", *["tokenizer.json", "tokenizer_config.json"] * is_tokenizer]
-    if any((folder / name).exists() for name in names):
-        return None
-    inside = [*sorted(folder.glob("model/*config.json")), *sorted(folder.glob("*/model/*config.json"))]
-    return f"no config.json here; give {inside[0].parent if inside else 'the folder of a model, or a hub name'}"
-
-
-def _may_have_owner(name: Path) -> bool:
-    return len(name.parts) == 2 and not name.parent.is_dir()
-
-
 def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    """Call ``load``; it raises OSError, ValueError, KeyError or TypeError for bad input.
+    """Call ``load``, without the progress bars and advice of transformers.
 
     Raises PlauditError with ``what`` and the text of the exception on one line. Running out of memory is re-raised
     unchanged.
     """
+    from safetensors import SafetensorError
+
     try:
-        return load(*arguments, **options)
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+        with quiet_transformers():
+            return load(*arguments, **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as fault:
         if is_out_of_memory(fault):
             raise
         raise PlauditError(f"cannot load {what}: {one_line(fault)}") from fault
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide progress bars and warnings of transformers, unless messages for developers are shown (``--verbose``)."""
+    from transformers.utils import logging as transformers_logging
+
+    if LOGGER.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

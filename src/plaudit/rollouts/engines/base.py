@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from plaudit.config.schema import GenerationConfig
+from plaudit.errors import PlauditError
 from plaudit.rollouts.samples import Piece, Request, Sample
 
 
@@ -40,6 +41,19 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release processes and memory. The engine is not used afterwards."""
         ...
+
+
+def generated(engine: Engine, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+    """Return the engine's samples. Raises PlauditError unless there is one per request."""
+    samples = engine.generate(requests, settings)
+    if not isinstance(samples, list) or not all(isinstance(sample, Sample) for sample in samples):
+        raise PlauditError(f"{type(engine).__name__}.generate must return a list of Sample, not {samples!r:.80}")
+    if len(samples) != len(requests):
+        raise PlauditError(
+            f"{type(engine).__name__}.generate returned {len(samples)} samples for {len(requests)} requests: return "
+            "one each, in their order"
+        )
+    return samples
 
 
 def in_one_piece(samples: Iterable[Sample]) -> Generator[Piece, None, None]:

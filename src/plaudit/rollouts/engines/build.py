@@ -1,14 +1,20 @@
 """Builds the configured engine."""
 
-from importlib import import_module
 from typing import Any
 
 from plaudit.config.schema.engines import EngineConfig
-from plaudit.rollouts.engines.base import Engine
+from plaudit.plugins import check_methods, import_object
+from plaudit.rollouts.engines.base import Engine, EngineClass
 
 
 def build_engine(config: EngineConfig, loaded: Any) -> Engine:
-    """Return the engine that ``config`` names, for a loaded model."""
-    module, _, name = config.engine.partition(":")
-    engine: Engine = getattr(import_module(module), name).load(config, loaded)
+    """Return the engine that ``config`` names, for a loaded model.
+
+    Raises PlauditError if it cannot be imported or lacks a method of ``Engine``.
+    """
+    place = f"engine {config.kind}"
+    engine_class = import_object(config.engine, place)
+    check_methods(engine_class, EngineClass, place)
+    engine: Engine = engine_class.load(config, loaded)
+    check_methods(engine, Engine, place)
     return engine

@@ -11,6 +11,7 @@ from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.heads.scalar import ScoreModule
+from plaudit.models.loading.pretrained import or_explain
 from plaudit.models.loading.tokenizer import load_tokenizer
 from plaudit.models.reward_model import RewardModel, read_scale
 from plaudit.training.rl.roles.adapters import AdapterRoles
@@ -66,9 +67,9 @@ def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> Tensor:
     import peft
     from safetensors.torch import load_file
 
-    config = peft.PeftConfig.from_pretrained(folder)
+    config = or_explain(f"adapter {folder}", peft.PeftConfig.from_pretrained, folder)
     config.task_type, config.modules_to_save = "CAUSAL_LM", None
-    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = or_explain(f"adapter {folder}", load_file, folder / "adapter_model.safetensors")
     low_rank = {name: tensor for name, tensor in tensors.items() if "lora_" in name}
     if not roles.add_frozen(adapter, config, low_rank) or HEAD not in tensors:
         raise PlauditError(

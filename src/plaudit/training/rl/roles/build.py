@@ -37,11 +37,11 @@ def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
 def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModule:
     """Return a value model that starts from the reward model, on its scale, or from the policy with a zero head."""
     if config.value_model is None:
-        loaded, _ = load_scorer(config.model, device, seed)
+        loaded, _ = load_scorer(config.model, device, seed, "value model")
         unwrapped(loaded.model).score = scalar_head(loaded.model.config.hidden_size).to(device)
         return ValueModule(loaded.model)
     start = config.model.model_copy(update={"path": config.value_model, "fresh": None, "tokenizer": None})
-    loaded, has_head = load_scorer(start, device, seed)
+    loaded, has_head = load_scorer(start, device, seed, "value model")
     refuse_untrained_head(config.value_model, has_head)
     scale, trained = read_scale(config.value_model), unwrapped(loaded.model).score
     head = nn.Linear(trained.in_features, 1)

@@ -1,0 +1,214 @@
+"""Everything that a recipe names is checked before the first stage starts."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import plaudit.packages
+from plaudit.config.load import load_recipe
+from plaudit.config.places import sections_below
+from plaudit.config.schema import Recipe
+from plaudit.errors import PlauditError
+from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.stages.preflight import CHECKS, check_before_start
+from plaudit.stages.registry import STAGES
+from tiny_runs import tiny_recipe
+
+EVALUATE = (
+    "evaluate={models: {sft: stage:sft}, baseline: sft, prompts: {sources: [demonstrations.jsonl]}, "
+    "rewards: [{name: preference, kind: model, path: stage:reward}]}"
+)
+TOXICITY = "evaluate.toxicity={classifier: gone/a/b, labels: [toxic], activation: sigmoid}"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recipe whose first three stages are finished."""
+    path = tiny_recipe(tmp_path_factory.mktemp("preflight"), pretrain__max_steps=1, sft__max_steps=1)
+    run(load_recipe(str(path), ["reward.max_steps=1"]), ["pretrain", "sft", "reward"])
+    return path
+
+
+@pytest.fixture(autouse=True)
+def in_its_folder(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(recipe.parent)
+    yield
+    assert not (recipe.parent / "runs/fresh").exists(), "a stage started"
+
+
+def problems(recipe: Path, *overrides: str, only: list[str] | None = None, name: str = "fresh") -> list[str]:
+    with pytest.raises(PlauditError) as refused:
+        run(load_recipe(str(recipe), [*overrides, f"name={name}"]), only)
+    return str(refused.value).split("\n")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["rl.model=gone/sft/model/x"], "rl.model.path: gone/sft/model/x: no such folder; give an existing folder"),
+        (["rl.model.tokenizer=gone/a/b"], "rl.model.tokenizer: gone/a/b: no such folder; give an existing folder"),
+        (["rl.model=runs/tiny/sft"], "rl.model.path: runs/tiny/sft: no config.json here; give runs/tiny/sft/model"),
+        (["rl.value_model=./gone"], "rl.value_model: ./gone: no such folder"),
+        (["rl.rewards.0.path=./gone"], "rl.rewards.0.path: ./gone: no such folder"),
+        (
+            ["rl.rewards.0.path=runs/tiny/sft/model"],
+            "rl.rewards.0.path: runs/tiny/sft/model: this language model has no trained reward head",
+        ),
+        (
+            ["rl.value_model=stage:sft"],
+            "rl.value_model: stage:sft: the stage sft makes a policy, but a reward model is needed",
+        ),
+        (
+            ["rl.rewards=[{name: e, kind: ensemble, paths: [stage:reward, ./gone]}]"],
+            "rl.rewards.0.paths.1: ./gone: no such folder",
+        ),
+        (
+            ["rl.rewards=[{name: c, kind: classifier, path: runs/tiny/sft/model}]"],
+            "rl.rewards.0.path: runs/tiny/sft/model: this is not a sequence classifier; name a trained one",
+        ),
+        (
+            ["rl.rewards=[{name: f, kind: function, function: 'nowhere:score'}]"],
+            "rl.rewards.0.function: reward source 'f': importing nowhere raised ModuleNotFoundError",
+        ),
+        (
+            ["rl.rewards=[{name: h, kind: http, url: 'http://localhost', authorization: NO_SUCH_KEY}]"],
+            "rl.rewards.0.authorization: the environment variable NO_SUCH_KEY is not set; export it",
+        ),
+        (["rl.prompts.sources=[gone.jsonl]"], "rl.prompts.sources.0.path: gone.jsonl: no such file; check the path"),
+        (["rl.prompts.sources=[recipe.yaml]"], "rl.prompts.sources.0.path: recipe.yaml: unknown kind of file"),
+        (["rl.prompts.sources=[./runs]"], "rl.prompts.sources.0.path: runs: this is a folder; name a file in it"),
+        (["dpo.data.held_out=[gone.csv]"], "dpo.data.held_out.0.path: gone.csv: no such file"),
+        (["dpo.data.sources.0.format=trl_pair"], "dpo.data.sources.0.format: trl_pair: unknown row format; did you"),
+        (["rl.policy_loss=nowhere:loss"], "rl.policy_loss: importing nowhere raised ModuleNotFoundError"),
+        (["dpo.loss=nowhere:loss"], "dpo.loss: importing nowhere raised ModuleNotFoundError"),
+        (["reward.loss=nowhere:loss"], "reward.loss: importing nowhere raised ModuleNotFoundError"),
+        ([EVALUATE, TOXICITY], "evaluate.toxicity.classifier.path: gone/a/b: no such folder"),
+        ([EVALUATE, "evaluate.models.x=stage:sft/model/x", "evaluate.models.y=./y"], "evaluate.models.y.path: ./y: no"),
+        ([EVALUATE, "report={}", "evaluate.models.sft=gone/a/b"], "evaluate.models.sft.path: gone/a/b: no such folder"),
+    ],
+)
+def test_what_is_missing_is_found_before_the_first_stage(recipe: Path, overrides: list[str], message: str) -> None:
+    assert problems(recipe, *overrides)[-1].startswith(message)
+
+
+def test_every_problem_has_a_line(recipe: Path) -> None:
+    found = problems(recipe, "sft.model=./a", "rl.prompts.sources=[b.jsonl]", "rl.value_model=./c")
+    assert [line.partition(":")[0] for line in found] == [
+        "sft.model.path",
+        "rl.prompts.sources.0.path",
+        "rl.value_model",
+    ]
+
+
+def test_a_missing_package_is_named(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        assert name == "bitsandbytes"
+        return "0.1"
+
+    monkeypatch.setattr(plaudit.packages, "version", version)
+    overrides = ["rl.rewards.0.quantization=4bit", "dpo.model.quantization=8bit", "dpo.model.lora={}"]
+    found = problems(recipe, *overrides)
+    assert found == [
+        f"{key}: {bits} needs bitsandbytes>=0.45, found 0.1; install it with: pip install 'plaudit[quantization]'"
+        for key, bits in (("dpo.model.quantization", "8bit"), ("rl.rewards.0.quantization", "4bit"))
+    ]
+
+
+def test_a_stage_that_neither_ran_nor_will_run(recipe: Path) -> None:
+    [line] = problems(recipe, only=["sft"])
+    assert line == (
+        "sft.model.path: stage:pretrain: needs the result of pretrain, which is not in "
+        f"{recipe.parent}/runs/fresh; run that stage first"
+    )
+
+
+def test_results_of_finished_stages(recipe: Path) -> None:
+    """Their files are known; those of stages that have yet to run are not."""
+    [line] = problems(recipe, "rl.value_model=stage:reward/member-2/model", only=["rl"], name="tiny")
+    assert line.startswith("rl.value_model: stage:reward/member-2/model: there is no ")
+    assert line.endswith("/runs/tiny/reward/member-2/model; correct the name, or restart the stage reward")
+    wanted = list(load_recipe(str(recipe)).sections())
+    loaded = load_recipe(str(recipe), ["rl.value_model=stage:reward/member-2/model", "reward.members=2"])
+    check_before_start(loaded, RunDirectory(recipe.parent / "runs/tiny"), wanted, restarted=wanted)
+
+
+def test_finished_stages_are_not_checked(recipe: Path, tmp_path: Path) -> None:
+    shutil.copytree(recipe.parent / "runs/tiny", tmp_path / "runs/tiny")
+    loaded = load_recipe(str(recipe), ["pretrain.data.sources=[gone.jsonl]"])
+    folder = RunDirectory(tmp_path / "runs/tiny")
+    check_before_start(loaded, folder, ["pretrain", "sft"], [])
+    with pytest.raises(PlauditError, match=r"^pretrain\.data\.sources\.0\.path: gone\.jsonl: no such file"):
+        check_before_start(loaded, folder, ["pretrain", "sft"], ["pretrain"])
+
+
+def test_the_base_of_an_adapter_must_exist(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "./base", "task_type": "C"}))
+    (tmp_path / "adapter_model.safetensors").touch()
+    [line] = problems(recipe, f"dpo.model={tmp_path}")
+    assert line == (
+        f"dpo.model.path: {tmp_path}: the base model of this adapter: ./base: no such folder; give an existing folder "
+        "or a hub name"
+    )
+
+
+def test_a_folder_without_weights(recipe: Path, tmp_path: Path) -> None:
+    shutil.copy(recipe.parent / "runs/tiny/sft/model/config.json", tmp_path)
+    [line] = problems(recipe, f"dpo.model={tmp_path}")
+    assert line.startswith(f"dpo.model.path: {tmp_path}: no weights")
+
+
+def test_every_mark_has_a_check() -> None:
+    named = {
+        field.json_schema_extra["names"]
+        for _, section in sections_below(Recipe)
+        for field in section.model_fields.values()
+        if isinstance(field.json_schema_extra, dict) and "names" in field.json_schema_extra
+    }
+    assert named == CHECKS.keys() - {"file"}
+
+
+PLUGIN = """
+from pydantic import Field
+from plaudit.config.schema import Section
+from plaudit.config.schema.base import NAMES_FILE
+from plaudit.errors import PlauditError
+from plaudit.stages.base import Stage
+from plaudit.stages.registry import STAGES
+
+class CountConfig(Section):
+    files: list[str] = Field(json_schema_extra=NAMES_FILE)
+    times: int = 1
+
+class CountStage(Stage[CountConfig]):
+    name, title, help, example = "count", "Counted words", "Count.", "plaudit run r.yaml --only count"
+
+    def section(self):
+        return CountConfig
+
+    def check(self, config):
+        if config.times > 9:
+            raise PlauditError("count.times: at most 9")
+
+    def run(self, context):
+        return {}
+
+STAGES.register("count", CountStage(), before="evaluate")
+"""
+
+
+def test_marked_keys_and_checks_of_a_new_stage_take_part(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (recipe.parent / "counting.py").write_text(PLUGIN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        count = {"files": ["recipe.yaml", "gone.txt"], "times": 10}
+        found = problems(recipe, "plugins=[counting]", f"count={json.dumps(count)}")
+    finally:
+        sys.modules.pop("counting", None)
+        if "count" in STAGES:
+            STAGES.unregister("count")
+    assert found == ["count.files.1: gone.txt: no such file; check the path", "count.times: at most 9"]
