@@ -13,6 +13,12 @@ from plaudit.errors import PlauditError
 ROWS = [{"prompt": "ä", "n": 1}, {"prompt": "two\nlines", "n": 2}]
 
 
+@pytest.fixture(autouse=True)
+def _reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub can be reached and has every dataset."""
+    monkeypatch.setattr("plaudit.data.readers.hub.hub_options", lambda name, kind: {})
+
+
 def test_hub_names_go_to_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
 
@@ -21,7 +27,6 @@ def test_hub_names_go_to_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
         return ROWS
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr("plaudit.data.readers.hub.hub_options", lambda name, kind: {})
     assert list(read_records("somebody/rows", "en", "test")) == [(1, ROWS[0]), (2, ROWS[1])]
     list(read_records("somebody/rows", files="data/test-*.parquet"))
     assert asked == [("somebody/rows", "en", None, "test"), ("somebody/rows", None, "data/test-*.parquet", "train")]
@@ -32,7 +37,6 @@ def test_a_hub_dataset_that_fails_is_named_in_one_line(monkeypatch: pytest.Monke
         raise ConnectionError("cannot reach it\nat all")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    monkeypatch.setattr("plaudit.data.readers.hub.hub_options", lambda name, kind: {})
     with pytest.raises(PlauditError, match=r"somebody/rows.*cannot reach it;") as caught:
         list(read_records("somebody/rows"))
     assert "\n" not in str(caught.value)
