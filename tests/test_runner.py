@@ -87,7 +87,7 @@ def test_stages_computed_from_a_restarted_one_do_not_count_until_they_are_restar
 
 
 def test_a_reference_is_a_whole_value(tmp_path: Path, ran: list[str]) -> None:
-    """A text that mentions another stage is no reference to it."""
+    """A text that mentions another stage is not a reference to it."""
     with pytest.raises(PlauditError, match=r"^evaluate\.models\.rl\.path: stage:rl: needs the result of rl"):
         run(tmp_path, ["evaluate"])
     prompts = {"sources": ["p.jsonl"], "prompt_template": 'see "stage:rl" {prompt}'}
