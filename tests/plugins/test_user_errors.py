@@ -100,6 +100,7 @@ STAGES.register("count", CountStage(), before="evaluate")
 """
 
 LAYOUT = """
+from dataclasses import replace
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.layouts.registry import LAYOUTS
 
@@ -113,7 +114,7 @@ class Mine:
 
     def build(self, trees, part):
         pass  # build
-        return PADDED.build(trees, part)
+        return replace(PADDED.build(trees, part), layout=self)
 
     def model_inputs(self, batch, needs_mask):
         pass  # model_inputs

@@ -9,6 +9,7 @@ from torch import Tensor
 from plaudit.errors import PlauditError
 from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.adapters.lora import adapter_of, merged_tensor
+from plaudit.models.quiet import quiet_transformers
 from plaudit.models.trunk import unwrapped
 from plaudit.permissions import follow_umask
 
@@ -23,15 +24,15 @@ def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
     Merging into a quantised base would lose precision: then the folder is the adapter itself, which transformers loads
     together with its base. Merging changes the model in place, so a stage must save last.
     """
-    if hasattr(model, "merge_and_unload"):
-        if getattr(unwrapped(model), "is_quantized", False):
+    with quiet_transformers():
+        if not hasattr(model, "merge_and_unload"):
+            model.save_pretrained(folder)
+        elif getattr(unwrapped(model), "is_quantized", False):
             save_adapter(model, folder)
         else:
             model.save_pretrained(folder / "adapter", selected_adapters=model.active_adapters)
             model.merge_and_unload().save_pretrained(folder)
-    else:
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     follow_umask(folder)
 
 

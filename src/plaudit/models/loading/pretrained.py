@@ -1,8 +1,6 @@
 """Creates transformers models from a configuration: pretrained or with random weights, quantised or not."""
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -11,8 +9,8 @@ from plaudit.config.schema import ModelConfig
 from plaudit.config.schema.base import NEEDS_QUANTIZATION
 from plaudit.errors import PlauditError, one_line
 from plaudit.hub import hub_options, is_hub_name, missing_part
-from plaudit.log import LOGGER
 from plaudit.memory import is_out_of_memory
+from plaudit.models.quiet import quiet_transformers
 from plaudit.packages import missing_package
 
 if TYPE_CHECKING:
@@ -112,22 +110,3 @@ def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **option
         if is_out_of_memory(fault):
             raise
         raise PlauditError(f"cannot load {what}: {one_line(fault)}") from fault
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hide progress bars and warnings of transformers, unless messages for developers are shown (``--verbose``)."""
-    from transformers.utils import logging as transformers_logging
-
-    if LOGGER.isEnabledFor(logging.DEBUG):
-        yield
-        return
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
