@@ -294,9 +294,14 @@ def test_debug_shows_the_traceback(module: Path, recipe: Path, refused: Plaudit)
             "def generate(self, requests)",
             "engine fixed: Fixed.generate is called with (requests, settings), but takes (requests)",
         ),
-        (ENGINE, '"faulty:Fixed"', '"faulty:Fixd"', "engine fixed: the module faulty does not define Fixd"),
+        (ENGINE, '"faulty:Fixed"', '"faulty:Fixd"', "engine fixed: the module faulty (faulty.py) does not define Fixd"),
         (LAYOUT, "def split(", "def splits(", "layout mine: Mine has no method split("),
-        (STRATEGY, '"faulty:Mine"', '"faulty:Other"', "distributed: mine: the module faulty does not define Other"),
+        (
+            STRATEGY,
+            '"faulty:Mine"',
+            '"faulty:Other"',
+            "distributed: mine: the module faulty (faulty.py) does not define Other",
+        ),
         (
             STAGE,
             "def show(self, directory)",
