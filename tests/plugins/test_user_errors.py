@@ -312,7 +312,7 @@ def test_debug_shows_the_traceback(module: Path, recipe: Path, refused: Plaudit)
     ],
 )
 def test_a_missing_or_different_method_is_named(
-    module: Path, recipe: Path, code: str, old: str, new: str, message: str
+    module: Path, recipe: Path, tmp_path: Path, code: str, old: str, new: str, message: str
 ) -> None:
     module.write_text(code.replace(old, new))
     models = recipe.parent / "runs/tiny"
@@ -326,7 +326,7 @@ def test_a_missing_or_different_method_is_named(
     start = [f"sft.model.path={models}/pretrain/model", f"rl.model={models}/sft/model", "rl.value_model=null"]
     stage = {ENGINE: "rl", REWARD: "rl", STAGE: "count"}.get(code, "sft")
     with pytest.raises(PlauditError) as refused:
-        plaudit.run(str(recipe), *overrides, *start, "plugins=[faulty]", "name=methods", only=[stage])
+        plaudit.run(str(recipe), *overrides, *start, "plugins=[faulty]", f"output={tmp_path}", only=[stage])
     assert str(refused.value).startswith(message)
 
 
