@@ -109,8 +109,8 @@ def test_loading_logs_one_line_for_each_model(folder: Path, caplog: pytest.LogCa
         load_policy(ModelConfig(path=str(folder), lora=LoraConfig(rank=2)), CPU)
         load_scorer(ModelConfig(path=str(folder), layout="padded"), CPU)
     assert [record.getMessage() for record in caplog.records if record.name == "plaudit.models"] == [
-        f"policy tiny-model: {EVERYTHING}, compiled decoding",
-        "scorer tiny-model: padded batches (as configured), last-MLP shortcut",
+        f"policy {folder}: {EVERYTHING}, compiled decoding",
+        f"reward model {folder}: padded batches (as configured), last-MLP shortcut",
     ]
 
 
