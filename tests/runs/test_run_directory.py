@@ -74,7 +74,7 @@ FIXED: list[dict[str, Any]] = [
     {"sft": {**SFT, "batch_size": 31}},
     {"sft": {**SFT, "evaluate_every": 49}},
     {"rl": {**RL, "generation": {"max_new_tokens": 63}}},
-    {"rl": {**RL, "rewards": [*RL["rewards"], *RL["rewards"]]}},
+    {"rl": {**RL, "rewards": [*RL["rewards"], {**RL["rewards"][0], "name": "another"}]}},
     {"rl": None},
 ]
 

@@ -154,7 +154,7 @@ HEALTHY = {"reward/std": 0.5, "reward/mean": 1.0, "ended_fraction": 0.5, "kl": 0
         ({"reward/std": 7e-9, "reward/mean": 0.1}, "every response has the same reward"),
         ({"ended_fraction": 0.0}, "every response was cut at the limit"),
         ({"ended_fraction": 0.01}, None),
-        ({"kl": -0.5, "kl_error": 0.1}, "the KL to the reference is -0.500, below zero"),
+        ({"kl": -0.5, "kl_error": 0.1}, "the KL to the reference is -0.500, which is too far below zero"),
         ({"kl": -0.3, "kl_error": 0.1}, None),
         ({"kl": -0.5, "kl_error": float("nan")}, None),
     ],
