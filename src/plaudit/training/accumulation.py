@@ -68,7 +68,7 @@ class GradientAccumulator(Generic[T]):
                     self.strategy.backward(0.0 * outputs.loss)
 
     def _losses(self, build: Callable[[], Batch], examples: Sequence[Example[T]]) -> Iterator[LossOutputs]:
-        """Yield the losses of a micro-batch, each with its graph until the next one is asked for."""
+        """Yield the losses of a micro-batch, each with its graph until the next one is requested."""
         batch = build().to(self.session.device)
         own = [examples[index] for index in batch.tree_indices]
         losses = self.task.losses(batch, [example.target for example in own])

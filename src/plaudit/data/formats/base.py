@@ -155,7 +155,7 @@ def text_of(value: object, name: str) -> str:
 
 
 def checked_prompt(prompt: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the turns of a prompt if one of them says something; raises BadRowError."""
+    """Return the turns of a prompt if one of them has text; raises BadRowError."""
     if not any(message.content.strip() for message in prompt):
         raise BadRowError("empty prompt")
     return prompt

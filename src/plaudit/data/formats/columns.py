@@ -30,19 +30,19 @@ _DESCRIBING = {
 
 
 def judges(column: str) -> bool:
-    """Return whether the name of a column says that it judges responses, such as ``label`` or ``is_safe``."""
+    """Return whether a column's name suggests a judgement of responses, such as ``label`` or ``is_safe``."""
     words = _words(column)
     return bool(words) and words[-1] not in _DESCRIBING and any(word in _JUDGEMENT_WORDS for word in words)
 
 
 def belongs_to_prompt(column: str) -> bool:
-    """Return whether the name of a column says that it is a part of the prompt, such as ``system`` or ``images``."""
+    """Return whether a column's name suggests a part of the prompt, such as ``system`` or ``images``."""
     words = _words(column)
     return "_".join(words) in _CONTEXT_NAMES or (len(words) > 1 and words[-1] in _CONTEXT_ENDINGS)
 
 
 def answers(column: str) -> bool:
-    """Return whether the name of a column says that it is a response."""
+    """Return whether a column's name suggests a response."""
     return "_".join(_words(column)) in _RESPONSE_NAMES
 
 

@@ -1,4 +1,6 @@
-"""Dialogues: OpenAI's and TRL's ``messages``, ShareGPT's ``conversations``, and preferences beside a dialogue."""
+"""Dialogues: OpenAI's and TRL's ``messages``, ShareGPT's ``conversations``, and preferences with a separate
+dialogue.
+"""
 
 from collections.abc import Iterator, Mapping
 

@@ -14,7 +14,7 @@ def _gather_dialogues(records: Iterable[tuple[int, Record]]) -> list[tuple[int, 
     dialogues: dict[object, tuple[int, Record]] = {}
     for line, record in records:
         name = record.get("dialogue_id")
-        # A turn without an id belongs to no other turn: it is a (bad) dialogue of its own.
+        # A turn without an id belongs to no other turn: it is a separate, bad dialogue.
         key = (line,) if name in (None, "") else str(name)
         _, dialogue = dialogues.setdefault(key, (line, {"turns": []}))
         dialogue["turns"].append(record)

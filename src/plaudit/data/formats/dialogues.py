@@ -63,7 +63,7 @@ def is_dialogue(value: object) -> bool:
 
 
 def with_messages(value: Any) -> Any:
-    """Return the list of messages that a text holds; any other value, also other JSON in a text, as it is."""
+    """Return the list of messages in a text; any other value, including other JSON in a text, unchanged."""
     turns = structured(value) if isinstance(value, str) else value
     if turns is value:
         return value

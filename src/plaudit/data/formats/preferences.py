@@ -72,7 +72,7 @@ def _implicit_preference(record: Record, origin: Origin, kind: Kind) -> Iterator
 
 
 def _check_scores(record: Record) -> None:
-    """Raise BadRowError if the scores of the sides say that the rejected one is better."""
+    """Raise BadRowError if the rejected response has the higher score."""
     for better, worse in _SCORES:
         has_both = record.get(better) is not None and record.get(worse) is not None
         if has_both and number(record[better], better) < number(record[worse], worse):

@@ -1,4 +1,4 @@
-"""Responses as they stand beside a prompt: text, a message, a list of messages, or a whole dialogue with its prompt."""
+"""The forms of a response in a file: text, a message, a list of messages, or a whole dialogue with its prompt."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -45,7 +45,7 @@ def number(value: object, name: str) -> float:
 
 
 def structured(value: Any) -> Any:
-    """Return the list or object that a text holds as JSON or as Python prints it; any other value as it is."""
+    """Return the list or object in a text, written as JSON or as Python prints it; any other value unchanged."""
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     for parse in (json.loads, ast.literal_eval):

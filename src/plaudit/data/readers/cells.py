@@ -1,4 +1,4 @@
-"""The types of cells in tables of text, which know text alone: missing values, message lists, infinite numbers.
+"""The types of cells in text tables, which contain only text: missing values, message lists, infinite numbers.
 
 Types are decided per column, by the first rows, so that a text that happens to look like something else stays text.
 """
@@ -42,7 +42,7 @@ class CellTypes:
         self._numbers = {index for index, column in enumerate(cells) if _are_numbers(column)}
 
     def record(self, fields: Sequence[str], text: str) -> Record | Malformed:
-        """Return the record of a row; ``text`` is the row as it is in the file."""
+        """Return the record of a row; ``text`` is the unparsed row."""
         record: Record = dict(zip(self._columns, fields, strict=True))
         if not MISSING.isdisjoint(fields):
             record.update({column: None for column, cell in record.items() if cell in MISSING})
@@ -144,7 +144,7 @@ def _begins_value(token: str) -> bool:
 
 
 def _are_lists(cells: Sequence[str]) -> bool:
-    """Return whether most cells are lists of messages, or lists in the form of numpy, which nobody writes as a text."""
+    """Return whether most cells are lists of messages, or lists in the form of numpy, which is not ordinary text."""
     cells = cells[:_PARSED_SAMPLE]
     return _most(cells, lambda cell: cell.lstrip().startswith(("[", "array("))) and _most(cells, _is_list)
 

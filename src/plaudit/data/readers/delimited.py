@@ -1,7 +1,7 @@
 """CSV, TSV and other tables of text with a header, read strictly: no row may disappear in a cell of another one.
 
-A quoted cell may contain line ends, so one wrong quotation mark can swallow any number of rows. Rows are therefore
-checked against RFC 4180 and against the lines of the file; see ``_RowCheck``.
+A quoted cell may contain line ends, so one wrong quotation mark can merge any number of rows into one cell. Rows are
+therefore checked against RFC 4180 and against the lines of the file; see ``_RowCheck``.
 """
 
 import csv
@@ -20,8 +20,8 @@ from plaudit.errors import PlauditError
 _LONGEST_FIELD = 2**30
 # The types of cells and the use of spaces are decided by this many rows.
 _SAMPLE = 1000
-# So many delimiters where rows would have them make it certain enough that a cell of several lines swallowed rows.
-# Where delimiters are followed by a space, as commas are in prose, it takes more of them.
+# With at least this many delimiters where rows have them, a cell of several lines almost certainly contains rows. Where
+# delimiters are followed by a space, as commas are in prose, it takes more of them.
 _DELIMITERS_OF_ROWS, _DELIMITERS_OF_SPACED_ROWS = 2, 6
 
 
@@ -35,7 +35,7 @@ class _Row:
 
     @property
     def text(self) -> str:
-        """The row as it is in the file."""
+        """The unparsed text of the row."""
         return self.lines[0] if len(self.lines) == 1 else "".join(self.lines)
 
     @property

@@ -1,4 +1,4 @@
-"""Presents text files as UTF-8: UTF-8 itself as it is, UTF-16 and UTF-32 recoded, byte order marks removed."""
+"""Presents text files as UTF-8: UTF-16 and UTF-32 are recoded, and byte order marks are removed."""
 
 import codecs
 import io
@@ -27,8 +27,7 @@ class Utf8Stream(io.BufferedReader):
         """Raise PlauditError if a reader that has read everything did not get all lines.
 
         Args:
-            read: number of lines that the reader read.
-            universal: whether a carriage return alone also ends a line.
+            read: number of lines that the reader read. universal: whether a single carriage return also ends a line.
         """
         there = self._recoded.lines(universal)
         if read != there:

@@ -1,4 +1,4 @@
-"""JSON lines: one object per line. A bad line is reported with its number, and reading goes on after it."""
+"""JSON lines: one object per line. A bad line is reported with its number, and reading continues after it."""
 
 from collections.abc import Iterator
 

@@ -61,6 +61,6 @@ def _exists(path: str) -> bool:
         os.stat(path)
     except FileNotFoundError:
         return False
-    except OSError:  # opening it says what is wrong
+    except OSError:  # opening it raises the error
         return True
     return True

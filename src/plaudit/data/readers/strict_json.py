@@ -19,7 +19,7 @@ _SCALARS = {int, float, bool, type(None)}
 class StrictDecoder:
     """Decodes JSON values and notes what is wrong with them although they can be decoded.
 
-    ``repeated`` lists the keys that an object of the last decoded value holds twice; ``not_finite`` says whether it
+    ``repeated`` lists the keys that an object of the last decoded value holds twice; ``not_finite``: whether it
     contains NaN, an infinite number, or one that is too large for a float. Such numbers become NaN or infinity.
     """
 
@@ -65,7 +65,7 @@ class StrictDecoder:
 
     def _float(self, text: str) -> float:
         value = float(text)
-        if value - value:  # true for infinity alone: the difference is NaN
+        if value - value:  # true only for infinity: the difference is NaN
             self.not_finite = True
         return value
 
@@ -82,7 +82,9 @@ def has_lone_surrogate(value: object) -> bool:
 
 
 def _is_plain(record: Record) -> bool:
-    """Return whether a record holds numbers and ASCII text alone, as most do: the quick answer to the checks below."""
+    """Return whether a record holds only numbers and ASCII text, as most do, so that the checks below are not
+    needed.
+    """
     for key, value in record.items():
         if type(value) is str:
             if not value.isascii():

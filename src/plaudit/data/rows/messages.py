@@ -67,7 +67,7 @@ def _as_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _parsed(arguments: str) -> Any:
-    """Return arguments as an object, as most templates expect; text that is not JSON stays as it is."""
+    """Return arguments as an object, as most templates expect; text that is not JSON is not changed."""
     try:
         return json.loads(arguments)
     except ValueError:

@@ -79,7 +79,7 @@ def _set_dropout(model_config: Any, rate: float) -> None:
 def load_from(what: str, load: Callable[..., Result], path: str | None, **options: Any) -> Result:
     """Call ``load`` with a folder or a hub name.
 
-    Raises PlauditError like ``or_explain``, or says what is missing. ``what`` begins with "tokenizer" if the folder
+    Raises PlauditError like ``or_explain``, or with what is missing. ``what`` begins with "tokenizer" if the folder
     only needs to hold a tokenizer.
     """
     if is_hub_name(str(path)):
