@@ -93,6 +93,7 @@ OWN_ROWS: dict[str, list[Row]] = {
     "helpsteer": [STONE_OR_PEAR_TEXT],
     "ultrafeedback": [STONE_OR_PEAR],
     "comparison": [STONE_OR_PEAR_TEXT],
+    "annotators": [STONE_OR_PEAR_TEXT],
     "scored_pair": [STONE_OR_PEAR_TEXT],
     "arena": [STONE_OR_PEAR],
     "arena_texts": [STONE_OR_PEAR],

@@ -173,6 +173,16 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "comparison": [{"prompt": "Name a fruit.", "response_a": "A stone.", "response_b": "A pear.", "winner": "b"}],
+    "annotators": [
+        {
+            "prompt": "Name a fruit.",
+            "response_a": "A stone.",
+            "response_b": "A pear.",
+            "annotator_1": "b",
+            "annotator_2": "a",
+            "annotator_3": "b",
+        }
+    ],
     "scored_pair": [
         {"prompt": "Name a fruit.", "answer_1": "A stone.", "answer_2": "A pear.", "score_1": 1, "score_2": 4.5}
     ],

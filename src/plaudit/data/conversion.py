@@ -101,7 +101,11 @@ def convert_records(
 
 def excerpt(record: Record) -> str:
     """Return the beginning of a record as JSON."""
-    return json.dumps(record, ensure_ascii=False, default=str)[:LONGEST_EXCERPT]
+    try:
+        return json.dumps(record, ensure_ascii=False, default=str)[:LONGEST_EXCERPT]
+    except (ValueError, RecursionError):
+        # Numbers with thousands of digits and very deep values cannot be written as text.
+        return f"a record with the columns {', '.join(record)}"[:LONGEST_EXCERPT]
 
 
 def _visible(record: Record, ignored: Collection[str]) -> Record:

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import Row
+from plaudit.data.rows import ResponseRow, Row
 from plaudit.data.templates import RenderedPrompt, render_prompt
 from plaudit.errors import PlauditError
 
@@ -94,6 +94,7 @@ def _text_rows(rows: Sequence[R], tokenizer: Any) -> Iterator[tuple[int, Tokeniz
 
 def _prompted_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig) -> Iterator[tuple[int, TokenizedRow[R]]]:
     numbered = [(index, row, row.prompt) for index, row in enumerate(rows) if row.prompt is not None]
+    _refuse_calls(rows)
     rendered = [render_prompt(prompt, tokenizer, config, row.origin) for _, row, prompt in numbered]
     prompts = _encode_prompts(rendered, tokenizer)
     pairs = [
@@ -108,6 +109,16 @@ def _prompted_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig) -> Ite
         if rendered[which].special_tokens:
             text = tokenizer.decode(prompts[which], skip_special_tokens=True)
         yield index, TokenizedRow(row, PromptTree(tuple(prompts[which]), responses), text)
+
+
+def _refuse_calls(rows: Sequence[Row]) -> None:
+    """Raise PlauditError for a response that calls functions: its text alone is not what a chat template writes."""
+    for row in rows:
+        if isinstance(row, ResponseRow) and row.final is not None:
+            raise PlauditError(
+                f"{row.origin.source} line {row.origin.line}: the response calls functions, which cannot be learned "
+                "yet; give that turn weight 0, or remove the row"
+            )
 
 
 def _encode_prompts(rendered: Sequence[RenderedPrompt], tokenizer: Any) -> list[Ids]:

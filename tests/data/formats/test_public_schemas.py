@@ -10,6 +10,7 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.loading import refusal
 from plaudit.data.rows import LabelledRow, Message, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.data.sources import SourceRows, read_source
+from plaudit.errors import PlauditError
 
 SYSTEM, ASKED = Message("system", "Be brief."), Message("user", "Name a fruit.")
 ASK = {"role": "user", "content": "Name a fruit."}
@@ -207,6 +208,44 @@ def test_annotations_of_several_people(tmp_path: Path) -> None:
 def test_winners_are_never_inverted(tmp_path: Path, values: list[Any], ranks: list[tuple[int, int]]) -> None:
     records = [{"prompt": "q", "response_a": "x", "response_b": "y", "winner": value} for value in values]
     assert [row.ranks for row in read(tmp_path, records, RankingRow).rows] == ranks
+
+
+@pytest.mark.parametrize(
+    "record, ranks",
+    [
+        ({"left": "x", "right": "y", "winner": "right"}, (1, 0)),
+        ({"model_a_response": "x", "model_b_response": "y", "winner": "model_a"}, (0, 1)),
+        ({"response_0": "x", "response_1": "y", "chosen": 1}, (1, 0)),
+        ({"Response A": "x", "Response B": "y", "preference": "B"}, (1, 0)),
+        ({"response_1": "x", "response_2": "y", "annotator_1": 2, "annotator_2": 1, "annotator_3": 2.0}, (1, 0)),
+        ({"output_a": "x", "output_b": "y", "rating_a": "4", "rating_b": 2.5}, (0, 1)),
+        ({"answer1": "x", "answer2": "y", "votes": {"ann": "answer2", "ben": "answer2", "cy": "answer1"}}, (1, 0)),
+    ],
+)
+def test_names_of_two_responses_and_their_judgement(
+    tmp_path: Path, record: dict[str, Any], ranks: tuple[int, int]
+) -> None:
+    found = read(tmp_path, [{"prompt": "q", **record}], RankingRow)
+    assert refusal(found, 0) is None
+    assert [(row.responses, row.ranks) for row in found.rows] == [(("x", "y"), ranks)]
+
+
+def test_three_responses_are_no_comparison_of_two(tmp_path: Path) -> None:
+    record = {"prompt": "q", "response_1": "x", "response_2": "y", "response_3": "z", "best": 2}
+    with pytest.raises(PlauditError, match="ranking rows are needed"):
+        read(tmp_path, [record], RankingRow)
+
+
+def test_a_rejected_response_beside_the_one_to_learn(tmp_path: Path) -> None:
+    found = read(tmp_path, [{"query": "q", "response": "x", "rejected_response": "y"}], RankingRow)
+    assert [(row.responses, row.ranks) for row in found.rows] == [(("x", "y"), (0, 1))]
+
+
+def test_messages_as_data_frames_print_them_are_bad(tmp_path: Path) -> None:
+    printed = "[{'role': 'user', 'content': 'q'}\n {'role': 'assistant', 'content': 'a'}]"
+    found = read(tmp_path, [{"chosen": printed, "rejected": printed.replace("'a'", "'b'")}], RankingRow)
+    assert found.rows == []
+    assert list(found.counts.bad) == ["chosen is the text of a list of messages that is neither JSON nor Python"]
 
 
 def test_the_better_response_is_said_in_words_and_its_place_is_watched(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def test_ignoring_a_label_leaves_completions(tmp_path: Path) -> None:
 def test_the_closest_formats_are_named_with_what_they_lack(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="preference has prompt, chosen in common and needs rejected"):
         read(tmp_path, [{"prompt": "q", "chosen": "a", "worse": "b"}], RankingRow)
+    with pytest.raises(PlauditError, match=r"rename columns with `columns` \(such as Chosen to chosen\)"):
+        read(tmp_path, [{"Prompt": "q", "Chosen": "a"}])
     with pytest.raises(PlauditError, match=r"columns x, y; closest: none has a column in common"):
         read(tmp_path, [{"x": 1, "y": 2}])
 

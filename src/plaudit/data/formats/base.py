@@ -1,5 +1,6 @@
 """The class of row formats, and the checks that they share."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ Column = str | tuple[str, ...]
 
 # Texts that csv files and data frames hold in place of a missing value.
 _MISSING = {"nan", "NaN", "None", "null", "NULL", "<NA>"}
+# The beginning of a list of messages; such a list is read before, unless its text cannot be parsed.
+_MESSAGES = re.compile(r"""\s*(array\()?\[\s*\{\s*['"](role|content|from|value)['"]\s*:""")
 
 
 class BadRowError(Exception):
@@ -151,6 +154,8 @@ def text_of(value: object, name: str) -> str:
         raise BadRowError(f"empty {name}")
     if value in _MISSING:
         raise BadRowError(f"{name} is the text {value}, which stands for a missing value")
+    if "[" in value[:20] and _MESSAGES.match(value):
+        raise BadRowError(f"{name} is the text of a list of messages that is neither JSON nor Python")
     return value
 
 

@@ -1,5 +1,6 @@
 """Two responses to a prompt and a judgement of which one is better: a winner, votes, or a score for each."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -25,8 +26,9 @@ from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, RankingRow
 KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
 DIFFERENT_PROMPTS = "the responses follow different earlier turns"
 WINNERS = (
-    "winner", "better", "better_response", "best", "choice", "preferred", "preference", "verdict", "vote", "votes",
-    "judgement", "judgment", "selected", "label", "labels",
+    "winner", "winner_id", "better", "better_response", "better_response_id", "best", "best_response", "choice",
+    "preferred", "preferred_response", "preference", "human_preference", "verdict", "vote", "votes", "judgement",
+    "judgment", "selected", "chosen", "label", "labels",
 )  # fmt: skip
 
 _STEMS = (
@@ -35,7 +37,7 @@ _STEMS = (
 )  # fmt: skip
 _SCORE_STEMS = ("score", "rating", "reward", "quality", "helpfulness", "upvotes")
 # Each pair of endings, with the endings that must not be there: a third response is not a comparison of two.
-_ENDINGS = (("a", "b", "c"), ("A", "B", "C"), ("1", "2", "03"), ("0", "1", "2"), ("left", "right", ""))
+_ENDINGS = (("a", "b", "c"), ("1", "2", "03"), ("0", "1", "2"), ("left", "right", ""))
 _SEPARATORS = ("_", "", "-", ".", " ")
 _OTHER_PAIRS = (
     ("model_a_response", "model_b_response"),
@@ -43,7 +45,6 @@ _OTHER_PAIRS = (
     ("first_response", "second_response"),
     ("left", "right"),
     ("a", "b"),
-    ("A", "B"),
 )
 
 
@@ -56,14 +57,15 @@ def pair_in(record: Record) -> tuple[str, str] | None:
 def _pair(
     columns: tuple[str, ...], stems: tuple[str, ...], others: tuple[tuple[str, str], ...] = ()
 ) -> tuple[str, str] | None:
+    spelled = {column.lower(): column for column in columns}
     for stem in stems:
         for separator in _SEPARATORS:
             for first, second, further in _ENDINGS:
                 names = (f"{stem}{separator}{first}", f"{stem}{separator}{second}")
-                more = any(f"{stem}{separator}{other}" in columns for other in further)
-                if names[0] in columns and names[1] in columns and not more:
-                    return names
-    return next((pair for pair in others if set(pair) <= set(columns)), None)
+                more = any(f"{stem}{separator}{other}" in spelled for other in further)
+                if names[0] in spelled and names[1] in spelled and not more:
+                    return spelled[names[0]], spelled[names[1]]
+    return next(((spelled[one], spelled[two]) for one, two in others if one in spelled and two in spelled), None)
 
 
 def _scores_in(record: Record) -> tuple[str, str] | None:
@@ -75,6 +77,14 @@ def _scores_in(record: Record) -> tuple[str, str] | None:
 
 def _endings(pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(ending_of(name).lower() for name in pair)
+
+
+_VOTE = re.compile(r"(winner|choice|preference|preferred|verdict|vote|annotator|rater|judge|label)s?[_ -]?\d+")
+
+
+def _votes_in(record: Record) -> list[str]:
+    """Return the columns with the votes of single annotators, such as annotator_1 and annotator_2."""
+    return [column for column in record if _VOTE.fullmatch(column)]
 
 
 def _reads(record: Record) -> tuple[str, ...]:
@@ -121,6 +131,23 @@ def _comparison(coding: Coding, record: Record, origin: Origin, kind: Kind) -> I
         if better is not None and by_score is not None and by_score != better:
             raise BadRowError(f"{column} and the scores {', '.join(scores)} contradict each other")
     yield from compared([_side(record, name) for name in pair], better, origin, kind)
+
+
+def _annotators(coding: Coding, record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    pair, columns = _pair_of(record), _votes_in(record)
+    votes = [record[column] for column in columns if has_value(record[column])]
+    better = winner(votes, record, pair, coding, ", ".join(columns))
+    yield from compared([_side(record, name) for name in pair], better, origin, kind)
+
+
+def _settled_votes(known: Format, records: Sequence[Record]) -> Format:
+    usable = [record for record in records if pair_in(record) is not None and _votes_in(record)]
+    coding = Coding(None)
+    if usable:
+        names = _pair_of(usable[0])
+        values = [[record[column] for column in _votes_in(record)] for record in usable]
+        coding = coding_of(values, (ending_of(names[0]), ending_of(names[1])), ", ".join(_votes_in(usable[0])))
+    return replace(known, convert=lambda record, origin, kind: _annotators(coding, record, origin, kind))
 
 
 def _scored_pair(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
@@ -175,6 +202,21 @@ FORMATS = (
         labels="a side (a/b, left/right, first/second, the column's or the model's name), 0/1, 1/2, 1 to 2, votes",
     ),
     Format(
+        "annotators",
+        (),
+        KINDS,
+        lambda record, origin, kind: _annotators(Coding(None), record, origin, kind),
+        also_reads=AROUND,
+        varying=lambda record: (*_reads(record), *_votes_in(record)),
+        matches=lambda record: _has_pair(record) and len(_votes_in(record)) > 1 and not first_of(record, WINNERS),
+        settle=_settled_votes,
+        unordered=True,
+        recognised_by="two responses and a vote per annotator, such as `annotator_1`, `annotator_2`, …",
+        ties="as many votes for each: counted, no row",
+        dialogue=True,
+        labels="as in `comparison`; the majority counts",
+    ),
+    Format(
         "scored_pair",
         (),
         KINDS,
@@ -182,7 +224,7 @@ FORMATS = (
         also_reads=AROUND,
         varying=_reads,
         matches=lambda record: _has_pair(record) and _scores_in(record) is not None and not first_of(record, WINNERS),
-        judgement=tuple(f"{stem}_{end}" for stem in _SCORE_STEMS for end in ("a", "b", "A", "B", "1", "2", "0")),
+        judgement=tuple(f"{stem}_{end}" for stem in _SCORE_STEMS for end in ("a", "b", "1", "2", "0")),
         unordered=True,
         recognised_by="two responses and a score for each, such as `score_a` and `score_b`",
         ties="equal scores: counted, no row",

@@ -67,8 +67,7 @@ def with_messages(value: Any) -> Any:
     turns = structured(value) if isinstance(value, str) else value
     if turns is value:
         return value
-    turns = [turns] if isinstance(turns, Mapping) else turns
-    return turns if bool(turns) and all(_is_message(turn) for turn in turns) else value
+    return turns if isinstance(turns, list) and bool(turns) and all(_is_message(turn) for turn in turns) else value
 
 
 def _is_message(turn: object) -> bool:
@@ -120,7 +119,8 @@ def split_answer(dialogue: tuple[Message, ...]) -> tuple[tuple[Message, ...], Me
 def _messages(turn: object, name: str) -> Iterator[Message]:
     if not isinstance(turn, Mapping):
         raise BadRowError(f"{name} holds an entry that is not a message with role and content")
-    role_key, content_key = first_of(turn, _ROLE_KEYS), next((key for key in _CONTENT_KEYS if key in turn), None)
+    role_key = first_of(turn, _ROLE_KEYS)
+    content_key = first_of(turn, _CONTENT_KEYS) or next((key for key in _CONTENT_KEYS if key in turn), None)
     if role_key is None or content_key is None:
         yield from _pair(turn, name)
         return

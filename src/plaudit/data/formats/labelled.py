@@ -11,7 +11,7 @@ from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, ResponseRo
 from plaudit.errors import PlauditError
 
 LABELS = ("label", "kto_tag")
-DIALOGUES = ("messages", "conversations", "conversation")
+DIALOGUES = ("messages", "conversations", "conversation", "dialogue", "dialog", "trajectory")
 _COMPLETIONS = ("completion", "response", "output", "answer")
 _SPELLED = "true/false, 1/0, 1/-1, yes/no, thumbs up/down; also 1.0 and text"
 

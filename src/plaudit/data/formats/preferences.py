@@ -15,7 +15,7 @@ from plaudit.data.formats.sides import as_turns, check_copy, judged_dialogue, ju
 from plaudit.data.formats.values import number
 from plaudit.data.rows import LabelledRow, Message, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
 
-_CHOSEN = ("chosen", "chosen_response", "response_chosen", "preferred", "response_j")
+_CHOSEN = ("chosen", "chosen_response", "response_chosen", "preferred", "response_j", "response")
 _REJECTED = ("rejected", "rejected_response", "response_rejected", "dispreferred", "response_k")
 _SIDES = ("chosen", "rejected")
 _KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)

@@ -109,10 +109,17 @@ def _reason(chosen: Format, fitting: Sequence[Format], records: Sequence[Record]
 
 def _no_format(records: Sequence[Record], source: str) -> str:
     columns = _columns(records)
+    names = {name for known in all_formats() for column in known.columns for name in _alternatives(column)}
+    capital = [name for name in columns if name not in names and name.lower() in names]
+    hint = f" (such as {capital[0]} to {capital[0].lower()})" if capital else ""
     return (
         f"{source}: no row format has the columns {', '.join(columns)}; closest: {_closest(all_formats(), columns)}; "
-        "rename columns with `columns`, or choose a format with `format`"
+        f"rename columns with `columns`{hint}, or choose a format with `format`"
     )
+
+
+def _alternatives(column: Column) -> tuple[str, ...]:
+    return (column,) if isinstance(column, str) else column
 
 
 def _closest(formats: Sequence[Format], columns: Sequence[str]) -> str:
@@ -126,7 +133,7 @@ def _closest(formats: Sequence[Format], columns: Sequence[str]) -> str:
 
 
 def _nearness(known: Format, columns: Sequence[str]) -> str:
-    names = [(column,) if isinstance(column, str) else column for column in known.columns]
+    names = [_alternatives(column) for column in known.columns]
     common = [name for alternatives in names for name in alternatives if name in columns]
     missing = [alternatives[0] for alternatives in names if not any(name in columns for name in alternatives)]
     needs = f"needs {', '.join(missing)}" if missing else "needs other values in them"
@@ -134,7 +141,7 @@ def _nearness(known: Format, columns: Sequence[str]) -> str:
 
 
 def _has(column: Column, columns: Sequence[str]) -> bool:
-    return column in columns if isinstance(column, str) else any(name in columns for name in column)
+    return any(name in columns for name in _alternatives(column))
 
 
 def _columns(records: Sequence[Record]) -> list[str]:

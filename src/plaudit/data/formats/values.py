@@ -2,7 +2,7 @@
 
 import ast
 import json
-import math
+import sys
 from typing import Any
 
 from plaudit.data.formats.base import BadRowError
@@ -12,6 +12,9 @@ _FALSE = {"false", "0", "0.0", "-1", "-1.0", "no", "n", "bad", "thumbs_down", "t
 _FALSE |= {"dislike", "undesirable"}
 
 
+_LARGEST = sys.float_info.max
+
+
 def label(value: object, name: str = "label") -> bool:
     """Return a label as bool; raises BadRowError.
 
@@ -19,7 +22,8 @@ def label(value: object, name: str = "label") -> bool:
     """
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | float | str):
+    # Numbers with thousands of digits cannot be written as text.
+    if isinstance(value, float | str) or (isinstance(value, int) and abs(value) < 2):
         spelled = str(value).strip().lower()
         if spelled in _TRUE:
             return True
@@ -60,6 +64,8 @@ def structured(value: Any) -> Any:
 
 def shown(value: object) -> str:
     """Return a value for a message, on one line and shortened."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "a number with hundreds of digits"
     text = " ".join(str(value)[:400].split())
     return text if len(text) <= 40 else text[:40] + "…"
 
@@ -68,7 +74,7 @@ def _finite(value: object) -> float | None:
     found = _number_of_text(value) if isinstance(value, str) else value
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return found if isinstance(found, int) or math.isfinite(found) else None
+    return found if abs(found) <= _LARGEST else None
 
 
 def _number_of_text(value: str) -> float | None:

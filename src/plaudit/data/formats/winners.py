@@ -23,6 +23,11 @@ _WORDS = re.compile(
 _VOTE_KEYS = ("winner", "value", "preference", "vote", "choice", "label", "selected")
 
 
+# In columns of these names, 0 and 1 are numbers of responses. In others, such as preference or label, they may also say
+# whether the first response is better.
+_INDEX_NAMES = ("winner", "choice", "best", "selected", "vote", "verdict", "_id")
+
+
 @dataclass(frozen=True)
 class Coding:
     """How a file numbers two responses: from 0, from 1, or not at all."""
@@ -98,8 +103,9 @@ def ranks(better: Winner) -> tuple[int, int]:
 def coding_of(values: Sequence[Any], suffixes: tuple[str, str], column: str) -> Coding:
     """Return the coding of a file's first values, with the endings of the names of the responses' columns.
 
-    Numbers count from 0 if the responses are called 0 and 1, or if 0 and 1 occur and the responses have no numbers;
-    they count from 1 if nothing is below 1 and something is above. Raises PlauditError if both could be meant.
+    Numbers count from 0 if the responses are called 0 and 1, or if 0 and 1 occur, the responses have no numbers and
+    the column's name is one of a choice; they count from 1 if nothing is below 1 and something is above. Raises
+    PlauditError if both could be meant.
     """
     found = {value for each in values for value in _numbers(each)}
     if not found:
@@ -111,12 +117,8 @@ def coding_of(values: Sequence[Any], suffixes: tuple[str, str], column: str) -> 
     from_one = all(1 <= value <= 2 for value in found)
     if from_one and (numbers == ("1", "2") or max(found) > 1):
         return Coding(1)
-    if (
-        found <= {0, 1}
-        and 0 in found
-        and numbers is None
-        and column not in ("label", "labels", "preference", "preferred")
-    ):
+    names_one = any(word in column for word in _INDEX_NAMES)
+    if names_one and numbers is None and 0 in found and found <= {0, 1}:
         return Coding(0)
     raise PlauditError(
         f"{where}, which may count the responses from 0 or from 1, or say whether the first one is better; write "
