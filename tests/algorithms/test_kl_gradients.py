@@ -1,6 +1,4 @@
-"""The gradient of the KL of whole responses equals the exact one, computed by enumerating a small policy's
-responses.
-"""
+"""The gradient of the KL of whole responses equals the exact one, by enumerating all responses."""
 
 import itertools
 

@@ -101,9 +101,7 @@ GRPO = ["rl.epochs=1", "rl.minibatches=1", "rl.advantages=grpo", "rl.responses_p
 def test_an_iteration_makes_no_unnecessary_pass(
     options: list[str], before: int, per_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PPO runs every model once to collect; a single step of GRPO runs no pass for values that its own pass
-    computes.
-    """
+    """PPO runs every model once to collect; a single step of GRPO runs only the reference."""
     from transformers.models.llama.modeling_llama import LlamaModel
 
     passes: list[tuple[int, int]] = []

@@ -49,9 +49,7 @@ def trainer(folder: Path, *overrides: str, stage: str = "rl") -> Any:
 
 
 def collected(folder: Path, *overrides: str) -> Any:
-    """Return the task of reinforcement learning after its first rollouts, with a policy that differs from its
-    reference.
-    """
+    """Return the task of RL after its first rollouts, with a policy that differs from its reference."""
     task = trainer(folder, *overrides).task
     perturb(task.roles.loaded.model)
     task.begin_step(1)

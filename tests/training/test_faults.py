@@ -188,9 +188,7 @@ def test_a_stage_warns_once(recipe: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_resuming_after_the_last_step_still_returns_the_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    """Killed between the last checkpoint and the stage's result: nothing is left to train, but the result is
-    returned.
-    """
+    """Killed between the last checkpoint and the stage's result: nothing is trained, and the result is returned."""
     recipe = load_recipe(str(tiny_recipe(tmp_path)))
     run(recipe, ["pretrain", "sft"])
     task: Any = {"reward": RewardTask, "dpo": DpoTask}[stage]

@@ -42,8 +42,10 @@ GROUPS = [*ROLLOUTS, "rl.responses_per_prompt=3", "rl.kl={coefficient: 0}"]
 
 
 def test_trap_13_the_controller_is_fed_the_kl_of_whole_sequences(folder: Path, monkeypatch: Any) -> None:
-    """The target is in nats per response. Given a mean over tokens, the controller sees too small a KL and lowers the
-    coefficient. trlx used the KL per token until April 2023.
+    """The target is in nats per response, so the controller needs the KL of whole responses.
+
+    Given a mean over tokens, the controller sees too small a KL and lowers the coefficient. trlx used the KL per token
+    until April 2023.
     """
     target = 2.0
 
@@ -89,10 +91,11 @@ def kl_differentiated_as_it_stands(
 
 @pytest.mark.parametrize("estimator", ["k1", "k3"])
 def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, monkeypatch: Any) -> None:
-    """A right estimate of the KL has a wrong gradient: that of k1 is zero on average, that of k3 belongs to the other
-    direction, and both miss what a token does to later ones (Tang & Munos 2025).
+    """A right estimate of the KL has a wrong gradient.
 
-    GRPO's loss (Shao et al. 2024, equations 3 and 4) differentiates k3 directly, and so does TRL's GRPO.
+    The gradient of k1 is zero on average, that of k3 belongs to the other direction, and both miss the effect of a
+    token on later ones (Tang & Munos 2025). GRPO's loss (Shao et al. 2024, equations 3 and 4) differentiates k3
+    directly, and so does TRL's GRPO.
     """
     policy, other = policy_of_few_tokens(0), policy_of_few_tokens(1)
     (example,) = numbered([PromptTree((0, 3, 2), tuple(RESPONSES))])
@@ -183,9 +186,10 @@ def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> No
 def test_trap_18_groups_without_spread_have_no_advantage(
     folder: Path, score: float, epsilon: float, monkeypatch: Any
 ) -> None:
-    """Equal scores give no advantage: not NaN, and not the rounding error of their mean divided by that of their
-    deviation. A float32 mean of equal scores may differ from them in the last bit; divided by a deviation of that size,
-    this is a full advantage.
+    """Equal scores give no advantage: neither NaN nor rounding errors divided by each other.
+
+    A float32 mean of equal scores may differ from them in the last bit; divided by a deviation of that size, this is a
+    full advantage.
     """
     monkeypatch.setattr(estimators, "GROUP_EPSILON", epsilon)
 
@@ -222,8 +226,9 @@ def whitened_by_each_process(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def test_trap_19_whitening_is_over_all_processes(folder: Path, monkeypatch: Any) -> None:
-    """Mean and variance are those of all rollouts; otherwise the same run learns differently on more processes. TRL's
-    PPO whitens the advantages of each process separately.
+    """Mean and variance are those of all rollouts; otherwise more processes learn differently.
+
+    TRL's PPO whitens the advantages of each process separately.
     """
 
     def advantages() -> Any:

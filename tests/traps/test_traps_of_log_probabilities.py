@@ -44,11 +44,10 @@ def causal_mask_alone(tree_ids: Tensor, _: Tensor) -> Tensor:
 
 
 def test_trap_01_ratio_is_1_at_learning_rate_0(folder: Path, monkeypatch: Any) -> None:
-    """Collection and training batch the same tokens differently; if that changes results, PPO clips noise from its
-    first step.
+    """Collection and training batch the same tokens differently, which must not change results.
 
-    NeMo-Aligner's ratio differed from 1 before any update, because padding changed the logits (reported in December
-    2023).
+    If it does, PPO clips noise from its first step. NeMo-Aligner's ratio differed from 1 before any update, because
+    padding changed the logits (reported in December 2023).
     """
 
     def check(pack_length: int, wrong: bool = False) -> None:
@@ -97,11 +96,10 @@ def padding_is_attended(original: Prefill) -> Prefill:
 
 @pytest.mark.parametrize("mutation", [prompts_padded_without_positions, padding_is_attended])
 def test_trap_02_log_probabilities_do_not_depend_on_padding(mutation: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """Left-padded generation, right-padded and packed training, and a single sequence give a token the same
-    log-probability.
+    """Generation, training and a single sequence give a token the same log-probability.
 
-    Without position ids, models with absolute positions see a shifted prompt: TRL (reported in June 2023) and OpenRLHF
-    (until February 2024) had this bug.
+    Generation pads on the left, training pads on the right or packs. Without position ids, models with absolute
+    positions see a shifted prompt: TRL (reported in June 2023) and OpenRLHF (until February 2024) had this bug.
     """
     write_tokenizer(tmp_path)
     from transformers import AutoTokenizer
@@ -263,8 +261,10 @@ def of_the_position_itself(*arguments: Any) -> Any:
 def test_trap_05_log_probability_is_the_sampled_tokens(
     folder: Path, module: Any, name: str, mutation: Any, monkeypatch: Any
 ) -> None:
-    """Logits at position t predict token t + 1, and the ratio belongs to the sampled token, not to the most likely one.
-    Either bug leaves finite losses and plausible curves; the ratio is still 1 if all three forward passes have it.
+    """Logits at position t predict token t + 1, and the ratio belongs to the sampled token.
+
+    Reading another position, or the most likely token, leaves finite losses and plausible curves; the ratio is still 1
+    if all three forward passes have the bug.
     """
 
     def check() -> None:

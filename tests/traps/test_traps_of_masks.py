@@ -56,9 +56,10 @@ def gae_over_all_positions(
 
 
 def test_trap_07_advantages_are_carried_across_masked_tokens() -> None:
-    """Masked positions are not steps: they do not discount later rewards, and their values do not count. Environment
-    tokens in multi-turn rollouts and values after the end both shift advantages unnoticed; miles ran GAE over masked
-    tokens until July 2026.
+    """Masked positions are not steps: they do not discount later rewards, and their values do not count.
+
+    Environment tokens in multi-turn rollouts and values after the end both shift advantages unnoticed; miles ran GAE
+    over masked tokens until July 2026.
     """
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 1, 1], [0, 1, 0, 1, 0]], dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)

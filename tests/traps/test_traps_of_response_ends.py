@@ -103,8 +103,9 @@ def _without_padding(tree: PromptTree) -> tuple[tuple[int, ...], ...]:
 
 
 def test_trap_10_padding_with_eos_does_not_erase_eos(folder: Path, monkeypatch: Any) -> None:
-    """If padding and EOS share an id, a mask by id removes every EOS, and the model never learns to stop. transformers'
-    DataCollatorForLanguageModeling masks labels in this way, as did many fine-tuning scripts and TRL's
+    """If padding and EOS share an id, a mask by id removes every EOS, and the model never learns to stop.
+
+    transformers' DataCollatorForLanguageModeling masks labels in this way, as did many fine-tuning scripts and TRL's
     DataCollatorForCompletionOnlyLM (reported in November 2023).
     """
     own = trainer(folder, "sft.model={pad_token: <pad>, path: " + str(folder / "policy") + "}", stage="sft")

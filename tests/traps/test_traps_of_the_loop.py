@@ -105,8 +105,9 @@ def prompts_cached_forever(task: Any, monkeypatch: Any) -> None:
 def test_trap_22_a_weight_update_changes_the_rollouts(
     folder: Path, weights: str, mutation: Any, monkeypatch: Any
 ) -> None:
-    """Rollouts must come from the current policy at every step; stale ones would be treated as its own. vLLM's prefix
-    cache is kept after an update of the weights unless it is reset.
+    """Rollouts must come from the current policy at every step; stale ones would be treated as its own.
+
+    vLLM's prefix cache is kept after an update of the weights unless it is reset.
     """
     options = [*ROLLOUTS, f"rl.weights={weights}", "rl.value_model=null", "rl.optimizer.learning_rate=0.05"]
 
@@ -160,8 +161,9 @@ def uninterrupted(folder: Path) -> dict[str, Tensor]:
 def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
     folder: Path, uninterrupted: dict[str, Tensor], part: str
 ) -> None:
-    """A part that is missing from a checkpoint causes a jump at every restart that no curve explains. The resumed run
-    ends with the same bits; without any one of the parts it does not.
+    """A part that is missing from a checkpoint causes a jump at every restart that no curve explains.
+
+    The resumed run ends with the same bits; without any one of the parts it does not.
     """
     path = folder / "runs/tiny/rl/checkpoints" / f"step-{SAVED_AFTER:08d}"
 
@@ -219,9 +221,10 @@ def head_as_torch_draws_it(monkeypatch: Any) -> None:
 def test_trap_25_no_dropout_large_epsilon_values_from_zero(
     folder: Path, tmp_path: Path, mutation: Any, monkeypatch: Any
 ) -> None:
-    """Dropout adds noise to the ratio, Adam's epsilon of 1e-8 turns tiny gradients into large steps, and a random value
-    head adds noise to the first advantages. OpenAI's RLHF code uses an epsilon of 1e-5 (Huang et al. 2023); the default
-    of optimizers is 1e-8.
+    """Dropout and a random value head add noise, and a small epsilon in Adam makes large steps.
+
+    OpenAI's RLHF code uses an epsilon of 1e-5 (Huang et al. 2023); the default of optimizers is 1e-8, which turns tiny
+    gradients into large steps.
     """
     prepared(tmp_path, "gpt2")
     config = (tmp_path / "policy/config.json").read_text()

@@ -1,6 +1,4 @@
-"""Dialogues: OpenAI's and TRL's ``messages``, ShareGPT's ``conversations``, and preferences with a separate
-dialogue.
-"""
+"""Dialogues: OpenAI's and TRL's ``messages``, ShareGPT's ``conversations``, and preferences on dialogues."""
 
 from collections.abc import Iterator, Mapping
 

@@ -82,9 +82,7 @@ def has_lone_surrogate(value: object) -> bool:
 
 
 def _is_plain(record: Record) -> bool:
-    """Return whether a record holds only numbers and ASCII text, as most do, so that the checks below are not
-    needed.
-    """
+    """Return whether a record holds only numbers and ASCII text, as most do; then the checks below are not needed."""
     for key, value in record.items():
         if type(value) is str:
             if not value.isascii():
