@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from plaudit.config.schema import SourceConfig
 from plaudit.data.readers import Malformed, Numbered, Record
+from plaudit.data.readers.opening import named
 from plaudit.errors import PlauditError
 
 
@@ -28,10 +29,10 @@ def renamed(numbered: Iterator[Numbered], source: SourceConfig) -> Iterator[Numb
     missing = next((column for column in renames if column not in seen), None)
     if missing is not None and seen:
         near = get_close_matches(missing, seen, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = f"did you mean {named(near[0])}? " if near else ""
         raise PlauditError(
             f"{source.path}: `columns` renames {missing}, but no record has this column; {hint}"
-            f"choose one of {', '.join(sorted(seen))}"
+            f"choose one of {', '.join(map(named, sorted(seen)))}"
         )
 
 

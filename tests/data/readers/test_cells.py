@@ -8,8 +8,13 @@ import numpy
 import pandas
 import pytest
 
+from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.loading import load_rows
 from plaudit.data.readers import Malformed, read_records
 from plaudit.data.readers.cells import parse_list
+from plaudit.data.rows import RankingRow
+from plaudit.data.sources import read_source
+from plaudit.errors import PlauditError
 
 MESSAGES = [{"content": 'Hi, it\'s "me"\n', "role": "user"}, {"content": "['x' 'y'] array(1)", "role": "assistant"}]
 
@@ -24,13 +29,25 @@ def _column(path: Path, cells: list[Any]) -> list[Any]:
     return [rec if isinstance(rec, str) else rec["x"] for rec in _read(path, table)]
 
 
+def test_a_column_of_almost_nothing_but_missing_values_keeps_them_as_texts(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    assert _column(path, ["nan", "nan", "x"]) == ["nan", "nan", "x"]
+    assert _column(path, ["nan", "y", "x"]) == [None, "y", "x"]
+    pandas.DataFrame({"prompt": ["a", "b"], "chosen": ["c", "d"], "rejected": ["nan", "None"]}).to_csv(
+        path, index=False
+    )
+    with pytest.raises(PlauditError, match="no ranking row"):
+        load_rows(DataConfig(sources=[SourceConfig(path=str(path))], max_bad_fraction=1), RankingRow, None, 0)
+    assert read_source(SourceConfig(path=str(path)), RankingRow).counts.bad_records == 2
+
+
 def _array(value: list[Any]) -> Any:
     return numpy.array(value, dtype=object)
 
 
 def test_whole_cells_of_missing_values_are_missing_and_texts_stay(tmp_path: Path) -> None:
     texts = ["None of these", "nano", "Null Island", "N/A?", " nan", "[nan]", "none"]
-    missing = ["nan", "None", "null", "NULL", "NA", "N/A", "<NA>", "NaN"]
+    missing = ["nan", "None", "null", "NA", "N/A", "<NA>", "NaN"]
     assert _column(tmp_path / "rows.csv", [*texts, *missing]) == [*texts, *[None] * len(missing)]
 
 

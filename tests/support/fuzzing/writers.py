@@ -36,7 +36,7 @@ class Written:
     """The pieces of a file before compression.
 
     ``by_line``: whether records are named by their line, and not by their number. ``recovers``: whether damage in one
-    line leaves the others readable. ``universal``: whether a carriage return alone ends a line.
+    line leaves the others readable. ``universal``: whether it is a table, in which a carriage return also ends a line.
     """
 
     ending: str

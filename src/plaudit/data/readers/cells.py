@@ -37,7 +37,15 @@ class CellTypes:
 
     def __init__(self, columns: Sequence[str], final_names: Mapping[str, str], sample: Sequence[Sequence[str]]) -> None:
         self._columns = columns
-        cells = [[cell for cell in column if cell and cell not in MISSING] for column in zip(*sample, strict=True)]
+        filled = [[cell for cell in column if cell] for column in zip(*sample, strict=True)]
+        cells = [[cell for cell in column if cell not in MISSING] for column in filled]
+        # A column that says hardly anything else says it as a text, and the formats refuse such texts by name: as a
+        # column without values it would be overlooked when the format is recognised.
+        self._never_missing = {
+            columns[index]
+            for index, (all_cells, others) in enumerate(zip(filled, cells, strict=True))
+            if 2 * len(others) < len(all_cells)
+        }
         self._lists = {index for index, column in enumerate(cells) if _are_lists(column)}
         self._numbers = {index for index, column in enumerate(cells) if _are_numbers(column)}
 
@@ -45,7 +53,8 @@ class CellTypes:
         """Return the record of a row; ``text`` is the unparsed row."""
         record: Record = dict(zip(self._columns, fields, strict=True))
         if not MISSING.isdisjoint(fields):
-            record.update({column: None for column, cell in record.items() if cell in MISSING})
+            missing = {column for column, cell in record.items() if cell in MISSING} - self._never_missing
+            record.update(dict.fromkeys(missing))
         for index in self._lists:
             column, cell = self._columns[index], fields[index]
             if not cell.strip() or record[column] is None:

@@ -7,7 +7,7 @@ therefore checked against RFC 4180 and against the lines of the file; see ``_Row
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -18,11 +18,8 @@ from plaudit.data.readers.opening import named, shown
 from plaudit.errors import PlauditError
 
 _LONGEST_FIELD = 2**30
-# The types of cells and the use of spaces are decided by this many rows.
+# The types and shapes of cells are learned from this many rows.
 _SAMPLE = 1000
-# With at least this many delimiters where rows have them, a cell of several lines almost certainly contains rows. Where
-# delimiters are followed by a space, as commas are in prose, it takes more of them.
-_DELIMITERS_OF_ROWS, _DELIMITERS_OF_SPACED_ROWS = 2, 6
 
 
 @dataclass(frozen=True)
@@ -126,32 +123,59 @@ def _check_columns(file: DataFile, columns: list[str]) -> None:
 class _RowCheck:
     """Finds rows that are not what the writer meant.
 
-    A row of several lines is suspicious if each of its lines has as many delimiters as a row: then a stray quotation
-    mark at the start of a cell and another one at the end of a later cell have made one cell of whole rows.
+    Two stray quotation marks can make one cell of whole rows, without a fault in the quoting. A row of several lines is
+    therefore suspicious if its inner lines look like rows: they have as many fields, of lengths and beginnings as in
+    the sample. Only rows without quotation marks can be swallowed in this way.
     """
 
     def __init__(self, dialect: Dialect, columns: int, sample: list[_Row]) -> None:
-        self._columns = columns
+        self._columns, self._delimiter = columns, dialect.delimiter
         self._quoted_row = None if dialect.unquoted else quoted_row(dialect.delimiter)
-        spaced = sum(any(field.startswith(" ") for field in row.fields[1:]) for row in sample)
         # Prose has a space or a line end after a comma.
-        after, self._enough = r"(?![ \r\n])", _DELIMITERS_OF_ROWS
-        if 2 * spaced > len(sample):
-            after, self._enough = r"(?![\r\n])", _DELIMITERS_OF_SPACED_ROWS
-        self._delimiter = re.compile(re.escape(dialect.delimiter) + after)
+        self._close_delimiter = re.compile(re.escape(dialect.delimiter) + r"(?![ \r\n])")
+        plain = [row.fields for row in sample if len(row.fields) == columns and '"' not in row.text]
+        self._shapes = [_Shape.of(column) for column in zip(*plain, strict=True)]
 
     def reason(self, row: _Row) -> str | None:
         """Return why the borders of a row or of its cells are uncertain; None if they are not."""
         if len(row.fields) != self._columns:
             return "number of fields differs from the header's"
-        if len(row.lines) > 1 and self._holds_rows(row.lines):
+        if len(row.lines) > 2 and self._shapes and self._holds_rows(row.lines):
             return "a quoted cell that contains whole rows"
         if self._quoted_row is not None and '"' in row.text and not self._quoted_row.fullmatch(row.text):
             return "a quotation mark within a cell that is not quoted"
         return None
 
     def _holds_rows(self, lines: list[str]) -> bool:
-        expected = self._columns - 1
-        if (len(lines) - 1) * expected < self._enough:
-            return False
-        return all(len(self._delimiter.findall(line)) == expected for line in lines)
+        run = longest = 0
+        for line in lines[1:-1]:
+            run = run + 1 if self._is_like_a_row(line) else 0
+            longest = max(longest, run)
+        # A single line with one comma is common in texts.
+        return longest > 1 or (longest == 1 and (self._columns > 2 or self._have_delimiters_of_rows(lines)))
+
+    def _is_like_a_row(self, line: str) -> bool:
+        fields = [] if '"' in line else line.rstrip("\r\n").split(self._delimiter)
+        return len(fields) == self._columns > 1 and all(
+            shape.fits(field) for shape, field in zip(self._shapes, fields, strict=True)
+        )
+
+    def _have_delimiters_of_rows(self, lines: list[str]) -> bool:
+        return all(len(self._close_delimiter.findall(line)) == self._columns - 1 for line in lines)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What the cells of a column look like: their lengths, with some play, and whether they begin with a space."""
+
+    shortest: int
+    longest: int
+    begins_with_space: frozenset[bool]
+
+    @classmethod
+    def of(cls, cells: Sequence[str]) -> "_Shape":
+        lengths = [len(cell) for cell in cells]
+        return cls(-(-min(lengths) // 2), 2 * max(lengths) + 10, frozenset(cell.startswith(" ") for cell in cells))
+
+    def fits(self, cell: str) -> bool:
+        return self.shortest <= len(cell) <= self.longest and cell.startswith(" ") in self.begins_with_space

@@ -29,7 +29,7 @@ COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 _CHUNK = 1 << 18
 _BUFFER = 1 << 20
 _BEGINNING = 4096
-_LONGEST_NAME = 60
+_LONGEST_NAME, _LONGEST_HALF = 60, 250
 _SPACES = "\t\n\v\f\r\u2028\u2029\u200b\u00a0\u3000"
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 _BEGINNINGS = {
@@ -107,8 +107,11 @@ def unreadable(path: Path, error: Exception) -> PlauditError:
 
 
 def shown(path: Path) -> str:
-    """Return a path for messages, with escapes in place of control characters and bytes that are not UTF-8."""
-    return _printable(str(path))
+    """Return a path for messages: shortened, with escapes in place of control characters and what is not UTF-8."""
+    text = str(path)
+    if len(text) > 2 * _LONGEST_HALF:
+        text = f"{text[:_LONGEST_HALF]}…{text[-_LONGEST_HALF:]}"
+    return _printable(text)
 
 
 def named(column: str) -> str:
