@@ -50,6 +50,7 @@ def with_output_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_messages(*arguments: Any, quiet: bool, verbose: bool, debug: bool, **rest: Any) -> None:
+        """Set how much is printed, then call the command."""
         if quiet and verbose:
             raise typer.BadParameter("--quiet and --verbose contradict each other; give one of them")
         errors.debug = debug

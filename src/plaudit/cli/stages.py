@@ -56,6 +56,7 @@ def _command(stage: str) -> Callable[..., None]:
     def command(
         recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartStageOption = False
     ) -> None:
+        """Run the stage in the run's folder."""
         from plaudit import api
 
         api.run(recipe, *(overrides or []), restart=restart, only=[stage])

@@ -97,16 +97,18 @@ class OneProcess(Processes):
         self.device = device
 
     def gather(self, value: Any) -> list[Any]:
+        """Return the value in a list."""
         return [value]
 
     def sum_in_place(self, tensor: Tensor) -> None:
-        return
+        """Leave the tensor as it is."""
 
     def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """Return the flags."""
         return list(flags)
 
     def wait_for_everyone(self) -> None:
-        return
+        """Return at once."""
 
 
 class ProcessGroup(Processes):
@@ -118,19 +120,23 @@ class ProcessGroup(Processes):
         self.device = device
 
     def gather(self, value: Any) -> list[Any]:
+        """Exchange the pickled values."""
         values: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(values, value)
         return values
 
     def sum_in_place(self, tensor: Tensor) -> None:
+        """Sum by all-reduce."""
         torch.distributed.all_reduce(tensor)
 
     def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """Take the maximum of the flags as integers, by all-reduce."""
         raised = torch.tensor(flags, dtype=torch.int32, device=self.device)
         torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
 
     def wait_for_everyone(self) -> None:
+        """Wait at a barrier."""
         torch.distributed.barrier()
 
 

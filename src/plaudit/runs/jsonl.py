@@ -23,6 +23,7 @@ class JsonLinesWriter:
         self._file.flush()
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> "JsonLinesWriter":
