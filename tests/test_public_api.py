@@ -10,7 +10,7 @@ import pytest
 
 import plaudit
 from plaudit.api import StageCall
-from plaudit.stages.registry import STAGES
+from plaudit.registries.stages import STAGES
 
 PACKAGES = ["plaudit"] + [
     f"plaudit.{module.name}"

@@ -9,9 +9,9 @@ import pytest
 from plaudit import runner
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
+from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory
 from plaudit.stages import preflight
-from plaudit.stages.registry import STAGES
 
 SFT = {"model": "some/model", "data": {"sources": ["a.jsonl"]}}
 RL = {

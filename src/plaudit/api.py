@@ -13,8 +13,8 @@ from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
 from plaudit.log import show_messages_by_default
 from plaudit.plugins import errors_of_user_code
+from plaudit.registries.stages import STAGES
 from plaudit.runs.run import Run
-from plaudit.stages.registry import STAGES
 
 
 class StageCall(Protocol):

@@ -11,13 +11,13 @@ from plaudit.config.schema import Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
 from plaudit.plugins import is_built_in, user_code
+from plaudit.registries.stages import STAGES, restart_command
 from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata
 from plaudit.runs.session import Session, start_session
 from plaudit.runs.trackers import check_trackers
 from plaudit.stages.preflight import check_before_start
-from plaudit.stages.registry import STAGES, restart_command
 
 logger = logging.getLogger(__name__)
 

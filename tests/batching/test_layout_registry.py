@@ -14,7 +14,6 @@ from plaudit.batching.batches import Batch, TreeMask, make_batches
 from plaudit.batching.layouts.base import lengths, targets
 from plaudit.batching.layouts.packed import PACKED, PackedLayout
 from plaudit.batching.layouts.padded import PADDED
-from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.batching.trees import PromptTree
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import FreshModel, ModelConfig
@@ -22,6 +21,7 @@ from plaudit.errors import PlauditError
 from plaudit.models.acceleration.install import TREES, install
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel, load_policy
+from plaudit.registries.layouts import LAYOUTS
 from tiny_models import tiny_causal_model
 from tiny_runs import FRESH, tiny_recipe, write_tokenizer
 

@@ -14,7 +14,6 @@ import yaml
 from pages import DOCS, anchors, examples
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry
 from plaudit.algorithms.estimators import AdvantageInputs
-from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import REWARD_KINDS, SourceConfig
 from plaudit.config.schema.engines import ENGINES
@@ -23,11 +22,12 @@ from plaudit.data.readers import READERS
 from plaudit.data.rows.registry import ROW_KINDS
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError
-from plaudit.parallel.registry import STRATEGIES, StrategyEntry
 from plaudit.parallel.strategy import check_strategy
+from plaudit.registries.layouts import LAYOUTS
+from plaudit.registries.stages import STAGES
+from plaudit.registries.strategies import STRATEGIES, StrategyEntry
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
-from plaudit.stages.registry import STAGES
 from plaudit.training.losses import load_estimator
 from tiny_runs import tiny_recipe
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from plaudit.config.load import load_recipe
-from plaudit.parallel.registry import STRATEGIES, StrategyEntry
+from plaudit.registries.strategies import STRATEGIES, StrategyEntry
 from plaudit.runner import run
 from tiny_runs import tiny_recipe
 

@@ -10,17 +10,17 @@ import pytest
 
 import plaudit
 from plaudit import plugins
-from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.cli.main import main
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import REWARD_KINDS
 from plaudit.config.schema.engines import ENGINES
 from plaudit.data.formats.registry import FORMATS
 from plaudit.errors import Interrupted, PlauditError
-from plaudit.parallel.registry import STRATEGIES
+from plaudit.registries.layouts import LAYOUTS
+from plaudit.registries.stages import STAGES
+from plaudit.registries.strategies import STRATEGIES
 from plaudit.registry import Registry
 from plaudit.runner import run
-from plaudit.stages.registry import STAGES
 from tiny_runs import tiny_recipe
 
 REGISTRIES: tuple[Registry[Any], ...] = (STAGES, ENGINES, LAYOUTS, STRATEGIES, FORMATS, REWARD_KINDS)
@@ -66,7 +66,7 @@ ENGINES.register("fixed", FixedConfig)
 STAGE = """
 from plaudit.config.schema import Section
 from plaudit.stages.base import Stage
-from plaudit.stages.registry import STAGES
+from plaudit.registries.stages import STAGES
 
 class CountConfig(Section):
     words: int = 3
@@ -102,7 +102,7 @@ STAGES.register("count", CountStage(), before="evaluate")
 LAYOUT = """
 from dataclasses import replace
 from plaudit.batching.layouts.padded import PADDED
-from plaudit.batching.layouts.registry import LAYOUTS
+from plaudit.registries.layouts import LAYOUTS
 
 class Mine:
     name = "mine"
@@ -125,7 +125,7 @@ LAYOUTS.register("mine", Mine())
 
 STRATEGY = """
 from contextlib import contextmanager
-from plaudit.parallel.registry import STRATEGIES, StrategyEntry
+from plaudit.registries.strategies import STRATEGIES, StrategyEntry
 from plaudit.parallel.single import SingleStrategy
 
 class Mine(SingleStrategy):

@@ -13,10 +13,10 @@ from plaudit.config.load import load_recipe
 from plaudit.config.places import sections_below
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
+from plaudit.registries.stages import STAGES
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.stages.preflight import CHECKS, check_before_start
-from plaudit.stages.registry import STAGES
 from tiny_runs import tiny_recipe
 
 EVALUATE = (
@@ -178,7 +178,7 @@ from plaudit.config.schema import Section
 from plaudit.config.schema.base import NAMES_FILE
 from plaudit.errors import PlauditError
 from plaudit.stages.base import Stage
-from plaudit.stages.registry import STAGES
+from plaudit.registries.stages import STAGES
 
 class CountConfig(Section):
     files: list[str] = Field(json_schema_extra=NAMES_FILE)

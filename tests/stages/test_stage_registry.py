@@ -12,9 +12,9 @@ from plaudit.cli.main import main
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import Recipe, ReportConfig
 from plaudit.errors import PlauditError
+from plaudit.registries.stages import STAGES, restart_command
 from plaudit.reporting.page import write_report
 from plaudit.runs.directory import RunDirectory
-from plaudit.stages.registry import STAGES, restart_command
 
 PLUGIN = '''
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from plaudit.config.schema import Section
 from plaudit.reporting.panels import Line, Panel
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.stages.base import Stage
-from plaudit.stages.registry import STAGES
+from plaudit.registries.stages import STAGES
 
 
 class CountConfig(Section):

@@ -1,7 +1,7 @@
 """A distribution strategy from outside the package, which imitates sharding in one process.
 
 It stores the weights separately. The model holds NaN wherever the ``Strategy`` protocol does not promise its weights,
-because a sharded model would hold only a part of them. Register it in ``plaudit.parallel.registry``.
+because a sharded model would hold only a part of them. Register it in ``plaudit.registries.STRATEGIES``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

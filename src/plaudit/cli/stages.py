@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from plaudit.cli.console import with_output_options
-from plaudit.stages.registry import STAGES, WITH_COMMAND
+from plaudit.registries.stages import STAGES, WITH_COMMAND
 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (see `plaudit recipes`).")

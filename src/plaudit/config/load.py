@@ -20,7 +20,7 @@ from plaudit.config.words import in_words
 from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
 from plaudit.errors import PlauditError, all_of
 from plaudit.plugins import load_plugins, search_modules_in
-from plaudit.stages.registry import STAGES
+from plaudit.registries.stages import STAGES
 
 AnySection = TypeVar("AnySection", bound=Section)
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any] | Recipe

@@ -17,9 +17,9 @@ from plaudit.lab.preferences import preference_examples
 from plaudit.lab.problem import MAX_TOKENS, PROMPTS, Problem, prompt_ids, responses
 from plaudit.log import only_warnings
 from plaudit.models.loading.pretrained import load_from
+from plaudit.registries.stages import STAGES
 from plaudit.rewards.sources import build_reward
 from plaudit.seeding import derived_seed
-from plaudit.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from plaudit.runs.context import StageContext

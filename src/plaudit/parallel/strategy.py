@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from plaudit.errors import PlauditError
 from plaudit.packages import missing_package
 from plaudit.parallel.processes import Processes
-from plaudit.parallel.registry import STRATEGIES
 from plaudit.plugins import check_methods, import_function
+from plaudit.registries.strategies import STRATEGIES
 
 Item = TypeVar("Item")
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from plaudit.registries.stages import STAGES
 from plaudit.reporting.numbers import ABSENT, file_size, significant
 from plaudit.reporting.reading import Run, is_number
-from plaudit.stages.registry import STAGES
 
 ENVIRONMENT = (
     "started",

@@ -6,13 +6,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from plaudit.registries.stages import STAGES
 from plaudit.reporting.examples import Progress, training_samples
 from plaudit.reporting.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
 from plaudit.reporting.numbers import MINUS, significant
 from plaudit.reporting.panels import Panel, panels
 from plaudit.reporting.reading import Run, Stage
 from plaudit.reporting.reward_kl import RewardKl, reward_kl
-from plaudit.stages.registry import STAGES
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 
 from plaudit.evaluation.overoptimization import FittedCurve
+from plaudit.registries.stages import STAGES
 from plaudit.reporting.numbers import MINUS, significant
 from plaudit.reporting.panels import Level, Panel
 from plaudit.reporting.reading import Series, Stage
 from plaudit.reporting.reward_kl import Point, RewardKl
-from plaudit.stages.registry import STAGES
 
 T = TypeVar("T")
 

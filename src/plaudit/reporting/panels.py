@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from plaudit.registries.stages import STAGES
 from plaudit.reporting.reading import Stage, is_number
-from plaudit.stages.registry import STAGES
 
 
 @dataclass(frozen=True)

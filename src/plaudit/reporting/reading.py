@@ -10,9 +10,9 @@ from typing import Any, TypeGuard
 import yaml
 
 from plaudit.errors import PlauditError
+from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory, StageDirectory
 from plaudit.runs.jsonl import read_json_lines
-from plaudit.stages.registry import STAGES
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plaudit.registries.stages import STAGES
 from plaudit.reporting.numbers import decimals_for, fixed, interval, percent, significant
 from plaudit.reporting.reading import Run, is_number
-from plaudit.stages.registry import STAGES
 
 Summary = Mapping[str, Any]
 

@@ -16,10 +16,10 @@ from plaudit.config.places import dotted, may_change
 from plaudit.config.schema import Recipe, Section
 from plaudit.config.schema.base import Place
 from plaudit.errors import PlauditError
+from plaudit.registries.stages import STAGES, restart_command
 from plaudit.runs.files import json_text, sha256, synchronise, write_atomically
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
-from plaudit.stages.registry import STAGES, restart_command
 
 SectionT = TypeVar("SectionT", bound=Section)
 HEADER = "# The resolved configuration of a run of plaudit.\n"

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.errors import PlauditError
+from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory, StageDirectory
 from plaudit.runs.jsonl import read_json_lines
-from plaudit.stages.registry import STAGES
 
 
 class Run(os.PathLike[str]):

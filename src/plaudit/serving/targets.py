@@ -19,9 +19,9 @@ from plaudit.config.schema import (
 )
 from plaudit.errors import PlauditError
 from plaudit.hub import is_cached
+from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory
 from plaudit.serving.chat_model import ChatModel, ChatSettings, Style
-from plaudit.stages.registry import STAGES
 
 SHOWN_RUNS = 8
 RUNS_FOLDER = Recipe.model_fields["output"].default

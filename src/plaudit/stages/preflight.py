@@ -20,10 +20,10 @@ from plaudit.models.loading.models import is_classifier
 from plaudit.models.reward_model import refuse_untrained_head
 from plaudit.packages import missing_package
 from plaudit.plugins import check_methods, import_function
+from plaudit.registries.stages import STAGES
 from plaudit.rewards.function import load_function
 from plaudit.runs.directory import RunDirectory
 from plaudit.stages.base import Stage
-from plaudit.stages.registry import STAGES
 
 
 def check_before_start(recipe: Recipe, run: RunDirectory, wanted: Sequence[str], restarted: Collection[str]) -> None:

@@ -4,8 +4,8 @@ from abc import abstractmethod
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from plaudit.registries.stages import STAGES
 from plaudit.stages.base import Stage
-from plaudit.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from plaudit.config.schema import StageConfig

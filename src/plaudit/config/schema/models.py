@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.config.schema.base import (
     NAMES_CLASSIFIER,
     NAMES_MODEL,
@@ -16,6 +15,7 @@ from plaudit.config.schema.base import (
     Section,
 )
 from plaudit.config.schema.names import NameOf
+from plaudit.registries.layouts import LAYOUTS
 
 
 class FreshModel(Section):

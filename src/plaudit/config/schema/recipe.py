@@ -1,7 +1,7 @@
 """The section of the whole recipe."""
 
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
@@ -10,9 +10,11 @@ from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
 from plaudit.config.schema.names import NameOf
 from plaudit.config.schema.reinforcement import RlConfig
 from plaudit.config.schema.training import DpoConfig, RewardConfig, SftConfig
-from plaudit.parallel.registry import STRATEGIES
-from plaudit.stages.base import Stage
-from plaudit.stages.registry import STAGES
+from plaudit.registries.stages import STAGES
+from plaudit.registries.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from plaudit.stages.base import Stage
 
 
 class WorldConfig(Section):
@@ -82,7 +84,7 @@ def recipe_type() -> type[Recipe]:
 
 
 @cache
-def _with_sections(stages: tuple[Stage[Any], ...]) -> type[Recipe]:
+def _with_sections(stages: "tuple[Stage[Any], ...]") -> type[Recipe]:
     if not stages:
         return Recipe
     fields: dict[str, Any] = {

@@ -11,12 +11,12 @@ import torch
 from plaudit.batching.layouts.base import Layout
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
-from plaudit.batching.layouts.registry import LAYOUTS
 from plaudit.models.acceleration.prepared_weights import linear_layers
 from plaudit.models.acceleration.trial import decoding_fault, last_mlp_fault, layout_fault, tree_attention_fault
 from plaudit.models.acceleration.varlen_attention import DEVICES, TYPES, kernel_fault
 from plaudit.models.trunk import unwrapped
 from plaudit.plugins import check_methods
+from plaudit.registries.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from torch import nn

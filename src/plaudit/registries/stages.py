@@ -3,12 +3,14 @@
 This module imports neither torch nor pydantic, because the configuration schema and ``plaudit --help`` read it.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plaudit.registry import Registry
-from plaudit.stages.base import Stage
 
-STAGES: Registry[Stage[Any]] = Registry(
+if TYPE_CHECKING:
+    from plaudit.stages.base import Stage
+
+STAGES: "Registry[Stage[Any]]" = Registry(
     "stage",
     {
         "world": "plaudit.stages.world:STAGE",
