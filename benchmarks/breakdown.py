@@ -93,14 +93,14 @@ def phases() -> Iterator[Mapping[str, float]]:
     """Measure the seconds of each phase, without the phases inside it, while the context is open."""
     from plaudit.parallel.replicated import ReplicatedStrategy
     from plaudit.training.accumulation import GradientAccumulator
-    from plaudit.training.rl.readings import ModelReader
+    from plaudit.training.model_reader import ModelReader
     from plaudit.training.rl.rollout_sampler import RolloutSampler
     from plaudit.training.rl.scoring import Scorer
 
     places = {
         "sampling": (RolloutSampler, "sample"),
         "rewards": (Scorer, "score"),
-        "reference; in PPO also old log-probabilities and values": (ModelReader, "rows"),
+        "reference; in PPO also old log-probabilities and values": (ModelReader, "per_token"),
         "learning, forward": (GradientAccumulator, "accumulate"),
         "learning, backward": (ReplicatedStrategy, "backward"),
         "optimizer": (ReplicatedStrategy, "step"),

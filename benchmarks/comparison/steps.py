@@ -21,6 +21,7 @@ from plaudit.runs.session import Session, start_session
 from plaudit.training.dpo import DpoTask
 from plaudit.training.examples import Examples, StageRows
 from plaudit.training.loop import Trainer
+from plaudit.training.model_reader import ModelReader
 from plaudit.training.preference_examples import Preference
 from plaudit.training.reward import RewardTask
 from plaudit.training.rl.roles.build import build_roles
@@ -55,7 +56,8 @@ class Steps:
         config = RewardConfig(**self._section(model), data=_unread(), batch_size=len(trees))
         loaded, _ = load_scorer(model, self.session.device, SEED)
         examples = Examples([Example(tree, tuple(range(len(tree.responses)))) for tree in trees], [])
-        task = RewardTask(self._context(config), loaded, examples)
+        context = self._context(config)
+        task = RewardTask(context, ModelReader(context, loaded), examples)
         return self._training(task, trees, _scores(loaded.model, trees))
 
     def sft(self, model: ModelConfig, trees: Trees) -> Step:
@@ -64,7 +66,9 @@ class Steps:
         loaded = load_policy(model, self.session.device, SEED)
         context = self._context(config)
         samples = SampleCompletions(context, loaded, StageRows([], []))
-        task = SftTask(context, loaded, Examples([Example(tree, None) for tree in trees], []), samples)
+        task = SftTask(
+            context, ModelReader(context, loaded), Examples([Example(tree, None) for tree in trees], []), samples
+        )
         return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def dpo(self, model: ModelConfig, trees: Trees) -> Step:
@@ -73,7 +77,7 @@ class Steps:
         loaded = load_policy(model, self.session.device, SEED)
         context = self._context(config)
         samples = SampleCompletions(context, loaded, StageRows([], []))
-        task = DpoTask(context, loaded, Examples(_preferences(trees), []), samples)
+        task = DpoTask(context, ModelReader(context, loaded), Examples(_preferences(trees), []), samples)
         return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def scoring(self, model: ModelConfig, trees: Trees) -> Step:
@@ -83,7 +87,7 @@ class Steps:
 
         def run() -> None:
             with self.session.autocast():
-                per_response(module, module, trees, loaded.layout, self.session.device, self.token_budget)
+                per_response(module, trees, loaded, self.token_budget)
 
         return _step(run, trees, _scores(loaded.model, trees))
 

@@ -255,13 +255,13 @@ def test_the_reference_is_computed_once_and_never_in_a_step(
 ) -> None:
     recipe = dpo_recipe(tmp_path, dpo__samples=0, dpo__sample_tokens=None, dpo__evaluate_every=1000)
     forwards = []
-    original = reference_module.SequenceReader.forward
+    original = reference_module.SequenceModule.forward
 
     def counted(self: Any, batch: Any) -> Tensor:
         forwards.append(torch.is_grad_enabled())
         return original(self, batch)
 
-    monkeypatch.setattr(reference_module.SequenceReader, "forward", counted)
+    monkeypatch.setattr(reference_module.SequenceModule, "forward", counted)
     loaded = load_recipe(str(recipe), ["dpo.token_budget=100000", "dpo.pack_length=100000", "dpo.max_steps=4"])
     folder = run(loaded, ["dpo"])
     assert computed(capsys.readouterr().err)

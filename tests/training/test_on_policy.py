@@ -76,7 +76,8 @@ def test_readings_of_all_processes_come_in_the_order_of_the_responses() -> None:
 
     for numbers in ([3, 0], [2, 1]):
         reader: Any = SimpleNamespace(session=SimpleNamespace(gather=gather))
-        reading = ReadDuringStep(reader, 1.0)
+        roles: Any = None
+        reading = ReadDuringStep(reader, roles, 1.0)
         batch = PADDED.build(trees, numbers)
         flat = torch.tensor([float(number) for number in numbers for _ in range(number + 1)])
         old = reading.old_log_probabilities(experience, batch, torch.tensor(numbers), TokenStatistics(flat, -flat))

@@ -11,16 +11,15 @@ from plaudit.config.schema import DpoConfig
 from plaudit.data.rows.ranking import Ranks
 from plaudit.lab.entries import Entry
 from plaudit.lab.problem import PROMPTS, Problem, prompt_ids, responses
-from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.seeding import torch_generator
 from plaudit.training.examples import Examples
+from plaudit.training.model_reader import ModelReader
 from plaudit.training.preference_examples import Preference, prepared
-from plaudit.training.token_budget import TokenBudget
 
 
 def preference_examples(
-    context: StageContext[DpoConfig], entry: Entry, problem: Problem, count: int, loaded: LoadedModel
+    context: StageContext[DpoConfig], entry: Entry, problem: Problem, count: int, reader: ModelReader
 ) -> Examples[Preference]:
     """Return ``count`` prompts with choices: enough for one pass, so that no choice is seen twice.
 
@@ -32,8 +31,7 @@ def preference_examples(
         examples = sampled_labels(problem, count, generator)
     else:
         examples = sampled_rankings(problem, count, entry.flips, generator)
-    budget = TokenBudget(context.config.token_budget)
-    ready = prepared(context, objective, {"training": examples}, loaded, budget)
+    ready = prepared(context, objective, {"training": examples}, reader)
     return Examples(ready["training"], [])
 
 

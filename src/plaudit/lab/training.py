@@ -94,13 +94,15 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
     from plaudit.training.dpo import DpoTask
     from plaudit.training.examples import StageRows
     from plaudit.training.loop import Trainer
+    from plaudit.training.model_reader import ModelReader
     from plaudit.training.sample_completions import SampleCompletions
 
     context = _context("dpo", dpo_section(entry, problem.beta, folder / "reference"), seed, folder)
     context.directory.create()
     loaded = load_policy(context.config.model, context.session.device, seed)
-    examples = preference_examples(context, entry, problem, context.config.batch_size * DPO_STEPS, loaded)
-    Trainer(DpoTask(context, loaded, examples, SampleCompletions(context, loaded, StageRows([], [])))).train()
+    reader = ModelReader(context, loaded)
+    examples = preference_examples(context, entry, problem, context.config.batch_size * DPO_STEPS, reader)
+    Trainer(DpoTask(context, reader, examples, SampleCompletions(context, loaded, StageRows([], [])))).train()
     return saved_policy(context.directory.model)
 
 

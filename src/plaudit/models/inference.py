@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, make_batches
-from plaudit.batching.layouts.base import Layout
 from plaudit.batching.trees import PromptTree
 from plaudit.models.acceleration.prepared_weights import prepared_weights
 from plaudit.models.heads.policy import PolicyModule
@@ -18,19 +17,18 @@ PACK_LENGTH = 512  # tokens per packed row outside of training; results do not d
 
 def per_token(
     compute: Callable[[Batch], Sequence[Tensor]],
-    module: nn.Module,
+    modules: nn.Module,
     trees: Sequence[PromptTree],
-    layout: Layout,
-    device: torch.device,
+    loaded: LoadedModel,
     token_budget: int,
     pack_length: int = PACK_LENGTH,
 ) -> list[list[Tensor]]:
-    """Apply ``compute`` (batch -> tensors [N], by ``module``) to all trees.
+    """Apply ``compute`` (batch -> tensors [N], by ``modules``) to all trees, in batches for the model ``loaded``.
 
     Returns, for each tensor that ``compute`` returns, one float32 CPU tensor [response length] per response.
     """
     columns: list[dict[int, tuple[Tensor, ...]]] = []
-    for batch, tensors in _run(compute, module, trees, layout, device, token_budget, pack_length):
+    for batch, tensors in _run(compute, modules, trees, loaded, token_budget, pack_length):
         columns = columns or [{} for _ in tensors]
         for column, flat in zip(columns, tensors, strict=True):
             responses = iter(flat.float().cpu().split(batch.lengths.tolist()))
@@ -40,17 +38,15 @@ def per_token(
 
 
 def per_response(
-    compute: Callable[[Batch], Tensor],
     module: nn.Module,
     trees: Sequence[PromptTree],
-    layout: Layout,
-    device: torch.device,
+    loaded: LoadedModel,
     token_budget: int,
     pack_length: int = PACK_LENGTH,
 ) -> Tensor:
-    """Apply ``compute`` (batch -> tensor [R], by ``module``) to all trees; return a float32 CPU tensor [responses]."""
+    """Apply ``module`` (batch -> tensor [R]) to all trees; return a float32 CPU tensor [responses]."""
     found: dict[int, Tensor] = {}
-    run = _run(lambda batch: (compute(batch),), module, trees, layout, device, token_budget, pack_length)
+    run = _run(lambda batch: (module(batch),), module, trees, loaded, token_budget, pack_length)
     for batch, (scores,) in run:
         parts = scores.float().cpu().split([len(tree.responses) for tree in batch.trees])
         found |= dict(zip(batch.tree_indices, parts, strict=True))
@@ -59,17 +55,17 @@ def per_response(
 
 def _run(
     compute: Callable[[Batch], Sequence[Tensor]],
-    module: nn.Module,
+    modules: nn.Module,
     trees: Sequence[PromptTree],
-    layout: Layout,
-    device: torch.device,
+    loaded: LoadedModel,
     token_budget: int,
     pack_length: int,
 ) -> Iterator[tuple[Batch, Sequence[Tensor]]]:
+    device = loaded.device
     # On a GPU, casting weights takes little time compared with a batch, and the copies might not fit into its memory.
-    prepared = prepared_weights(module, device) if device.type == "cpu" else nullcontext()
+    prepared = prepared_weights(modules, device) if device.type == "cpu" else nullcontext()
     with torch.no_grad(), prepared:
-        for build in make_batches(trees, layout, token_budget, pack_length):
+        for build in make_batches(trees, loaded.layout, token_budget, pack_length):
             batch = build().to(device)
             yield batch, compute(batch)
 
@@ -88,8 +84,7 @@ def token_log_probabilities(
             lambda batch: (module(batch, temperature).statistics.log_probabilities,),
             module,
             trees,
-            loaded.layout,
-            loaded.device,
+            loaded,
             token_budget,
         )
     return columns[0] if columns else []

@@ -51,8 +51,7 @@ class RewardModel:
 
     def raw_scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
         """Return the scores before gain and bias, [responses], float32 on the CPU."""
-        loaded = self.loaded
-        return per_response(self.module, self.module, trees, loaded.layout, loaded.device, token_budget)
+        return per_response(self.module, trees, self.loaded, token_budget)
 
     def scores(self, trees: Sequence[PromptTree], token_budget: int) -> Tensor:
         """Return the score of every response in the order of the trees, [responses], float32 on the CPU."""

@@ -14,18 +14,18 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import DpoConfig
 from plaudit.data.rows import LabelledRow, RankingRow
-from plaudit.models.loading.models import LoadedModel, load_policy
+from plaudit.models.loading.models import load_policy
 from plaudit.models.saving import save_model
 from plaudit.plugins import import_function
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, StageRows, load_stage_rows
 from plaudit.training.losses import load_loss
 from plaudit.training.metric_sums import MetricSums
+from plaudit.training.model_reader import ModelReader
 from plaudit.training.preference_examples import Preference, label_ranks, prepared
-from plaudit.training.reference_log_probabilities import SequenceReader
+from plaudit.training.reference_log_probabilities import SequenceModule
 from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.supervised import SupervisedTask
-from plaudit.training.token_budget import TokenBudget
 
 
 def settings_of(config: DpoConfig) -> dict[str, float]:
@@ -38,23 +38,22 @@ def settings_of(config: DpoConfig) -> dict[str, float]:
 class DpoTask(SupervisedTask[Preference]):
     """A prompt with ranked or labelled responses; the unit is a prompt."""
 
-    module: SequenceReader
+    module: SequenceModule
     headline_metric = "held_out/accuracy"
 
     def __init__(
         self,
         context: StageContext[DpoConfig],
-        loaded: LoadedModel,
+        reader: ModelReader,
         examples: Examples[Preference],
         samples: SampleCompletions,
-        budget: TokenBudget | None = None,
     ) -> None:
-        super().__init__(context, loaded, examples, budget)
+        super().__init__(context, reader, examples)
         config = context.config
         self.objective, self.settings = preference_loss(config.loss), settings_of(config)
         self.loss = load_loss(self.objective, "dpo.loss")
         self.reward = import_function(self.objective.reward, "dpo.loss")
-        self.module = SequenceReader(loaded.model)
+        self.module = SequenceModule(self.loaded.model)
         self.samples = samples
         self.reference_kl = 0.0
 
@@ -91,7 +90,7 @@ class DpoTask(SupervisedTask[Preference]):
         return {f"held_out/{name}": value for name, value in _with_margin(sums.means()).items()}
 
     def _measured(self, trees: Sequence[PromptTree]) -> Tensor:
-        return self.module.measured(trees, self.loaded, self.session, self.budget)
+        return self.reader.per_response(self.module, trees)
 
     def _mismatched_kl(self, examples: Sequence[Example[Preference]]) -> float:
         """Return the estimate of KL(policy || reference), in nats, for losses that read labels."""
@@ -173,7 +172,7 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
         rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded)
         examples = ranked.examples(lambda row: row.ranks)
     parts = {"training": examples.train, "held-out": examples.held_out}
-    budget = TokenBudget(config.token_budget)
-    ready = prepared(context, objective, parts, loaded, budget)
+    reader = ModelReader(context, loaded)
+    ready = prepared(context, objective, parts, reader)
     samples = SampleCompletions(context, loaded, rows)
-    return DpoTask(context, loaded, Examples(ready["training"], ready["held-out"]), samples, budget)
+    return DpoTask(context, reader, Examples(ready["training"], ready["held-out"]), samples)

@@ -11,11 +11,10 @@ from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import Section
 from plaudit.data.rows import LabelledRow
 from plaudit.data.rows.ranking import Ranks
-from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.seeding import python_generator
+from plaudit.training.model_reader import ModelReader
 from plaudit.training.reference_log_probabilities import reference_log_probabilities
-from plaudit.training.token_budget import TokenBudget
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +50,7 @@ def prepared(
     context: StageContext[Section],
     objective: PreferenceLossEntry,
     parts: Mapping[str, Sequence[Example[Ranks]]],
-    loaded: LoadedModel,
-    budget: TokenBudget,
+    reader: ModelReader,
 ) -> dict[str, list[Example[Preference]]]:
     """Return the examples of every part with all targets that the loss needs; messages use the names of the parts.
 
@@ -67,8 +65,8 @@ def prepared(
             logger.info("%s: %d %s prompts dropped: all responses identical or tied", context.name, dropped, name)
         ready[name] = [Example(example.tree, Preference(example.target)) for example in kept]
         if reads_labels:
-            ready[name] = with_mismatched(ready[name], loaded.context_length, context.seed)
-    return _with_reference(context, ready, loaded, budget) if objective.needs_reference else ready
+            ready[name] = with_mismatched(ready[name], reader.loaded.context_length, context.seed)
+    return _with_reference(context, ready, reader) if objective.needs_reference else ready
 
 
 def _is_uninformative(example: Example[Ranks], reads_labels: bool) -> bool:
@@ -109,15 +107,14 @@ def _answering(prompt: tuple[int, ...], other: PromptTree, number: int, context_
 def _with_reference(
     context: StageContext[Section],
     parts: Mapping[str, Sequence[Example[Preference]]],
-    loaded: LoadedModel,
-    budget: TokenBudget,
+    reader: ModelReader,
 ) -> dict[str, list[Example[Preference]]]:
     """Return the examples of every part with reference log-probabilities, including those of mismatched responses."""
     groups = {name: [example.tree for example in examples] for name, examples in parts.items()}
     for name, examples in parts.items():
         pairs = [example.target.mismatched for example in examples]
         groups[f"{name} mismatched"] = [pair.tree for pair in pairs if pair is not None]
-    found = reference_log_probabilities(context, groups, loaded, budget)
+    found = reference_log_probabilities(context, groups, reader)
     return {name: _filled(examples, found[name], found[f"{name} mismatched"]) for name, examples in parts.items()}
 
 

@@ -22,20 +22,17 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import Section
 from plaudit.models.adapters.lora import adapters_off
 from plaudit.models.heads.policy import PolicyModule
-from plaudit.models.inference import per_response
-from plaudit.models.loading.models import LoadedModel
 from plaudit.permissions import follow_umask
 from plaudit.runs.context import StageContext
 from plaudit.runs.files import synchronise
-from plaudit.runs.session import Session
-from plaudit.training.token_budget import TokenBudget
+from plaudit.training.model_reader import ModelReader
 
 logger = logging.getLogger(__name__)
 
 FILE = "reference.safetensors"
 
 
-class SequenceReader(nn.Module):
+class SequenceModule(nn.Module):
     """A policy whose forward pass returns the summed log-probability of each response."""
 
     def __init__(self, model: Any) -> None:
@@ -46,31 +43,20 @@ class SequenceReader(nn.Module):
         """Return ``log pi(y | x)`` of every response in nats, [R], at least float32."""
         return to_rows(self.policy(batch).statistics.log_probabilities, batch.lengths).sum(1)
 
-    def measured(
-        self, trees: Sequence[PromptTree], loaded: LoadedModel, session: Session, budget: TokenBudget
-    ) -> Tensor:
-        """Return the log-probabilities of all responses, [R] on the CPU, without gradient; processes share the work."""
-        own = session.shard(trees)
-        with session.autocast():
-            sums = budget.run(lambda positions: per_response(self, self, own, loaded.layout, session.device, positions))
-        parts = sums.split([len(tree.responses) for tree in own])
-        return torch.cat(session.merge_shards(parts)) if trees else sums
-
 
 def reference_log_probabilities(
     context: StageContext[Section],
     groups: Mapping[str, Sequence[PromptTree]],
-    loaded: LoadedModel,
-    budget: TokenBudget,
+    reader: ModelReader,
 ) -> dict[str, Tensor]:
     """Return ``log pi_ref(y | x)`` of every response of every group, [R] each, float32 on the CPU.
 
-    The reference is the loaded model, without its adapters if it has any.
+    The reference is the reader's model, without its adapters if it has any.
     """
-    session = context.session
+    session, model = context.session, reader.loaded.model
     path, kept, key = context.directory.folder / FILE, None, ""
     if session.is_main:
-        key = _key(groups, loaded.model, session.recipe.precision)
+        key = _key(groups, model, session.recipe.precision)
         kept = _read(path, key)
     kept = session.gather(kept)[0]
     if kept is not None:
@@ -78,9 +64,9 @@ def reference_log_probabilities(
     if session.is_main:
         responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
         logger.info("%s: computing reference log-probabilities of %d responses", context.name, responses)
-    reader = SequenceReader(loaded.model)
-    with adapters_off(loaded.model) if hasattr(loaded.model, "disable_adapter") else nullcontext():
-        computed = {name: reader.measured(trees, loaded, session, budget) for name, trees in groups.items()}
+    module = SequenceModule(model)
+    with adapters_off(model) if hasattr(model, "disable_adapter") else nullcontext():
+        computed = {name: reader.per_response(module, trees) for name, trees in groups.items()}
     if session.is_main:
         _write(path, key, computed)
     return computed

@@ -22,7 +22,6 @@ from plaudit.config.schema import RewardConfig
 from plaudit.data.rows import RankingRow
 from plaudit.data.rows.ranking import Ranks
 from plaudit.models.heads.scalar import ScoreModule, scalar_head
-from plaudit.models.inference import per_response
 from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.trunk import unwrapped
@@ -30,6 +29,7 @@ from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, StageRows, load_stage_rows
 from plaudit.training.health_checks import warn_if_no_better_than_chance
 from plaudit.training.losses import load_loss
+from plaudit.training.model_reader import ModelReader
 from plaudit.training.supervised import SupervisedTask
 
 CALIBRATION_BINS = 10
@@ -59,13 +59,13 @@ class RewardTask(SupervisedTask[Ranks]):
 
     headline_metric = "held_out/accuracy"
 
-    def __init__(self, context: StageContext[RewardConfig], loaded: LoadedModel, examples: Examples[Ranks]) -> None:
-        super().__init__(context, loaded, Examples(_with_order(examples.train), _with_order(examples.held_out)))
+    def __init__(self, context: StageContext[RewardConfig], reader: ModelReader, examples: Examples[Ranks]) -> None:
+        super().__init__(context, reader, Examples(_with_order(examples.train), _with_order(examples.held_out)))
         self.config = config = context.config
         entry = reward_loss(config.loss)
         self.loss = load_loss(entry, "reward.loss")
         self.settings = {name: getattr(config, name) for name in entry.defaults}
-        self.module = ScoreModule(loaded.model)
+        self.module = ScoreModule(self.loaded.model)
         self.held_out_scores: Tensor | None = None
 
     def units_of(self, example: Example[Ranks]) -> int:
@@ -110,16 +110,8 @@ class RewardTask(SupervisedTask[Ranks]):
         }
 
     def raw_scores(self, examples: Sequence[Example[Ranks]]) -> Tensor:
-        """Return the unscaled scores of all responses, [R]; each process computes a shard."""
-        own = self.session.shard([example.tree for example in examples])
-        with self.session.autocast():
-            scores = self.budget.run(
-                lambda positions: per_response(
-                    self.module, self.module, own, self.layout, self.session.device, positions
-                )
-            )
-        parts = scores.split([len(tree.responses) for tree in own])
-        return torch.cat(self.session.merge_shards(parts))
+        """Return the unscaled scores of all responses, [R]."""
+        return self.reader.per_response(self.module, [example.tree for example in examples])
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model with its scale, which gives mean 0 and variance 1 on the training responses."""
@@ -148,7 +140,7 @@ def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tu
     if not has_head:
         _start_head(loaded, seed)
     rows = load_stage_rows(context, config.data, RankingRow, loaded)
-    return RewardTask(context, loaded, rows.examples(lambda row: row.ranks)), rows
+    return RewardTask(context, ModelReader(context, loaded), rows.examples(lambda row: row.ranks)), rows
 
 
 def _start_head(loaded: LoadedModel, seed: int) -> None:

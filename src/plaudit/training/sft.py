@@ -16,11 +16,11 @@ from plaudit.data.rows import Row
 from plaudit.data.rows.registry import ROW_KINDS
 from plaudit.data.tokenization import TokenizedRow, with_loss_on_all
 from plaudit.models.heads.policy import PolicyModule
-from plaudit.models.inference import per_token
-from plaudit.models.loading.models import LoadedModel, load_policy
+from plaudit.models.loading.models import load_policy
 from plaudit.models.saving import save_model
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, load_stage_rows
+from plaudit.training.model_reader import ModelReader
 from plaudit.training.sample_completions import SampleCompletions
 from plaudit.training.supervised import SupervisedTask
 
@@ -33,13 +33,13 @@ class SftTask(SupervisedTask[None]):
     def __init__(
         self,
         context: StageContext[SftConfig],
-        loaded: LoadedModel,
+        reader: ModelReader,
         examples: Examples[None],
         samples: SampleCompletions,
     ) -> None:
-        super().__init__(context, loaded, examples)
+        super().__init__(context, reader, examples)
         self.config = context.config
-        self.module = PolicyModule(loaded.model)
+        self.module = PolicyModule(self.loaded.model)
         self.samples = samples
 
     def units_of(self, example: Example[None]) -> int:
@@ -63,12 +63,7 @@ class SftTask(SupervisedTask[None]):
         own = self.session.shard([example.tree for example in self.held_out])
         sums = torch.zeros(3, dtype=torch.float64)
         if own:
-            with self.session.autocast():
-                log_probabilities, correct = self.budget.run(
-                    lambda positions: per_token(
-                        self._measured, self.module, own, self.layout, self.session.device, positions
-                    )
-                )
+            log_probabilities, correct = self.reader.of_shard(self._measured, self.module, own)
             for part, hits in zip(log_probabilities, correct, strict=True):
                 sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])
         loss, hits_total, tokens = torch.stack(self.session.gather(sums)).sum(0).tolist()
@@ -98,7 +93,8 @@ def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", 
     kind = ROW_KINDS[usual_rows if config.rows == "auto" else config.rows]
     rows = load_stage_rows(context, config.data, kind, loaded)
     train, held_out = ([_example(row, config) for row in part] for part in (rows.train, rows.held_out))
-    return SftTask(context, loaded, Examples(train, held_out), SampleCompletions(context, loaded, rows))
+    samples = SampleCompletions(context, loaded, rows)
+    return SftTask(context, ModelReader(context, loaded), Examples(train, held_out), samples)
 
 
 def _example(row: TokenizedRow[Row], config: SftConfig) -> Example[None]:

@@ -14,11 +14,10 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import SupervisedStageConfig
 from plaudit.errors import PlauditError
 from plaudit.models.acceleration.forward import recompute_activations
-from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import Examples, Order
 from plaudit.training.metric_sums import MetricSums
-from plaudit.training.token_budget import TokenBudget
+from plaudit.training.model_reader import ModelReader
 
 T = TypeVar("T")
 
@@ -35,28 +34,25 @@ class SupervisedTask(ABC, Generic[T]):
     def __init__(
         self,
         context: StageContext[SupervisedStageConfig],
-        loaded: LoadedModel,
+        reader: ModelReader,
         examples: Examples[T],
-        budget: TokenBudget | None = None,
     ) -> None:
-        """Set up the task; ``budget`` is shared with passes before the training, by default there are none."""
         if not examples.train:
             raise PlauditError(
                 f"{context.name}: there are no rows to train on; check the sources with `plaudit data inspect`"
             )
         config = context.config
         self.context, self.session = context, context.session
-        self.loaded, self.layout = loaded, loaded.layout
+        self.reader, self.loaded, self.layout, self.budget = reader, reader.loaded, reader.loaded.layout, reader.budget
         self.train, self.held_out = examples.train, examples.held_out
         self.evaluate_every = config.evaluate_every
-        self.budget = budget or TokenBudget(config.token_budget)
         self.order = Order(len(self.train), config.batch_size, (context.seed, context.name))
         epochs = math.ceil(config.epochs * self.order.steps_per_epoch)
         self.steps = epochs if config.max_steps is None else min(epochs, config.max_steps)
         self.units = 0
         self.last_measurement: dict[str, float] = {}
         if config.gradient_checkpointing:
-            recompute_activations(loaded.model)
+            recompute_activations(self.loaded.model)
 
     def learning_rates(self) -> dict[str, float]:
         """Return none: all parameters have the same learning rate."""

@@ -7,26 +7,23 @@ iteration, the policy has not changed since sampling, so the step's own forward 
 sixth of the time of a GRPO iteration.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import rows_from, to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import Extras, TokenStatistics
-from plaudit.models.inference import per_token
 from plaudit.runs.context import StageContext
-from plaudit.runs.session import Session
+from plaudit.training.model_reader import ModelReader
 from plaudit.training.rl.experience import Experience
 from plaudit.training.rl.metrics import policy_metrics
 from plaudit.training.rl.roles.base import Roles
-from plaudit.training.token_budget import TokenBudget
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Readings:
 class PolicyReading(Protocol):
     """A strategy for computing the old log-probabilities."""
 
-    reader: "ModelReader"
+    reader: ModelReader
     extras: Extras
     """The statistics that the steps' forward passes must compute for the reading."""
 
@@ -87,14 +84,13 @@ class ReadBefore:
 
     extras: Extras = "none"
 
-    def __init__(self, reader: "ModelReader", temperature: float) -> None:
-        self.reader, self.roles, self.temperature = reader, reader.roles, temperature
+    def __init__(self, reader: ModelReader, roles: Roles, temperature: float) -> None:
+        self.reader, self.roles, self.temperature = reader, roles, temperature
 
     def read(self, trees: Sequence[PromptTree]) -> Readings:
         """Compute reference, values and policy."""
-        reference, values, log_probabilities, entropies = self.reader.rows(
-            self._compute, 4, self.roles.modules_used(policy=True), trees
-        )
+        columns = self.reader.per_token(self._compute, 4, self.roles.modules_used(policy=True), trees)
+        reference, values, log_probabilities, entropies = map(rows_from, columns)
         return Readings(reference, values, PolicyRows(log_probabilities, entropies))
 
     def old_log_probabilities(
@@ -132,17 +128,15 @@ class ReadDuringStep:
 
     extras: Extras = "measured"
 
-    def __init__(self, reader: "ModelReader", temperature: float) -> None:
-        self.reader, self.temperature = reader, temperature
+    def __init__(self, reader: ModelReader, roles: Roles, temperature: float) -> None:
+        self.reader, self.roles, self.temperature = reader, roles, temperature
         self._of_response: dict[int, tuple[Tensor, Tensor]] = {}
 
     def read(self, trees: Sequence[PromptTree]) -> Readings:
         """Compute the reference."""
         self._of_response = {}
-        roles = self.reader.roles
-        (reference,) = self.reader.rows(
-            lambda batch: (roles.reference(batch, self.temperature),), 1, roles.modules_used(policy=False), trees
-        )
+        (column,) = self.reader.per_token(self._compute, 1, self.roles.modules_used(policy=False), trees)
+        reference = rows_from(column)
         return Readings(reference, torch.zeros_like(reference), None)
 
     def old_log_probabilities(
@@ -175,55 +169,16 @@ class ReadDuringStep:
         columns = zip(*(merged[number] for number in sorted(merged)), strict=True)
         return PolicyRows(*map(rows_from, columns))
 
-
-class ModelReader:
-    """Runs models on rollouts; every process computes its shard."""
-
-    def __init__(self, roles: Roles, session: Session, token_budget: int, pack_length: int) -> None:
-        self.roles, self.session, self.pack_length = roles, session, pack_length
-        self.budget = TokenBudget(token_budget)
-
-    def rows(
-        self,
-        compute: Callable[[Batch], Sequence[Tensor]],
-        columns: int,
-        modules: nn.Module,
-        trees: Sequence[PromptTree],
-    ) -> list[Tensor]:
-        """Return rows [R, T] of all processes' responses for each of the ``columns`` that ``compute`` returns.
-
-        ``compute`` turns a batch into one tensor [N] per column, by ``modules``.
-        """
-        own = self.session.shard(trees)
-        found = self.budget.run(lambda positions: self._per_response(compute, modules, own, positions))
-        sizes = [len(tree.responses) for tree in own]
-        merged = []
-        for column in found or [[]] * columns:
-            parts = iter(column)
-            shards = self.session.merge_shards([[next(parts) for _ in range(size)] for size in sizes])
-            merged.append(rows_from(list(chain.from_iterable(shards))))
-        return merged
-
-    def _per_response(
-        self,
-        compute: Callable[[Batch], Sequence[Tensor]],
-        modules: nn.Module,
-        trees: Sequence[PromptTree],
-        positions: int,
-    ) -> list[list[Tensor]]:
-        if not trees:
-            return []
-        layout, device = self.roles.loaded.layout, self.session.device
-        with self.session.autocast():
-            return per_token(compute, modules, trees, layout, device, positions, self.pack_length)
+    def _compute(self, batch: Batch) -> tuple[Tensor]:
+        return (self.roles.reference(batch, self.temperature),)
 
 
 def build_policy_reading(context: StageContext[RlConfig], roles: Roles) -> PolicyReading:
     """Return the cheapest strategy that the configuration allows."""
     config = context.config
-    reader = ModelReader(roles, context.session, config.token_budget, config.pack_length)
+    reader = ModelReader(context, roles.loaded, config.pack_length)
     strategy = ReadBefore if is_needed_before(config) else ReadDuringStep
-    return strategy(reader, config.generation.temperature)
+    return strategy(reader, roles, config.generation.temperature)
 
 
 def is_needed_before(config: RlConfig) -> bool:
