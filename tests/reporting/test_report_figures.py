@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.reporting.curves import reward_against_kl
+from plaudit.reporting.drawing import svg
 from plaudit.reporting.figures import (
     curve_figure,
     moving_average,
@@ -16,7 +17,6 @@ from plaudit.reporting.figures import (
     reliability_label,
     reward_kl_figure,
     smoothing_window,
-    svg,
     thinned,
 )
 from plaudit.reporting.panels import Line, Panel, panels

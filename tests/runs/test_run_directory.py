@@ -10,7 +10,8 @@ import yaml
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
-from plaudit.runs.directory import RunDirectory, differences
+from plaudit.runs.changes import differences
+from plaudit.runs.directory import RunDirectory
 from plaudit.runs.jsonl import JsonLinesWriter, read_json_lines
 
 MODEL = {"path": "some/model"}

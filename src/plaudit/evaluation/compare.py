@@ -57,29 +57,33 @@ def evaluate(
     engines = make_engine or partial(build_engine, config.generation.engine)
     context = EvaluationContext(config, rows, _toxicity_rows(config, seed, written), seed, processes, load, engines)
     answers = _answers_of_all(context, reward)
-    reference = config.reference or config.baseline
-    under_reference = reference_log_probabilities(context, reference, answers)
-    summary = {
-        "prompts": len(answers[config.baseline].samples),
-        "prompts_too_long": len(rows) - len(answers[config.baseline].samples),
-        "prompts_truncated": answers[config.baseline].truncated,
-        "simulated": simulated,
-        "baseline": config.baseline,
-        "reference": reference,
-        "reward_sources": reward.names,
-        "generation": config.generation.model_dump(),
-        "models": {
-            name: measures(own, under_reference[name], None if name == config.baseline else answers[config.baseline])
-            for name, own in answers.items()
-        },
-        "best_of_n": _best_of_n(config, reward, answers, processes),
-        "samples": side_by_side(answers, config.samples),
-    }
+    summary = {"simulated": simulated, **_summary(context, reward, answers)}
     if meter is not None:
         summary["toxicity"] = _toxicity(meter, answers, written)
     if written is not None:
         write_summary(summary, written)
     return summary
+
+
+def _summary(context: EvaluationContext, reward: ComposedReward, answers: Mapping[str, Answers]) -> dict[str, Any]:
+    config, baseline = context.config, answers[context.config.baseline]
+    reference = config.reference or config.baseline
+    under_reference = reference_log_probabilities(context, reference, answers)
+    return {
+        "prompts": len(baseline.samples),
+        "prompts_too_long": len(context.rows) - len(baseline.samples),
+        "prompts_truncated": baseline.truncated,
+        "baseline": config.baseline,
+        "reference": reference,
+        "reward_sources": reward.names,
+        "generation": config.generation.model_dump(),
+        "models": {
+            name: measures(own, under_reference[name], None if own is baseline else baseline)
+            for name, own in answers.items()
+        },
+        "best_of_n": _best_of_n(context, reward, answers),
+        "samples": side_by_side(answers, config.samples),
+    }
 
 
 def measures(own: Answers, under_reference: Sequence[Tensor], baseline: Answers | None) -> dict[str, Any]:
@@ -142,12 +146,13 @@ def _refuse_other_prompts(name: str, samples: Sequence[Sample], answers: Mapping
 
 
 def _best_of_n(
-    config: EvaluateConfig, reward: ComposedReward, answers: Mapping[str, Answers], processes: Processes
+    context: EvaluationContext, reward: ComposedReward, answers: Mapping[str, Answers]
 ) -> list[dict[str, Any]]:
+    config = context.config
     if not config.best_of:
         return []
     candidates = answers[config.best_of_model or config.baseline].candidates
-    each = scores_by_source(reward, candidates, processes)
+    each = scores_by_source(reward, candidates, context.processes)
     scores = {name: column.reshape(-1, max(config.best_of)) for name, column in each.items()}
     return best_of_n(scores, config.best_of_reward or reward.names[0], sorted(set(config.best_of)))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from plaudit.reporting.figures import FIRST, GRID, INK, MUTED, SECOND
+from plaudit.reporting.drawing import FIRST, GRID, INK, MUTED, SECOND
 
 if TYPE_CHECKING:
     from plaudit.lab.table import Row

@@ -7,8 +7,9 @@ from typing import Any
 from markupsafe import Markup
 
 from plaudit.registries.stages import STAGES
+from plaudit.reporting.drawing import COLOURS, SERIES_COLOURS, svg
 from plaudit.reporting.examples import Progress, training_samples
-from plaudit.reporting.figures import COLOURS, SERIES_COLOURS, curve_figure, curve_label, reward_kl_figure, svg
+from plaudit.reporting.figures import curve_figure, curve_label, reward_kl_figure
 from plaudit.reporting.numbers import MINUS, significant
 from plaudit.reporting.panels import Panel, panels
 from plaudit.reporting.reading import Run, Stage

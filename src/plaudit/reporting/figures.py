@@ -1,42 +1,33 @@
-"""Figures as inline SVG: small multiples of curves, the reward-against-KL picture, the reliability diagram.
+"""The figures: small multiples of curves, the reward-against-KL picture, the reliability diagram."""
 
-Text stays text and colours become CSS variables, so that a figure uses the page's font and its light or dark colours.
-The same data give the same bytes.
-"""
-
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from statistics import fmean
 from typing import Any, TypeVar
 
-from markupsafe import Markup
-
 from plaudit.evaluation.overoptimization import FittedCurve
 from plaudit.registries.stages import STAGES
-from plaudit.reporting.numbers import MINUS, significant
+from plaudit.reporting.drawing import (
+    FIRST,
+    INK,
+    MUTED,
+    SECOND,
+    SERIES_COLOURS,
+    empty_figure,
+    set_limits,
+    set_ticks,
+    write_ends,
+    write_point,
+)
+from plaudit.reporting.numbers import significant
 from plaudit.reporting.panels import Level, Panel
 from plaudit.reporting.reading import Series, Stage
 from plaudit.reporting.reward_kl import Point, RewardKl
 
 T = TypeVar("T")
 
-COLOURS = {
-    "#1b1f23": "ink",
-    "#6b7078": "muted",
-    "#e3e1dc": "grid",
-    "#0b7a75": "first",
-    "#c4561c": "second",
-    "#5b5fc7": "third",
-}
-INK, MUTED, GRID, FIRST, SECOND, THIRD = COLOURS
-SERIES_COLOURS = (FIRST, SECOND, THIRD)
-POINTS_PER_INCH = 72
 PANEL_SIZE = (340, 190)
 PICTURE_SIZE = (440, 300)
-ROUND_STEPS = (1, 2, 2.5, 5, 10)
 MOST_POINTS = 400
 FEWEST_TO_SMOOTH = 20
 LARGEST_DOT = 90
@@ -68,7 +59,7 @@ def _groups(values: Sequence[T]) -> list[Sequence[T]]:
 
 def curve_figure(stage: Stage, panel: Panel) -> Any:
     """A panel as a matplotlib figure: raw values thin, their moving average thick, its last value written out."""
-    figure, axes = _figure(PANEL_SIZE, left=46, right=50, bottom=30, top=10)
+    figure, axes = empty_figure(PANEL_SIZE, left=46, right=50, bottom=30, top=10)
     ends, shown = [], []
     for line, colour in zip(panel.lines, SERIES_COLOURS, strict=False):
         series = thinned(stage.series(line.metric))
@@ -80,15 +71,15 @@ def curve_figure(stage: Stage, panel: Panel) -> Any:
     if panel.level:
         shown.append(panel.level.value)
         _draw_level(axes, panel.level, [stage.series(line.metric).values for line in panel.lines])
-    _limit(axes, shown, panel.lowest)
-    _write_ends(axes, ends)
-    _ticks(axes, x_label=STAGES[stage.name].step_name)
+    set_limits(axes, shown, panel.lowest)
+    write_ends(axes, ends)
+    set_ticks(axes, x_label=STAGES[stage.name].step_name)
     return figure
 
 
 def reward_kl_figure(picture: RewardKl) -> Any:
     """The reward-against-KL picture as a matplotlib figure."""
-    figure, axes = _figure(PICTURE_SIZE, left=52, right=30, bottom=44, top=16)
+    figure, axes = empty_figure(PICTURE_SIZE, left=52, right=30, bottom=44, top=16)
     if picture.trajectory:
         points = [[fmean(part) for part in _groups(values)] for values in zip(*picture.trajectory, strict=True)]
         window = smoothing_window(len(points[0]))
@@ -101,9 +92,9 @@ def reward_kl_figure(picture: RewardKl) -> Any:
             _draw_fit(axes, fit, colour)
     for point in picture.models:
         axes.errorbar(point.x, point.y, yerr=1.96 * point.error, color=INK, marker="o", markersize=6, capsize=0)
-        _write_point(axes, point, INK, offset=(8, -13), weight="bold")
+        write_point(axes, point, INK, offset=(8, -13), weight="bold")
     axes.margins(0.1, 0.12)
-    _ticks(axes, x_label="√KL to the reference (√nats per response)")
+    set_ticks(axes, x_label="√KL to the reference (√nats per response)")
     return figure
 
 
@@ -113,7 +104,7 @@ def reliability_figure(bins: Sequence[Mapping[str, float]]) -> Any:
     Each bin has ``predicted`` and ``right`` with ``low`` and ``high``, and ``pairs``, to which a dot's area is
     proportional.
     """
-    figure, axes = _figure(PICTURE_SIZE, left=46, right=30, bottom=44, top=16)
+    figure, axes = empty_figure(PICTURE_SIZE, left=46, right=30, bottom=44, top=16)
     predicted, right = [row["predicted"] for row in bins], [row["right"] for row in bins]
     below, above = [row["right"] - row["low"] for row in bins], [row["high"] - row["right"] for row in bins]
     most = max(row["pairs"] for row in bins)
@@ -123,7 +114,7 @@ def reliability_figure(bins: Sequence[Mapping[str, float]]) -> Any:
     axes.scatter(predicted, right, s=sizes, color=FIRST, linewidths=0, zorder=3, gid="bins")
     axes.set_xlim(0.485, 1.015)
     axes.set_ylim(min(0.5, *(row["low"] for row in bins)) - 0.02, 1.02)
-    _ticks(axes, x_label="predicted probability")
+    set_ticks(axes, x_label="predicted probability")
     axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1])
     return figure
 
@@ -134,30 +125,6 @@ def reliability_label(bins: Sequence[Mapping[str, float]]) -> str:
     return f"Fraction of pairs ordered correctly, by predicted probability: {'; '.join(dots)}."
 
 
-def svg(figure: Any, identifier: str, label: str) -> Markup:
-    """A figure as an inline SVG element.
-
-    Args:
-        identifier: prefix that makes the element's ids unique in the page.
-        label: what the figure shows, for screen readers.
-    """
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": identifier, "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = text.replace("xlink:href", "href")
-    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{identifier}-", text)
-    for colour, name in COLOURS.items():
-        text = text.replace(colour, f"var(--{name})")
-    view_box = re.search(r'viewBox="[^"]*"', text)
-    opening = f'<svg {view_box.group() if view_box else ""} role="img" aria-label="{escape(label)}">'
-    return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip())
-
-
 def curve_label(stage: Stage, panel: Panel) -> str:
     """A panel in words: where each of its lines starts and ends."""
     parts = []
@@ -166,35 +133,6 @@ def curve_label(stage: Stage, panel: Panel) -> str:
         change = f"from {significant(series.values[0])} to {significant(series.values[-1])}"
         parts.append(f"{line.label} {change}".strip())
     return f"{panel.title} by {STAGES[stage.name].step_name}: {'; '.join(parts)}."
-
-
-def _figure(size: tuple[int, int], left: int, right: int, bottom: int, top: int) -> tuple[Any, Any]:
-    """A figure with margins in points."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    width, height = size
-    figure = Figure(figsize=(width / POINTS_PER_INCH, height / POINTS_PER_INCH))
-    FigureCanvasSVG(figure)
-    box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
-    axes = figure.add_axes(box)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(MUTED)
-    return figure, axes
-
-
-def _ticks(axes: Any, x_label: str) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS, integer=axes.get_xlim()[1] > 5))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5g}".replace("-", MINUS)))
-    axes.tick_params(colors=MUTED, labelsize=10.5, length=0, pad=5)
-    axes.set_xlabel(x_label, color=MUTED, fontsize=10.5, loc="right", labelpad=1)
 
 
 def _draw_series(axes: Any, series: Series, colour: str, window: int) -> list[float]:
@@ -237,7 +175,7 @@ def _draw_best_of_n(axes: Any, points: Sequence[Point]) -> None:
     # The best of one is the model itself, which has its own label.
     for point in points:
         if point.x > 0:
-            _write_point(axes, point, SECOND, offset=(-5, 6))
+            write_point(axes, point, SECOND, offset=(-5, 6))
 
 
 def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
@@ -263,33 +201,8 @@ def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
         )
 
 
-def _write_point(axes: Any, point: Point, colour: str, offset: tuple[int, int], weight: str = "normal") -> None:
-    style = {"color": colour, "fontsize": 10.5, "fontweight": weight, "ha": "left" if offset[0] > 0 else "right"}
-    # Names are shown literally: a dollar sign does not start a formula.
-    axes.annotate(point.label, (point.x, point.y), offset, textcoords="offset points", parse_math=False, **style)
-
-
-def _write_ends(axes: Any, ends: Sequence[tuple[int, float, str]]) -> None:
-    """The last values, to the right of their lines and far enough apart to be read."""
-    low, high = axes.get_ylim()
-    gap, previous = 0.1 * (high - low), float("-inf")
-    for step, value, colour in sorted(ends, key=lambda end: end[1]):
-        height = max(value, previous + gap)
-        style = {"color": colour, "fontsize": 11, "fontweight": "bold", "va": "center", "annotation_clip": False}
-        axes.annotate(significant(value), (step, height), (6, 0), textcoords="offset points", **style)
-        previous = height
-
-
 def _middle(values: Sequence[float]) -> list[float]:
     """Values without the most extreme percent on either side, so that one spike does not flatten a curve."""
     cut = len(values) // 100
     ordered = sorted(values)
     return ordered[cut : len(ordered) - cut]
-
-
-def _limit(axes: Any, shown: Sequence[float], lowest: float | None) -> None:
-    low, high = min(shown), max(shown)
-    if lowest is not None and high > lowest:
-        low = max(low, lowest)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    axes.set_ylim(low - margin, high + margin)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from plaudit.reporting.curves import Figure, curve_grid
-from plaudit.reporting.figures import reliability_figure, reliability_label, svg
+from plaudit.reporting.drawing import svg
+from plaudit.reporting.figures import reliability_figure, reliability_label
 from plaudit.reporting.numbers import fixed, percent
 from plaudit.reporting.reading import Run, Stage, is_number
 from plaudit.reporting.tables import judged

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 
 from filelock import BaseFileLock
 
-from plaudit.config.load import dump, load_recipe, replace_references
-from plaudit.config.places import dotted, may_change
+from plaudit.config.load import dump, replace_references
 from plaudit.config.schema import Recipe, Section
-from plaudit.config.schema.base import Place
 from plaudit.errors import PlauditError
-from plaudit.registries.stages import STAGES, restart_command
+from plaudit.registries.stages import STAGES
+from plaudit.runs.changes import refuse_changes
 from plaudit.runs.files import json_text, sha256, synchronise, write_atomically
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
@@ -28,7 +27,6 @@ REJECTS = "rejects.jsonl"  # bad records of a stage's data
 INPUTS = "inputs.json"
 CHECKPOINTS = "checkpoints"
 DELETED = ".deleted"
-SHOWN_DIFFERENCES = 8
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,8 @@ class RunDirectory:
             if restart:
                 _delete(self.folder)
             if self.configuration.exists():
-                self._refuse_changes(load_recipe(str(self.configuration)), recipe, restart_stages)
+                begun = [stage for stage in STAGES if stage not in restart_stages and self.stage(stage).begun]
+                refuse_changes(self.configuration, recipe, begun)
             for name in restart_stages:
                 _delete(self.stage(name).folder)
             write_atomically(self.configuration, HEADER + dump(recipe))
@@ -217,55 +216,6 @@ class RunDirectory:
         )
         if foreign:
             raise PlauditError(f"{self.folder}: not empty and not a Plaudit run; choose another `name` or `output`")
-
-    def _refuse_changes(self, old: Recipe, new: Recipe, restarted: Collection[str]) -> None:
-        begun = [stage for stage in STAGES if stage not in restarted and self.stage(stage).begun]
-        earlier, now = old.model_dump(mode="json"), new.model_dump(mode="json")
-        changed = [
-            (dotted(place), before, after)
-            for place, before, after in differences(earlier, now)
-            if begun and not _may_change(place, now, begun)
-        ]
-        if changed:
-            shown = [f"{key}: {_short(before)} -> {_short(after)}" for key, before, after in changed]
-            more = [f"and {len(shown) - SHOWN_DIFFERENCES} more"] if len(shown) > SHOWN_DIFFERENCES else []
-            sections = {key.partition(".")[0] for key, _, _ in changed}
-            kept = {section for section in sections if getattr(new, section, None) is not None}
-            raise PlauditError(
-                f"{self.configuration}: {'; '.join(shown[:SHOWN_DIFFERENCES] + more)}: changed since the run began; "
-                f"undo the change, {_remedy(sections, kept)}"
-            )
-
-
-def _remedy(changed: Collection[str], kept: Collection[str]) -> str:
-    """Return what a user can do to keep these changes without deleting results that are still valid."""
-    another = "choose another name for the run"
-    if len(changed) == 1 and set(changed) <= {*kept} & {*STAGES}:
-        stage = next(iter(changed))
-        return f"{another}, or repeat {stage} with: {restart_command(stage)}"
-    return f"or {another}"
-
-
-def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, Any, Any]]:
-    """Yield place, old value and new value of every difference between two nested configurations."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in old | new:
-            yield from differences(old.get(name), new.get(name), (*place, name))
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from differences(before, after, (*place, index))
-    elif old != new:
-        yield place, old, new
-
-
-def _may_change(place: Place, recipe: Any, begun: Collection[str]) -> bool:
-    """Whether a key may change: no result depends on it, or its stage has not begun."""
-    return may_change(place, recipe) or (place[0] in STAGES and place[0] not in begun)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _is_ours(configuration: Path) -> bool:
