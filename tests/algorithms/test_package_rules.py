@@ -15,7 +15,6 @@ MODULES = [module.name for module in pkgutil.iter_modules(plaudit.algorithms.__p
 
 
 def imported(path: Path) -> set[str]:
-    """The modules that a file imports."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -103,7 +103,6 @@ def test_value_loss_equals_a_slow_loop(batch: Padded, clip: float) -> None:
 
 
 def losses_and_gradients(new: Tensor, old: Tensor, target: Tensor, mask: Tensor) -> list[Tensor]:
-    """Every number and gradient of both losses."""
     new = new.clone().requires_grad_()
     policy = clipped_policy_loss(new, old, target, mask, clip=0.2)
     value = clipped_value_loss(new, old, target, mask, clip=0.2)

@@ -25,12 +25,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, flo
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the rows of one file."""
     return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

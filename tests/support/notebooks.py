@@ -12,13 +12,11 @@ from typing import Any
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a notebook."""
     notebook: dict[str, Any] = json.loads(path.read_text())
     return notebook
 
 
 def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the cells with code."""
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 

@@ -87,7 +87,6 @@ def _random(auto_class: Any, config: Any, seed: int, dtype: torch.dtype) -> Any:
 
 
 def tiny_causal_model(architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
-    """Return a random causal language model."""
     return _random(AutoModelForCausalLM, tiny_config(architecture), seed, dtype)
 
 
