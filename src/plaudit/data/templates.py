@@ -66,10 +66,11 @@ def _chat_text(prompt: Sequence[Message], tokenizer: Any, origin: Origin | None)
     turns = [message.as_mapping() for message in prompt if message.role != TOOLS]
     tools = tools_of(prompt) or None
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, tools=tools)
+        text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, tools=tools)
     except jinja2.TemplateError as error:
         where = f"{origin.source} line {origin.line}: " if origin else ""
         raise PlauditError(
             f"{where}the chat template rejects the dialogue ({error}); correct the dialogue, or set "
             "conversation=human_assistant"
         ) from error
+    return text

@@ -167,9 +167,9 @@ def _encode(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[
 
 
 def _adds_eos(tokenizer: Any) -> bool:
-    with_special = tokenizer("a", add_special_tokens=True)["input_ids"]
-    without = tokenizer("a", add_special_tokens=False)["input_ids"]
-    return with_special[-1] == tokenizer.eos_token_id and with_special[-len(without) :] != without
+    with_special: Ids = tokenizer("a", add_special_tokens=True)["input_ids"]
+    without: Ids = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return bool(with_special[-1] == tokenizer.eos_token_id) and with_special[-len(without) :] != without
 
 
 # Length ---------------------------------------------------------------------------------------------------------------

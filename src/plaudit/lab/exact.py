@@ -36,7 +36,7 @@ def _log_probabilities(model: Any, tree: PromptTree) -> Tensor:
     start = len(tree.prompt)
     rows = [torch.tensor(tree.prompt + response) for response in tree.responses]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    logits = model(input_ids=ids).logits[:, start - 1 : -1]
+    logits: Tensor = model(input_ids=ids).logits[:, start - 1 : -1]
     each = logits.log_softmax(-1).gather(2, ids[:, start:, None])[:, :, 0]
     lengths = torch.tensor([len(response) for response in tree.responses])
     return each.masked_fill(torch.arange(each.shape[1]) >= lengths[:, None], 0.0).sum(1)

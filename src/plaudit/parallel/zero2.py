@@ -174,6 +174,7 @@ def _engine(module: nn.Module, optimizer: torch.optim.Optimizer, max_gradient_no
 
 
 def _only(group: Mapping[str, Any]) -> nn.Parameter:
+    shard: nn.Parameter
     (shard,) = group["params"]
     return shard
 

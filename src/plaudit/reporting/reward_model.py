@@ -1,6 +1,6 @@
 """The section about the reward model: its accuracy, compared with trivial baselines, and its calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from plaudit.reporting.curves import Figure, curve_grid
@@ -31,7 +31,7 @@ def _counted(result: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _last_measurement(stage: Stage) -> list[tuple[str, str]]:
-    measured = (
+    measured: Sequence[tuple[str, str, Callable[[float], str]]] = (
         ("held-out accuracy", "held_out/accuracy", lambda value: percent(value, 1)),
         ("held-out calibration error", "held_out/calibration_error", lambda value: fixed(value, 3)),
         ("held-out margin", "held_out/margin", lambda value: fixed(value, 2)),

@@ -93,10 +93,11 @@ class TextClassifier:
 
     def _logits_of_batch(self, token_ids: Sequence[list[int]]) -> Sequence[torch.Tensor]:
         batch = self.tokenizer.pad({"input_ids": token_ids}, return_tensors="pt")
-        return self.model(**batch.to(self.model.device)).logits.float().cpu().unbind()
+        logits: torch.Tensor = self.model(**batch.to(self.model.device)).logits
+        return logits.float().cpu().unbind()
 
     def _token_ids(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, verbose=False)["input_ids"]
+        ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]
         if not ids:  # an empty response, which is equivalent to a single end token
             if self.tokenizer.eos_token_id is None:
                 raise PlauditError(
@@ -139,5 +140,5 @@ class ClassifierSource:
 
 def _longest_text(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int | None:
     # A tokenizer without a limit reports an astronomically large one.
-    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    limits: list[int | None] = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
     return min((limit for limit in limits if limit and limit < 10**9), default=None)

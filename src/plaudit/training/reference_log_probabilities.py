@@ -21,7 +21,7 @@ from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import Section
 from plaudit.models.adapters.lora import adapters_off
-from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.permissions import follow_umask
 from plaudit.runs.context import StageContext
 from plaudit.runs.files import synchronise
@@ -41,7 +41,8 @@ class SequenceModule(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return ``log pi(y | x)`` of every response in nats, [R], at least float32."""
-        return to_rows(self.policy(batch).statistics.log_probabilities, batch.lengths).sum(1)
+        output: PolicyOutput = self.policy(batch)
+        return to_rows(output.statistics.log_probabilities, batch.lengths).sum(1)
 
 
 def reference_log_probabilities(
@@ -54,7 +55,8 @@ def reference_log_probabilities(
     The reference is the reader's model, without its adapters if it has any.
     """
     session, model = context.session, reader.loaded.model
-    path, kept, key = context.directory.folder / FILE, None, ""
+    path, key = context.directory.folder / FILE, ""
+    kept: dict[str, Tensor] | None = None
     if session.is_main:
         key = _key(groups, model, session.recipe.precision)
         kept = _read(path, key)

@@ -18,9 +18,10 @@ def _real_toxicity_prompts(record: Record, origin: Origin, kind: Kind) -> Iterat
 
 
 def _part(record: Record, column: str) -> Record:
-    if not isinstance(record.get(column), Mapping):
+    part = record.get(column)
+    if not isinstance(part, Mapping):
         raise BadRowError(f"{column} is not an object with text and scores")
-    return record[column]
+    return part
 
 
 FORMATS = (

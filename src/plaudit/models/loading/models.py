@@ -124,11 +124,14 @@ def _weights(
 
     auto_class = AutoModelForCausalLM if head == "CAUSAL_LM" else AutoModelForSequenceClassification
     extra = {"num_labels": 1} if head == "SEQ_CLS" else {}
+    model: PreTrainedModel
     if config.fresh is not None:
         model = fresh_model(config, auto_class, tokenizer, extra)
     else:
         model = pretrained_model(config, auto_class, device, extra)
-    return model if config.quantization is not None else model.to(device)
+    if config.quantization is None:
+        model.to(device)
+    return model
 
 
 def is_classifier(path: str) -> bool:
@@ -138,7 +141,7 @@ def is_classifier(path: str) -> bool:
     task = adapter_task(path)
     if task is not None:
         return task == "SEQ_CLS"
-    architectures = load_from(f"model {path}", AutoConfig.from_pretrained, path).architectures or [""]
+    architectures: list[str] = load_from(f"model {path}", AutoConfig.from_pretrained, path).architectures or [""]
     return "ForSequenceClassification" in architectures[0]
 
 

@@ -47,7 +47,8 @@ class _AdapterScorer(ScoreModule):
         """Return the score of every response, [R]."""
         with self.roles.using(self.adapter):
             states = hidden_states(self.model, batch, batch.last_token_index)
-        return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
+        scores: Tensor = self.head(states.to(self.head.weight.dtype))
+        return scores.squeeze(-1).float()
 
 
 def is_adapter_on(path: str, base: ModelConfig) -> bool:

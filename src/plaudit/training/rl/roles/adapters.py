@@ -22,7 +22,7 @@ from plaudit.models.heads.scalar import scalar_head
 from plaudit.models.loading.models import load_policy
 from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
-from plaudit.training.rl.roles.base import learning_names
+from plaudit.training.rl.roles.base import learning_names, log_probabilities
 
 POLICY, VALUE = "default", "value"
 
@@ -70,7 +70,7 @@ class AdapterRoles:
     def reference(self, batch: Batch, temperature: float) -> Tensor:
         """Return the log-probabilities [N] of the base without adapters."""
         with torch.no_grad(), adapters_off(self.model):
-            return PolicyModule(self.model)(batch, temperature).statistics.log_probabilities
+            return log_probabilities(self.model, batch, temperature)
 
     @contextmanager
     def using(self, adapter: str) -> Iterator[None]:

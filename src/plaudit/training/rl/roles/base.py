@@ -2,7 +2,7 @@
 
 import copy
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,10 @@ from plaudit.models.adapters.lora import adapters_off
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.models.loading.models import LoadedModel
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class Roles(Protocol):
@@ -75,9 +79,15 @@ class PolicyWithReference:
         """Return the log-probabilities [N] of the frozen copy, or of the policy without its adapters."""
         with torch.no_grad():
             if self.frozen is not None:
-                return PolicyModule(self.frozen)(batch, temperature).statistics.log_probabilities
+                return log_probabilities(self.frozen, batch, temperature)
             with adapters_off(self.loaded.model):
-                return PolicyModule(self.loaded.model)(batch, temperature).statistics.log_probabilities
+                return log_probabilities(self.loaded.model, batch, temperature)
+
+
+def log_probabilities(model: "PreTrainedModel | PeftModel", batch: Batch, temperature: float) -> Tensor:
+    """Return a model's log-probabilities of the response tokens, [N]."""
+    output: PolicyOutput = PolicyModule(model)(batch, temperature)
+    return output.statistics.log_probabilities
 
 
 def learning_names(module: nn.Module) -> list[str]:
