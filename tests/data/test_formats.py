@@ -233,7 +233,7 @@ def test_a_table_of_messages_gives_the_rows_of_its_trees_in_any_order(tmp_path: 
     ]
 
 
-def _rankings(read: SourceRows) -> list[RankingRow]:
+def _rankings(read: SourceRows[Any]) -> list[RankingRow]:
     return [row for row in read.rows if isinstance(row, RankingRow)]
 
 

@@ -26,7 +26,8 @@ def _config(**options: object) -> DataConfig:
 
 
 def _text(tokenizer: Any, ids: tuple[int, ...]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=True)
+    text: str = tokenizer.decode(ids, skip_special_tokens=True)
+    return text
 
 
 def _only(done: Tokenized[Any]) -> PromptTree:

@@ -204,7 +204,7 @@ def test_a_stage_runs_and_resumes_to_the_bit(folder: Path, monkeypatch: pytest.M
     class KilledError(Exception):
         pass
 
-    def dies_after_step_3(self: Trainer, step: int, *rest: Any) -> None:
+    def dies_after_step_3(self: Trainer[Any], step: int, *rest: Any) -> None:
         original(self, step, *rest)
         if step == 3:
             raise KilledError

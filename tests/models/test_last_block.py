@@ -13,7 +13,7 @@ from plaudit.batching.layouts.padded import PADDED
 from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.models.acceleration.last_mlp import computes_read_positions_only, last_mlp
 from plaudit.models.acceleration.trial import last_mlp_fault
-from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.models.heads.scalar import ScoreModule, ValueModule
 from plaudit.models.trunk import trunk_of
 from tiny_models import SIZES, tiny_causal_model, tiny_classifier
@@ -26,11 +26,13 @@ def batches() -> list[Batch]:
 
 
 def log_probabilities(model: Any, batch: Batch) -> Tensor:
-    return PolicyModule(model)(batch).statistics.log_probabilities
+    output: PolicyOutput = PolicyModule(model)(batch)
+    return output.statistics.log_probabilities
 
 
 def scores(model: Any, batch: Batch) -> Tensor:
-    return ScoreModule(model)(batch)
+    found: Tensor = ScoreModule(model)(batch)
+    return found
 
 
 def learned(model: Any, made: list[Batch], read: Any) -> list[Tensor]:

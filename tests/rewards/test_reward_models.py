@@ -59,7 +59,8 @@ def test_equal_responses_are_scored_once_and_identically(tmp_path: Path, monkeyp
 
     def scores(trees: Any, budget: int) -> torch.Tensor:
         scored.append(sum(len(tree.responses) for tree in trees))
-        return original(trees, budget)
+        found: torch.Tensor = original(trees, budget)
+        return found
 
     monkeypatch.setattr(model, "scores", scores)
     order = [3, 0, 3, 1, 0, 2, 4, 3]

@@ -18,7 +18,7 @@ from plaudit.stages.training import build_trainer
 from plaudit.training.loop import Trainer
 
 
-def trainer(folder: Path, *overrides: str) -> Trainer:
+def trainer(folder: Path, *overrides: str) -> Trainer[Any]:
     """Return the trainer of reinforcement learning before its first step."""
     recipe = load_fitting(folder / "recipe.yaml", overrides)
     return build_trainer(start_session(recipe, RunDirectory(folder / "runs/tiny")), "rl")

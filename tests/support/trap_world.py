@@ -92,7 +92,8 @@ def same_step(found: tuple[dict[str, Tensor], dict[str, float]], expected: Any) 
 def plain_logits(model: Any, prompt: tuple[int, ...], response: tuple[int, ...]) -> Tensor:
     """Logits of a response's tokens [length, vocabulary] by one forward pass: no padding, no packing, no cache."""
     with torch.no_grad():
-        return model.eval()(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        logits: Tensor = model.eval()(torch.tensor([prompt + response])).logits
+    return logits[0, len(prompt) - 1 : -1]
 
 
 def plain_log_probabilities(

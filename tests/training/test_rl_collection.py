@@ -31,7 +31,7 @@ SETTINGS = [
 
 def log_probabilities(model: Any, prompt: tuple[int, ...], response: tuple[int, ...]) -> Tensor:
     ids = torch.tensor([prompt + response])
-    logits = model(ids).logits[0, len(prompt) - 1 : -1] / TEMPERATURE
+    logits: Tensor = model(ids).logits[0, len(prompt) - 1 : -1] / TEMPERATURE
     return logits.log_softmax(-1)[range(len(response)), list(response)]
 
 

@@ -1,6 +1,7 @@
 """``rl.value_learning_rate``: the weights that it applies to, in the optimizer's groups and after a step."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def is_value(name: str) -> bool:
     return name.startswith(("value.", "value_head.")) or ".lora_A.value." in name or ".lora_B.value." in name
 
 
-def moved_by_a_step(made: Trainer) -> dict[str, bool]:
+def moved_by_a_step(made: Trainer[Any]) -> dict[str, bool]:
     """Take the first optimizer step; return whether it has changed each parameter."""
     generator = torch.Generator().manual_seed(0)
     parameters = trained_parameters(made.task.module)

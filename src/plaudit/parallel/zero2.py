@@ -57,8 +57,8 @@ class Zero2Strategy:
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         """Return one example per micro-batch that this process has fewer than the process with the most."""
-        gathered = self.processes.gather((batches, list(examples[:1])))
-        spare = [example for _, first in ((batches, examples[:1]), *gathered) for example in first]
+        gathered: list[tuple[int, list[Item]]] = self.processes.gather((batches, list(examples[:1])))
+        spare: list[Item] = [example for _, first in ((batches, examples[:1]), *gathered) for example in first]
         missing = max(count for count, _ in gathered) - batches
         return spare[:1] * missing
 

@@ -78,6 +78,7 @@ def _prepared(layer: nn.Module, device: torch.device) -> Forward | None:
 
 
 def takes_reordered(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies by reordered weights of this type on this device: bfloat16 on some CPUs."""
     if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
