@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LAYOUTS", "STAGES", "STRATEGIES", "StrategyEntry"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"layouts": ["LAYOUTS"], "stages": ["STAGES"], "strategies": ["STRATEGIES", "StrategyEntry"]},
 )
