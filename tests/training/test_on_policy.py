@@ -80,7 +80,9 @@ def test_readings_of_all_processes_come_in_the_order_of_the_responses() -> None:
         reading = ReadDuringStep(reader, roles, 1.0)
         batch = PADDED.build(trees, numbers)
         flat = torch.tensor([float(number) for number in numbers for _ in range(number + 1)])
-        old = reading.old_log_probabilities(experience, batch, torch.tensor(numbers), TokenStatistics(flat, -flat))
+        responses, statistics = torch.tensor(numbers), TokenStatistics(flat, -flat)
+        old = reading.old_log_probabilities(experience, batch, responses, statistics)
+        reading.record(batch, responses, statistics)
         assert torch.equal(old, to_rows(flat, batch.lengths))
         found = reading.policy_rows()
     assert found.log_probabilities.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [2, 2, 2, 0], [3, 3, 3, 3]]
