@@ -24,6 +24,7 @@ def test_packed_batch() -> None:
     assert batch.tree_indices == (0, 1, 2)
     assert batch.trees == tuple(TREES)
     assert batch.layout is PACKED
+    assert PACKED.needs_tree_mask
 
 
 def test_padded_batch() -> None:
@@ -40,6 +41,7 @@ def test_padded_batch() -> None:
     assert batch.tree_indices == (2, 0)
     assert batch.trees == (TREES[2], TREES[0])
     assert batch.layout is PADDED
+    assert not PADDED.needs_tree_mask
 
 
 def test_arguments_of_the_forward_pass() -> None:
