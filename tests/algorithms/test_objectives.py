@@ -1,6 +1,7 @@
 """The losses of the catalogue, called by name: values by hand, metrics, and implicit rewards."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,13 @@ from plaudit.plugins import import_function
 
 
 def policy_outputs(name: str) -> LossOutputs:
-    """Ratios 2, 0.5 and, in the second response, 1.25; the advantage is 1, the clip 0.2 below and 0.3 above."""
+    """Ratios 2, 0.5 and, in the second response, 1.25; the advantage is 1, the clip 0.2 below and 0.3 above.
+
+    The log-probabilities under the policy that sampled are -1.
+    """
     inputs = PolicyInputs(
-        log_probabilities=torch.tensor([[2.0, 0.5], [1.25, 9.0]]).log(),
-        old_log_probabilities=torch.zeros(2, 2),
+        log_probabilities=torch.tensor([[2.0, 0.5], [1.25, 9.0]]).log() - 1,
+        old_log_probabilities=-torch.ones(2, 2),
         reference_log_probabilities=torch.zeros(2, 2),
         advantages=torch.ones(2, 2),
         weights=torch.ones(2, 2),
@@ -33,7 +37,7 @@ def policy_outputs(name: str) -> LossOutputs:
     [
         ("ppo", -1.3 - 0.5 - 1.25, 1, 2.0),
         ("gspo", -1 - 1 - 1.25, 0, 1.25),
-        ("policy_gradient", -math.log(2) - math.log(0.5) - math.log(1.25), 0, 2.0),
+        ("policy_gradient", 3 - math.log(2) - math.log(0.5) - math.log(1.25), 0, 2.0),
     ],
 )
 def test_policy_losses_and_their_metrics(name: str, loss: float, clipped: int, largest: float) -> None:
@@ -84,7 +88,8 @@ def test_preference_losses(name: str, settings: dict[str, float], loss: float) -
 
 
 def test_implicit_rewards() -> None:
-    assert log_ratio_reward(preference_inputs(beta=0.5)).tolist() == [0.5, -0.5]
+    inputs = replace(preference_inputs(beta=0.5), reference=torch.tensor([-4.0, -2.5]))
+    assert log_ratio_reward(inputs).tolist() == [1.5, -0.25]
     assert mean_reward(preference_inputs(beta=2.0)).tolist() == [-1.0, -2.0]
     assert odds_reward(preference_inputs(beta=0.1)).tolist() == pytest.approx([0.0432752, -0.0541325], abs=1e-6)
     functions = {name: loss.reward.partition(":")[2] for name, loss in PREFERENCE_LOSSES.items()}
