@@ -71,6 +71,8 @@ def import_user_module(name: str, place: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
     try:
         return import_module(name)
+    except PlauditError as error:
+        raise PlauditError(f"{place}: {error}") from error
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
             raise PlauditError(

@@ -1,6 +1,8 @@
 """Python functions as reward sources."""
 
+import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+import plaudit.packages
 from plaudit.config.schema import FunctionReward
 from plaudit.errors import PlauditError
+from plaudit.plugins import import_function
 from plaudit.rewards.function import FunctionSource
-from plaudit.rewards.sentiment import vader_compound
 from reward_samples import sample_of
 
 
@@ -193,6 +196,8 @@ def test_the_parameters_are_checked_before_the_first_call(
 
 def test_vader_distinguishes_good_from_bad() -> None:
     pytest.importorskip("vaderSentiment")
+    from plaudit.rewards.sentiment import vader_compound
+
     scores = vader_compound(
         ["awful", "lovely", ""], ["VADER is smart, handsome, and funny.", "The book was kind of good.", "."]
     )
@@ -200,9 +205,12 @@ def test_vader_distinguishes_good_from_bad() -> None:
 
 
 def test_missing_vader_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plaudit.rewards import sentiment
+    """When the function is imported, which is before the first stage of a run."""
 
-    sentiment._analyzer.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "vaderSentiment.vaderSentiment", None)
-    with pytest.raises(PlauditError, match=r"pip install .plaudit\[stories\]"):
-        vader_compound(["a"], ["b"])
+    def version(name: str) -> str:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(plaudit.packages, "version", version)
+    monkeypatch.delitem(sys.modules, "plaudit.rewards.sentiment", raising=False)
+    with pytest.raises(PlauditError, match=r"^rl: VADER needs vaderSentiment.*pip install .plaudit\[stories\]"):
+        import_function("plaudit.rewards.sentiment:vader_compound", "rl")

@@ -4,6 +4,11 @@ from functools import cache
 from typing import Any
 
 from plaudit.errors import PlauditError
+from plaudit.packages import missing_package
+
+# Checked when a recipe names the function, before any stage of the run starts.
+if missing := missing_package("vaderSentiment>=3.3.2"):
+    raise PlauditError(f"VADER {missing}; install it with: pip install 'plaudit[stories]'")
 
 
 def vader_compound(prompts: list[str], responses: list[str]) -> list[float]:
@@ -13,8 +18,6 @@ def vader_compound(prompts: list[str], responses: list[str]) -> list[float]:
 
 @cache
 def _analyzer() -> Any:
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ModuleNotFoundError as error:
-        raise PlauditError("VADER is not installed; install it with: pip install 'plaudit[stories]'") from error
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
     return SentimentIntensityAnalyzer()
