@@ -164,7 +164,7 @@ def _content(value: object, name: str) -> str:
             texts.append(part)
             continue
         kind = part.get("type", "text") if isinstance(part, Mapping) else None
-        if kind not in _TEXT_PARTS:
+        if not isinstance(kind, str) or kind not in _TEXT_PARTS:
             raise BadRowError(f"{name} holds a content part other than text: {shown(kind)}")
         text = part.get("text")
         if not isinstance(text, str) or part.get("train") is False:

@@ -140,6 +140,8 @@ def _label_studio(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | 
         raise BadRowError("data has no two responses, such as answer1 and answer2")
     prompt = prompt_in(data, PROMPTS)
     texts = [text_in(data, name, "response") for name in pair]
+    if not all(isinstance(annotation, Mapping) for annotation in annotations):
+        raise BadRowError("annotations is not a list of objects")
     votes = [_task_vote(annotation, data, pair) for annotation in annotations if not annotation.get("was_cancelled")]
     if not votes:
         yield Unused("task without an annotation")
@@ -148,15 +150,20 @@ def _label_studio(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | 
 
 
 def _task_vote(annotation: Mapping[str, Any], data: Record, pair: tuple[str, str]) -> int | None:
-    results = [result for result in annotation.get("result") or [] if isinstance(result, Mapping)]
-    chosen = [result["value"] for result in results if result.get("type") in ("pairwise", "choices")]
+    given = annotation.get("result")
+    results = [result for result in given if isinstance(result, Mapping)] if isinstance(given, list) else []
+    chosen = [result.get("value") for result in results if result.get("type") in ("pairwise", "choices")]
     if len(chosen) == 1 and isinstance(chosen[0], Mapping):
         value = chosen[0].get("selected", chosen[0].get("choices"))
         return winner(value, data, pair, _coding([value], pair, "annotations"), "annotations")
-    rated = {result.get("to_name"): result["value"] for result in results if result.get("type") == "rating"}
+    rated = {str(result.get("to_name")): result.get("value") for result in results if result.get("type") == "rating"}
     if not chosen and len(rated) == 2 and set(rated) == set(pair):
-        return by_scores([number(rated[name].get("rating"), "rating") for name in pair], pair)
+        return by_scores([_rating(rated[name]) for name in pair], pair)
     raise BadRowError("an annotation does not hold one choice between the responses, or a rating of each")
+
+
+def _rating(value: Any) -> float:
+    return number(value.get("rating") if isinstance(value, Mapping) else None, "rating")
 
 
 def _is_task(record: Record) -> bool:

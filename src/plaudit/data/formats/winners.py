@@ -130,12 +130,13 @@ def _numbers(value: Any) -> list[float]:
     """Return the numbers among a judgement's values, which may be votes; "response_2" holds the number 2."""
     value = _votes(value)
     if isinstance(value, list | tuple):
-        return [number_ for vote in value for number_ in _numbers(_vote(vote))]
+        return [number_ for vote in value for number_ in _numbers(vote)]
     if isinstance(value, str) and (found := _WORDS.fullmatch(_squeezed(value))) and found[1] not in _SIDES:
         value = found[1]
     try:
-        return [] if isinstance(value, bool) else [number(value, "")]
+        return [number(_vote(value), "")]
     except BadRowError:
+        # What is no number says nothing about the coding; it is read, or found bad, when its record is converted.
         return []
 
 
@@ -143,7 +144,7 @@ def _votes(value: Any) -> Any:
     """Return several annotators' votes as a list; they may be stored as JSON text, or by the annotators' names."""
     value = structured(value)
     if isinstance(value, Mapping):
-        return [value] if any(key in value for key in _VOTE_KEYS) else list(value.values())
+        return [_vote(value)] if any(key in value for key in _VOTE_KEYS) else list(value.values())
     return value
 
 
