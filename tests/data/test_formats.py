@@ -89,6 +89,10 @@ OWN_ROWS: dict[str, list[Row]] = {
         LabelledRow(FRUIT, ("A pear.",), (True,), AT),
         LabelledRow(FRUIT, ("A stone.",), (False,), AT),
     ],
+    "best_of_responses": [
+        RankingRow("Name a fruit.", ("A stone.", "A pear.", "Ash."), (1, 0, 1), AT),
+        RankingRow("Name a nut.", ("An almond.", "A bolt.", "Ash."), (0, 1, 1), AT),
+    ],
     "responses_with_ranks": [STONE_OR_PEAR_TEXT],
     "helpsteer": [STONE_OR_PEAR_TEXT],
     "ultrafeedback": [STONE_OR_PEAR],

@@ -137,6 +137,10 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "kto_tag": 0,
         },
     ],
+    "best_of_responses": [
+        {"prompt": "Name a fruit.", "responses": ["A stone.", "A pear.", "Ash."], "best": 1},
+        {"prompt": "Name a nut.", "responses": ["An almond.", "A bolt.", "Ash."], "best": 0},
+    ],
     "responses_with_ranks": [
         {"prompt": "Name a fruit.", "answers": [{"answer": "A stone.", "rank": 3}, {"answer": "A pear.", "rank": 1}]}
     ],

@@ -115,6 +115,8 @@ def _described(count: SourceCounts) -> list[str]:
         + "".join(f", {number} bad: {reason}" for reason, number in count.bad.items())
         + "".join(f", {number} unused: {reason}" for reason, number in count.unused.items())
     ]
+    if count.reason:
+        lines.append(f"{count.source}: format {count.format} by {count.reason}")
     if count.unread:
         lines.append(f"{count.source}: columns not read: {', '.join(count.unread)}")
     return lines + [f"{count.source} {verdict}" for verdict in count.verdicts]

@@ -20,16 +20,11 @@ from plaudit.data.formats.dialogues import dialogue_of, is_dialogue, not_learned
 from plaudit.data.formats.labelled import DIALOGUES
 from plaudit.data.formats.prompts import AROUND, PROMPTS, around, input_read, joined
 from plaudit.data.formats.sides import judged_dialogue, judged_side
-from plaudit.data.formats.winners import Coding, Winner, by_scores, coding_of, ending_of, ranks, winner
+from plaudit.data.formats.winners import WINNERS, Coding, Winner, by_scores, coding_of, ending_of, ranks, winner
 from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
 
 KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
 DIFFERENT_PROMPTS = "the responses follow different earlier turns"
-WINNERS = (
-    "winner", "winner_id", "better", "better_response", "better_response_id", "best", "best_response", "choice",
-    "preferred", "preferred_response", "preference", "human_preference", "verdict", "vote", "votes", "judgement",
-    "judgment", "selected", "chosen", "label", "labels",
-)  # fmt: skip
 
 _STEMS = (
     "response", "output", "answer", "completion", "generation", "continuation", "candidate", "summary", "reply",

@@ -40,8 +40,9 @@ def _argilla_table(record: Record, origin: Origin, kind: Kind) -> Iterator[Row |
     """A table with the columns NAME.responses and NAME.responses.status for each question."""
     votes = {}
     for column in _answer_columns(record):
-        values = structured(record[column])
-        states = structured(record.get(column.removesuffix(_SUFFIX) + _STATUS)) or [_SUBMITTED] * len(values)
+        values, states = structured(record[column]), structured(record.get(column.removesuffix(_SUFFIX) + _STATUS))
+        if isinstance(values, list) and not states:
+            states = [_SUBMITTED] * len(values)
         if not isinstance(values, list) or not isinstance(states, list) or len(values) != len(states):
             raise BadRowError(f"{column} is not a list with a status for each answer")
         votes[column.removesuffix(_SUFFIX)] = [

@@ -1,6 +1,7 @@
 """Several responses to a prompt with human ranks (lower is better) or scores (higher is better)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from plaudit.data.formats.base import (
@@ -14,11 +15,14 @@ from plaudit.data.formats.base import (
     text_of,
 )
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read, prompt_in
-from plaudit.data.formats.values import number, structured
+from plaudit.data.formats.values import number, structured, whole_number
+from plaudit.data.formats.winners import Coding, ranks, winner
 from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.errors import PlauditError
 
 _KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
 _RESPONSES = ("responses", "completions", "answers", "candidates", "outputs", "generations")
+_BEST = ("best", "best_index", "best_response", "best_response_id", "choice", "winner", "chosen_index")
 _RANKS, _SCORES = ("ranks", "rank", "ranking"), ("scores", "ratings", "rewards", "score", "rating")
 _TEXTS = ("response", "answer", "text", "content", "completion", "output", "generation")
 
@@ -29,10 +33,10 @@ def _ranked_responses(record: Record, origin: Origin, kind: Kind) -> Iterator[Ro
     if not isinstance(responses, list | tuple) or not all(isinstance(response, str) for response in responses):
         raise BadRowError(f"{column} is not a list of strings")
     texts = [text_of(response, "response") for response in responses]
-    yield from ranking_or_tie(prompt_in(record, PROMPTS), texts, _ranks(record), origin, kind)
+    yield from ranking_or_tie(prompt_in(record, PROMPTS), texts, _given_ranks(record), origin, kind)
 
 
-def _ranks(record: Record) -> Sequence[float]:
+def _given_ranks(record: Record) -> Sequence[float]:
     ranks = first_of(record, _RANKS)
     if ranks is not None:
         return _numbers(record[ranks], ranks)
@@ -65,6 +69,52 @@ def _rank(entry: Mapping[str, Any]) -> float:
     return -number(entry.get(score), score)
 
 
+def _best_of_responses(coding: Coding, record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """One response of a list is the best one; the others are tied. Of two, it may also be a side or a tie."""
+    responses, judgement = _list_in(record), first_of(record, _BEST) or "best"
+    texts = [text_of(response, "response") for response in responses]
+    if len(texts) == 2:
+        ordered = list(ranks(winner(record.get(judgement), record, ("a", "b"), coding, judgement)))
+    else:
+        best = whole_number(record.get(judgement), judgement) - (coding.start or 0)
+        if coding.start is None or not 0 <= best < len(texts):
+            raise BadRowError(f"{judgement} is not the number of a response")
+        ordered = [int(index != best) for index in range(len(texts))]
+    yield from ranking_or_tie(prompt_in(record, PROMPTS), texts, ordered, origin, kind)
+
+
+def _list_in(record: Record) -> list[Any]:
+    column = first_of(record, _RESPONSES) or "responses"
+    responses = structured(record.get(column))
+    if not isinstance(responses, list | tuple):
+        raise BadRowError(f"{column} is not a list of strings")
+    return list(responses)
+
+
+def _settled_best(known: Format, records: Sequence[Record]) -> Format:
+    """Return the format with the first number of a response: 0 if 0 occurs, 1 if the number of all responses occurs."""
+    numbers, beyond = set(), False
+    for record in records:
+        try:
+            number_ = whole_number(record.get(first_of(record, _BEST) or "best"), "")
+            beyond |= number_ == len(_list_in(record))
+        except BadRowError:
+            continue
+        numbers.add(number_)
+    if numbers and (0 in numbers) == beyond:
+        raise PlauditError(
+            "the number of the best response may count from 0 or from 1; write ranks, which are 0 for the best "
+            "response and 1 for the others"
+        )
+    coding = Coding((0 if 0 in numbers else 1) if numbers else None)
+    return replace(known, convert=lambda record, origin, kind: _best_of_responses(coding, record, origin, kind))
+
+
+def _are_texts(record: Record) -> bool:
+    responses = structured(record[first_of(record, _RESPONSES) or "responses"])
+    return isinstance(responses, list | tuple) and all(isinstance(response, str) for response in responses)
+
+
 def _are_objects(record: Record) -> bool:
     entries = structured(record[first_of(record, _RESPONSES) or "responses"])
     return (
@@ -87,6 +137,21 @@ FORMATS = (
         ties="kept; a tie of all gives no row",
         dialogue=True,
         labels="lower ranks and higher scores are better",
+    ),
+    Format(
+        "best_of_responses",
+        (PROMPTS, _RESPONSES, _BEST),
+        _KINDS,
+        lambda record, origin, kind: _best_of_responses(Coding(None), record, origin, kind),
+        also_reads=AROUND,
+        varying=input_read,
+        matches=_are_texts,
+        settle=_settled_best,
+        judgement=_BEST,
+        unordered=True,
+        ties="all but the best are tied; a tie of two gives no row",
+        dialogue=True,
+        labels="the number of the best response, from 0 or 1; of two also a side, as in `comparison`",
     ),
     Format(
         "responses_with_ranks",

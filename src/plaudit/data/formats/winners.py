@@ -13,6 +13,13 @@ FIRST, SECOND, TIE = 0, 1, None
 Winner = int | None
 """The index of the better one of two responses; None for a tie."""
 
+WINNERS = (
+    "winner", "winner_id", "better", "better_response", "better_response_id", "best", "best_response", "choice",
+    "preferred", "preferred_response", "preference", "human_preference", "verdict", "vote", "votes", "judgement",
+    "judgment", "selected", "chosen", "label", "labels",
+)  # fmt: skip
+"""Columns that say which response is the better one."""
+
 _SIDES = {"a": 0, "left": 0, "first": 0, "b": 1, "right": 1, "second": 1}
 _TIES = {"tie", "draw", "equal", "same", "both", "neither", "none", "bothbad", "bothgood", "tiebothbad", "nopreference"}
 # "response_2", "Model A", "[[B]]", "left is better", "2"
