@@ -113,6 +113,11 @@ def test_tsv_without_quoting_keeps_its_quotation_marks(tmp_path: Path) -> None:
         _read(tmp_path / "rows.tsv", 'a\tb\n"x"\t1\n"y ""z"""\t2\n"so" and so\t3\n')
 
 
+def test_a_text_in_place_of_the_header_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlauditError, match=r"line 1: (a b ){15}… is too long .*; add a header"):
+        _read(tmp_path / "rows.csv", "a b " * 200 + "\nx\n")
+
+
 @pytest.mark.parametrize("header, name", [("a,b,a", "a"), ("a,,b,", r"\(nothing\)")])
 def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: str, name: str) -> None:
     with pytest.raises(PlauditError, match=rf"rows.csv line 1: two columns named {name}; rename"):

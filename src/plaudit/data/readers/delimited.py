@@ -17,7 +17,7 @@ from plaudit.data.readers.dialects import Dialect, find_dialect, quoted_row
 from plaudit.data.readers.opening import named, shown
 from plaudit.errors import PlauditError
 
-_LONGEST_FIELD = 2**30
+_LONGEST_FIELD, _LONGEST_COLUMN_NAME = 2**30, 500
 # The types and shapes of cells are learned from this many rows.
 _SAMPLE = 1000
 
@@ -115,6 +115,10 @@ def _remembered(lines: Iterator[str], consumed: list[str]) -> Iterator[str]:
 def _check_columns(file: DataFile, columns: list[str]) -> None:
     seen: set[str] = set()
     for column in columns:
+        if len(column) > _LONGEST_COLUMN_NAME:
+            raise PlauditError(
+                f"{shown(file.path)} line 1: {named(column)} is too long for the name of a column; add a header"
+            )
         if column in seen:
             raise PlauditError(f"{shown(file.path)} line 1: two columns named {named(column)}; rename one")
         seen.add(column)
