@@ -8,7 +8,7 @@ Run with:  python benchmarks/guard.py
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import GenerationConfig
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.trunk import trunk_of, unwrapped
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 
 WAITS = ("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero")
@@ -94,7 +94,8 @@ def training_step(model: Any, trees: Sequence[PromptTree], token_budget: int, pa
 
 def sampling(loaded: Any, requests: Sequence[Request], settings: GenerationConfig) -> Counts:
     """Count the generation of a batch."""
-    with closing(build_engine(settings.engine, loaded)) as engine, counting(loaded.model) as counts:
+    engine = TransformersEngine(loaded)
+    with counting(loaded.model) as counts:
         engine.generate(requests, settings)
     return counts
 

@@ -12,7 +12,7 @@ with bfloat16 weights.
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,20 +79,20 @@ def _autocast(options: argparse.Namespace) -> AbstractContextManager[None]:
 def _plaudit(options: argparse.Namespace, model: Path, prompts: Prompts) -> Iterator[Side]:
     from plaudit.config.schema import GenerationConfig, ModelConfig
     from plaudit.models.loading.models import load_policy
-    from plaudit.rollouts.engines.build import build_engine
+    from plaudit.rollouts.engines.transformers import TransformersEngine
     from plaudit.rollouts.samples import Request
 
     config = ModelConfig.model_validate({"path": str(model), "dtype": _weights(options)})
     requests = [Request(tuple(prompt), "", seed) for seed, prompt in enumerate(prompts)]
     tokens = options.new_tokens
     settings = GenerationConfig(max_new_tokens=tokens, min_new_tokens=tokens, batch_size=options.batch)
-    with closing(build_engine(settings.engine, load_policy(config, torch.device(options.device)))) as engine:
+    engine = TransformersEngine(load_policy(config, torch.device(options.device)))
 
-        def work() -> int:
-            with _autocast(options):
-                return sum(len(sample.response_ids) for sample in engine.generate(requests, settings))
+    def work() -> int:
+        with _autocast(options):
+            return sum(len(sample.response_ids) for sample in engine.generate(requests, settings))
 
-        yield timed(work, options.device)
+    yield timed(work, options.device)
 
 
 @contextmanager

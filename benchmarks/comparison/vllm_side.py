@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _work(task: dict[str, Any]) -> Any:
-    from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
+    from vllm import LLM, SamplingParams
 
     tokens = task["new_tokens"]
     engine = LLM(

@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from plaudit.config.schema import GenerationConfig, ModelConfig
-from plaudit.config.schema.engines import TransformersEngineConfig
 from plaudit.lab import targets
 from plaudit.lab.exact import Exact, best_of_n, enumerate_policy, kl
 from plaudit.lab.problem import (
@@ -27,7 +26,7 @@ from plaudit.lab.problem import (
 )
 from plaudit.lab.reference import write_reference
 from plaudit.models.loading.models import load_policy
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 
 
@@ -92,7 +91,7 @@ def test_probabilities_add_up_to_one_and_agree_with_the_chain_rule(place: Path, 
 
 def test_the_engine_samples_with_these_probabilities(place: Path, reference: Tensor) -> None:
     count = 4000
-    engine = build_engine(TransformersEngineConfig(), load_policy(ModelConfig(path=str(place)), torch.device("cpu")))
+    engine = TransformersEngine(load_policy(ModelConfig(path=str(place)), torch.device("cpu")))
     requests = [Request(prompt_ids(prompt), prompt, seed) for prompt in PROMPTS for seed in range(count)]
     samples = engine.generate(requests, GenerationConfig(max_new_tokens=MAX_TOKENS, batch_size=count))
     numbers = {response: number for number, response in enumerate(responses())}

@@ -21,7 +21,7 @@ from plaudit.models.saving import save_model
 from plaudit.models.trunk import unwrapped
 from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rewards.trained_model import RewardModelSource
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Sample
 from plaudit.serving.chat_model import ChatModel
 from plaudit.serving.conversation import Conversation
@@ -130,7 +130,7 @@ def test_a_saved_policy_loads_and_answers(base: str, quantization: Any, tmp_path
     settings = target.chat_settings(2, 0, True, {"max_new_tokens": 4})
     turn = open_chat_model(target, settings, [str(tmp_path / "judge")], "cpu").answer(Conversation(), "w1 w2")
     before = ComposedReward([RewardModelSource("judge", judge, 64)], [1.0])
-    engine = build_engine(settings.generation.engine, loaded)
+    engine = TransformersEngine(loaded)
     expected_turn = ChatModel(loaded, engine, before, settings).answer(Conversation(), "w1 w2")
     assert [found.text for found in turn.candidates] == [wanted.text for wanted in expected_turn.candidates]
     for found, wanted in zip(turn.candidates, expected_turn.candidates, strict=True):

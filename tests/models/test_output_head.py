@@ -15,7 +15,7 @@ from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.rewards.grouping import samples_to_trees
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from tiny_models import tiny_causal_model
 from tiny_runs import write_tokenizer
@@ -58,7 +58,7 @@ def test_the_engine_samples_from_what_training_computes(architecture: str, tmp_p
     loaded = LoadedModel(model, tokenizer, install(model, generates=True))
     requests = [Request((3 + number, 5, 7 + number), "", seed=number) for number in range(6)]
     settings = GenerationConfig(max_new_tokens=12, temperature=0.7)
-    samples = build_engine(settings.engine, loaded).generate(requests, settings)
+    samples = TransformersEngine(loaded).generate(requests, settings)
     computed = token_log_probabilities(loaded, samples_to_trees(samples, 1), temperature=0.7, token_budget=64)
     for sample, log_probabilities in zip(samples, computed, strict=True):
         assert sample.log_probabilities == pytest.approx(log_probabilities.tolist(), abs=1e-5)

@@ -1,10 +1,11 @@
-"""An engine is closed exactly once by its creator, also after an error."""
+"""An engine is built once, gets weights before it generates, and is closed once by its creator, also after an error."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from torch import Tensor
 from typer.testing import CliRunner
 
 from evaluation_world import ALONE, make_config
@@ -21,22 +22,43 @@ from tiny_runs import tiny_recipe
 
 
 class CountedEngine(TransformersEngine):
-    """Counts how often it is built and closed; fails from call ``fails_from`` of ``generate`` on."""
+    """Counts how often it is built and closed; fails from call ``fails_from`` of ``generate`` on.
+
+    It has no weights at the start and after every ``release``: generating then fails until it has new ones.
+    """
 
     built: int
     closed: int
     calls: int
     fails_from: int
+    versions: ClassVar[list[int]]
+    released: int
 
     def __init__(self, loaded: Any) -> None:
         super().__init__(loaded)
         CountedEngine.built += 1
+        self.has_memory, self.has_weights = True, False
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+        assert self.has_weights, "generate came before update_weights"
         CountedEngine.calls += 1
         if CountedEngine.calls >= CountedEngine.fails_from:
             raise RuntimeError("the engine broke")
         return super().generate(requests, settings)
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        assert self.has_memory, "update_weights came before resume"
+        CountedEngine.versions.append(version)
+        self.has_weights = True
+
+    def release(self) -> None:
+        CountedEngine.released += 1
+        assert self.has_memory
+        self.has_memory = self.has_weights = False
+
+    def resume(self) -> None:
+        assert not self.has_memory
+        self.has_memory = True
 
     def close(self) -> None:
         CountedEngine.closed += 1
@@ -45,7 +67,8 @@ class CountedEngine(TransformersEngine):
 @pytest.fixture(autouse=True)
 def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TransformersEngineConfig, "engine", f"{__name__}:CountedEngine")
-    for name, value in {"built": 0, "closed": 0, "calls": 0, "fails_from": 10**6}.items():
+    start = {"built": 0, "closed": 0, "calls": 0, "fails_from": 10**6, "versions": [], "released": 0}
+    for name, value in start.items():
         monkeypatch.setattr(CountedEngine, name, value, raising=False)
 
 
@@ -73,6 +96,9 @@ def run_stage(folder: Path, stage: str, **changes: Any) -> None:
 def test_reinforcement_learning(folder: Path) -> None:
     run_stage(folder, "rl")
     assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
+    # Measured and sampled before the first iteration and after it, and measured after the second.
+    assert CountedEngine.versions == [0, 0, 1, 1, 2]
+    assert CountedEngine.released == 5
 
 
 @pytest.mark.usefixtures("breaks")
@@ -83,8 +109,9 @@ def test_reinforcement_learning_that_fails(folder: Path) -> None:
 
 
 def test_sample_completions(folder: Path) -> None:
-    run_stage(folder, "dpo", dpo__max_steps=8)
-    assert CountedEngine.built == CountedEngine.closed == CountedEngine.calls == 3  # before step 1, at steps 4 and 8
+    run_stage(folder, "dpo")
+    assert (CountedEngine.built, CountedEngine.closed, CountedEngine.calls) == (1, 1, 3)
+    assert CountedEngine.versions == [0, 4, 5]  # before the first step, after the fourth and after the last
 
 
 @pytest.mark.usefixtures("breaks")
@@ -97,6 +124,7 @@ def test_sample_completions_that_fail(folder: Path) -> None:
 def test_evaluation(tmp_path: Path) -> None:
     evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False)
     assert (CountedEngine.built, CountedEngine.closed) == (2, 2)
+    assert CountedEngine.versions == [0, 0]
 
 
 @pytest.mark.usefixtures("breaks")
@@ -113,6 +141,7 @@ def test_chat(folder: Path) -> None:
     )
     assert result.exit_code == 0
     assert (CountedEngine.built, CountedEngine.closed, CountedEngine.calls) == (1, 1, 1)
+    assert CountedEngine.versions == [0]
 
 
 def test_chat_that_fails_to_start(folder: Path) -> None:

@@ -13,7 +13,7 @@ from plaudit.models.acceleration import tree_attention as attention
 from plaudit.models.acceleration.install import Acceleration
 from plaudit.models.acceleration.last_mlp import last_mlp
 from plaudit.rollouts.engines import running_batch as batch
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.transformers import TransformersEngine
 
 LENGTHS = [3, 8, 8, 1, 6, 2, 7, 7, 4, 5]
 SETTINGS = GenerationConfig(max_new_tokens=16, temperature=3.0, batch_size=10)
@@ -39,7 +39,7 @@ def test_samples_do_not_change(architecture: str, monkeypatch: pytest.MonkeyPatc
         device=torch.device("cpu"),
         acceleration=Acceleration(PADDED, None, ()),
     )
-    expected = build_engine(SETTINGS.engine, plain).generate(requests, SETTINGS)
+    expected = TransformersEngine(plain).generate(requests, SETTINGS)
     monkeypatch.setattr(batch, "PREFILL_POSITIONS", 17)
     monkeypatch.setattr(attention, "LEAST_WORK", 0)
     engine = engine_of(model)

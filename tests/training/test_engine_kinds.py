@@ -27,7 +27,7 @@ class FixedAnswers:
         self.tokens = tokens
 
     @classmethod
-    def load(cls, config: Any, loaded: Any) -> "FixedAnswers":
+    def load(cls, config: Any, loaded: Any, processes: Any) -> "FixedAnswers":
         return cls((config.first, 1))
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
@@ -100,7 +100,7 @@ class WideConfig(EngineConfig):
 @pytest.mark.parametrize(
     "written, message",
     [
-        ("vllm", r"engine\.kind: expected transformers, fixed or wide, not .vllm"),
+        ("sglang", r"engine\.kind: expected transformers, vllm, fixed or wide, not .sglang"),
         ("transformer", r"engine\.kind: .*; did you mean transformers\?"),
         ("wide", r"engine\.width: required key is missing; expected a whole number"),
         ("{kind: wide}", r"engine\.width: required key is missing; expected a whole number"),

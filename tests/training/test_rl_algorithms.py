@@ -171,6 +171,7 @@ def test_remax_subtracts_the_greedy_score(folder: Path) -> None:
     task: Any = trainer(folder, "rl.advantages=remax", "rl.scale_rewards=false", "rl.kl={coefficient: 0}").task
     task.begin_step(1)
     experience = task.experience
+    task.iteration.sampler.engine.update(0)
     greedy = task.iteration.sampler.sample_greedily([[Request(tree.prompt, "", 1)] for tree in experience.trees])
     baseline = task.iteration.scorer.score(greedy).total
     expected = (experience.rows.scores - baseline)[:, None] * experience.mask

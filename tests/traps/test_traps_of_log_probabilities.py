@@ -23,8 +23,8 @@ from plaudit.models.heads import log_probabilities as head_statistics
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel
 from plaudit.rollouts.engines import transformers as engine_module
-from plaudit.rollouts.engines.build import build_engine
 from plaudit.rollouts.engines.running_batch import RunningBatch
+from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.sampling import choose_tokens
 from tiny_models import tiny_causal_model
@@ -111,7 +111,7 @@ def test_trap_02_log_probabilities_do_not_depend_on_padding(mutation: Any, tmp_p
         loaded = LoadedModel(model, tokenizer, install(model))
         requests = [Request(prompt, "", seed) for seed, prompt in enumerate(prompts)]
         settings = GenerationConfig(max_new_tokens=8)
-        samples = build_engine(settings.engine, loaded).generate(requests, settings)
+        samples = TransformersEngine(loaded).generate(requests, settings)
         trees = [PromptTree(sample.prompt_ids, (sample.response_ids,)) for sample in samples]
         packed = token_log_probabilities(loaded, trees, 1.0, 4096)
         padded = token_log_probabilities(replace(loaded, acceleration=install(model, "padded")), trees, 1.0, 4096)

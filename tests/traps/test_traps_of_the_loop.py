@@ -83,7 +83,7 @@ def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypat
 
 def weights_of_the_start(task: Any, monkeypatch: Any) -> None:
     """The bug: the engine has its own copy of the weights, which is never updated."""
-    engine = task.iteration.sampler.engine
+    engine = task.iteration.sampler.engine._engine
     engine._loaded = copy.copy(engine._loaded)
     engine._loaded.model = copy.deepcopy(engine._loaded.model)
 
@@ -113,13 +113,15 @@ def test_trap_22_a_weight_update_changes_the_rollouts(
 
     def check(wrong: Callable[[Any, Any], None] | None = None) -> None:
         made = trainer(folder, *options, "rl.kl={coefficient: 0}")
-        task = made.task
+        task, engine = made.task, made.task.iteration.sampler.engine
+        engine.update(0)
         if wrong is not None:
             wrong(task, monkeypatch)
         requests = [task.prompts.requests(tree, 1, number) for number, tree in enumerate(task.prompts.rows[:7])]
         before = task.iteration.sampler.sample(requests)
         for step in range(1, task.steps_per_iteration + 1):
             made.run_step(step)
+        engine.update(1)
         after = task.iteration.sampler.sample(requests)
         assert [sample.response_ids for (sample,) in after] != [sample.response_ids for (sample,) in before]
         for (sample,) in after:
@@ -182,6 +184,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
         made.restore(checkpoint)
         if missing == "experience":  # missing, so the experience is collected again
             made.task.prompts.drawn -= 7
+            made.task.iteration.sampler.engine.update(1)
             made.task.experience, made.task.metrics = made.task.iteration.collect(made.task.prompts)
         for step in range(SAVED_AFTER + 1, made.task.steps + 1):
             made.run_step(step)

@@ -24,13 +24,12 @@ from plaudit.parallel.processes import Processes
 from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rewards.sources import ComposedReward
 from plaudit.rewards.trained_model import same_vocabulary
-from plaudit.rollouts.engines.base import Engine, generated
+from plaudit.rollouts.engines.model_engine import MakeEngine, ModelEngine
 from plaudit.rollouts.samples import Request, Sample
 
 logger = logging.getLogger(__name__)
 
 LoadModel = Callable[[ModelConfig, torch.device], LoadedModel]
-MakeEngine = Callable[[LoadedModel], Engine]
 OfAPrompt = TypeVar("OfAPrompt", Request, Sample)
 Result = TypeVar("Result")
 
@@ -86,7 +85,8 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
             f"evaluate.models.{name}: no prompt fits into its context; lower evaluate.generation.max_new_tokens or set "
             "evaluate.prompts.overlong=truncate"
         )
-    with closing(context.make_engine(loaded)) as engine:
+    with closing(ModelEngine(context.make_engine, loaded)) as engine:
+        engine.update(0)
         samples = _generated(engine, asked.requests, context)
         answers = Answers(
             samples,
@@ -153,9 +153,9 @@ def in_shards(
     return list(chain.from_iterable(processes.merge_shards([[next(results) for _ in group] for group in own])))
 
 
-def _generated(engine: Engine, requests: Sequence[Request], context: EvaluationContext) -> list[Sample]:
+def _generated(engine: ModelEngine, requests: Sequence[Request], context: EvaluationContext) -> list[Sample]:
     settings = context.config.generation
-    return in_shards(requests, context.processes, lambda own: generated(engine, own, settings))
+    return in_shards(requests, context.processes, lambda own: engine.generate(own, settings))
 
 
 def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], context: EvaluationContext) -> list[Tensor]:
@@ -169,14 +169,14 @@ def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], context: 
     return in_shards(samples, context.processes, lambda own: size.run(lambda rows: compute(own, rows), len(own)))
 
 
-def _candidates(engine: Engine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:
+def _candidates(engine: ModelEngine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:
     config = context.config
     key = (context.seed, "best of n")
     requests = make_requests(context.rows, loaded, config.prompts, config.generation, key, responses=number).requests
     return _generated(engine, requests, context)
 
 
-def _toxicity_samples(engine: Engine, loaded: LoadedModel, context: EvaluationContext) -> list[Sample]:
+def _toxicity_samples(engine: ModelEngine, loaded: LoadedModel, context: EvaluationContext) -> list[Sample]:
     config = context.config
     if config.toxicity is None or config.toxicity.prompts is None:
         return []

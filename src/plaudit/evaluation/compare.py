@@ -16,7 +16,6 @@ from plaudit.evaluation.answers import (
     Answers,
     EvaluationContext,
     LoadModel,
-    MakeEngine,
     answer,
     reference_log_probabilities,
     scores_by_source,
@@ -30,6 +29,7 @@ from plaudit.models.loading.models import load_policy
 from plaudit.parallel.processes import Processes
 from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.model_engine import MakeEngine
 from plaudit.rollouts.samples import Sample
 from plaudit.runs.progress import StageProgress
 
@@ -54,7 +54,7 @@ def evaluate(
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
     rejects = written and written / "rejects.jsonl"
     rows = held_out_prompts(config.prompts, config.max_prompts, seed, rejects, "evaluate.prompts")
-    engines = make_engine or partial(build_engine, config.generation.engine)
+    engines = make_engine or partial(build_engine, config.generation.engine, processes=processes)
     context = EvaluationContext(config, rows, _toxicity_rows(config, seed, written), seed, processes, load, engines)
     answers = _answers_of_all(context, reward)
     summary = {"simulated": simulated, **_summary(context, reward, answers)}

@@ -17,6 +17,7 @@ from plaudit.lab.preferences import preference_examples
 from plaudit.lab.problem import MAX_TOKENS, PROMPTS, Problem, prompt_ids, responses
 from plaudit.log import only_warnings
 from plaudit.models.loading.pretrained import load_from
+from plaudit.parallel.processes import OneProcess
 from plaudit.registries.stages import STAGES
 from plaudit.rewards.sources import build_reward
 from plaudit.seeding import derived_seed
@@ -162,7 +163,7 @@ def _exact_gradient(problem: Problem, folder: Path) -> Tensor:
 def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
     """Return the log of how often each response was the best of ``n``, by the engine and the reward source."""
     from plaudit.models.loading.models import load_policy
-    from plaudit.rollouts.engines.build import build_engine
+    from plaudit.rollouts.engines.model_engine import configured_engine
     from plaudit.rollouts.samples import Request
 
     settings = GenerationConfig(max_new_tokens=MAX_TOKENS, batch_size=NEVER)
@@ -172,7 +173,8 @@ def _best_of_n(problem: Problem, seed: int, n: int, folder: Path) -> Tensor:
         for prompt in PROMPTS
         for draw in range(BEST_OF_N_DRAWS * n)
     ]
-    with closing(build_engine(settings.engine, loaded)) as engine:
+    with closing(configured_engine(settings.engine, loaded, OneProcess(loaded.device))) as engine:
+        engine.update(0)
         samples = engine.generate(requests, settings)
     recipe_source = build_reward([_reward_source()], torch.device("cpu"))
     best = recipe_source.score(samples).total.reshape(-1, n).argmax(1)

@@ -11,7 +11,7 @@ from plaudit.data.rows import Message, Origin, Prompt, PromptRow
 from plaudit.data.templates import uses_chat_template
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.errors import PlauditError
-from plaudit.rollouts.engines.base import Engine, generated
+from plaudit.rollouts.engines.base import Generates, generated
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.seeding import derived_seed
 from plaudit.serving.conversation import Conversation, Turn, best_candidate, ranked_candidates
@@ -44,7 +44,9 @@ class ChatSettings:
 class ChatModel:
     """Answers in a conversation with the best of N candidates."""
 
-    def __init__(self, loaded: "LoadedModel", engine: Engine, reward: "ComposedReward", settings: ChatSettings) -> None:
+    def __init__(
+        self, loaded: "LoadedModel", engine: Generates, reward: "ComposedReward", settings: ChatSettings
+    ) -> None:
         if settings.best_of > 1 and not reward.sources:
             raise PlauditError("--best-of needs a reward model to score the candidates; name one with --reward")
         reward.check_tokenizer(loaded.tokenizer)

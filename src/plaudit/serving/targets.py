@@ -85,8 +85,9 @@ def open_chat_model(
     import torch
 
     from plaudit.models.loading.models import load_policy
+    from plaudit.parallel.processes import OneProcess
     from plaudit.rewards.sources import build_reward
-    from plaudit.rollouts.engines.build import build_engine
+    from plaudit.rollouts.engines.model_engine import configured_engine
 
     chosen = torch.device(_available(device))
     loaded = load_policy(_model_config(target.model), chosen)
@@ -94,7 +95,8 @@ def open_chat_model(
         [*target.rewards, *named_reward_models(rewards, [source.name for source in target.rewards])], chosen
     )
     with ExitStack() as on_error:
-        engine = on_error.enter_context(closing(build_engine(settings.generation.engine, loaded)))
+        engine = configured_engine(settings.generation.engine, loaded, OneProcess(chosen))
+        on_error.enter_context(closing(engine)).update(0)
         chat_model = ChatModel(loaded, engine, reward, settings)
         on_error.pop_all()  # from now on the chat model closes it
     return chat_model

@@ -55,8 +55,11 @@ class RlStage(TrainingStage["RlConfig"]):
         return config.prompts
 
     def generation(self, config: "RlConfig") -> "GenerationConfig":
-        """Return the rollout settings without minimum and random lengths, which are used only in training."""
-        return config.generation.model_copy(update={"min_new_tokens": 0, "random_length": False})
+        """Return the rollout settings without engine, minimum and random lengths, which are used only in training."""
+        from plaudit.config.schema import GenerationConfig
+
+        only_in_training = {"engine": GenerationConfig().engine, "min_new_tokens": 0, "random_length": False}
+        return config.generation.model_copy(update=only_in_training)
 
     def rewards(self, config: "RlConfig") -> "Sequence[RewardSourceConfig]":
         """Return the reward sources that the policy was trained on."""

@@ -150,6 +150,10 @@ class DpoTask(SupervisedTask[Preference]):
             save_model(self.loaded.model, self.loaded.tokenizer, folder)
         return numbers
 
+    def close(self) -> None:
+        """Close the engine of the sample completions."""
+        self.samples.close()
+
 
 def _with_margin(means: dict[str, float]) -> dict[str, float]:
     """Add the gap between the mean rewards, if both are present."""

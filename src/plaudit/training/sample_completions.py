@@ -1,14 +1,12 @@
 """Sample completions of a language model at every held-out measurement, for people to read."""
 
-from contextlib import closing
 from typing import Any
 
 from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
 from plaudit.data.rows import Origin, PromptRow
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.models.loading.models import LoadedModel
-from plaudit.rollouts.engines.base import generated
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.model_engine import configured_engine
 from plaudit.rollouts.samples import Request
 from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
@@ -27,14 +25,25 @@ class SampleCompletions:
     ) -> None:
         self.context, self.config, self.session, self.loaded = context, context.config, context.session, loaded
         self.requests = self._requests(rows)
+        self.engine = configured_engine(self.config.sample_engine, loaded, self.session.processes)
 
     def write(self, step: int) -> None:
         """Append the completions to the stage's samples, in the main process."""
-        if not self.requests or not self.session.is_main:
+        if not self.requests:
             return
-        settings = GenerationConfig(max_new_tokens=self.config.sample_tokens)
-        with closing(build_engine(settings.engine, self.loaded)) as engine, self.session.autocast():
-            samples = generated(engine, self.requests, settings)
+        self.engine.update(step)
+        if self.session.is_main:
+            self._write(step)
+        self.engine.release()
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+    def _write(self, step: int) -> None:
+        settings = GenerationConfig(engine=self.config.sample_engine, max_new_tokens=self.config.sample_tokens)
+        with self.session.autocast():
+            samples = self.engine.generate(self.requests, settings)
         with JsonLinesWriter(self.context.directory.samples) as log:
             for sample in samples:
                 log.append({"step": step, "prompt": sample.prompt_text, "response": sample.response_text, "scores": {}})

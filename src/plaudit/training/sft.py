@@ -85,6 +85,10 @@ class SftTask(SupervisedTask[None]):
             save_model(self.loaded.model, self.loaded.tokenizer, folder)
         return {"steps": float(self.steps), "training_rows": float(len(self.train))}
 
+    def close(self) -> None:
+        """Close the engine of the sample completions."""
+        self.samples.close()
+
 
 def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", "response"]) -> SftTask:
     """Return the stage's task; ``usual_rows`` is the kind of rows that ``rows: auto`` means in this stage."""

@@ -35,7 +35,8 @@ class GenerationConfig(Section):
         return idle
 
     def impossible(self) -> dict[Place, str]:
-        """Return limits that exclude every response."""
+        """Return what the engine does not support, and limits that exclude every response."""
+        problems: dict[Place, str] = {(key,): why for key, why in self.engine.unsupported(self).items()}
         if self.min_new_tokens > self.max_new_tokens:
-            return {("min_new_tokens",): "larger than max_new_tokens: lower it"}
-        return {}
+            problems["min_new_tokens",] = "larger than max_new_tokens: lower it"
+        return problems

@@ -7,6 +7,7 @@ from pydantic import Field
 from plaudit.algorithms.catalogue import PREFERENCE_LOSSES, REWARD_LOSSES, preference_loss, reward_loss
 from plaudit.config.schema.base import MAY_CHANGE, Fraction, Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
+from plaudit.config.schema.engines import EngineReference, TransformersEngineConfig
 from plaudit.config.schema.models import ModelReference
 from plaudit.config.schema.names import NameOf
 
@@ -85,6 +86,9 @@ class LanguageModelStageConfig(SupervisedStageConfig):
     )
     samples: int = Field(4, ge=0, description="number of sample completions")
     sample_tokens: Positive = Field(64, description="maximum number of tokens of a sample completion")
+    sample_engine: EngineReference = Field(
+        default_factory=TransformersEngineConfig, description="engine that generates the sample completions"
+    )
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect."""
@@ -92,7 +96,7 @@ class LanguageModelStageConfig(SupervisedStageConfig):
         if self.sample_prompts:
             idle["samples"] = "with sample_prompts, all of which are completed"
         elif not self.samples:
-            idle["sample_tokens"] = "with samples=0"
+            idle |= dict.fromkeys(("sample_tokens", "sample_engine"), "with samples=0")
         return idle
 
 

@@ -1,7 +1,7 @@
 """The interface of generation engines."""
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -9,8 +9,12 @@ from plaudit.config.schema import GenerationConfig
 from plaudit.errors import PlauditError
 from plaudit.rollouts.samples import Piece, Request, Sample
 
+if TYPE_CHECKING:
+    from plaudit.models.loading.models import LoadedModel
+    from plaudit.parallel.processes import Processes
 
-class Engine(Protocol):
+
+class Generates(Protocol):
     """Generates one sample per request, in the order of the requests."""
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
@@ -26,24 +30,67 @@ class Engine(Protocol):
         """
         ...
 
-    def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Generate with these weights from now on.
-
-        Args:
-            version: number of finished training iterations.
-            tensors: names and values of the weights as a plain transformers model saves them, with merged adapters (see
-                ``saved_weights``). Each tensor is computed when the iteration reaches it, so an engine that shares the
-                model's memory saves that cost by not iterating. Read the tensors during the call and copy those that
-                you keep, because training changes their memory afterwards.
-        """
-        ...
-
     def close(self) -> None:
         """Release processes and memory. The engine is not used afterwards."""
         ...
 
 
-def generated(engine: Engine, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+class Engine(Generates, Protocol):
+    """Generates with the weights that it was given last.
+
+    The rest of the code uses an engine through ``ModelEngine``, which calls ``update_weights`` before the first
+    ``generate``. All processes of a run make the same calls in the same order, except ``generate`` and ``stream``,
+    which a process may leave out, and ``close`` after an error: these must not wait for other processes.
+    """
+
+    def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Generate with these weights from now on.
+
+        Args:
+            version: number of finished training iterations. The weights of one version are always the same, so an
+                engine that already has this version need not read them again.
+            tensors: names and values of the weights as a plain transformers model saves them, with merged adapters (see
+                ``saved_weights``). Each tensor is computed when the iteration reaches it, so an engine that shares the
+                model's memory saves that cost by not iterating. Every process has all of them; an engine that serves
+                all processes reads them in one. Read the tensors during the call and copy those that you keep, because
+                training changes their memory afterwards.
+        """
+        ...
+
+
+@runtime_checkable
+class ReleasesMemory(Protocol):
+    """An engine that can return its memory while the models are trained. Without these methods it keeps it."""
+
+    def release(self) -> None:
+        """Return as much memory as possible, including that of the weights."""
+        ...
+
+    def resume(self) -> None:
+        """Get the memory back. ``update_weights`` follows before the next ``generate``."""
+        ...
+
+
+class EngineClass(Protocol):
+    """The class of an engine, which its configuration section names."""
+
+    def load(self, config: Any, loaded: "LoadedModel", processes: "Processes") -> Engine:
+        """Return the engine for a model, in every process.
+
+        Args:
+            config: the engine's section.
+            loaded: the model, for its configuration (``loaded.model.config``), tokenizer and context length. Weights
+                come from ``update_weights``; only an engine that generates with this very model keeps it.
+            processes: the processes that share the engine. An engine outside of them starts once, in the main process
+                (``is_main``), and the others learn its address by ``gather``.
+
+        Raises:
+            PlauditError: the engine cannot start.
+        """
+        ...
+
+
+def generated(engine: Generates, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
     """Return the engine's samples. Raises PlauditError unless there is one per request."""
     samples = engine.generate(requests, settings)
     if not isinstance(samples, list) or not all(isinstance(sample, Sample) for sample in samples):
@@ -60,11 +107,3 @@ def in_one_piece(samples: Iterable[Sample]) -> Generator[Piece, None, None]:
     """Yield each finished sample as a single piece."""
     for index, sample in enumerate(samples):
         yield Piece(index, sample.response_ids, sample.response_text, sample)
-
-
-class EngineClass(Protocol):
-    """The class of an engine, which its configuration section names."""
-
-    def load(self, config: Any, loaded: Any) -> Engine:
-        """Return the engine for a section and a loaded model (``plaudit.models.loading.models.LoadedModel``)."""
-        ...

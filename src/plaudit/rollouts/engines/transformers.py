@@ -8,8 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import replace
-from math import isfinite
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,10 +23,14 @@ from plaudit.models.acceleration.prepared_weights import prepared_weights
 from plaudit.models.acceleration.tree_attention import TreeLayout
 from plaudit.models.loading.models import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
+from plaudit.rollouts.engines.finishing import check_requests, end_token_ids, finished_sample
 from plaudit.rollouts.engines.running_batch import RunningBatch
 from plaudit.rollouts.samples import Piece, Request, Sample
 from plaudit.rollouts.sampling import choose_tokens
-from plaudit.rollouts.texts import ResponseStream, cut_at_stop, may_hold_stop, response_text
+from plaudit.rollouts.texts import ResponseStream, cut_at_stop, may_hold_stop
+
+if TYPE_CHECKING:
+    from plaudit.parallel.processes import Processes
 
 STOP_CHECK_INTERVAL = 8  # tokens between checks for stop strings; responses are cut exactly afterwards
 OUT_OF_MEMORY_REMEDY = "use a smaller model, precision=bf16, shorter prompts or fewer generation.max_new_tokens"
@@ -59,12 +62,14 @@ class TransformersEngine:
                 "transformer"
             )
         self._accepted = accepted_arguments(self._model.__class__)
-        self._end_ids = _end_ids(self._model, loaded.tokenizer)
+        self._end_ids = end_token_ids(self._model, loaded.tokenizer)
         self._batch_sizes: dict[int, HalvingSize] = {}
 
     @classmethod
-    def load(cls, config: TransformersEngineConfig, loaded: CausalModel) -> "TransformersEngine":
-        """Return the engine of a loaded model."""
+    def load(
+        cls, config: TransformersEngineConfig, loaded: CausalModel, processes: "Processes"
+    ) -> "TransformersEngine":
+        """Return the engine of a loaded model, which this process holds."""
         return cls(loaded)
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -80,7 +85,7 @@ class TransformersEngine:
             PlauditError: a prompt is empty or leaves no room for the response, the settings contradict each other, or
                 the model's output is not finite.
         """
-        self._check(requests, settings)
+        check_requests(requests, settings, context_length(self._model.config))
         order = _longest_prompts_first(requests)
         with self._ready():
             ordered = in_batches(
@@ -98,7 +103,7 @@ class TransformersEngine:
             PlauditError: as ``generate`` does. RuntimeError: memory runs out. Yielded pieces cannot be taken back, so
             no smaller batch is tried.
         """
-        self._check(requests, settings)
+        check_requests(requests, settings, context_length(self._model.config))
         pieces = self._stream(requests, settings)
         # Weights are prepared in a separate context, so that they do not affect what the caller computes between two
         # pieces.
@@ -131,21 +136,6 @@ class TransformersEngine:
     def _batch_size(self, settings: GenerationConfig) -> HalvingSize:
         new = responses_at_once(settings.batch_size, "generation", OUT_OF_MEMORY_REMEDY)
         return self._batch_sizes.setdefault(settings.batch_size, new)
-
-    def _check(self, requests: Sequence[Request], settings: GenerationConfig) -> None:
-        if "" in settings.stop:
-            raise PlauditError("generation: stop contains an empty string; remove it")
-        lengths = [len(request.prompt_ids) for request in requests]
-        if 0 in lengths:
-            raise PlauditError(
-                f"prompt {lengths.index(0)} has no tokens; give it text, or use a tokenizer with a BOS token"
-            )
-        context = context_length(self._model.config)
-        if lengths and max(lengths) + settings.max_new_tokens > context:
-            raise PlauditError(
-                f"a prompt of {max(lengths)} tokens and max_new_tokens={settings.max_new_tokens} together exceed "
-                f"the model's context of {context} tokens; lower max_new_tokens or max_prompt_tokens"
-            )
 
     @torch.inference_mode()
     def _generate_batch(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
@@ -238,22 +228,14 @@ class TransformersEngine:
         log_kept_mass: list[float],
         stops: Sequence[str],
     ) -> Sample:
-        if not all(map(isfinite, log_probabilities)):
-            raise PlauditError(
-                "the model's output is not finite; return to an earlier checkpoint and lower the learning rate"
-            )
-        tokenizer = self._loaded.tokenizer
-        cut = cut_at_stop(tokenizer, request.prompt_ids, response, stops) if stops else None
-        length, text = cut or (len(response), response_text(tokenizer, request.prompt_ids, response))
-        return Sample(
-            prompt_ids=tuple(request.prompt_ids),
-            response_ids=tuple(response[:length]),
-            prompt_text=request.prompt_text,
-            response_text=text,
-            ended=cut is not None or response[-1] in self._end_ids,
-            log_probabilities=tuple(log_probabilities[:length]),
-            log_kept_mass=tuple(log_kept_mass[:length]),
-            fields=request.fields,
+        return finished_sample(
+            request,
+            response,
+            log_probabilities,
+            log_kept_mass,
+            stops=stops,
+            end_ids=self._end_ids,
+            tokenizer=self._loaded.tokenizer,
         )
 
 
@@ -265,10 +247,3 @@ def _longest_prompts_first(requests: Sequence[Request]) -> list[int]:
 def check_interval(device: torch.device) -> int:
     """Return after how many tokens to check for ended rows; on an accelerator, every check waits for the device."""
     return 1 if device.type == "cpu" else STOP_CHECK_INTERVAL
-
-
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return every token that ends a response: those of the generation settings, the model and the tokenizer."""
-    named = [getattr(model.generation_config, "eos_token_id", None), model.config.eos_token_id, tokenizer.eos_token_id]
-    lists = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
-    return frozenset(int(token) for ids in lists for token in ids if token is not None)

@@ -37,7 +37,9 @@ class HeldOutPrompts:
         """
         if not self.requests:
             return {}
-        scored = self.scorer.score(self.sampler.sample(self.requests))
+        samples = self.sampler.sample(self.requests)
+        self.sampler.engine.release()
+        scored = self.scorer.score(samples)
         columns = {"composed": scored.total, **scored.each} if self.composed else scored.each
         if self.is_main:
             self._write(line, scored)

@@ -78,6 +78,7 @@ class Iteration:
         scored = self.sample_and_score(prompts, self.config.prompts_per_iteration)
         if refills := self.config.dynamic_sampling:
             scored, metrics = refill(scored, lambda count: self.sample_and_score(prompts, count), refills)
+        self.sampler.engine.release()
         trees, samples = trees_of(scored.groups), scored.samples
         lengths = torch.tensor([sample.length for sample in samples])
         ended = torch.tensor([sample.ended for sample in samples])

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from plaudit.config.schema import GenerationConfig
-from plaudit.rollouts.engines.base import Engine, generated
+from plaudit.rollouts.engines.model_engine import ModelEngine
 from plaudit.rollouts.samples import Sample
 from plaudit.runs.session import Session
 from plaudit.training.rl.prompts import Requests
@@ -13,7 +13,7 @@ from plaudit.training.rl.prompts import Requests
 class RolloutSampler:
     """Samples responses with the engine; every process answers its shard of the prompts."""
 
-    def __init__(self, engine: Engine, settings: GenerationConfig, session: Session) -> None:
+    def __init__(self, engine: ModelEngine, settings: GenerationConfig, session: Session) -> None:
         self.engine, self.settings, self.session = engine, settings, session
 
     def sample(self, prompts: Sequence[Requests]) -> list[list[Sample]]:
@@ -27,5 +27,5 @@ class RolloutSampler:
 
     def _generate(self, prompts: Sequence[Requests], settings: GenerationConfig) -> list[list[Sample]]:
         with self.session.autocast():
-            samples: Iterator[Sample] = iter(generated(self.engine, list(chain.from_iterable(prompts)), settings))
+            samples: Iterator[Sample] = iter(self.engine.generate(list(chain.from_iterable(prompts)), settings))
         return [[next(samples) for _ in requests] for requests in prompts]

@@ -5,7 +5,7 @@ from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rewards.trained_model import RewardModelSource
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.model_engine import configured_engine
 from plaudit.runs.context import StageContext
 from plaudit.training.examples import StageRows, load_stage_rows
 from plaudit.training.rl.held_out import HeldOutPrompts
@@ -40,8 +40,8 @@ def build_rl_task(
     prompts = PromptSchedule(
         rows.train, config.prompts_per_iteration, config.responses_per_prompt, (context.seed, context.name)
     )
-    # The engine is built last: nothing can fail after it and before the task exists, which closes it.
-    sampler = RolloutSampler(build_engine(config.generation.engine, roles.loaded), config.generation, context.session)
+    engine = configured_engine(config.generation.engine, roles.loaded, context.session.processes)
+    sampler = RolloutSampler(engine, config.generation, context.session)
     iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
     held_out = HeldOutPrompts(context, rows.held_out[: config.held_out_prompts], prompts, sampler, scorer)
     return RlTask(context, iteration, prompts, held_out)

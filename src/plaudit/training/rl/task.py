@@ -12,7 +12,7 @@ from plaudit.algorithms.interface import LossOutputs
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
-from plaudit.models.saving import save_model, saved_weights
+from plaudit.models.saving import save_model
 from plaudit.runs.context import StageContext
 from plaudit.training.health_checks import warn_about_rollouts
 from plaudit.training.metric_sums import MetricSums
@@ -75,7 +75,7 @@ class RlTask:
         """Collect experience when an iteration begins; return this process's shard of the step's minibatch."""
         iteration, step_within = self._iteration(step), (step - 1) % self.steps_per_iteration
         if step_within == 0:
-            self._update_engine(iteration - 1)
+            self.iteration.sampler.engine.update(iteration - 1)
             self.experience, self.metrics = self.iteration.collect(self.prompts)
             self.sums = MetricSums()
         if self.is_finished():
@@ -123,11 +123,8 @@ class RlTask:
 
     def measure(self, step: int) -> dict[str, float]:
         """Answer held-out prompts; return mean scores and write samples."""
-        self._update_engine(self.line_number(step))
+        self.iteration.sampler.engine.update(self.line_number(step))
         return self.held_out.measure(self.line_number(step))
-
-    def _update_engine(self, version: int) -> None:
-        self.iteration.sampler.engine.update_weights(version, saved_weights(self.roles.loaded.model))
 
     def _iteration(self, step: int) -> int:
         return (step - 1) // self.steps_per_iteration + 1

@@ -1,0 +1,71 @@
+"""An engine together with the model whose weights it generates with."""
+
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from plaudit.config.schema import GenerationConfig
+from plaudit.config.schema.engines import EngineConfig
+from plaudit.models.saving import saved_weights
+from plaudit.rollouts.engines.base import Engine, ReleasesMemory, generated
+from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.samples import Piece, Request, Sample
+
+if TYPE_CHECKING:
+    from plaudit.models.loading.models import LoadedModel
+    from plaudit.parallel.processes import Processes
+
+MakeEngine = Callable[["LoadedModel"], Engine]
+
+
+class ModelEngine:
+    """Generates with the weights that a model had at the last ``update``.
+
+    The engine starts at the first ``update`` and runs until ``close``. All processes of a run call ``update`` and
+    ``release`` in the same order.
+    """
+
+    def __init__(self, make: MakeEngine, loaded: "LoadedModel") -> None:
+        self._make, self._loaded = make, loaded
+        self._engine: Engine | None = None
+        self._is_current = False
+
+    def update(self, version: int) -> None:
+        """Generate with the model's current weights; ``version`` is the number of finished training iterations."""
+        if self._engine is None:
+            self._engine = self._make(self._loaded)
+        elif not self._is_current and isinstance(self._engine, ReleasesMemory):
+            self._engine.resume()
+        self._engine.update_weights(version, saved_weights(self._loaded.model))
+        self._is_current = True
+
+    def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
+        """Return a sample for each request. Raises PlauditError if the engine returns anything else."""
+        return generated(self._current(), requests, settings)
+
+    def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:
+        """Yield the same samples piece by piece, as they are written."""
+        return self._current().stream(requests, settings)
+
+    def release(self) -> None:
+        """Let the engine return its memory, if it can. The next call is ``update`` or ``close``."""
+        if isinstance(self._engine, ReleasesMemory) and self._is_current:
+            self._engine.release()
+        self._is_current = False
+
+    def close(self) -> None:
+        """Close the engine if it has started."""
+        engine, self._engine = self._engine, None
+        self._is_current = False
+        if engine is not None:
+            engine.close()
+
+    def _current(self) -> Engine:
+        if self._engine is None or not self._is_current:
+            raise RuntimeError("the engine has no current weights: call update before generate or stream")
+        return self._engine
+
+
+def configured_engine(config: EngineConfig, loaded: "LoadedModel", processes: "Processes") -> ModelEngine:
+    """Return the engine that ``config`` names, before it starts; the caller closes it."""
+    return ModelEngine(partial(build_engine, config, processes=processes), loaded)
