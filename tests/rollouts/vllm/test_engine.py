@@ -1,0 +1,294 @@
+"""Generation and training with a server that speaks vLLM's protocol and computes with the same model as the trainer."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from child_processes import child_environment
+from fake_vllm import Answer, FakeVllm
+from plaudit.config.load import load_recipe
+from plaudit.config.schema import GenerationConfig, ModelConfig
+from plaudit.config.schema.engines import TransformersEngineConfig, VllmEngineConfig
+from plaudit.errors import PlauditError
+from plaudit.models.loading.models import LoadedModel, load_policy
+from plaudit.models.saving import saved_weights
+from plaudit.parallel.processes import OneProcess
+from plaudit.rollouts.engines.model_engine import ModelEngine, configured_engine
+from plaudit.rollouts.engines.vllm.engine import VllmEngine
+from plaudit.rollouts.samples import Request
+from plaudit.runner import run
+from plaudit.runs.jsonl import read_json_lines
+from rl_runs import perturb, rl_metrics
+from tiny_runs import FRESH, tiny_recipe, write_tokenizer
+from two_processes import TwoProcesses
+
+CPU = torch.device("cpu")
+GENERATE = "/inference/v1/generate"
+UPDATE = ["/pause?mode=wait", "/start_weight_update", "/update_weights", "/finish_weight_update"]
+UPDATE += ["/reset_prefix_cache", "/resume"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``recipe.yaml``, of which everything before RL is done."""
+    folder = tmp_path_factory.mktemp("vllm")
+    run(load_recipe(str(tiny_recipe(folder))), ["pretrain", "sft", "reward"])
+    return folder
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[FakeVllm]:
+    with FakeVllm(folder / "runs/tiny/sft/model") as fake:
+        yield fake
+
+
+def policy(folder: Path, **changes: Any) -> LoadedModel:
+    config = ModelConfig.model_validate({"path": str(folder / "runs/tiny/sft/model"), **changes})
+    return load_policy(config, CPU)
+
+
+def engine_at(url: str, loaded: LoadedModel, **changes: Any) -> ModelEngine:
+    return configured_engine(VllmEngineConfig.model_validate({"url": url, **changes}), loaded, OneProcess(CPU))
+
+
+def requests() -> list[Request]:
+    prompts = [(5, 6, 7), (5, 6, 7), (9,), (4, 8, 12, 16)]
+    return [Request(prompt, f"prompt {number}", 70 + number, {"row": number}) for number, prompt in enumerate(prompts)]
+
+
+def compare(server: FakeVllm, loaded: LoadedModel, settings: GenerationConfig) -> None:
+    """Assert that the server's samples are those of the engine in this process."""
+    here, there = configured_engine(TransformersEngineConfig(), loaded, OneProcess(CPU)), engine_at(server.url, loaded)
+    here.update(0)
+    there.update(0)
+    wanted, found = here.generate(requests(), settings), there.generate(requests(), settings)
+    there.close()
+    assert [vars(sample) | {"log_probabilities": ()} for sample in found] == [
+        vars(sample) | {"log_probabilities": ()} for sample in wanted
+    ]
+    for its, own in zip(found, wanted, strict=True):
+        assert its.log_probabilities == pytest.approx(own.log_probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1.3, "batch_size": 2},
+        {"temperature": 0.0},
+        {"random_length": True, "max_new_tokens": 20},
+        {"stop": ["w3", "w1"], "max_new_tokens": 20},
+    ],
+    ids=str,
+)
+def test_samples_are_those_of_the_engine_in_this_process(
+    folder: Path, server: FakeVllm, settings: dict[str, Any]
+) -> None:
+    compare(server, policy(folder), GenerationConfig.model_validate({"max_new_tokens": 8, **settings}))
+
+
+def test_the_server_gets_merged_adapters(folder: Path, server: FakeVllm) -> None:
+    loaded = policy(folder, lora={"rank": 2})
+    perturb(loaded.model)
+    compare(server, loaded, GenerationConfig(max_new_tokens=8))
+
+
+def test_the_server_gets_tied_weights_once(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    fresh = FRESH | {"options": {**FRESH["options"], "tie_word_embeddings": True}}  # type: ignore[dict-item]
+    loaded = load_policy(ModelConfig.model_validate({"fresh": fresh, "tokenizer": str(tmp_path)}), CPU)
+    perturb(loaded.model)
+    loaded.model.config.save_pretrained(tmp_path / "model")
+    with FakeVllm(tmp_path / "model") as server:
+        compare(server, loaded, GenerationConfig(max_new_tokens=8))
+
+
+def test_a_version_is_sent_once_and_in_the_order_of_the_protocol(folder: Path, server: FakeVllm) -> None:
+    engine = engine_at(server.url, policy(folder))
+    engine.update(3)
+    engine.update(3)
+    assert [path for path in server.calls if path != GENERATE] == ["/init_weight_transfer_engine", *UPDATE]
+    server.calls.clear()
+    engine.update(4)
+    assert server.calls == UPDATE, "the first update alone is followed by a check"
+    assert [version.rpartition("-")[2] for version in server.applied] == ["3", "4"]
+    engine.close()
+
+
+def test_a_whole_run_is_that_of_the_engine_in_this_process(folder: Path, server: FakeVllm) -> None:
+    wanted = rl_metrics(folder, "here")
+    found = rl_metrics(folder, "there", f"rl.generation.engine={{kind: vllm, url: {server.url}}}")
+    assert [without_times(line) for line in found] == [pytest.approx(without_times(line), abs=1e-4) for line in wanted]
+    assert [version.rpartition("-")[2] for version in server.applied] == ["0", "1", "2"]
+    here, there = (read_json_lines(folder / f"runs/{name}/rl/samples.jsonl") for name in ("here", "there"))
+    assert [line["response"] for line in there] == [line["response"] for line in here]
+
+
+def without_times(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if "seconds" not in name}
+
+
+def test_two_processes_share_a_server_and_send_each_version_once(folder: Path, server: FakeVllm) -> None:
+    wanted = rl_metrics(folder, "alone")
+    options = [*alone(folder), "name=shared", "processes=2", "distributed=replicated"]
+    options.append(f"rl.generation.engine={{kind: vllm, url: {server.url}}}")
+    TwoProcesses("-m", "plaudit", "run", str(folder / "recipe.yaml"), *options).finish()
+    found = [line for line in read_json_lines(folder / "runs/shared/rl/metrics.jsonl") if "kl" in line]
+    assert [line["reward/mean"] for line in found] == pytest.approx([line["reward/mean"] for line in wanted], abs=1e-4)
+    assert [version.rpartition("-")[2] for version in server.applied] == ["0", "1", "2"]
+
+
+def alone(folder: Path) -> list[str]:
+    """Return overrides for reinforcement learning in another run, on the earlier stages' models."""
+    base = folder / "runs/tiny"
+    earlier = [f"{stage}=null" for stage in ("pretrain", "sft", "reward", "dpo")]
+    return [f"rl.model={base}/sft/model", f"rl.rewards.0.path={base}/reward/model", "rl.value_model=null", *earlier]
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+def changed(**choice: Any) -> Callable[[Answer], Answer]:
+    """Return a fault that replaces keys of the answer's choice; functions get the right value."""
+
+    def fault(answer: Answer) -> Answer:
+        [right] = answer[1]["choices"]
+        new = {key: value(right[key]) if callable(value) else value for key, value in choice.items()}
+        return 200, {"choices": [right | new]}
+
+    return fault
+
+
+def versioned(version: str) -> Callable[[Any], Any]:
+    return lambda spans: [spans[0] | {"version": version}]
+
+
+def two_spans(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [spans[0] | {"end": 1, "version": "earlier"}, spans[0] | {"start": 1}]
+
+
+def doubled(logprobs: dict[str, Any]) -> dict[str, Any]:
+    return {"content": [token | {"logprob": 2 * token["logprob"]} for token in logprobs["content"]]}
+
+
+def infinite(logprobs: dict[str, Any]) -> dict[str, Any]:
+    return {"content": [token | {"logprob": -9999.0} for token in logprobs["content"]]}
+
+
+def first(items: list[Any]) -> list[Any]:
+    return items[:1]
+
+
+ONE_TOKEN = {
+    "token_ids": first,
+    "logprobs": lambda logprobs: {"content": logprobs["content"][:1]},
+    "weight_versions": lambda spans: [spans[0] | {"end": 1}],
+    "finish_reason": "length",
+}
+FAULTS: dict[str, tuple[str, Callable[[Answer], Answer], str]] = {
+    "stale weights": (GENERATE, changed(weight_versions=versioned("default")), r"weights \[\('default', 0, \d+\)\]"),
+    "weights changed within a response": (GENERATE, changed(weight_versions=two_spans), r"'earlier', 0, 1"),
+    "no version": (GENERATE, changed(weight_versions=None), "in another format"),
+    "aborted": (GENERATE, changed(finish_reason="abort"), "ended a response by abort"),
+    "cut short": (GENERATE, changed(**ONE_TOKEN), "returned 1 tokens where 16 were allowed"),
+    "no log-probability": (GENERATE, changed(logprobs={"content": []}), "0 log-probabilities"),
+    "other probabilities": (GENERATE, changed(logprobs=doubled), r"differ from the model's by .*engine\.dtype"),
+    "no number": (GENERATE, changed(logprobs=infinite), "not finite"),
+    "wrong status": (GENERATE, lambda _: (503, {"error": "busy"}), "status 503: .*busy"),
+    "another service": (GENERATE, lambda _: (200, {"hello": "world"}), "in another format"),
+    "no JSON": (GENERATE, lambda _: (200, b"<html>"), "not JSON"),
+    "no weight transfer": ("/init_weight_transfer_engine", lambda _: (404, "Not Found"), "status 404"),
+    "an update that fails": ("/finish_weight_update", lambda _: (500, "died"), "finish_weight_update.*status 500"),
+    "old prefixes": ("/reset_prefix_cache", lambda _: (200, {"success": False}), "did not empty the cache"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_ends_generation_with_one_line(folder: Path, server: FakeVllm, name: str) -> None:
+    path, fault, message = FAULTS[name]
+    server.faults[path] = fault
+    engine = engine_at(server.url, policy(folder))
+    with pytest.raises(PlauditError, match=message) as caught:
+        engine.update(0)
+    assert "\n" not in str(caught.value)
+    engine.close()
+
+
+@pytest.mark.parametrize("lost", ["lm_head.weight", "model.layers.1.mlp.up_proj.weight"])
+def test_a_server_that_forgets_a_weight_is_found(folder: Path, server: FakeVllm, lost: str, monkeypatch: Any) -> None:
+    def apply() -> None:
+        del server.staged[lost]
+        FakeVllm.apply(server)
+
+    monkeypatch.setattr(server, "apply", apply)
+    engine = engine_at(server.url, policy(folder))
+    with pytest.raises(PlauditError, match="log-probabilities differ"):
+        engine.update(0)
+    engine.close()
+
+
+def test_a_missing_tensor_is_refused_before_the_model_changes(folder: Path, server: FakeVllm) -> None:
+    loaded = policy(folder)
+    config = VllmEngineConfig(url=server.url)
+    engine = VllmEngine.load(config, loaded, OneProcess(CPU))
+    engine.update_weights(0, saved_weights(loaded.model))
+    weights = dict(saved_weights(loaded.model))
+    del weights["model.norm.weight"]
+    with pytest.raises(PlauditError, match=r"/update_weights.*status 500.*model\.norm\.weight"):
+        engine.update_weights(1, weights.items())
+    assert len(server.applied) == 1
+    engine.close()
+
+
+def test_a_server_that_dies_during_a_run_ends_it_with_one_line_and_exit_code_2(folder: Path) -> None:
+    with FakeVllm(folder / "runs/tiny/sft/model") as server:
+        server.faults["/finish_weight_update"] = lambda right: right if len(server.applied) < 2 else (500, "gone")
+        options = [*alone(folder), "name=dies", f"rl.generation.engine={{kind: vllm, url: {server.url}}}"]
+        command = [sys.executable, "-m", "plaudit", "run", str(folder / "recipe.yaml"), *options]
+        finished = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    [line] = [line for line in finished.stderr.splitlines() if "vLLM" in line]
+    assert "/finish_weight_update was answered with status 500" in line
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_server_that_is_gone_is_named(folder: Path) -> None:
+    with FakeVllm(folder / "runs/tiny/sft/model") as server:
+        engine = engine_at(server.url, policy(folder))
+        engine.update(0)
+    with pytest.raises(PlauditError, match=rf"{server.url}/inference/v1/generate got no answer .*engine\.url"):
+        engine.generate(requests(), GenerationConfig(max_new_tokens=8))
+    engine.close()
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key, value", [("top_k", 5), ("top_p", 0.9), ("min_new_tokens", 2)])
+def test_settings_without_exact_log_probabilities_are_refused(folder: Path, key: str, value: Any) -> None:
+    recipe = str(folder / "recipe.yaml")
+    options = [f"rl.generation.{key}={value}", "rl.importance_correction=2"]
+    load_recipe(recipe, options)
+    with pytest.raises(PlauditError, match=rf"rl\.generation\.{key}={value}: vLLM .*set {key}="):
+        load_recipe(recipe, [*options, "rl.generation.engine={kind: vllm, url: 'http://x'}"])
+
+
+@pytest.mark.parametrize("written", ["vllm", "{kind: vllm, python: a, url: b}"])
+def test_a_server_is_started_or_named(folder: Path, written: str) -> None:
+    with pytest.raises(PlauditError, match=r"rl\.generation\.engine\.python: give either python"):
+        load_recipe(str(folder / "recipe.yaml"), [f"rl.generation.engine={written}"])
+
+
+def test_a_url_without_a_scheme_is_refused(folder: Path) -> None:
+    with pytest.raises(PlauditError, match=r"engine\.url: localhost:8000 is not a URL"):
+        engine_at("localhost:8000", policy(folder)).update(0)
+
+
+def test_head_sizes_that_vllm_does_not_compute_on_a_cpu_are_refused(folder: Path) -> None:
+    config = VllmEngineConfig(python="/no/such/python")
+    with pytest.raises(PlauditError, match="attention heads of size 8, only 32, 64"):
+        configured_engine(config, policy(folder), OneProcess(CPU)).update(0)
