@@ -124,8 +124,8 @@ def check_methods(thing: Any, interface: type, place: str) -> None:
     if is_built_in(thing):
         return
     owner = thing.__name__ if isinstance(thing, type) else type(thing).__name__
-    for name, method in vars(interface).items():
-        if name.startswith("_") or not inspect.isfunction(method):
+    for name, method in inspect.getmembers(interface, inspect.isfunction):
+        if name.startswith("_"):
             continue
         arguments = list(inspect.signature(method).parameters)[1:]
         found = getattr(thing, name, None)

@@ -41,7 +41,7 @@ class Fixed:
         pass  # __init__
 
     @classmethod
-    def load(cls, config, loaded):
+    def load(cls, config, loaded, processes):
         return cls()
 
     def generate(self, requests, settings):

@@ -11,7 +11,7 @@ from plaudit.data.rows import Message, Origin, Prompt, PromptRow
 from plaudit.data.templates import uses_chat_template
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.errors import PlauditError
-from plaudit.rollouts.engines.base import Generates, generated
+from plaudit.rollouts.engines.base import Generates
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.seeding import derived_seed
 from plaudit.serving.conversation import Conversation, Turn, best_candidate, ranked_candidates
@@ -78,7 +78,7 @@ class ChatModel:
             Request.of(prompt, derived_seed(self.settings.seed, "chat", conversation.messages_sent, candidate))
             for candidate in range(self.settings.best_of)
         ]
-        generate = partial(generated, self._engine) if show is None else partial(self._generate_visibly, show)
+        generate = self._engine.generate if show is None else partial(self._generate_visibly, show)
         samples = generate(requests, self._generation)
         candidates = ranked_candidates(
             [self._reply(sample.response_text) for sample in samples],
