@@ -75,7 +75,8 @@ class FakeVllm:
                 right: Answer = 200, self._work(path, body)
             except ValueError as error:
                 right = 500, {"error": str(error)}
-            return self.faults.get(path, lambda answer: answer)(right)
+            fault = self.faults.get(path)
+            return right if fault is None else fault(right)
 
     def _work(self, path: str, body: Any) -> Any:
         if path == "/pause?mode=wait":
