@@ -8,6 +8,8 @@ from plaudit.algorithms.catalogue import (
     PREFERENCE_LOSSES,
     REWARD_LOSSES,
     AdvantageEntry,
+    Catalogue,
+    Entry,
     PolicyLossEntry,
     PreferenceLossEntry,
     RewardLossEntry,
@@ -91,3 +93,12 @@ def test_names_are_looked_up_and_functions_get_an_entry() -> None:
     for look_up in (policy_loss, preference_loss, reward_loss):
         with pytest.raises(KeyError):
             look_up("unknown")
+
+
+def test_a_name_keeps_its_entry() -> None:
+    entries: Catalogue[Entry] = Catalogue()
+    entries["mine"] = Entry("x^2", "", "mine:loss")
+    entries["mine"] = Entry("x^2", "", "mine:loss")
+    with pytest.raises(ValueError, match="mine is already in the catalogue"):
+        entries["mine"] = Entry("x^3", "", "mine:other")
+    assert entries == {"mine": Entry("x^2", "", "mine:loss")}
