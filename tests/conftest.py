@@ -1,4 +1,4 @@
-"""Settings for all tests: one thread, no network, no deadlines, messages on standard error."""
+"""Settings for all tests: one thread, no network, messages on standard error."""
 
 import logging
 import os
@@ -10,8 +10,6 @@ from plaudit.log import show_messages
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-settings.register_profile("without deadlines", parent=settings.default, deadline=None)
-settings.load_profile("without deadlines")
 
 # A slow machine is no fault.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
