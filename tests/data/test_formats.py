@@ -110,6 +110,8 @@ OWN_ROWS: dict[str, list[Row]] = {
     "argilla": [STONE_OR_PEAR_TEXT],
     "argilla_table": [STONE_OR_PEAR_TEXT],
     "label_studio": [STONE_OR_PEAR_TEXT],
+    "argilla_feedback": [STONE_OR_PEAR_TEXT],
+    "label_studio_min": [STONE_OR_PEAR_TEXT],
 }
 
 

@@ -316,4 +316,29 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             ],
         }
     ],
+    "argilla_feedback": [
+        {
+            "prompt": "Name a fruit.",
+            "response1": "A stone.",
+            "response2": "A pear.",
+            "order": [
+                {"user_id": "u", "value": {"rank": [2, 1], "value": ["response1", "response2"]}, "status": "submitted"}
+            ],
+            "order-suggestion": None,
+            "external_id": None,
+            "metadata": "{}",
+        }
+    ],
+    "label_studio_min": [
+        {
+            "prompt": "Name a fruit.",
+            "answer1": "A stone.",
+            "answer2": "A pear.",
+            "pw": {"selected": "right"},
+            "id": 1,
+            "annotator": 2,
+            "annotation_id": 3,
+            "lead_time": 4.5,
+        }
+    ],
 }

@@ -102,7 +102,8 @@ def test_the_declared_columns_are_those_that_are_read(name: str) -> None:
     # A group or a copy of a record is read without being watched. The names of models are read only if they are the
     # winner, and the names of annotators are not read.
     unwatched = {"dolly": declared, "open_assistant_messages": declared, "argilla_table": {"better.responses.users"}}
-    unwatched |= {"arena": {"model_a", "model_b"}}
+    unwatched |= {"arena": {"model_a", "model_b"}, "label_studio_min": {"annotation_id"}}
+    unwatched |= {"argilla_feedback": {"order", "order-suggestion"}}
     assert declared - read <= unwatched.get(name, set())
 
 

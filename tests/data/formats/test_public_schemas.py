@@ -196,6 +196,16 @@ def test_annotations_of_several_people(tmp_path: Path) -> None:
     assert dict(zip(row.responses, row.ranks, strict=True)) == {"a": 1, "b": 0, "c": 1}
 
 
+@pytest.mark.parametrize("value", [[{"rank": 2, "value": "response1"}, {"rank": 1, "value": "response2"}], "response2"])
+def test_a_table_of_argilla_counts_submitted_answers(tmp_path: Path, value: Any) -> None:
+    answers = [{"user_id": "u", "value": value, "status": "submitted"}]
+    answers.append({"user_id": "v", "value": None, "status": "discarded"})
+    record = {"prompt": "q", "response1": "x", "response2": "y", "preference": answers, "preference-suggestion": None}
+    found = read(tmp_path, [record, record | {"preference": answers[1:]}], RankingRow)
+    assert (found.counts.format, [row.ranks for row in found.rows]) == ("argilla_feedback", [(1, 0)])
+    assert found.counts.unused == {"record without a submitted answer": 1}
+
+
 @pytest.mark.parametrize(
     "values, ranks",
     [

@@ -20,8 +20,19 @@ from plaudit.data.formats.dialogues import dialogue_of, is_dialogue, not_learned
 from plaudit.data.formats.labelled import DIALOGUES
 from plaudit.data.formats.prompts import AROUND, PROMPTS, around, input_read, joined
 from plaudit.data.formats.sides import judged_dialogue, judged_side
-from plaudit.data.formats.winners import WINNERS, Coding, Winner, by_scores, coding_of, ending_of, ranks, winner
+from plaudit.data.formats.winners import (
+    WINNERS,
+    Coding,
+    Winner,
+    by_scores,
+    coding_of,
+    ending_of,
+    lists_answers,
+    ranks,
+    winner,
+)
 from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.errors import PlauditError
 
 KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
 DIFFERENT_PROMPTS = "the responses follow different earlier turns"
@@ -179,6 +190,14 @@ def settled(read: Read, columns: tuple[str, ...], pair: Callable[[Record], tuple
     return settle
 
 
+def coding_of_record(values: Sequence[Any], pair: tuple[str, str], column: str) -> Coding:
+    """Return the coding of a single record's judgements; raises BadRowError if two codings are possible."""
+    try:
+        return coding_of(values, (ending_of(pair[0]), ending_of(pair[1])), column)
+    except PlauditError as error:
+        raise BadRowError(str(error)) from None
+
+
 FORMATS = (
     Format(
         "comparison",
@@ -187,7 +206,7 @@ FORMATS = (
         lambda record, origin, kind: _comparison(Coding(None), record, origin, kind),
         also_reads=AROUND,
         varying=_reads,
-        matches=_has_pair,
+        matches=lambda record: _has_pair(record) and not lists_answers(record[first_of(record, WINNERS) or "winner"]),
         settle=settled(_comparison, WINNERS, pair_in),
         judgement=WINNERS,
         unordered=True,

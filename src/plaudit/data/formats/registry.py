@@ -1,12 +1,13 @@
 """All row formats; ``recognition`` finds the one of a file."""
 
 from plaudit.data.formats import (
+    argilla,
     comparisons,
     conversations,
     dialoconan,
-    exports,
     hh_rlhf,
     instructions,
+    label_studio,
     labelled,
     open_assistant,
     openai,
@@ -39,7 +40,8 @@ FORMATS: Registry[Format] = Registry(
             votes,
             openai,
             open_assistant,
-            exports,
+            argilla,
+            label_studio,
             real_toxicity_prompts,
             dialoconan,
         )

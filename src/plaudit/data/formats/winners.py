@@ -51,7 +51,12 @@ def winner(value: Any, record: Record, names: tuple[str, str], coding: Coding, c
     """
     value = _votes(value)
     if isinstance(value, list | tuple):
-        return majority([winner(_vote(vote), record, names, coding, column) for vote in value], column)
+        return majority([_single(_vote(vote), record, names, coding, column) for vote in value], column)
+    return _single(value, record, names, coding, column)
+
+
+def _single(value: Any, record: Record, names: tuple[str, str], coding: Coding, column: str) -> Winner:
+    """Return which response one value says is better. Raises BadRowError, also for a list in the place of a vote."""
     if isinstance(value, str):
         named = _named(value, record, names)
         if named is not None:
@@ -145,6 +150,16 @@ def _numbers(value: Any) -> list[float]:
     except BadRowError:
         # What is no number says nothing about the coding; it is read, or found bad, when its record is converted.
         return []
+
+
+def lists_answers(value: Any) -> bool:
+    """Return whether a value lists answers with value and status, as Argilla's tables do."""
+    answers = structured(value)
+    return (
+        isinstance(answers, list)
+        and bool(answers)
+        and all(isinstance(answer, Mapping) and answer.keys() >= {"value", "status"} for answer in answers)
+    )
 
 
 def _votes(value: Any) -> Any:

@@ -1,20 +1,21 @@
-"""Exports of annotation tools: Argilla's records, nested or as a table, and Label Studio's tasks."""
+"""Exports of Argilla: records with fields and responses, and tables of its two versions."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of, ranking_or_tie, text_in
-from plaudit.data.formats.comparisons import KINDS, pair_in
+from plaudit.data.formats.comparisons import KINDS, coding_of_record, pair_in
 from plaudit.data.formats.prompts import PROMPTS, prompt_in
-from plaudit.data.formats.values import label, number, structured, whole_number
-from plaudit.data.formats.winners import Coding, by_scores, coding_of, ending_of, majority, ranks, winner
+from plaudit.data.formats.values import label, structured, whole_number
+from plaudit.data.formats.winners import lists_answers, ranks, winner
 from plaudit.data.rows import LabelledRow, Origin, ResponseRow, Row
-from plaudit.errors import PlauditError
 
 _ANSWERS = ("response", "completion", "generation", "answer", "output")
 _SUFFIX = ".responses"
 _STATUS = f"{_SUFFIX}.status"
 _SUBMITTED = "submitted"
+_RESPONSE = re.compile(r"(response|completion|generation|answer|output)[_-]?\w*")
 
 
 def _argilla(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
@@ -62,6 +63,23 @@ def _argilla_reads(record: Record) -> list[str]:
     return [*described, *(pair_in(record) or ()), *(name for name in (prompt, answer) if name is not None)]
 
 
+def _argilla_feedback(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """A table of Argilla 1, in which the column of a question lists the answers with user and status."""
+    votes = {column: _values(structured(record[column])) for column in _feedback_columns(record)}
+    yield from _judged(record, votes, origin, kind)
+
+
+def _feedback_columns(record: Record) -> list[str]:
+    return [column for column, value in record.items() if lists_answers(value)]
+
+
+def _feedback_reads(record: Record) -> list[str]:
+    questions, prompt = _feedback_columns(record), first_of(record, PROMPTS)
+    suggestions = [f"{question}-suggestion{more}" for question in questions for more in ("", "-metadata")]
+    texts = [column for column in record if _RESPONSE.fullmatch(column)]
+    return [*questions, *suggestions, *texts, *((prompt,) if prompt is not None else ())]
+
+
 def _judged(fields: Record, votes: Mapping[str, list[Any]], origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     """Yield what the one question that judges responses says: a ranking, a winner, or a label."""
     given = {question: values for question, values in votes.items() if values}
@@ -77,7 +95,7 @@ def _judged(fields: Record, votes: Mapping[str, list[Any]], origin: Origin, kind
         names, order = _mean_ranks(fields, values)
         yield from ranking_or_tie(prompt, [text_in(fields, name, "response") for name in names], order, origin, kind)
     elif pair is not None:
-        better = winner(values, fields, pair, _coding(values, pair, question), question)
+        better = winner(values, fields, pair, coding_of_record(values, pair, question), question)
         texts = [text_in(fields, name, "response") for name in pair]
         yield from ranking_or_tie(prompt, texts, ranks(better), origin, kind)
     elif answer is not None:
@@ -123,54 +141,6 @@ def _ranks_by_field(value: Any) -> dict[str, float]:
     return {entry["value"]: float(whole_number(entry.get("rank"), "rank")) for entry in value}
 
 
-def _coding(values: Sequence[Any], pair: tuple[str, str], question: str) -> Coding:
-    try:
-        return coding_of(values, (ending_of(pair[0]), ending_of(pair[1])), question)
-    except PlauditError as error:
-        raise BadRowError(str(error)) from None
-
-
-def _label_studio(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    """A task whose annotations choose one of two texts (tags Pairwise or Choices), or rate both (tag Rating)."""
-    data = structured(record["data"])
-    annotations = structured(record["annotations"])
-    if not isinstance(data, Mapping) or not isinstance(annotations, list):
-        raise BadRowError("data or annotations is not structured as in a task of Label Studio")
-    pair = pair_in(data)
-    if pair is None:
-        raise BadRowError("data has no two responses, such as answer1 and answer2")
-    prompt = prompt_in(data, PROMPTS)
-    texts = [text_in(data, name, "response") for name in pair]
-    if not all(isinstance(annotation, Mapping) for annotation in annotations):
-        raise BadRowError("annotations is not a list of objects")
-    votes = [_task_vote(annotation, data, pair) for annotation in annotations if not annotation.get("was_cancelled")]
-    if not votes:
-        yield Unused("task without an annotation")
-        return
-    yield from ranking_or_tie(prompt, texts, ranks(majority(votes, "annotations")), origin, kind)
-
-
-def _task_vote(annotation: Mapping[str, Any], data: Record, pair: tuple[str, str]) -> int | None:
-    given = annotation.get("result")
-    results = [result for result in given if isinstance(result, Mapping)] if isinstance(given, list) else []
-    chosen = [result.get("value") for result in results if result.get("type") in ("pairwise", "choices")]
-    if len(chosen) == 1 and isinstance(chosen[0], Mapping):
-        value = chosen[0].get("selected", chosen[0].get("choices"))
-        return winner(value, data, pair, _coding([value], pair, "annotations"), "annotations")
-    rated = {str(result.get("to_name")): result.get("value") for result in results if result.get("type") == "rating"}
-    if not chosen and len(rated) == 2 and set(rated) == set(pair):
-        return by_scores([_rating(rated[name]) for name in pair], pair)
-    raise BadRowError("an annotation does not hold one choice between the responses, or a rating of each")
-
-
-def _rating(value: Any) -> float:
-    return number(value.get("rating") if isinstance(value, Mapping) else None, "rating")
-
-
-def _is_task(record: Record) -> bool:
-    return isinstance(structured(record["data"]), Mapping) and isinstance(structured(record["annotations"]), list)
-
-
 FORMATS = (
     Format(
         "argilla",
@@ -197,14 +167,16 @@ FORMATS = (
         labels="the submitted answers, as in `argilla`",
     ),
     Format(
-        "label_studio",
-        ("data", "annotations"),
+        "argilla_feedback",
+        (PROMPTS,),
         KINDS,
-        _label_studio,
-        ignores=("predictions", "drafts", "meta", "file_upload", "total_annotations"),
-        matches=_is_task,
+        _argilla_feedback,
+        ignores=("external_id", "metadata"),
+        varying=_feedback_reads,
+        matches=lambda record: bool(_feedback_columns(record)),
         unordered=True,
-        ties="as many annotations for each: counted, no row",
-        labels="tags Pairwise, Choices, or a Rating of each response",
+        recognised_by="a prompt, responses, and a column of answers with `value` and `status` per question",
+        ties="as many votes for each: counted, no row",
+        labels="the submitted answers, as in `argilla`",
     ),
 )

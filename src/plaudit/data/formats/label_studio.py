@@ -1,0 +1,107 @@
+"""Exports of Label Studio: tasks with annotations, and the small export with a line per annotation."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of, ranking_or_tie, text_in
+from plaudit.data.formats.comparisons import KINDS, coding_of_record, pair_in
+from plaudit.data.formats.prompts import PROMPTS, prompt_in
+from plaudit.data.formats.values import number, structured
+from plaudit.data.formats.winners import by_scores, majority, ranks, winner
+from plaudit.data.rows import Origin, Row
+
+
+def _label_studio(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """A task whose annotations choose one of two texts (tags Pairwise or Choices), or rate both (tag Rating)."""
+    data = structured(record["data"])
+    annotations = structured(record["annotations"])
+    if not isinstance(data, Mapping) or not isinstance(annotations, list):
+        raise BadRowError("data or annotations is not structured as in a task of Label Studio")
+    pair = pair_in(data)
+    if pair is None:
+        raise BadRowError("data has no two responses, such as answer1 and answer2")
+    prompt = prompt_in(data, PROMPTS)
+    texts = [text_in(data, name, "response") for name in pair]
+    if not all(isinstance(annotation, Mapping) for annotation in annotations):
+        raise BadRowError("annotations is not a list of objects")
+    votes = [_task_vote(annotation, data, pair) for annotation in annotations if not annotation.get("was_cancelled")]
+    if not votes:
+        yield Unused("task without an annotation")
+        return
+    yield from ranking_or_tie(prompt, texts, ranks(majority(votes, "annotations")), origin, kind)
+
+
+def _task_vote(annotation: Mapping[str, Any], data: Record, pair: tuple[str, str]) -> int | None:
+    given = annotation.get("result")
+    results = [result for result in given if isinstance(result, Mapping)] if isinstance(given, list) else []
+    chosen = [result.get("value") for result in results if result.get("type") in ("pairwise", "choices")]
+    if len(chosen) == 1 and isinstance(chosen[0], Mapping):
+        value = chosen[0].get("selected", chosen[0].get("choices"))
+        return winner(value, data, pair, coding_of_record([value], pair, "annotations"), "annotations")
+    rated = {str(result.get("to_name")): result.get("value") for result in results if result.get("type") == "rating"}
+    if not chosen and len(rated) == 2 and set(rated) == set(pair):
+        return by_scores([_rating(rated[name]) for name in pair], pair)
+    raise BadRowError("an annotation does not hold one choice between the responses, or a rating of each")
+
+
+def _rating(value: Any) -> float:
+    return number(value.get("rating") if isinstance(value, Mapping) else None, "rating")
+
+
+def _label_studio_min(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """The small export of a task: its data and, under the name of the tag Pairwise, what was selected."""
+    pair, controls = pair_in(record), _selections(record)
+    if pair is None or len(controls) != 1:
+        raise BadRowError("not two responses and one selection")
+    value = record[controls[0]]
+    better = winner(value, record, pair, coding_of_record([value], pair, controls[0]), controls[0])
+    texts = [text_in(record, name, "response") for name in pair]
+    yield from ranking_or_tie(prompt_in(record, PROMPTS), texts, ranks(better), origin, kind)
+
+
+def _selections(record: Record) -> list[str]:
+    return [column for column, value in record.items() if _is_selection(structured(value))]
+
+
+def _is_selection(value: Any) -> bool:
+    entries = [value] if isinstance(value, Mapping) else value
+    return (
+        isinstance(entries, list) and bool(entries) and all(isinstance(e, Mapping) and "selected" in e for e in entries)
+    )
+
+
+def _selection_reads(record: Record) -> list[str]:
+    prompt = first_of(record, PROMPTS)
+    return [*_selections(record), *(pair_in(record) or ()), *((prompt,) if prompt is not None else ())]
+
+
+def _is_task(record: Record) -> bool:
+    return isinstance(structured(record["data"]), Mapping) and isinstance(structured(record["annotations"]), list)
+
+
+FORMATS = (
+    Format(
+        "label_studio",
+        ("data", "annotations"),
+        KINDS,
+        _label_studio,
+        ignores=("predictions", "drafts", "meta", "file_upload", "total_annotations"),
+        matches=_is_task,
+        unordered=True,
+        ties="as many annotations for each: counted, no row",
+        labels="tags Pairwise, Choices, or a Rating of each response",
+    ),
+    Format(
+        "label_studio_min",
+        ("annotation_id",),
+        KINDS,
+        _label_studio_min,
+        ignores=("id", "annotator", "created_at", "updated_at", "lead_time"),
+        varying=_selection_reads,
+        matches=lambda record: pair_in(record) is not None and bool(_selections(record)),
+        unordered=True,
+        recognised_by="`annotation_id`, two responses, and an object with `selected`",
+        ties="none",
+        labels="the side that is selected",
+    ),
+)
