@@ -161,3 +161,12 @@ def test_names_that_do_not_judge(column: str) -> None:
 def test_names_that_belong_to_a_prompt() -> None:
     assert all(map(belongs_to_prompt, ["system", "context", "images", "tools", "raw_prompt", "Conversations"]))
     assert not any(map(belongs_to_prompt, ["prompt_id", "id", "text", "answer", "promptness"]))
+
+
+def test_names_of_columns_cannot_break_or_flood_a_message(tmp_path: Path) -> None:
+    with pytest.raises(PlauditError) as caught:
+        read(tmp_path, [{"a\n\x1b[2J": 1, **{f"column {number:03}": 1 for number in range(200)}}])
+    message = str(caught.value)
+    assert r"a\n\x1b[2J, column 000, " in message
+    assert "column 028 and 171 more" in message
+    assert message.isprintable()

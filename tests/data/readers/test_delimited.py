@@ -113,6 +113,23 @@ def test_tsv_without_quoting_keeps_its_quotation_marks(tmp_path: Path) -> None:
         _read(tmp_path / "rows.tsv", 'a\tb\n"x"\t1\n"y ""z"""\t2\n"so" and so\t3\n')
 
 
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"\x89PNG\r\n\x1a\n1,2\n", "the header is not text in UTF-8"),
+        (b"aaaa,\0\n1,2\n", "the header is not text in UTF-8"),
+        (",".join(map(str, range(10_001))).encode() + b"\n", "10001 columns are too many"),
+    ],
+)
+def test_other_things_than_a_header_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(PlauditError, match=rf"line 1: {said}"):
+        _read(tmp_path / "rows.csv", content)
+
+
+def test_zero_bytes_are_not_text(tmp_path: Path) -> None:
+    assert _read(tmp_path / "rows.csv", b"a,b\n1,2\n3,\0\n") == {2: {"a": "1", "b": "2"}, 3: "a zero byte"}
+
+
 def test_a_text_in_place_of_the_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match=r"line 1: (a b ){15}… is too long .*; add a header"):
         _read(tmp_path / "rows.csv", "a b " * 200 + "\nx\n")

@@ -18,3 +18,11 @@ def test_lines_become_texts(tmp_path: Path) -> None:
     }
     assert isinstance(bad, Malformed)
     assert bad.reason == "not valid UTF-8"
+
+
+def test_zero_bytes_are_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b"good\nb\0d\n")
+    (_, good), (line, bad) = read_records(str(path))
+    assert good == {"text": "good"}
+    assert (line, isinstance(bad, Malformed) and bad.reason) == (2, "a zero byte")

@@ -7,7 +7,10 @@ from difflib import get_close_matches
 from plaudit.data.formats.base import Column, Format, Kind, Record
 from plaudit.data.formats.columns import carries_meaning
 from plaudit.data.formats.registry import FORMATS
+from plaudit.data.readers.opening import named
 from plaudit.errors import PlauditError
+
+_MOST_LISTED = 30
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def _recognised(records: Sequence[Record], kind: Kind | None, source: str) -> Re
         needing_most = [known for known in preferred if len(known.columns) == most]
         if len(needing_most) == 1:
             return Recognition(needing_most[0], _reason(needing_most[0], fitting, records, kind))
-    columns, names = ", ".join(_columns(records)), ", ".join(known.name for known in best)
+    columns, names = _listed(_columns(records)), ", ".join(known.name for known in best)
     raise PlauditError(
         f"{source}: columns {columns} fit several formats ({names}); choose one with format: NAME, or name what is not "
         "to be read under `ignore_columns`"
@@ -113,7 +116,7 @@ def _no_format(records: Sequence[Record], source: str) -> str:
     capital = [name for name in columns if name not in names and name.lower() in names]
     hint = f" (such as {capital[0]} to {capital[0].lower()})" if capital else ""
     return (
-        f"{source}: no row format has the columns {', '.join(columns)}; closest: {_closest(all_formats(), columns)}; "
+        f"{source}: no row format has the columns {_listed(columns)}; closest: {_closest(all_formats(), columns)}; "
         f"rename columns with `columns`{hint}, or choose a format with `format`"
     )
 
@@ -142,6 +145,11 @@ def _nearness(known: Format, columns: Sequence[str]) -> str:
 
 def _has(column: Column, columns: Sequence[str]) -> bool:
     return any(name in columns for name in _alternatives(column))
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = f" and {len(columns) - _MOST_LISTED} more" if len(columns) > _MOST_LISTED else ""
+    return ", ".join(map(named, columns[:_MOST_LISTED])) + more
 
 
 def _columns(records: Sequence[Record]) -> list[str]:

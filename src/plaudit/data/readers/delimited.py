@@ -17,7 +17,7 @@ from plaudit.data.readers.dialects import Dialect, find_dialect, quoted_row
 from plaudit.data.readers.opening import named, shown
 from plaudit.errors import PlauditError
 
-_LONGEST_FIELD, _LONGEST_COLUMN_NAME = 2**30, 500
+_LONGEST_FIELD, _LONGEST_COLUMN_NAME, _MOST_COLUMNS = 2**30, 500, 10_000
 # The types and shapes of cells are learned from this many rows.
 _SAMPLE = 1000
 
@@ -38,7 +38,7 @@ class _Row:
     @property
     def is_utf8(self) -> bool:
         """Whether the row was valid UTF-8: other bytes were read as surrogates."""
-        return self.text.isascii() or not any("\ud800" <= character <= "\udfff" for character in self.text)
+        return not _has_surrogate(self.text)
 
 
 def read_csv(file: DataFile) -> Iterator[Numbered]:
@@ -73,10 +73,12 @@ def _read(file: DataFile, usual: str) -> Iterator[Numbered]:
             # How many rows were meant is unknown, so every line counts as one.
             for number, line in enumerate(row.lines, start=row.number):
                 yield number, Malformed.at(reason, line.rstrip("\r\n"))
-        elif row.is_utf8:
-            yield row.number, types.record(row.fields, row.text)
-        else:
+        elif not row.is_utf8:
             yield row.number, Malformed.at("not valid UTF-8", row.text)
+        elif "\0" in row.text:
+            yield row.number, Malformed.at("a zero byte", row.text)
+        else:
+            yield row.number, types.record(row.fields, row.text)
 
 
 def _rows(file: DataFile, dialect: Dialect) -> Iterator[_Row]:
@@ -112,9 +114,18 @@ def _remembered(lines: Iterator[str], consumed: list[str]) -> Iterator[str]:
         yield line
 
 
+def _has_surrogate(text: str) -> bool:
+    """Return whether a text holds bytes that are not UTF-8, which were read as surrogates."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _check_columns(file: DataFile, columns: list[str]) -> None:
+    if len(columns) > _MOST_COLUMNS:
+        raise PlauditError(f"{shown(file.path)} line 1: {len(columns)} columns are too many; remove some")
     seen: set[str] = set()
     for column in columns:
+        if "\0" in column or _has_surrogate(column):
+            raise PlauditError(f"{shown(file.path)} line 1: the header is not text in UTF-8; save the file as UTF-8")
         if len(column) > _LONGEST_COLUMN_NAME:
             raise PlauditError(
                 f"{shown(file.path)} line 1: {named(column)} is too long for the name of a column; add a header"

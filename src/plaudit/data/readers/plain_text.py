@@ -17,6 +17,8 @@ def read(file: DataFile) -> Iterator[Numbered]:
             except UnicodeDecodeError as error:
                 yield number, Malformed.at("not valid UTF-8", line.decode("utf-8", errors="replace"), error.start)
                 continue
-            if text.strip():
+            if "\0" in text:
+                yield number, Malformed.at("a zero byte", text)
+            elif text.strip():
                 yield number, {COLUMN: text}
         lines.check_lines(number)
