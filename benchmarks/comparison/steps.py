@@ -23,6 +23,7 @@ from plaudit.training.examples import Examples, StageRows
 from plaudit.training.loop import Trainer
 from plaudit.training.model_reader import ModelReader
 from plaudit.training.preference_examples import Preference
+from plaudit.training.reference_log_probabilities import SequenceModule
 from plaudit.training.reward import RewardTask
 from plaudit.training.rl.roles.build import build_roles
 from plaudit.training.rl.stage import build_rl_task
@@ -77,7 +78,8 @@ class Steps:
         loaded = load_policy(model, self.session.device, SEED)
         context = self._context(config)
         samples = SampleCompletions(context, loaded, StageRows([], []))
-        task = DpoTask(context, ModelReader(context, loaded), Examples(_preferences(trees), []), samples)
+        module, examples = SequenceModule(loaded.model), Examples(_preferences(trees), [])
+        task = DpoTask(context, ModelReader(context, loaded), module, examples, samples)
         return self._training(task, trees, _log_probabilities(loaded.model, trees))
 
     def scoring(self, model: ModelConfig, trees: Trees) -> Step:

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
@@ -15,7 +15,8 @@ from pages import DOCS, anchors, examples
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry
 from plaudit.algorithms.estimators import AdvantageInputs
 from plaudit.config.load import load_recipe
-from plaudit.config.schema import REWARD_KINDS, SourceConfig
+from plaudit.config.schema import REWARD_KINDS, Recipe, SourceConfig
+from plaudit.config.schema.distribution import STRATEGIES, StrategyConfig
 from plaudit.config.schema.engines import ENGINES
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers import READERS
@@ -25,7 +26,6 @@ from plaudit.errors import PlauditError
 from plaudit.parallel.strategy import check_strategy
 from plaudit.registries.layouts import LAYOUTS
 from plaudit.registries.stages import STAGES
-from plaudit.registries.strategies import STRATEGIES, StrategyEntry
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
 from plaudit.training.losses import load_estimator
@@ -148,14 +148,23 @@ def test_only_the_answer_is_learned(folder: Path) -> None:
 
 def test_a_strategy_for_several_processes_is_refused_with_one(folder: Path) -> None:
     fragment = next(block for block in re.findall(r"```py\n(.*?)```", TEXT, re.DOTALL) if "STRATEGIES" in block)
-    exec(fragment, {})
+    namespace: dict[str, Any] = {}
+    exec(fragment, namespace)
+    mine = Recipe.model_validate({"name": "trial", "distributed": {"kind": "mine", "buckets": 2}}).distributed
+    assert mine.buckets == 2  # type: ignore[attr-defined]
     with pytest.raises(PlauditError, match="mine needs several processes"):
-        check_strategy("mine", 1)
-    check_strategy("mine", 2)
-    STRATEGIES.register("single", StrategyEntry("my_package.mine:MyStrategy", "one process", several=False))
-    check_strategy("single", 1)
+        check_strategy(mine, 1)
+    check_strategy(mine, 2)
+
+    class SingleConfig(StrategyConfig):
+        strategy: ClassVar[str] = mine.strategy
+        several: ClassVar[bool] = False
+
+        kind: Literal["single"] = "single"
+
+    check_strategy(SingleConfig(), 1)
     with pytest.raises(PlauditError, match="this run has 2 processes"):
-        check_strategy("single", 2)
+        check_strategy(SingleConfig(), 2)
 
 
 def test_the_reward_functions_score_a_run(folder: Path) -> None:

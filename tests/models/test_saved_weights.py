@@ -43,10 +43,14 @@ def test_names_and_values_are_those_of_the_saved_model(
     model = make(architecture, tie_word_embeddings=tied)
     learned = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     found = {name: tensor.clone() for name, tensor in saved_weights(model)}
-    assert all(torch.equal(parameter, learned[name]) for name, parameter in model.named_parameters())
     save_model(model, word_tokenizer(), tmp_path)
+    assert all(torch.equal(parameter, learned[name]) for name, parameter in model.named_parameters())
     saved = load_file(tmp_path / "model.safetensors")
-    assert found.keys() == saved.keys()
+    merged = model.merge_and_unload() if make is adapted else model
+    merged.save_pretrained(tmp_path / "transformers")
+    expected = load_file(tmp_path / "transformers" / "model.safetensors")
+    assert found.keys() == saved.keys() == expected.keys()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in expected.items())
     for name, tensor in saved.items():
         assert torch.equal(found[name], tensor), name
 

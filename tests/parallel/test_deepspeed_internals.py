@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from plaudit.config.schema.distribution import STRATEGIES
 from plaudit.errors import PlauditError
 from plaudit.parallel.deepspeed_internals import OPTIMIZER_ATTRIBUTES, check_internals, forget_gradients
-from plaudit.registries.strategies import STRATEGIES
 
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed: pip install 'plaudit[deepspeed]'"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from plaudit.config.load import load_recipe
-from plaudit.registries.strategies import STRATEGIES, StrategyEntry
+from plaudit.config.schema.distribution import STRATEGIES
 from plaudit.runner import run
 from tiny_runs import tiny_recipe
 
@@ -24,7 +24,7 @@ ARRANGEMENTS = {
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    STRATEGIES.register("poisoned", StrategyEntry("poisoned_strategy:PoisonedStrategy", "a test", several=False))
+    STRATEGIES.register("poisoned", "poisoned_strategy:PoisonedConfig")
     yield
     STRATEGIES.unregister("poisoned")
 

@@ -13,12 +13,12 @@ from plaudit import plugins
 from plaudit.cli.main import main
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import REWARD_KINDS
+from plaudit.config.schema.distribution import STRATEGIES
 from plaudit.config.schema.engines import ENGINES
 from plaudit.data.formats.registry import FORMATS
 from plaudit.errors import Interrupted, PlauditError
 from plaudit.registries.layouts import LAYOUTS
 from plaudit.registries.stages import STAGES
-from plaudit.registries.strategies import STRATEGIES
 from plaudit.registry import Registry
 from plaudit.runner import run
 from tiny_runs import tiny_recipe
@@ -125,8 +125,14 @@ LAYOUTS.register("mine", Mine())
 
 STRATEGY = """
 from contextlib import contextmanager
-from plaudit.registries.strategies import STRATEGIES, StrategyEntry
+from typing import ClassVar, Literal
+from plaudit.config.schema.distribution import STRATEGIES, StrategyConfig
 from plaudit.parallel.single import SingleStrategy
+
+class MineConfig(StrategyConfig):
+    strategy: ClassVar[str] = "faulty:Mine"
+    several: ClassVar[bool] = False
+    kind: Literal["mine"] = "mine"
 
 class Mine(SingleStrategy):
     def __init__(self, *arguments):
@@ -134,7 +140,7 @@ class Mine(SingleStrategy):
         super().__init__(*arguments)
 
     @contextmanager
-    def gathered(self):
+    def gathered(self, module):
         pass  # gathered
         yield
 
@@ -146,7 +152,7 @@ class Mine(SingleStrategy):
         pass  # state
         return super().state()
 
-STRATEGIES.register("mine", StrategyEntry("faulty:Mine", "one process", several=False))
+STRATEGIES.register("mine", MineConfig)
 """
 
 FORMAT = """

@@ -51,7 +51,7 @@ def test_zero2_without_a_deepspeed_that_can_do_it(tmp_path: Path, monkeypatch: p
         return found
 
     monkeypatch.setattr(plaudit.packages, "version", version)
-    recipe = Recipe(name="trial", device="cpu", processes=2, distributed="zero2")
+    recipe = Recipe.model_validate({"name": "trial", "device": "cpu", "processes": 2, "distributed": "zero2"})
     with pytest.raises(PlauditError) as refused:
         start_session(recipe, RunDirectory(tmp_path))
     assert str(refused.value) == (

@@ -1,58 +1,102 @@
 """A distribution strategy from outside the package, which imitates sharding in one process.
 
-It stores the weights separately. The model holds NaN wherever the ``Strategy`` protocol does not promise its weights,
-because a sharded model would hold only a part of them. Register it in ``plaudit.registries.STRATEGIES``.
+It stores the weights separately. Trained and frozen models hold NaN wherever the ``Strategy`` protocol does not promise
+their weights, because a sharded model would hold only a part of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from plaudit.config.schema.distribution import StrategyConfig
+from plaudit.models.collective_passes import register_collective_passes
 from plaudit.parallel.gradients import clip_gradients
 from plaudit.parallel.processes import Processes
+from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import load_optimizer_tensors, optimizer_tensors, trained_parameters
-from plaudit.parallel.strategy import Item, StrategyFactory
+from plaudit.parallel.strategy import Item, StrategyClass
+
+DUMMIES = 1  # passes that are added to each reading
+
+
+class PoisonedConfig(StrategyConfig):
+    """The section of the strategy."""
+
+    strategy: ClassVar[str] = "poisoned_strategy:PoisonedStrategy"
+    several: ClassVar[bool] = False
+
+    kind: Literal["poisoned"] = "poisoned"
 
 
 class PoisonedStrategy:
-    """Fills the model in ``gathered()`` and before forward passes, and empties it after each step."""
+    """Fills modules in ``gathered`` and during their own passes, and empties them afterwards or after the step."""
 
-    files: Sequence[str] = ("kept", "moments")
+    optimizer: torch.optim.Optimizer
+    repeatable = True
 
-    def __init__(
-        self,
-        module: nn.Module,
-        make_optimizer: Callable[[], torch.optim.Optimizer],
-        max_gradient_norm: float | None,
-        processes: Processes,
+    def __init__(self, config: StrategyConfig, processes: Processes) -> None:
+        self.kept: dict[nn.Parameter, Tensor] = {}
+        self.roots: list[nn.Module] = []
+        self.inside = False
+
+    def prepare(self, module: nn.Module) -> None:
+        for root in module.children() if isinstance(module, nn.ModuleDict) else [module]:
+            if not any(parameter in self.kept for parameter in root.parameters()):
+                self.roots.append(root)
+                self.kept |= {parameter: parameter.detach().clone() for parameter in root.parameters()}
+                root.register_forward_pre_hook(lambda root, _: self._fill(root))
+                root.register_forward_hook(lambda root, _, output: self._after_pass(root, output))
+                for name in getattr(root, "forward_methods", ()):
+                    setattr(root, name, self._as_pass(root, getattr(root, name)))
+                register_collective_passes(root, lambda passes: DUMMIES)
+                self._empty(root)
+
+    def start(
+        self, module: nn.Module, make_optimizer: Callable[[], torch.optim.Optimizer], max_gradient_norm: float | None
     ) -> None:
+        self.prepare(module)
         self.parameters = trained_parameters(module)
-        self.kept = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         self.optimizer = make_optimizer()
         self.max_gradient_norm = max_gradient_norm
-        self.hooks = [part.register_forward_pre_hook(self._before_forward) for part in module.modules()]
-        self._fill(None)
 
-    def _before_forward(self, module: nn.Module, arguments: Any) -> None:
-        if not self.filled:
-            # Outside of it, processes run different numbers of passes, so a sharded model would wait forever.
-            assert torch.is_grad_enabled(), "a pass that does not learn, outside gathered()"
-            self._fill(self.kept)
+    def _as_pass(self, root: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*arguments: Any) -> Any:
+            self._fill(root)
+            return self._after_pass(root, method(*arguments))
 
-    def _fill(self, weights: Mapping[str, Tensor] | None) -> None:
-        self.filled = weights is not None
-        for name, parameter in self.parameters.items():
-            parameter.data.copy_(torch.tensor(torch.nan) if weights is None else weights[name])
+        return call
+
+    def _after_pass(self, root: nn.Module, output: Any) -> Any:
+        if not torch.is_grad_enabled() and not self.inside:
+            self._empty(root)
+        return output
+
+    def _fill(self, module: nn.Module) -> None:
+        for parameter in module.parameters():
+            parameter.data.copy_(self.kept[parameter])
+
+    def _empty(self, module: nn.Module) -> None:
+        for parameter in module.parameters():
+            parameter.data.fill_(torch.nan)
+
+    def _empty_all(self) -> None:
+        for root in self.roots:
+            self._empty(root)
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
-        assert not self.filled
-        self._fill(self.kept)
+    def gathered(self, module: nn.Module) -> Iterator[None]:
+        assert not self.inside
+        assert module in self.roots
+        self.inside = True
+        self._fill(module)
         yield
-        self._fill(None)
+        self._empty(module)
+        self.inside = False
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         return []
@@ -62,27 +106,30 @@ class PoisonedStrategy:
 
     def discard(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        self._fill(None)
+        self._empty_all()
 
     def step(self) -> Tensor:
         norm = clip_gradients(self.parameters.values(), self.max_gradient_norm)
-        self._fill(self.kept)
+        for root in self.roots:
+            self._fill(root)
         self.optimizer.step()
-        self.kept = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self.kept |= {parameter: parameter.detach().clone() for parameter in self.parameters.values()}
         self.discard()
         return norm
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        return {"kept": self.kept, "moments": optimizer_tensors(self.optimizer, self.parameters.items())}
+        kept = {name: self.kept[parameter] for name, parameter in self.parameters.items()}
+        return {"kept": kept, "moments": optimizer_tensors(self.optimizer, self.parameters.items())}
 
-    def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        self.kept = {name: tensors["kept"][name].clone() for name in self.parameters}
-        load_optimizer_tensors(self.optimizer, self.parameters.items(), tensors["moments"])
+    def load_state(self, files: SavedFiles) -> None:
+        files.require(["kept", "moments"])
+        kept = files.load("kept")
+        self.kept |= {parameter: kept[name] for name, parameter in self.parameters.items()}
+        load_optimizer_tensors(self.optimizer, self.parameters.items(), files.load("moments"))
 
     def close(self) -> None:
-        for hook in self.hooks:
-            hook.remove()
+        self.kept, self.roots = {}, []
 
 
-FACTORY: StrategyFactory = PoisonedStrategy
+CLASS: StrategyClass = PoisonedStrategy
 """Lets the type checker compare the class with the protocol."""

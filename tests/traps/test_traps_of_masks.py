@@ -156,7 +156,7 @@ def test_trap_15_padding_stays_out_of_entropy_and_kl(
         policy, entropies, kls = task.roles.loaded.model, [], []
         for prompt, response in responses_of(task):
             own = (plain_logits(policy, prompt, response) / 1.4).log_softmax(-1)
-            its = (plain_logits(task.roles.frozen, prompt, response) / 1.4).log_softmax(-1)
+            its = (plain_logits(task.roles.frozen_reference.model, prompt, response) / 1.4).log_softmax(-1)
             chosen = (own - its)[range(len(response)), list(response)]
             entropies += (-(own.exp() * own).sum(-1)).tolist()
             kls.append(float(chosen.sum()))

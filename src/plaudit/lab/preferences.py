@@ -16,12 +16,20 @@ from plaudit.seeding import torch_generator
 from plaudit.training.examples import Examples
 from plaudit.training.model_reader import ModelReader
 from plaudit.training.preference_examples import Preference, prepared
+from plaudit.training.reference_log_probabilities import SequenceModule
 
 
 def preference_examples(
-    context: StageContext[DpoConfig], entry: Entry, problem: Problem, count: int, reader: ModelReader
+    context: StageContext[DpoConfig],
+    entry: Entry,
+    problem: Problem,
+    count: int,
+    reader: ModelReader,
+    module: SequenceModule,
 ) -> Examples[Preference]:
     """Return ``count`` prompts with choices: enough for one pass, so that no choice is seen twice.
+
+    ``module`` is the reader's model, which is also the reference.
 
     They bypass the file readers, because data files cannot contain an empty response.
     """
@@ -31,7 +39,7 @@ def preference_examples(
         examples = sampled_labels(problem, count, generator)
     else:
         examples = sampled_rankings(problem, count, entry.flips, generator)
-    ready = prepared(context, objective, {"training": examples}, reader)
+    ready = prepared(context, objective, {"training": examples}, reader, module)
     return Examples(ready["training"], [])
 
 

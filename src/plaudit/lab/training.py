@@ -96,14 +96,16 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
     from plaudit.training.examples import StageRows
     from plaudit.training.loop import Trainer
     from plaudit.training.model_reader import ModelReader
+    from plaudit.training.reference_log_probabilities import SequenceModule
     from plaudit.training.sample_completions import SampleCompletions
 
     context = _context("dpo", dpo_section(entry, problem.beta, folder / "reference"), seed, folder)
     context.directory.create()
     loaded = load_policy(context.config.model, context.session.device, seed)
-    reader = ModelReader(context, loaded)
-    examples = preference_examples(context, entry, problem, context.config.batch_size * DPO_STEPS, reader)
-    Trainer(DpoTask(context, reader, examples, SampleCompletions(context, loaded, StageRows([], [])))).train()
+    reader, module = ModelReader(context, loaded), SequenceModule(loaded.model)
+    examples = preference_examples(context, entry, problem, context.config.batch_size * DPO_STEPS, reader, module)
+    samples = SampleCompletions(context, loaded, StageRows([], []))
+    Trainer(DpoTask(context, reader, module, examples, samples)).train()
     return saved_policy(context.directory.model)
 
 

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
+from plaudit.memory import is_out_of_memory
 from plaudit.models.acceleration.prepared_weights import prepared_weights
+from plaudit.models.collective_passes import DUMMY, missing_passes, unrepeatable_pass
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.loading.models import LoadedModel
 
@@ -64,10 +66,24 @@ def _run(
     device = loaded.device
     # On a GPU, casting weights takes little time compared with a batch, and the copies might not fit into its memory.
     prepared = prepared_weights(modules, device) if device.type == "cpu" else nullcontext()
+    builds, missing = list(make_batches(trees, loaded.layout, token_budget, pack_length)), missing_passes(modules)
+    dummies = 0 if missing is None else missing(len(builds))  # before the first pass, which waits for the others
     with torch.no_grad(), prepared:
-        for build in make_batches(trees, loaded.layout, token_budget, pack_length):
+        for build in builds:
             batch = build().to(device)
-            yield batch, compute(batch)
+            yield batch, compute(batch) if missing is None else _collectively(compute, batch)
+        for _ in range(dummies):
+            (build,) = make_batches([DUMMY], loaded.layout, token_budget, pack_length)
+            _collectively(compute, build().to(device))
+
+
+def _collectively(compute: Callable[[Batch], Sequence[Tensor]], batch: Batch) -> Sequence[Tensor]:
+    try:
+        return compute(batch)
+    except (RuntimeError, MemoryError) as fault:
+        if not is_out_of_memory(fault):
+            raise
+        raise unrepeatable_pass() from fault
 
 
 def token_log_probabilities(

@@ -21,6 +21,12 @@ def trunk_of(model: nn.Module) -> "PreTrainedModel":
     return unwrapped(model).base_model
 
 
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """Return a model's transformer blocks: the entries of the first list of modules in it, if there is one."""
+    lists = (part for part in module.modules() if isinstance(part, nn.ModuleList) and len(part))
+    return list(next(lists, nn.ModuleList()))
+
+
 @cache
 def accepted_arguments(model_class: Any) -> frozenset[str]:
     """Return the argument names of a model class's forward method."""

@@ -51,6 +51,14 @@ class Processes(ABC):
         """Return for each flag whether it is true in any process."""
 
     @abstractmethod
+    def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
+        """Return every process's numbers, in the order of the ranks; all processes have equally many."""
+
+    @abstractmethod
+    def most(self, number: int) -> int:
+        """Return the largest of all processes' numbers."""
+
+    @abstractmethod
     def wait_for_everyone(self) -> None:
         """Return when every process has called this."""
 
@@ -107,6 +115,14 @@ class OneProcess(Processes):
         """Return the flags."""
         return list(flags)
 
+    def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
+        """Return the numbers in a list."""
+        return [list(numbers)]
+
+    def most(self, number: int) -> int:
+        """Return the number."""
+        return number
+
     def wait_for_everyone(self) -> None:
         """Return at once."""
 
@@ -134,6 +150,20 @@ class ProcessGroup(Processes):
         raised = torch.tensor(flags, dtype=torch.int32, device=self.device)
         torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
+
+    def gather_numbers(self, numbers: Sequence[float]) -> list[list[float]]:
+        """Exchange a tensor of float64."""
+        own = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        rows = [torch.empty_like(own) for _ in range(self.count)]
+        torch.distributed.all_gather(rows, own)
+        gathered: list[list[float]] = torch.stack(rows).tolist()
+        return gathered
+
+    def most(self, number: int) -> int:
+        """Exchange a tensor of one integer."""
+        largest = torch.tensor(number, device=self.device)
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return int(largest)
 
     def wait_for_everyone(self) -> None:
         """Wait at a barrier."""

@@ -1,13 +1,15 @@
 """Training in one process."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from plaudit.config.schema.distribution import StrategyConfig
 from plaudit.parallel.gradients import clip_gradients
 from plaudit.parallel.processes import Processes
+from plaudit.parallel.saved_files import WEIGHT, SavedFiles
 from plaudit.parallel.state import load_optimizer_tensors, load_weights, optimizer_tensors, trained_parameters
 from plaudit.parallel.strategy import Item
 
@@ -15,21 +17,26 @@ from plaudit.parallel.strategy import Item
 class SingleStrategy:
     """Trains without communication."""
 
-    files: Sequence[str] = ("model", "optimizer")
+    repeatable = True
+    optimizer: torch.optim.Optimizer
 
-    def __init__(
-        self,
-        module: nn.Module,
-        make_optimizer: Callable[[], torch.optim.Optimizer],
-        max_gradient_norm: float | None,
-        processes: Processes,
+    def __init__(self, config: StrategyConfig, processes: Processes) -> None:
+        self.processes = processes
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.max_gradient_norm: float | None = None
+
+    def prepare(self, module: nn.Module) -> None:
+        """Do nothing: every process keeps complete weights."""
+
+    def start(
+        self, module: nn.Module, make_optimizer: Callable[[], torch.optim.Optimizer], max_gradient_norm: float | None
     ) -> None:
+        """Create the optimizer."""
         self.parameters = trained_parameters(module)
         self.optimizer = make_optimizer()
         self.max_gradient_norm = max_gradient_norm
-        self.processes = processes
 
-    def gathered(self) -> AbstractContextManager[None]:
+    def gathered(self, module: nn.Module) -> AbstractContextManager[None]:
         """Return an empty context: the weights are always complete."""
         return nullcontext()
 
@@ -60,10 +67,15 @@ class SingleStrategy:
             "optimizer": optimizer_tensors(self.optimizer, self.parameters.items()),
         }
 
-    def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Restore what ``state`` returned."""
-        load_weights(self.parameters, tensors["model"])
-        load_optimizer_tensors(self.optimizer, self.parameters.items(), tensors["optimizer"])
+    def load_state(self, files: SavedFiles) -> None:
+        """Restore what ``state`` returned, or what all processes of a strategy with sharded weights wrote."""
+        load_weights(self.parameters, {name: files.rows(WEIGHT, name) for name in self.parameters})
+        state = {
+            f"{key}/{name}": files.rows(key, name) for name in self.parameters for key in files.optimizer_keys(name)
+        }
+        load_optimizer_tensors(self.optimizer, self.parameters.items(), state)
 
     def close(self) -> None:
-        """Do nothing: only the optimizer refers to the model."""
+        """Forget the optimizer."""
+        self.parameters = {}
+        del self.optimizer

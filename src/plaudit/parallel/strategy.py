@@ -1,30 +1,33 @@
 """The interface between training and the way in which several processes train one model.
 
-A ``Strategy`` manages the trainable parameters from the time when a stage's models are loaded until the trained model
-is saved. Strategies and the rest of Plaudit may rely only on the following:
+A stage has one ``Strategy``. It manages the weights of the stage's models from the time when they are loaded until the
+trained model is saved. Strategies and the rest of Plaudit may rely only on the following:
 
-- *Loading.* Models are loaded and copied (for the frozen reference of reinforcement learning) before the strategy is
-  built. Each process then holds complete models. The strategy may replace the parameters of ``module`` by shards;
-  frozen models are not passed to it and stay complete.
-- *Training forward passes* call ``module`` or its submodules, so that forward hooks see every pass. They run between
-  ``discard`` or ``step`` and the next ``step``.
-- *Everything else that computes with the model or reads its weights* (generating, scoring, measuring, saving) happens
-  in a ``gathered()`` block.
+- *Loading.* Models are loaded, changed and copied while every process holds complete weights. Then each model is passed
+  to ``prepare``, frozen or not, and is not copied or given parameters afterwards. ``prepare`` may replace parameters by
+  shards, so the optimizer is created in ``start``, after it.
+- *Passes*, with or without gradients, call the modules that were passed to ``prepare`` (of an ``nn.ModuleDict`` or
+  ``nn.ModuleList`` its entries), or one of the methods in their ``forward_methods``, never a module inside them.
+  Training passes run between ``discard`` or ``step`` and the next ``step``. Numbers of passes without gradients are
+  made equal in all processes for modules of ``plaudit.models.collective_passes``.
+- *Everything else that reads weights* (generating in this process, passing weights to an engine, saving) happens in a
+  ``gathered`` block.
 - *Checkpoints* store what ``state`` returns and pass it to ``load_state``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from plaudit.config.schema.distribution import STRATEGIES, StrategyConfig
 from plaudit.errors import PlauditError
 from plaudit.packages import missing_package
 from plaudit.parallel.processes import Processes
-from plaudit.plugins import check_methods, import_function
-from plaudit.registries.strategies import STRATEGIES
+from plaudit.parallel.saved_files import SavedFiles
+from plaudit.plugins import check_methods, import_object
 
 Item = TypeVar("Item")
 
@@ -34,16 +37,42 @@ class OutOfMemoryElsewhereError(MemoryError):
 
 
 class Strategy(Protocol):
-    """An optimizer over all processes. Every process calls the same methods in the same order."""
+    """Weights and an optimizer over all processes. Every process calls the same methods in the same order."""
 
     optimizer: torch.optim.Optimizer
     """The optimizer of this process; the training loop sets its groups' learning rates before each ``step``."""
 
-    files: Sequence[str]
-    """Names of the checkpoint's files that ``load_state`` needs in this process."""
+    repeatable: bool
+    """Whether a process that ran out of memory in a forward pass can repeat the step with smaller micro-batches.
 
-    def gathered(self) -> AbstractContextManager[None]:
-        """Return a context in which ``module`` holds its complete current weights in this process.
+    If forward passes exchange weights, the other processes wait for the failed pass, and the run must end.
+    """
+
+    def prepare(self, module: nn.Module) -> None:
+        """Distribute the weights of ``module``, which every process holds completely.
+
+        A module that is prepared, or contains a prepared module, stays as it is.
+        """
+        ...
+
+    def start(
+        self,
+        module: nn.Module,
+        make_optimizer: Callable[[], torch.optim.Optimizer],
+        max_gradient_norm: float | None,
+    ) -> None:
+        """Prepare ``module``, everything that is trained, and create its optimizer; called once.
+
+        Args:
+            module: holds all trained parameters, and may hold frozen ones.
+            make_optimizer: creates an optimizer over the parameters that ``module`` has at the time of the call. A
+                strategy that replaces parameters must call it afterwards.
+            max_gradient_norm: norm to which the whole gradient is clipped; None does not clip.
+        """
+        ...
+
+    def gathered(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which a prepared ``module`` holds its complete current weights in this process.
 
         All processes enter it together. It is never nested, and no training happens in it. Writes to the weights inside
         the context may be kept or lost.
@@ -53,7 +82,7 @@ class Strategy(Protocol):
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         """Return examples to compute with weight zero after the ``batches`` that this process made of ``examples``.
 
-        A strategy that communicates in each backward pass needs the same number of backward passes in every process.
+        A strategy that communicates in each pass needs the same number of passes in every process.
         """
         ...
 
@@ -86,64 +115,46 @@ class Strategy(Protocol):
         """
         ...
 
-    def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Restore exactly what the ``files`` of a checkpoint hold."""
-        ...
+    def load_state(self, files: SavedFiles) -> None:
+        """Restore exactly what the processes wrote into the ``files`` of a checkpoint.
 
-    def close(self) -> None:
-        """Release the model, so that its memory is free for the next stage. No method is called afterwards."""
-        ...
-
-
-class StrategyFactory(Protocol):
-    """Builds a strategy; all processes call it together."""
-
-    def __call__(
-        self,
-        module: nn.Module,
-        make_optimizer: Callable[[], torch.optim.Optimizer],
-        max_gradient_norm: float | None,
-        processes: Processes,
-    ) -> Strategy:
-        """Prepare ``module``, then create the optimizer.
-
-        Args:
-            module: everything that is trained, with complete weights.
-            make_optimizer: creates an optimizer over the parameters that ``module`` has at the time of the call. A
-                strategy that replaces parameters must call it afterwards.
-            max_gradient_norm: norm to which the whole gradient is clipped; None does not clip.
-            processes: the processes that train together.
+        Raises PlauditError if this strategy, or this number of processes, cannot read them.
         """
         ...
 
+    def close(self) -> None:
+        """Release the models, so that their memory is free for the next stage. No method is called afterwards."""
+        ...
 
-def build_strategy(
-    name: str,
-    module: nn.Module,
-    make_optimizer: Callable[[], torch.optim.Optimizer],
-    max_gradient_norm: float | None,
-    processes: Processes,
-) -> Strategy:
-    """Return the strategy registered as ``name``, over the parameters of ``module`` that require gradients.
+
+class StrategyClass(Protocol):
+    """The class of a strategy, which its configuration section names; all processes call it together."""
+
+    def __call__(self, config: Any, processes: Processes) -> Strategy:
+        """Return a strategy that does not manage any model yet, for a section and the processes of the run."""
+        ...
+
+
+def build_strategy(config: StrategyConfig, processes: Processes) -> Strategy:
+    """Return the strategy that a configuration section names.
 
     Raises PlauditError if it cannot be imported or lacks a method of ``Strategy``.
     """
-    place = f"distributed: {name}"
-    factory: StrategyFactory = import_function(STRATEGIES[name].factory, place)
-    strategy = factory(module, make_optimizer, max_gradient_norm, processes)
+    place = f"distributed: {config.kind}"
+    strategy_class: StrategyClass = import_object(config.strategy, place)
+    strategy = strategy_class(config, processes)
     check_methods(strategy, Strategy, place)
     return strategy
 
 
-def check_strategy(name: str, processes: int) -> None:
-    """Raise PlauditError if ``distributed=name`` does not fit the number of processes or its package is missing."""
-    entry = STRATEGIES[name]
-    if processes > 1 and not entry.several:
-        several = " or ".join(f"distributed={other}" for other in STRATEGIES if STRATEGIES[other].several)
+def check_strategy(config: StrategyConfig, processes: int) -> None:
+    """Raise PlauditError if a strategy does not fit the number of processes or its package is missing."""
+    if processes > 1 and not config.several:
+        several = " or ".join(f"distributed={name}" for name in STRATEGIES if STRATEGIES[name].several)
         raise PlauditError(f"distributed: this run has {processes} processes; set {several}")
-    if processes == 1 and entry.several:
+    if processes == 1 and config.several:
         raise PlauditError(
-            f"distributed: {name} needs several processes; set processes to at least 2, or distributed=none"
+            f"distributed: {config.kind} needs several processes; set processes to at least 2, or distributed=none"
         )
-    if entry.requirement is not None and (missing := missing_package(entry.requirement)):
-        raise PlauditError(f"distributed: {name} {missing}; install it with: {entry.remedy}")
+    if config.requirement is not None and (missing := missing_package(config.requirement)):
+        raise PlauditError(f"distributed: {config.kind} {missing}; install it with: {config.remedy}")

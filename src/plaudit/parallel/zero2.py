@@ -13,43 +13,49 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plaudit.config.schema.distribution import StrategyConfig
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
 from plaudit.parallel.deepspeed_internals import check_internals, forget_gradients, import_deepspeed, refresh_shards
 from plaudit.parallel.gradients import BUCKET_ELEMENTS
 from plaudit.parallel.processes import Processes
+from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import load_optimizer_tensors, load_weights, optimizer_tensors, trained_parameters
 from plaudit.parallel.strategy import Item, OutOfMemoryElsewhereError
+from plaudit.parallel.uneven_passes import missing_examples
 
 
 class Zero2Strategy:
     """Shards the gradients and the optimizer state over the processes."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        make_optimizer: Callable[[], torch.optim.Optimizer],
-        max_gradient_norm: float | None,
-        processes: Processes,
-    ) -> None:
+    repeatable = True
+
+    def __init__(self, config: StrategyConfig, processes: Processes) -> None:
         self.processes = processes
         self.own_file = f"optimizer-{processes.rank + 1}-of-{processes.count}"
-        self.files = ("model", self.own_file)
+        self.passes = 0
+        self.arrivals = 0
+
+    def prepare(self, module: nn.Module) -> None:
+        """Do nothing: every process keeps complete weights."""
+
+    def start(
+        self, module: nn.Module, make_optimizer: Callable[[], torch.optim.Optimizer], max_gradient_norm: float | None
+    ) -> None:
+        """Create the optimizer, and shard its state with DeepSpeed."""
         self.parameters = trained_parameters(module)
         dtype = _only_type(self.parameters.values())
         self.optimizer = make_optimizer()
         # DeepSpeed replaces the parameters of each group by one flat float32 tensor, this process's shard.
-        self.engine = _engine(module, self.optimizer, max_gradient_norm, processes.device.type)
+        self.engine = _engine(module, self.optimizer, max_gradient_norm, self.processes.device.type)
         self.shards = [(f"group-{number}", _only(group)) for number, group in enumerate(self.optimizer.param_groups)]
         self.shards_are_weights = dtype == torch.float32
-        self.passes = 0
-        self.arrivals = 0
         self.hooks = [
             parameter.register_post_accumulate_grad_hook(self._arrival_of(number))
             for number, parameter in enumerate(self.parameters.values())
         ]
 
-    def gathered(self) -> AbstractContextManager[None]:
+    def gathered(self, module: nn.Module) -> AbstractContextManager[None]:
         """Return an empty context: the weights are always complete."""
         return nullcontext()
 
@@ -57,10 +63,7 @@ class Zero2Strategy:
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         """Return one example per micro-batch that this process has fewer than the process with the most."""
-        gathered: list[tuple[int, list[Item]]] = self.processes.gather((batches, list(examples[:1])))
-        spare: list[Item] = [example for _, first in ((batches, examples[:1]), *gathered) for example in first]
-        missing = max(count for count, _ in gathered) - batches
-        return spare[:1] * missing
+        return missing_examples(self.processes, examples, batches)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of ``loss``, summed over all processes, to this process's shard.
@@ -125,11 +128,12 @@ class Zero2Strategy:
             state["model"] = {name: parameter.detach() for name, parameter in self.parameters.items()}
         return state
 
-    def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def load_state(self, files: SavedFiles) -> None:
         """Restore what ``state`` returned; float32 shards are taken from the model's weights."""
-        load_weights(self.parameters, tensors["model"])
+        files.require(["model", self.own_file])
+        load_weights(self.parameters, files.load("model"))
         refresh_shards(self.engine)
-        own = tensors[self.own_file]
+        own = files.load(self.own_file)
         with torch.no_grad():
             for name, shard in self.shards:
                 shard.copy_(own.get(f"weight/{name}", shard))
@@ -141,6 +145,7 @@ class Zero2Strategy:
         for hook in self.hooks:
             hook.remove()
         self.engine.destroy()
+        del self.engine, self.optimizer, self.parameters, self.shards, self.hooks
 
 
 def _engine(module: nn.Module, optimizer: torch.optim.Optimizer, max_gradient_norm: float | None, device: str) -> Any:

@@ -11,6 +11,7 @@ from plaudit.rewards.trained_model import RewardModelSource
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 
@@ -34,6 +35,11 @@ class EnsembleSource:
                 for number, path in enumerate(config.paths, start=1)
             ],
         )
+
+    @property
+    def modules(self) -> list["nn.Module"]:
+        """The members' models."""
+        return [module for member in self.members for module in member.modules]
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless every member has this tokenizer's vocabulary."""

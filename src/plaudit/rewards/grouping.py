@@ -24,4 +24,4 @@ def samples_to_trees(samples: Sequence[Sample], most_responses: int) -> list[Pro
 
 def padded_positions(samples: Sequence[Sample], rows: int) -> int:
     """Return the token positions of ``rows`` rows padded to the longest sample, a budget for any ``rows`` samples."""
-    return rows * max(len(sample.prompt_ids) + len(sample.response_ids) for sample in samples)
+    return rows * max((len(sample.prompt_ids) + len(sample.response_ids) for sample in samples), default=1)

@@ -20,6 +20,7 @@ from plaudit.rewards.function import check_functions
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 
@@ -54,6 +55,20 @@ class NonFiniteScoreError(PlauditError):
     """A source returned NaN or infinity."""
 
 
+@runtime_checkable
+class HoldsModules(Protocol):
+    """A reward source with models whose weights may be distributed over the processes.
+
+    Its ``score`` is called by all processes together, also without samples, and always runs the models' passes through
+    ``plaudit.models.inference``.
+    """
+
+    @property
+    def modules(self) -> Sequence["nn.Module"]:
+        """The models."""
+        ...
+
+
 @dataclass(frozen=True)
 class ComposedScores:
     """``total`` [samples] is the weighted sum; ``each`` holds the unweighted scores [samples] of every source."""
@@ -74,6 +89,11 @@ class ComposedReward:
     def names(self) -> list[str]:
         """Names of the sources, in the order of the configuration."""
         return [source.name for source in self.sources]
+
+    @property
+    def modules(self) -> list["nn.Module"]:
+        """The models of all sources whose weights may be distributed over the processes."""
+        return [module for source in self.sources if isinstance(source, HoldsModules) for module in source.modules]
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless every source that reads token ids has this tokenizer's vocabulary.

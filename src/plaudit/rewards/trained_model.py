@@ -12,6 +12,7 @@ from plaudit.rewards.grouping import padded_positions, samples_to_trees
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from plaudit.models.reward_model import RewardModel
@@ -38,6 +39,11 @@ class RewardModelSource:
 
         return cls(name, load_reward_model(model, device), batch_size)
 
+    @property
+    def modules(self) -> list["nn.Module"]:
+        """The model that scores."""
+        return [self.model.module]
+
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless ``tokenizer`` has this model's vocabulary."""
         if not same_vocabulary(tokenizer, self.model.tokenizer):
@@ -48,8 +54,6 @@ class RewardModelSource:
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return the normalised scores [samples]; samples with the same tokens are scored once, so scores are equal."""
-        if not samples:
-            return torch.zeros(0)
         longest = padded_positions(samples, 1)
         if longest > self.model.loaded.context_length:
             raise PlauditError(
@@ -60,7 +64,7 @@ class RewardModelSource:
         different = list(dict(zip(keys, samples, strict=True)).values())
         scores = self.batch_size.run(
             lambda rows: self.model.scores(samples_to_trees(different, rows), padded_positions(different, rows)),
-            most=len(different),
+            most=max(len(different), 1),
         )
         number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
         return scores[[number[key] for key in keys]]

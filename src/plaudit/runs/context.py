@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from plaudit.config.schema import Section
+from plaudit.parallel.strategy import Strategy, build_strategy
 from plaudit.runs.directory import StageDirectory
 from plaudit.runs.session import Session
 
@@ -28,6 +30,11 @@ class StageContext(Generic[ConfigT_co]):
     def seed(self) -> int:
         """The run's seed, from which all random numbers derive."""
         return self.session.recipe.seed
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """How the processes train one model together in this stage."""
+        return build_strategy(self.session.recipe.distributed, self.session.processes)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the stage's result in the main process once all processes have called this."""

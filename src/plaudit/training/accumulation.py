@@ -9,6 +9,7 @@ from plaudit.algorithms.interface import LossOutputs
 from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import Example
 from plaudit.memory import is_out_of_memory
+from plaudit.models.collective_passes import unrepeatable_pass
 from plaudit.parallel.strategy import OutOfMemoryElsewhereError, Strategy
 from plaudit.training.faulty_batch import faulty_batch_error
 from plaudit.training.metric_sums import MetricSums
@@ -50,6 +51,8 @@ class GradientAccumulator(Generic[T]):
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
                 raise
+            if not self.strategy.repeatable:
+                raise unrepeatable_pass() from fault
             failed = True
         else:
             failed = False

@@ -45,6 +45,7 @@ class DpoTask(SupervisedTask[Preference]):
         self,
         context: StageContext[DpoConfig],
         reader: ModelReader,
+        module: SequenceModule,
         examples: Examples[Preference],
         samples: SampleCompletions,
     ) -> None:
@@ -53,7 +54,7 @@ class DpoTask(SupervisedTask[Preference]):
         self.objective, self.settings = preference_loss(config.loss), settings_of(config)
         self.loss = load_loss(self.objective, "dpo.loss")
         self.reward = import_function(self.objective.reward, "dpo.loss")
-        self.module = SequenceModule(self.loaded.model)
+        self.module = module
         self.samples = samples
         self.reference_kl = 0.0
 
@@ -78,7 +79,8 @@ class DpoTask(SupervisedTask[Preference]):
 
     def measure(self, step: int) -> dict[str, float]:
         """Measure on the held-out prompts, and write sample completions."""
-        self.samples.write(step)
+        with self.context.strategy.gathered(self.module):
+            self.samples.write(step)
         return super().measure(step)
 
     def measure_held_out(self) -> dict[str, float]:
@@ -146,8 +148,9 @@ class DpoTask(SupervisedTask[Preference]):
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy."""
         numbers = self.closing_numbers()
-        if self.session.is_main:
-            save_model(self.loaded.model, self.loaded.tokenizer, folder)
+        with self.context.strategy.gathered(self.module):
+            if self.session.is_main:
+                save_model(self.loaded.model, self.loaded.tokenizer, folder)
         return numbers
 
     def close(self) -> None:
@@ -176,7 +179,7 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
         rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded)
         examples = ranked.examples(lambda row: row.ranks)
     parts = {"training": examples.train, "held-out": examples.held_out}
-    reader = ModelReader(context, loaded)
-    ready = prepared(context, objective, parts, reader)
+    reader, module = ModelReader(context, loaded), SequenceModule(loaded.model)
+    ready = prepared(context, objective, parts, reader, module)
     samples = SampleCompletions(context, loaded, rows)
-    return DpoTask(context, reader, Examples(ready["training"], ready["held-out"]), samples)
+    return DpoTask(context, reader, module, Examples(ready["training"], ready["held-out"]), samples)

@@ -16,9 +16,9 @@ import torch
 
 from plaudit.algorithms.interface import Mean
 from plaudit.batching.trees import Example
-from plaudit.errors import Interrupted, PlauditError
+from plaudit.errors import Interrupted
+from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import trained_parameters
-from plaudit.parallel.strategy import build_strategy
 from plaudit.runs.checkpoints import (
     Checkpoint,
     latest_checkpoint,
@@ -32,7 +32,7 @@ from plaudit.runs.trackers import StageTrackers, stage_trackers
 from plaudit.seeding import derived_seed
 from plaudit.training.accumulation import GradientAccumulator
 from plaudit.training.faulty_batch import faulty_batch_error
-from plaudit.training.metric_sums import MetricSums
+from plaudit.training.metric_sums import MetricExchange
 from plaudit.training.optimization import ParameterGroup, build_optimizer, learning_rate_factor, set_learning_rate
 from plaudit.training.task import Task
 
@@ -48,14 +48,10 @@ class Trainer(Generic[T]):
         context = task.context
         self.task, self.config, self.session, self.stage = task, context.config, context.session, context.directory
         task.module.eval()
-        self.strategy = build_strategy(
-            self.session.recipe.distributed,
-            task.module,
-            self._make_optimizer,
-            self.config.optimizer.max_gradient_norm,
-            self.session.processes,
-        )
+        self.strategy = context.strategy
+        self.strategy.start(task.module, self._make_optimizer, self.config.optimizer.max_gradient_norm)
         self.gradients = GradientAccumulator(task, self.strategy)
+        self.metrics = MetricExchange(self.session.processes)
         self.log: JsonLinesWriter | None = None
         self.trackers: StageTrackers
         self.progress: StageProgress
@@ -80,13 +76,13 @@ class Trainer(Generic[T]):
             interruption = stack.enter_context(Interruption())
             self._open_records(stack, done)
             if done == 0:
-                self._record(0, self._measure(0))
+                self._record(0, self.task.measure(0))
             for step in range(done + 1, self.task.steps + 1):
                 if self.task.is_finished():
                     break
                 metrics = self.run_step(step)
                 if metrics is not None and self.task.measures_at(step):
-                    metrics |= self._measure(step)
+                    metrics |= self.task.measure(step)
                 self._record(step, metrics)
                 stopped = self.session.any(interruption.requested)
                 if stopped or step % self.config.checkpoint_every == 0:
@@ -100,14 +96,13 @@ class Trainer(Generic[T]):
         examples = self._draw(step)
         sums = self.gradients.accumulate(examples)
         sums.add_metrics(self._update(step, examples))
-        return self.task.end_step(step, self._over_all_processes(sums))
+        return self.task.end_step(step, self.metrics.merged(sums))
 
     # One step --------------------------------------------------------------------------------------------------------
 
     def _draw(self, step: int) -> Sequence[Example[T]]:
         torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
-        with self.strategy.gathered():
-            return self.task.begin_step(step)
+        return self.task.begin_step(step)
 
     def _update(self, step: int, examples: Sequence[Example[T]]) -> dict[str, Mean]:
         set_learning_rate(
@@ -118,16 +113,6 @@ class Trainer(Generic[T]):
             raise faulty_batch_error(self.task.context, examples, f"the gradient is not finite at step {step}")
         rate = self.strategy.optimizer.param_groups[0]["lr"]
         return {"gradient_norm": Mean(norm, 1), "learning_rate": Mean(rate, 1)}
-
-    def _over_all_processes(self, sums: MetricSums) -> MetricSums:
-        merged = MetricSums()
-        for shard in self.session.gather(sums):
-            merged.merge(shard)
-        return merged
-
-    def _measure(self, step: int) -> dict[str, float]:
-        with self.strategy.gathered():
-            return self.task.measure(step)
 
     # Records ---------------------------------------------------------------------------------------------------------
 
@@ -189,26 +174,23 @@ class Trainer(Generic[T]):
             if self.session.is_main:
                 self.stage.create().rewind(None)
             return 0
-        self.restore(checkpoint := load_checkpoint(path, files=("task", *self.strategy.files), verify=False))
+        self.restore(checkpoint := load_checkpoint(path, files=["task"], verify=False), SavedFiles(path))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
             logger.info("%s: continuing after step %d of %d", self.stage.name, checkpoint.step, self.task.steps)
         return checkpoint.step
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint. Raises ``PlauditError`` if another distributed setting wrote it."""
-        if not checkpoint.tensors.keys() >= set(self.strategy.files):
-            raise PlauditError(
-                f"{self.stage.checkpoints}: written with another number of processes or another `distributed` "
-                "setting; resume with the same ones, or delete this folder to start the stage over"
-            )
-        self.strategy.load_state(checkpoint.tensors)
+    def restore(self, checkpoint: Checkpoint, files: SavedFiles) -> None:
+        """Continue from a checkpoint and its files with the weights and the optimizer's state.
+
+        Raises ``PlauditError`` if a distributed setting wrote them that the present one cannot read.
+        """
+        self.strategy.load_state(files)
         self.task.restore(checkpoint.tensors["task"], checkpoint.state["task"])
         self.seconds_before = checkpoint.state["seconds"]
 
     def _finish(self) -> dict[str, float]:
-        with self.strategy.gathered():
-            numbers = self.task.save(self.stage.model)
+        numbers = self.task.save(self.stage.model)
         self.strategy.close()
         numbers["seconds"] = self._seconds()
         return numbers

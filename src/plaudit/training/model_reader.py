@@ -60,8 +60,6 @@ class ModelReader:
         self, compute: Callable[[Batch], Sequence[Tensor]], modules: nn.Module, own: Sequence[PromptTree]
     ) -> list[list[Tensor]]:
         """Return what ``per_token`` computes for the trees of this process alone; nothing without trees."""
-        if not own:
-            return []
         return self._run(lambda positions: per_token(compute, modules, own, self.loaded, positions, self.pack_length))
 
     def _run(self, work: Callable[[int], Result]) -> Result:

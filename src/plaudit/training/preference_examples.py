@@ -14,7 +14,7 @@ from plaudit.data.rows.ranking import Ranks
 from plaudit.runs.context import StageContext
 from plaudit.seeding import python_generator
 from plaudit.training.model_reader import ModelReader
-from plaudit.training.reference_log_probabilities import reference_log_probabilities
+from plaudit.training.reference_log_probabilities import SequenceModule, reference_log_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,11 @@ def prepared(
     objective: PreferenceLossEntry,
     parts: Mapping[str, Sequence[Example[Ranks]]],
     reader: ModelReader,
+    module: SequenceModule,
 ) -> dict[str, list[Example[Preference]]]:
     """Return the examples of every part with all targets that the loss needs; messages use the names of the parts.
 
-    Reference log-probabilities are computed or read from the stage's folder.
+    ``module`` is the reader's model. Reference log-probabilities are computed or read from the stage's folder.
     """
     reads_labels = objective.reads == "labels"
     ready: dict[str, list[Example[Preference]]] = {}
@@ -66,7 +67,7 @@ def prepared(
         ready[name] = [Example(example.tree, Preference(example.target)) for example in kept]
         if reads_labels:
             ready[name] = with_mismatched(ready[name], reader.loaded.context_length, context.seed)
-    return _with_reference(context, ready, reader) if objective.needs_reference else ready
+    return _with_reference(context, ready, reader, module) if objective.needs_reference else ready
 
 
 def _is_uninformative(example: Example[Ranks], reads_labels: bool) -> bool:
@@ -108,13 +109,14 @@ def _with_reference(
     context: StageContext[Section],
     parts: Mapping[str, Sequence[Example[Preference]]],
     reader: ModelReader,
+    module: SequenceModule,
 ) -> dict[str, list[Example[Preference]]]:
     """Return the examples of every part with reference log-probabilities, including those of mismatched responses."""
     groups = {name: [example.tree for example in examples] for name, examples in parts.items()}
     for name, examples in parts.items():
         pairs = [example.target.mismatched for example in examples]
         groups[f"{name} mismatched"] = [pair.tree for pair in pairs if pair is not None]
-    found = reference_log_probabilities(context, groups, reader)
+    found = reference_log_probabilities(context, groups, reader, module)
     return {name: _filled(examples, found[name], found[f"{name} mismatched"]) for name, examples in parts.items()}
 
 

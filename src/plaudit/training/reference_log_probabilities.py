@@ -49,10 +49,12 @@ def reference_log_probabilities(
     context: StageContext[Section],
     groups: Mapping[str, Sequence[PromptTree]],
     reader: ModelReader,
+    module: SequenceModule,
 ) -> dict[str, Tensor]:
     """Return ``log pi_ref(y | x)`` of every response of every group, [R] each, float32 on the CPU.
 
-    The reference is the reader's model, without its adapters if it has any.
+    The reference is ``module``, the reader's model, without its adapters if it has any. The stage's strategy
+    distributes its weights once they have been compared with those of the file.
     """
     session, model = context.session, reader.loaded.model
     path, key = context.directory.folder / FILE, ""
@@ -61,12 +63,12 @@ def reference_log_probabilities(
         key = _key(groups, model, session.recipe.precision)
         kept = _read(path, key)
     kept = session.gather(kept)[0]
+    context.strategy.prepare(module)
     if kept is not None:
         return kept
     if session.is_main:
         responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
         logger.info("%s: computing reference log-probabilities of %d responses", context.name, responses)
-    module = SequenceModule(model)
     with adapters_off(model) if hasattr(model, "disable_adapter") else nullcontext():
         computed = {name: reader.per_response(module, trees) for name, trees in groups.items()}
     if session.is_main:

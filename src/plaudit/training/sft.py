@@ -55,17 +55,17 @@ class SftTask(SupervisedTask[None]):
 
     def measure(self, step: int) -> dict[str, float]:
         """Measure on the held-out examples, and write sample completions."""
-        self.samples.write(step)
+        with self.context.strategy.gathered(self.module):
+            self.samples.write(step)
         return super().measure(step)
 
     def measure_held_out(self) -> dict[str, float]:
         """Return loss per token, perplexity and token accuracy."""
         own = self.session.shard([example.tree for example in self.held_out])
         sums = torch.zeros(3, dtype=torch.float64)
-        if own:
-            log_probabilities, correct = self.reader.of_shard(self._measured, self.module, own)
-            for part, hits in zip(log_probabilities, correct, strict=True):
-                sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])
+        columns = self.reader.of_shard(self._measured, self.module, own)
+        for part, hits in zip(*columns, strict=True):
+            sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])
         loss, hits_total, tokens = torch.stack(self.session.gather(sums)).sum(0).tolist()
         mean = -loss / tokens
         return {
@@ -81,8 +81,9 @@ class SftTask(SupervisedTask[None]):
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model."""
-        if self.session.is_main:
-            save_model(self.loaded.model, self.loaded.tokenizer, folder)
+        with self.context.strategy.gathered(self.module):
+            if self.session.is_main:
+                save_model(self.loaded.model, self.loaded.tokenizer, folder)
         return {"steps": float(self.steps), "training_rows": float(len(self.train))}
 
     def close(self) -> None:

@@ -1,17 +1,16 @@
 """The section of the whole recipe."""
 
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
 from plaudit.config.schema.base import MAY_CHANGE, Positive, Section
+from plaudit.config.schema.distribution import NoDistributionConfig, StrategyReference
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
-from plaudit.config.schema.names import NameOf
 from plaudit.config.schema.reinforcement import RlConfig
 from plaudit.config.schema.training import DpoConfig, RewardConfig, SftConfig
 from plaudit.registries.stages import STAGES
-from plaudit.registries.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from plaudit.stages.base import Stage
@@ -36,11 +35,15 @@ class Recipe(Section):
     seed: int = Field(0, description="all random numbers derive from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device for models and tensors")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="number type of matrix products")
-    processes: Positive = Field(1, description="number of processes; start that many with torchrun or accelerate")
-    distributed: Annotated[str, NameOf(STRATEGIES)] = Field(
-        "none",
-        description="how processes train one model together. "
-        + " ".join(f"{name}: {STRATEGIES[name].summary}." for name in STRATEGIES),
+    processes: Positive = Field(
+        1,
+        description="number of processes; start that many with torchrun or accelerate",
+        json_schema_extra=MAY_CHANGE,
+    )
+    distributed: StrategyReference = Field(
+        default_factory=NoDistributionConfig,
+        description="how processes train one model together: the name of a strategy, or a section with settings",
+        json_schema_extra=MAY_CHANGE,
     )
     threads: Positive | None = Field(
         None, description="CPU threads per process; default: torch's choice", json_schema_extra=MAY_CHANGE

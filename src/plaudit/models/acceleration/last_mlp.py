@@ -10,13 +10,13 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from plaudit.models.acceleration.context import current_context
+from plaudit.models.trunk import blocks_of
 
 
 def last_mlp(trunk: nn.Module) -> nn.Module | None:
     """Return the MLP of the trunk's last block, or None if the block has no module named ``mlp``."""
-    lists = (module for module in trunk.modules() if isinstance(module, nn.ModuleList) and len(module))
-    blocks = next(lists, None)
-    return None if blocks is None else getattr(blocks[-1], "mlp", None)
+    blocks = blocks_of(trunk)
+    return getattr(blocks[-1], "mlp", None) if blocks else None
 
 
 def compute_read_positions_only(mlp: nn.Module) -> Callable[[], None]:

@@ -65,6 +65,8 @@ def _is_linear(module: nn.Module) -> bool:
 
     if type(module) not in (nn.Linear, Conv1D) or "forward" in vars(module):
         return False  # a replaced forward, such as a hook that moves weights between devices, must see every call
+    if type(module.get_parameter("weight")) is not nn.Parameter:
+        return False  # a shard, which is whole only during a forward pass
     return _weight(module).dtype in (torch.float32, torch.bfloat16, torch.float16)  # autocast does not cast float64
 
 

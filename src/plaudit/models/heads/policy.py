@@ -1,5 +1,6 @@
 """A policy: a causal language model, with or without a value head on its trunk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,12 @@ class PolicyOutput:
 
 
 class PolicyModule(nn.Module):
-    """A causal language model, optionally with a value head on its trunk."""
+    """A causal language model, optionally with a value head on its trunk.
+
+    ``forward_methods`` are the methods of a subclass that also compute with the weights, by name.
+    """
+
+    forward_methods: Sequence[str] = ()
 
     def __init__(self, model: "PreTrainedModel | PeftModel", value_head: nn.Linear | None = None) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Samples responses to prompts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 
 from plaudit.config.schema import GenerationConfig
@@ -11,10 +12,24 @@ from plaudit.training.rl.prompts import Requests
 
 
 class RolloutSampler:
-    """Samples responses with the engine; every process answers its shard of the prompts."""
+    """Samples responses with the engine; every process answers its shard of the prompts.
 
-    def __init__(self, engine: ModelEngine, settings: GenerationConfig, session: Session) -> None:
-        self.engine, self.settings, self.session = engine, settings, session
+    ``gathered`` returns a context in which this process holds the policy's complete weights.
+    """
+
+    def __init__(
+        self,
+        engine: ModelEngine,
+        settings: GenerationConfig,
+        session: Session,
+        gathered: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.engine, self.settings, self.session, self.gathered = engine, settings, session, gathered
+
+    def update(self, version: int) -> None:
+        """Generate with the policy's current weights; ``version`` is the number of finished training iterations."""
+        with self.gathered():
+            self.engine.update(version)
 
     def sample(self, prompts: Sequence[Requests]) -> list[list[Sample]]:
         """Return a sample per request, in a group per prompt, for this process's shard of ``prompts``."""
@@ -26,6 +41,6 @@ class RolloutSampler:
         return self._generate([requests[:1] for requests in self.session.shard(prompts)], settings)
 
     def _generate(self, prompts: Sequence[Requests], settings: GenerationConfig) -> list[list[Sample]]:
-        with self.session.autocast():
+        with self.gathered(), self.session.autocast():
             samples: Iterator[Sample] = iter(self.engine.generate(list(chain.from_iterable(prompts)), settings))
         return [[next(samples) for _ in requests] for requests in prompts]

@@ -1,5 +1,7 @@
 """The reinforcement-learning stage: loads models, rewards and prompts, and builds the task."""
 
+from functools import partial
+
 from plaudit.config.schema import ModelReward, RlConfig
 from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
@@ -35,13 +37,16 @@ def build_rl_task(
 ) -> RlTask:
     """Build the task from loaded models, rewards and prompts."""
     config = context.config
+    for module in (roles.module, *roles.frozen_modules(), *reward.modules):
+        context.strategy.prepare(module)
     scorer = Scorer(context, reward)
     reading = build_policy_reading(context, roles)
     prompts = PromptSchedule(
         rows.train, config.prompts_per_iteration, config.responses_per_prompt, (context.seed, context.name)
     )
     engine = configured_engine(config.generation.engine, roles.loaded, context.session.processes)
-    sampler = RolloutSampler(engine, config.generation, context.session)
+    gathered = partial(context.strategy.gathered, roles.module["policy"])
+    sampler = RolloutSampler(engine, config.generation, context.session, gathered)
     iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
     held_out = HeldOutPrompts(context, rows.held_out[: config.held_out_prompts], prompts, sampler, scorer)
     return RlTask(context, iteration, prompts, held_out)

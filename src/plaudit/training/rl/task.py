@@ -75,7 +75,7 @@ class RlTask:
         """Collect experience when an iteration begins; return this process's shard of the step's minibatch."""
         iteration, step_within = self._iteration(step), (step - 1) % self.steps_per_iteration
         if step_within == 0:
-            self.iteration.sampler.engine.update(iteration - 1)
+            self.iteration.sampler.update(iteration - 1)
             self.experience, self.metrics = self.iteration.collect(self.prompts)
             self.sums = MetricSums()
         if self.is_finished():
@@ -123,7 +123,7 @@ class RlTask:
 
     def measure(self, step: int) -> dict[str, float]:
         """Answer held-out prompts; return mean scores and write samples."""
-        self.iteration.sampler.engine.update(self.line_number(step))
+        self.iteration.sampler.update(self.line_number(step))
         return self.held_out.measure(self.line_number(step))
 
     def _iteration(self, step: int) -> int:
@@ -153,8 +153,9 @@ class RlTask:
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy; a value head is needed only in training and is not saved."""
-        if self.session.is_main:
-            save_model(self.roles.loaded.model, self.roles.loaded.tokenizer, folder)
+        with self.iteration.sampler.gathered():
+            if self.session.is_main:
+                save_model(self.roles.loaded.model, self.roles.loaded.tokenizer, folder)
         return {"steps": float(self.steps), "prompts": float(len(self.prompts.rows)), **self.metrics}
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.acceleration.forward import hidden_states
 from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.loading.pretrained import or_explain
 from plaudit.models.loading.tokenizer import load_tokenizer
@@ -41,12 +40,12 @@ class _AdapterScorer(ScoreModule):
 
     def __init__(self, roles: AdapterRoles, adapter: str, head: nn.Linear) -> None:
         super().__init__(roles.model)
-        self.roles, self.adapter, self.head = roles, adapter, head
+        self.base, self.roles, self.adapter, self.head = roles.base, roles, adapter, head
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the score of every response, [R]."""
         with self.roles.using(self.adapter):
-            states = hidden_states(self.model, batch, batch.last_token_index)
+            states = self.base.states(batch, batch.last_token_index)
         scores: Tensor = self.head(states.to(self.head.weight.dtype))
         return scores.squeeze(-1).float()
 

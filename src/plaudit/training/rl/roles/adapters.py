@@ -22,9 +22,19 @@ from plaudit.models.heads.scalar import scalar_head
 from plaudit.models.loading.models import load_policy
 from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
-from plaudit.training.rl.roles.base import learning_names, log_probabilities
+from plaudit.training.rl.roles.base import learning_names
 
 POLICY, VALUE = "default", "value"
+
+
+class AdapterPolicy(PolicyModule):
+    """The base with its active adapter, which need not be the policy's."""
+
+    forward_methods = ("states",)
+
+    def states(self, batch: Batch, positions: Tensor) -> Tensor:
+        """Return the last hidden states [n, hidden] at flat ``positions`` [n]."""
+        return hidden_states(self.model, batch, positions)
 
 
 class AdapterRoles:
@@ -34,7 +44,8 @@ class AdapterRoles:
         adapter = config.lora or LoraConfig()
         self.loaded = load_policy(config.model_copy(update={"lora": adapter}), device, seed)
         self.model: Any = self.loaded.model
-        self.module: nn.ModuleDict = nn.ModuleDict({"policy": PolicyModule(self.model)})
+        self.base = AdapterPolicy(self.model)
+        self.module: nn.ModuleDict = nn.ModuleDict({"policy": self.base})
         self.value_head: nn.Linear | None = None
         if needs_values:
             with torch.random.fork_rng(devices=[]):
@@ -49,13 +60,17 @@ class AdapterRoles:
         names = learning_names(self.module)
         return [name for name in names if adapter_of(name) == VALUE or name.startswith("value_head.")]
 
+    def frozen_modules(self) -> list[nn.Module]:
+        """Return none: the frozen base is part of the policy."""
+        return []
+
     def modules_used(self, policy: bool) -> nn.Module:
         """Return the common base."""
         return self.module
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
         """Return the policy's statistics of the response tokens [N]."""
-        output: PolicyOutput = self.module["policy"](batch, temperature, extras)
+        output: PolicyOutput = self.base(batch, temperature, extras)
         return output
 
     @contextmanager
@@ -65,12 +80,12 @@ class AdapterRoles:
             yield None
             return
         with self.using(VALUE):
-            yield self.value_head(hidden_states(self.model, batch, batch.predictor_index)).squeeze(-1).float()
+            yield self.value_head(self.base.states(batch, batch.predictor_index)).squeeze(-1).float()
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
         """Return the log-probabilities [N] of the base without adapters."""
         with torch.no_grad(), adapters_off(self.model):
-            return log_probabilities(self.model, batch, temperature)
+            return self.policy(batch, temperature).statistics.log_probabilities
 
     @contextmanager
     def using(self, adapter: str) -> Iterator[None]:

@@ -14,8 +14,7 @@ from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.models.loading.models import LoadedModel
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
+    pass
 
 
 class Roles(Protocol):
@@ -28,7 +27,11 @@ class Roles(Protocol):
 
     @property
     def module(self) -> nn.ModuleDict:
-        """All trainable weights, by role."""
+        """All trainable weights, by role. The policy is ``policy``."""
+        ...
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """Return the modules with weights that are not in ``module``."""
         ...
 
     def value_parameters(self) -> list[str]:
@@ -63,11 +66,17 @@ class PolicyWithReference:
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         has_adapters = hasattr(loaded.model, "disable_adapter")
-        self.frozen = None if has_adapters else copy.deepcopy(loaded.model).eval().requires_grad_(False)
+        self.frozen_reference = (
+            None if has_adapters else PolicyModule(copy.deepcopy(loaded.model).eval().requires_grad_(False))
+        )
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """Return the frozen reference; nothing if the reference is the policy without its adapters."""
+        return [] if self.frozen_reference is None else [self.frozen_reference]
 
     def modules_used(self, policy: bool) -> nn.Module:
         """Return the reference and, with ``policy``, all trainable modules."""
-        reference = self.loaded.model if self.frozen is None else self.frozen
+        reference = self.module["policy"] if self.frozen_reference is None else self.frozen_reference
         return nn.ModuleList([reference, self.module] if policy else [reference])
 
     def policy(self, batch: Batch, temperature: float, extras: Extras = "none") -> PolicyOutput:
@@ -78,16 +87,11 @@ class PolicyWithReference:
     def reference(self, batch: Batch, temperature: float) -> Tensor:
         """Return the log-probabilities [N] of the frozen copy, or of the policy without its adapters."""
         with torch.no_grad():
-            if self.frozen is not None:
-                return log_probabilities(self.frozen, batch, temperature)
+            if self.frozen_reference is not None:
+                output: PolicyOutput = self.frozen_reference(batch, temperature)
+                return output.statistics.log_probabilities
             with adapters_off(self.loaded.model):
-                return log_probabilities(self.loaded.model, batch, temperature)
-
-
-def log_probabilities(model: "PreTrainedModel | PeftModel", batch: Batch, temperature: float) -> Tensor:
-    """Return a model's log-probabilities of the response tokens, [N]."""
-    output: PolicyOutput = PolicyModule(model)(batch, temperature)
-    return output.statistics.log_probabilities
+                return self.policy(batch, temperature).statistics.log_probabilities
 
 
 def learning_names(module: nn.Module) -> list[str]:

@@ -1,0 +1,90 @@
+"""Distribution strategies: a section for each kind, and the registry of kinds."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from plaudit.config.schema.base import NamedBy, Section
+from plaudit.config.schema.kinds import Kinds
+from plaudit.registry import Registry
+
+
+class StrategyConfig(Section):
+    """How processes train one model together. A plain string means ``kind``."""
+
+    strategy: ClassVar[str]
+    """``module:class`` of the strategy; it is built from this section and the processes, see
+    ``plaudit.parallel.strategy``."""
+
+    several: ClassVar[bool] = True
+    """Whether the strategy needs several processes; otherwise it needs exactly one."""
+
+    requirement: ClassVar[str | None] = None
+    """A package that must be installed, as in ``pip install``."""
+
+    remedy: ClassVar[str] = ""
+    """The command that installs the package."""
+
+    kind: str = Field(description="which strategy")
+
+
+class NoDistributionConfig(StrategyConfig):
+    """One process."""
+
+    strategy: ClassVar[str] = "plaudit.parallel.single:SingleStrategy"
+    several: ClassVar[bool] = False
+
+    kind: Literal["none"] = Field("none", description="one process")
+
+
+class ReplicatedConfig(StrategyConfig):
+    """Every process holds all weights, gradients and optimizer state."""
+
+    strategy: ClassVar[str] = "plaudit.parallel.replicated:ReplicatedStrategy"
+
+    kind: Literal["replicated"] = Field("replicated", description="everything whole in each process")
+
+
+class Zero2Config(StrategyConfig):
+    """Every process holds all weights, and a shard of the gradients and the optimizer state (DeepSpeed ZeRO 2)."""
+
+    strategy: ClassVar[str] = "plaudit.parallel.zero2:Zero2Strategy"
+    # Older versions ignore settings that training needs; later versions may change their internals.
+    requirement: ClassVar[str | None] = "deepspeed>=0.19.6,<0.20"
+    remedy: ClassVar[str] = "pip install -U 'plaudit[deepspeed]'"
+
+    kind: Literal["zero2"] = Field("zero2", description="gradients and optimizer state in shards")
+
+
+class Fsdp2Config(StrategyConfig):
+    """Every process holds a shard of all weights, gradients and optimizer state (torch's `fully_shard`)."""
+
+    strategy: ClassVar[str] = "plaudit.parallel.fsdp2:Fsdp2Strategy"
+    requirement: ClassVar[str | None] = "torch>=2.13"
+    remedy: ClassVar[str] = "pip install -U torch"
+
+    kind: Literal["fsdp2"] = Field("fsdp2", description="weights, gradients and optimizer state in shards")
+    reshard_after_forward: bool = Field(
+        True,
+        description="drop a block's gathered weights after its forward pass and gather them again in the backward "
+        "pass; false needs more memory and less communication",
+    )
+    param_dtype: Literal["bf16"] | None = Field(
+        None,
+        description="type in which weights are gathered and computed with; bf16 halves the communication; default: "
+        "their own type",
+    )
+
+
+STRATEGIES: Registry[type[StrategyConfig]] = Registry(
+    "distribution strategy",
+    {
+        "none": NoDistributionConfig,
+        "replicated": ReplicatedConfig,
+        "zero2": Zero2Config,
+        "fsdp2": Fsdp2Config,
+    },
+)
+"""Every kind of strategy. A plugin registers its kinds here, see ``docs/extending.md``."""
+
+StrategyReference = Annotated[StrategyConfig, Kinds(StrategyConfig, "kind", STRATEGIES, "none"), NamedBy("kind")]

@@ -1,0 +1,239 @@
+"""Weights, gradients and optimizer state in shards: torch's ``fully_shard``, known as FSDP2.
+
+Every process holds a shard of each parameter's rows. A module gathers the whole weights of a transformer block before
+the block's forward and backward pass and drops them afterwards; gradients are summed and sharded during the backward
+pass. Therefore all processes must run the same number of passes.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plaudit.config.schema.distribution import Fsdp2Config
+from plaudit.errors import PlauditError
+from plaudit.models.collective_passes import register_collective_passes
+from plaudit.models.trunk import blocks_of
+from plaudit.parallel.processes import Processes
+from plaudit.parallel.saved_files import WEIGHT, SavedFiles, sliced_name
+from plaudit.parallel.state import load_optimizer_tensors, optimizer_tensors, trained_parameters
+from plaudit.parallel.strategy import Item
+from plaudit.parallel.uneven_passes import missing_examples
+
+
+class Fsdp2Strategy:
+    """Shards the weights of all models, and the gradients and the optimizer state of the trained ones."""
+
+    repeatable = False
+    optimizer: torch.optim.Optimizer
+
+    def __init__(self, config: Fsdp2Config, processes: Processes) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+
+        # Outputs that are views are harmless as long as nothing changes them in place.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
+        self.config, self.processes = config, processes
+        self.mesh = init_device_mesh(processes.device.type, (processes.count,))
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.max_gradient_norm: float | None = None
+        self.passes = 0
+
+    def prepare(self, module: nn.Module) -> None:
+        """Shard a module. Raises PlauditError if its weights cannot be sharded."""
+        for root in _roots(module):
+            if not _units(root):
+                self._shard(root)
+
+    def start(
+        self, module: nn.Module, make_optimizer: Callable[[], torch.optim.Optimizer], max_gradient_norm: float | None
+    ) -> None:
+        """Shard everything that is trained, and create an optimizer over this process's shards."""
+        self.prepare(module)
+        self.parameters = trained_parameters(module)
+        self.optimizer = make_optimizer()
+        self.max_gradient_norm = max_gradient_norm
+
+    def _shard(self, root: nn.Module) -> None:
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+        _check(root)
+        param_dtype = torch.bfloat16 if self.config.param_dtype == "bf16" else None
+        # Inputs are cast by autocast, as in one process.
+        policy = MixedPrecisionPolicy(param_dtype, torch.float32, cast_forward_inputs=False)
+        for block in blocks_of(root):
+            fully_shard(
+                block, mesh=self.mesh, mp_policy=policy, reshard_after_forward=self.config.reshard_after_forward
+            )
+        # By default a root keeps its gathered weights until the next backward pass, and so through optimizer steps.
+        fully_shard(root, mesh=self.mesh, mp_policy=policy, reshard_after_forward=True)
+        for unit in _units(root):
+            # Losses are already divided by the units of the whole step, so gradients are summed.
+            unit.set_gradient_divide_factor(1.0)
+            unit.set_force_sum_reduction_for_comms(True)
+        # ``gathered`` computes with blocks only, so the root must have had a pass before.
+        root.empty_pass = _empty_pass  # type: ignore[assignment]
+        for name in ("empty_pass", *getattr(root, "forward_methods", ())):
+            register_fsdp_forward_method(root, name)
+        root.empty_pass()  # type: ignore[operator]
+        register_collective_passes(root, lambda passes: self.processes.most(passes) - passes)
+
+    @contextmanager
+    def gathered(self, module: nn.Module) -> Iterator[None]:
+        """Return a context in which this process holds all weights of a prepared module, in their own type."""
+        units, whole = _units(module), []
+        if self.config.param_dtype == "bf16":  # units gather weights in bfloat16
+            whole = [(owner, name, shard.full_tensor()) for owner, name, shard in _shards(module)]
+        for unit in units:
+            unit.set_reshard_after_forward(False, recurse=False)
+            unit.unshard()
+        for owner, name, weights in whole:
+            owner.register_parameter(name, nn.Parameter(weights, owner.get_parameter(name).requires_grad))
+        try:
+            yield
+        finally:
+            for unit in units:
+                unit.reshard()
+                reshards = unit is module or self.config.reshard_after_forward
+                unit.set_reshard_after_forward(reshards, recurse=False)
+            _units(module)[0].reset_iter_state()
+
+    # One step --------------------------------------------------------------------------------------------------------
+
+    def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
+        """Return one example per micro-batch that this process has fewer than the process with the most."""
+        return missing_examples(self.processes, examples, batches)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of ``loss``, summed over all processes, to this process's shards."""
+        self.passes += 1
+        loss.backward()
+
+    def discard(self) -> None:
+        """Forget the gradients since the last step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.passes = 0
+
+    def step(self) -> Tensor:
+        """Clip, and update this process's shards; if the norm is not finite, keep the weights."""
+        gradients = [_local(parameter.grad) for parameter in self.parameters.values() if parameter.grad is not None]
+        norm = self._norm(gradients)
+        if self.max_gradient_norm is not None:
+            # As torch.nn.utils.clip_grads_with_norm_ does.
+            factor = (self.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
+            for gradient in gradients:
+                gradient.mul_(factor)
+        if torch.isfinite(norm) and self.passes:
+            self.optimizer.step()
+            self.discard()
+        return norm
+
+    def _norm(self, gradients: Sequence[Tensor]) -> Tensor:
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+        squares = torch.stack([norm.square() for norm in norms]).sum() if norms else torch.zeros(())
+        squares = squares.to(self.processes.device)
+        self.processes.sum_in_place(squares)
+        return squares.sqrt()
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return this process's rows of the trained weights and of the optimizer's state."""
+        weights = {f"{WEIGHT}/{name}": parameter for name, parameter in self.parameters.items()}
+        tensors = {}
+        for path, tensor in (weights | optimizer_tensors(self.optimizer, self.parameters.items())).items():
+            key, _, name = path.partition("/")
+            rows = self._own_rows(self.parameters[name])
+            if rows:
+                tensors[sliced_name(key, name, rows) if tensor.dim() else path] = _local(tensor)
+        return {f"shard-{self.processes.rank + 1}-of-{self.processes.count}": tensors}
+
+    def load_state(self, files: SavedFiles) -> None:
+        """Restore this process's rows, from the shards of any number of processes or from whole tensors."""
+        state: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            rows = self._own_rows(parameter)
+            with torch.no_grad():
+                _local(parameter).copy_(files.rows(WEIGHT, name, rows))
+            for key in files.optimizer_keys(name):
+                own = files.rows(key, name, rows)
+                state[f"{key}/{name}"] = _distributed(own, parameter) if own.dim() else own
+        load_optimizer_tensors(self.optimizer, self.parameters.items(), state)
+
+    def _own_rows(self, parameter: Tensor) -> range:
+        """Return the rows of a parameter that this process holds; ``fully_shard`` splits like ``torch.chunk``."""
+        rows, count = parameter.shape[0], self.processes.count
+        size = -(-rows // count)
+        own = range(min(self.processes.rank * size, rows), min((self.processes.rank + 1) * size, rows))
+        assert len(own) == len(_local(parameter))
+        return own
+
+    def close(self) -> None:
+        """Forget the optimizer."""
+        self.parameters = {}
+        del self.optimizer
+
+
+def _roots(module: nn.Module) -> list[nn.Module]:
+    """Return the modules whose passes are called from outside."""
+    return list(module.children()) if isinstance(module, nn.ModuleDict | nn.ModuleList) else [module]
+
+
+def _units(module: nn.Module) -> list[Any]:
+    """Return the modules that gather their weights together: the root and its blocks."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]
+
+
+def _empty_pass() -> None:
+    """Compute nothing."""
+
+
+def _shards(module: nn.Module) -> list[tuple[nn.Module, str, Any]]:
+    """Return every sharded parameter with the module that holds it and its name there; shared ones repeat."""
+    return [
+        (part, name, parameter)
+        for part in module.modules()
+        for name, parameter in part.named_parameters(recurse=False)
+        if type(parameter) is not nn.Parameter
+    ]
+
+
+def _local(tensor: Any) -> Tensor:
+    """Return this process's part of a distributed tensor; a plain tensor is whole in every process."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _distributed(own: Tensor, parameter: Any) -> Tensor:
+    """Return the distributed tensor of which this process holds the rows ``own``, split like ``parameter``."""
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        own.to(parameter.device),
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+
+
+def _check(root: nn.Module) -> None:
+    """Raise PlauditError if the weights cannot be sharded."""
+    if any(not parameter.is_floating_point() for parameter in root.parameters()):
+        raise PlauditError(
+            "distributed: fsdp2 cannot shard quantised weights; remove model.quantization, or use "
+            "distributed=replicated"
+        )
+    types = {parameter.dtype for parameter in root.parameters() if parameter.requires_grad}
+    if len(types) > 1:
+        names = sorted(str(dtype).removeprefix("torch.") for dtype in types)
+        raise PlauditError(
+            f"distributed: fsdp2 needs weights of one type, but this model trains {' and '.join(names)}; set "
+            "model.dtype=float32 with precision=bf16, or use distributed=replicated"
+        )

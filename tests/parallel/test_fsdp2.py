@@ -1,0 +1,316 @@
+"""Weights in shards: the numbers of one process, from two; exact resume; resume with another number of processes."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from distributed_runs import (
+    STAGES,
+    assert_close,
+    assert_same_bits,
+    metrics,
+    start,
+    stop_after_two_steps,
+    take_step,
+    toy,
+    toy_loss,
+    toy_rows,
+    toy_strategy,
+    uneven_recipe,
+)
+from plaudit.config.load import load_recipe
+from plaudit.errors import PlauditError
+from plaudit.parallel.saved_files import SavedFiles
+from plaudit.runner import run
+from plaudit.runs.directory import RunDirectory
+from plaudit.runs.session import Session, start_session
+from plaudit.stages.training import build_trainer
+from two_processes import TwoProcesses
+
+ARRANGEMENTS = {
+    "shared": ["rl.weights=shared", "rl.value_model=null"],
+    "adapters": ["rl.weights=adapters", "rl.value_model=null"],
+    "adapters, recomputed": ["rl.model={path: 'stage:sft', lora: {rank: 2}}", "rl.gradient_checkpointing=true"],
+    "bf16": ["precision=bf16"],
+}
+
+
+# Whole runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded")
+    start(uneven_recipe(folder), "fsdp2").finish()
+    return folder / "runs" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(load_recipe(str(uneven_recipe(tmp_path_factory.mktemp("alone")))))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_trains_as_one_process_does(sharded: Path, alone: Path, stage: str) -> None:
+    assert any(line.get("gradient_norm", 0) > 0.3 for line in metrics(alone, stage)), "nothing was clipped"
+    assert_close(sharded, alone, stage)
+
+
+def test_saved_models_load_in_transformers_with_the_logits_of_one_process(sharded: Path, alone: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    tokens = torch.arange(4, 20)[None]
+    for auto_class, stage in ((AutoModelForCausalLM, "rl"), (AutoModelForSequenceClassification, "reward")):
+        found, expected = (auto_class.from_pretrained(folder / stage / "model") for folder in (sharded, alone))
+        with torch.no_grad():
+            torch.testing.assert_close(found(tokens).logits, expected(tokens).logits, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_every_arrangement_of_weights_trains_as_one_process_does(alone: Path, tmp_path: Path, arrangement: str) -> None:
+    recipe = uneven_recipe(tmp_path)
+    models = [f"rl.model.path={alone}/sft/model" if "lora" in arrangement else f"rl.model={alone}/sft/model"]
+    options = [
+        *[option.replace("stage:sft", f"{alone}/sft/model") for option in ARRANGEMENTS[arrangement]],
+        f"rl.rewards.0.path={alone}/reward/model",
+        *[f"{stage}=null" for stage in STAGES[:4]],
+    ]
+    if "lora" not in "".join(options):
+        options += models
+    if not any(option.startswith("rl.value_model") for option in options):
+        options.append(f"rl.value_model={alone}/reward/model")
+    expected = run(load_recipe(str(recipe), [*options, "name=alone"]))
+    start(recipe, "fsdp2", *options, "name=sharded").finish()
+    assert_close(tmp_path / "runs/sharded", expected, "rl", tolerance=0.02 if arrangement == "bf16" else 1e-4)
+
+
+def test_a_run_that_is_killed_twice_ends_with_the_same_bits(sharded: Path, tmp_path: Path) -> None:
+    recipe = uneven_recipe(tmp_path)
+    folder = tmp_path / "runs" / "tiny"
+    for stage in ("reward", "rl"):
+        names = stop_after_two_steps(start(recipe, "fsdp2"), folder / stage)
+        shards = {f"shard-{rank}-of-2.safetensors" for rank in (1, 2)}
+        assert names == {"task.safetensors", "state.json", "manifest.json"} | shards
+    output = start(recipe, "fsdp2").finish()
+    assert "rl: continuing after step" in output
+    for stage in STAGES:
+        assert_same_bits(folder, sharded, stage)
+
+
+def test_a_run_continues_in_another_number_of_processes(alone: Path, tmp_path: Path) -> None:
+    recipe = uneven_recipe(tmp_path)
+    folder = tmp_path / "runs" / "tiny"
+    stop_after_two_steps(start(recipe, "fsdp2"), folder / "rl", signal.SIGTERM)
+    finished = len(metrics(folder, "rl"))
+    run(load_recipe(str(recipe)))
+    assert 0 < finished < len(metrics(folder, "rl"))
+    for stage in STAGES:
+        assert_close(folder, alone, stage)
+
+
+# Small models ---------------------------------------------------------------------------------------------------------
+
+
+def the_steps_are_those_of_one_process(rank: int) -> None:
+    for settings in ({}, {"reshard_after_forward": False}):
+        model, expected = toy(), toy()
+        strategy, alone = toy_strategy(model, {"kind": "fsdp2", **settings}), one_process(expected)
+        for step in range(4):
+            for row in toy_rows(step)[rank::2]:
+                strategy.backward(toy_loss(model, [row]))
+            norm = take_step(strategy)
+            alone.backward(toy_loss(expected, toy_rows(step)))
+            torch.testing.assert_close(norm, take_step(alone), rtol=1e-5, atol=0)
+            with torch.no_grad():
+                torch.testing.assert_close(model(toy_rows(9)[0]), expected(toy_rows(9)[0]), rtol=1e-5, atol=1e-6)
+            with strategy.gathered(model):
+                for own, other in zip(model.parameters(), expected.parameters(), strict=True):
+                    torch.testing.assert_close(own.detach(), other.detach(), rtol=1e-5, atol=1e-6)
+
+
+def one_process(model: nn.Module) -> Any:
+    """Return the strategy of one process, in a process that is one of two."""
+    from distributed_runs import CONFIG
+    from plaudit.config.schema.distribution import NoDistributionConfig
+    from plaudit.parallel.processes import OneProcess
+    from plaudit.parallel.single import SingleStrategy
+    from plaudit.training.optimization import ParameterGroup, build_optimizer
+
+    strategy = SingleStrategy(NoDistributionConfig(), OneProcess(torch.device("cpu")))
+    group = ParameterGroup(list(model.named_parameters()), CONFIG.learning_rate)
+    strategy.start(model, lambda: build_optimizer([group], CONFIG), CONFIG.max_gradient_norm)
+    return strategy
+
+
+def weights_are_whole_in_their_own_type_where_passes_compute_in_bfloat16(rank: int) -> None:
+    model, expected = toy(), toy()
+    strategy = toy_strategy(model, {"kind": "fsdp2", "param_dtype": "bf16"})
+    with torch.no_grad():
+        row = toy_rows(0)[0]
+        found = model(row.bfloat16())
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), expected(row), rtol=0.05, atol=0.05)
+        assert not torch.equal(found.float(), expected(row))
+    with strategy.gathered(model):
+        assert all(map(torch.equal, model.parameters(), expected.parameters()))
+        assert torch.equal(model(row), expected(row))
+    strategy.backward(model(row.bfloat16()).float().square().sum() if rank else 0 * model(row.bfloat16()).sum())
+    take_step(strategy, 0.01)
+    # A step of 1e-4 of a weight is lost in bfloat16.
+    with strategy.gathered(model):
+        pairs = zip(model.parameters(), expected.parameters(), strict=True)
+        moved = [float((own - other).detach().abs().max()) for own, other in pairs]
+    assert all(0 < distance < 1e-3 for distance in moved)
+
+
+def a_checkpoint_holds_every_row_once_and_fits_any_number_of_processes(rank: int) -> None:
+    model = toy()
+    strategy = toy_strategy(model, "fsdp2")
+    for step in range(3):
+        strategy.backward(toy_loss(model, toy_rows(step)[rank::2]))
+        take_step(strategy)
+    own = {file: {name: tensor.clone() for name, tensor in its.items()} for file, its in strategy.state().items()}
+    folder = Path(strategy.processes.gather(tempfile.mkdtemp())[0])  # type: ignore[attr-defined]
+    for file, tensors in own.items():
+        save_file(tensors, folder / f"{file}.safetensors")
+    strategy.processes.wait_for_everyone()  # type: ignore[attr-defined]
+
+    again = toy()
+    resumed = toy_strategy(again, "fsdp2")
+    resumed.load_state(SavedFiles(folder))
+    for file, tensors in resumed.state().items():
+        assert all(torch.equal(tensor, own[file][name]) for name, tensor in tensors.items())
+
+    whole = toy()
+    alone = one_process(whole)
+    alone.load_state(SavedFiles(folder))
+    assert not any(map(torch.equal, whole.parameters(), toy().parameters()))
+    for _ in range(2):
+        alone.backward(toy_loss(whole, toy_rows(5)))
+        take_step(alone)
+        resumed.backward(toy_loss(again, toy_rows(5)[rank::2]))
+        take_step(resumed)
+    with resumed.gathered(again):
+        for one, other in zip(again.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(one.detach(), other.detach(), rtol=1e-5, atol=1e-6)
+
+    back, folder = toy(), Path(tempfile.mkdtemp())
+    for file, tensors in alone.state().items():
+        save_file(dict(tensors), folder / f"{file}.safetensors")
+    sharded = toy_strategy(back, "fsdp2")
+    sharded.load_state(SavedFiles(folder))
+    with sharded.gathered(back):
+        assert all(map(torch.equal, back.parameters(), whole.parameters()))
+    moments = {id(parameter): state for parameter, state in alone.optimizer.state.items()}
+    for parameter, other in zip(back.parameters(), whole.parameters(), strict=True):
+        for key, value in sharded.optimizer.state[parameter].items():
+            full = value.full_tensor() if hasattr(value, "full_tensor") else value
+            assert torch.equal(full, moments[id(other)][key])
+
+
+def a_step_without_a_loss_changes_nothing(rank: int) -> None:
+    model = toy()
+    strategy = toy_strategy(model, "fsdp2")
+    assert take_step(strategy) == 0
+    with strategy.gathered(model):
+        assert all(map(torch.equal, model.parameters(), toy().parameters()))
+
+
+def gradients_that_are_not_finite_show_in_the_norm_and_keep_the_weights(rank: int) -> None:
+    model = toy()
+    strategy = toy_strategy(model, "fsdp2")
+    strategy.backward(toy_loss(model, toy_rows(0)) * (float("inf") if rank else 1.0))
+    assert not torch.isfinite(take_step(strategy))
+    with strategy.gathered(model):
+        assert all(map(torch.equal, model.parameters(), toy().parameters()))
+
+
+def weights_that_cannot_be_sharded_are_refused(rank: int) -> None:
+    mixed = nn.ModuleDict({"both": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.bfloat16))})
+    with pytest.raises(PlauditError, match="needs weights of one type, but this model trains bfloat16 and float32;"):
+        toy_strategy(mixed, "fsdp2")
+    quantised = nn.Linear(2, 2)
+    quantised.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(PlauditError, match=r"cannot shard quantised weights; remove model\.quantization"):
+        toy_strategy(quantised, "fsdp2")
+
+
+def every_process_holds_half_of_all_weights(rank: int) -> None:
+    """Policy, reference, value model and reward model, after passes with and without gradients."""
+    recipe = load_recipe(os.environ["RECIPE"], ["processes=2", "distributed=fsdp2"])
+    session = start_session(recipe, RunDirectory(Path(os.environ["RUN"])))
+    trainer = build_trainer(session, "rl")
+    task: Any = trainer.task
+    modules = [task.roles.module, *task.roles.frozen_modules(), *task.iteration.scorer.reward.modules]
+    assert len(modules) == 3
+    assert_in_shards(modules, session)
+    trainer.run_step(1)
+    assert_in_shards(modules, session)
+    policy = task.roles.module["policy"]
+    with trainer.strategy.gathered(policy):
+        assert held(policy)[0] == whole_bytes(policy)
+        assert held(modules[1])[0] == 0
+    state = trainer.strategy.optimizer.state
+    moments = sum(local(value).nbytes for its in state.values() for key, value in its.items() if key != "step")
+    assert session.gather(moments) == [2 * shard for shard in session.gather(held(task.roles.module)[1])]
+
+
+def assert_in_shards(modules: Sequence[nn.Module], session: Session) -> None:
+    """Assert that the processes' shards are the whole of each module, and about half each: a head is one row."""
+    for module in modules:
+        whole, shard = held(module)
+        shards = session.gather(shard)
+        assert whole == 0
+        assert sum(shards) == whole_bytes(module)
+        assert max(shards) < 0.51 * whole_bytes(module)
+
+
+def held(module: nn.Module) -> tuple[int, int]:
+    """Return the bytes of a module's weights in this process: of whole ones, and of shards."""
+    from torch.distributed.tensor import DTensor
+
+    parameters = list(module.parameters())
+    whole = sum(parameter.nbytes for parameter in parameters if not isinstance(parameter, DTensor))
+    return whole, sum(local(parameter).nbytes for parameter in parameters if isinstance(parameter, DTensor))
+
+
+def whole_bytes(module: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+
+
+def local(tensor: Any) -> Tensor:
+    own: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return own
+
+
+CHECKS: tuple[Callable[[int], None], ...] = (
+    the_steps_are_those_of_one_process,
+    weights_are_whole_in_their_own_type_where_passes_compute_in_bfloat16,
+    a_checkpoint_holds_every_row_once_and_fits_any_number_of_processes,
+    a_step_without_a_loss_changes_nothing,
+    gradients_that_are_not_finite_show_in_the_norm_and_keep_the_weights,
+    weights_that_cannot_be_sharded_are_refused,
+    every_process_holds_half_of_all_weights,
+)
+
+
+def test_small_models_in_two_processes(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECIPE", str(alone.parent.parent / "recipe.yaml"))
+    monkeypatch.setenv("RUN", str(alone))
+    output = TwoProcesses(__file__).finish()
+    assert output.count("passed") == 2 * len(CHECKS)
+
+
+if __name__ == "__main__":
+    for check in CHECKS:
+        print(check.__name__, flush=True)
+        check(int(os.environ["RANK"]))
+        print("passed", flush=True)
