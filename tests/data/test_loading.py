@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from plaudit.config.schema import DataConfig
 from plaudit.data.loading import LoadedRows, load_rows
-from plaudit.data.rows import Message, Origin, PromptRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.splits import is_held_out, prompt_key, repeated
 from plaudit.errors import PlauditError
 
@@ -172,3 +172,22 @@ def test_limit_takes_the_first_records(tmp_path: Path) -> None:
     loaded = _load({"sources": [{"path": path, "limit": 7}], "held_out_fraction": 0})
     assert _prompts(loaded.train) == {f"p{number}": 1 for number in range(7)}
     assert loaded.held_out == []
+
+
+def test_the_log_says_what_was_read_left_out_and_taken_as_better(tmp_path: Path) -> None:
+    records = [{"prompt": f"p{n}", "response_a": "x", "response_b": "y", "winner": "b", "id": n} for n in range(9)]
+    path = _file(tmp_path, "votes.jsonl", records)
+    config = DataConfig.model_validate({"sources": [path], "held_out_fraction": 0})
+    loaded = load_rows(config, RankingRow, None, 0)
+    assert loaded.summary() == [
+        f"{path} (comparison): 9 records, 9 rows",
+        f"{path}: format comparison by columns prompt, response_a, response_b, winner",
+        f"{path}: columns not read: id",
+        *(
+            f'{path} line {line}: response 2 of 2 ("y") is taken as better than response 1 ("x"); winner is b'
+            for line in (1, 2, 3)
+        ),
+    ]
+    assert loaded.warnings() == [
+        f"{path}: the first response is the better one in none of 9 rows; check that the judgement is read right"
+    ]
