@@ -79,6 +79,10 @@ def problems(recipe: Path, *overrides: str, only: list[str] | None = None, name:
             ["rl.rewards=[{name: h, kind: http, url: 'http://localhost', authorization: NO_SUCH_KEY}]"],
             "rl.rewards.0.authorization: the environment variable NO_SUCH_KEY is not set; export it",
         ),
+        (
+            ["rl.generation.engine={kind: vllm, python: /no/such/python}"],
+            "rl.generation.engine.python: /no/such/python is not a program; correct the path",
+        ),
         (["rl.prompts.sources=[gone.jsonl]"], "rl.prompts.sources.0.path: gone.jsonl: no such file; check the path"),
         (["rl.prompts.sources=[recipe.yaml]"], "rl.prompts.sources.0.path: recipe.yaml: unknown kind of file"),
         (["rl.prompts.sources=[./runs]"], "rl.prompts.sources.0.path: runs: this is a folder; name a file in it"),

@@ -6,6 +6,7 @@ cannot express, a stage checks in ``Stage.check``.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -125,6 +126,11 @@ def _check_variable(found: MarkedValue) -> None:
         raise PlauditError(f"the environment variable {found.value} is not set; export it")
 
 
+def _check_program(found: MarkedValue) -> None:
+    if shutil.which(found.value) is None:
+        raise PlauditError(f"{found.value} is not a program; correct the path")
+
+
 CHECKS: Mapping[str, Callable[[MarkedValue], None]] = {
     "model": _check_model,
     "tokenizer": _check_tokenizer,
@@ -135,5 +141,6 @@ CHECKS: Mapping[str, Callable[[MarkedValue], None]] = {
     "format": _check_format,
     "function": _check_function,
     "environment variable": _check_variable,
+    "program": _check_program,
 }
 """What raises PlauditError if a value of that kind cannot be used."""

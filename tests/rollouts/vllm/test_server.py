@@ -137,8 +137,10 @@ def test_a_server_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_python_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PlauditError, match=r"engine\.python: /no/such/python is not a program"):
-        Server(VllmEngineConfig(python="/no/such/python"), "float32", tmp_path, tmp_path)
+    server = Server(VllmEngineConfig(python="/no/such/python"), "float32", tmp_path, tmp_path / "weights")
+    with pytest.raises(PlauditError, match=r"FileNotFoundError: .*/no/such/python"):
+        server.wait_until_ready(Client(server.url, 1, ""), 60)
+    server.close()
 
 
 def test_the_arguments_ask_for_what_training_relies_on(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ NAMES_FILE: dict[str, Any] = {**MAY_NAME_STAGE, "names": "file"}
 NAMES_FORMAT: dict[str, Any] = {"names": "format"}
 NAMES_FUNCTION: dict[str, Any] = {"names": "function"}
 NAMES_VARIABLE: dict[str, Any] = {"names": "environment variable"}
+NAMES_PROGRAM: dict[str, Any] = {"names": "program"}
 NEEDS_QUANTIZATION: dict[str, Any] = {
     "requires": "bitsandbytes>=0.45",
     "install": "pip install 'plaudit[quantization]'",

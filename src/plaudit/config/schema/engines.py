@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import MAY_CHANGE, NamedBy, Place, Positive, Section
+from plaudit.config.schema.base import MAY_CHANGE, NAMES_PROGRAM, NamedBy, Place, Positive, Section
 from plaudit.config.schema.kinds import Kinds
 from plaudit.registry import Registry
 
@@ -43,7 +43,7 @@ class VllmEngineConfig(EngineConfig):
     python: str | None = Field(
         None,
         description="the Python of an environment that has vLLM: a server is started with it",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=MAY_CHANGE | NAMES_PROGRAM,
     )
     url: str | None = Field(
         None,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -41,18 +40,12 @@ class Server:
         """Start the server.
 
         ``folder`` contains the model's configuration and gets the log. ``transfer`` is deleted if this process dies.
-        Raises PlauditError if there is no such Python.
         """
         assert config.python is not None
-        python = shutil.which(config.python)
-        if python is None:
-            raise PlauditError(
-                f"engine.python: {config.python} is not a program; give the Python of an environment with vLLM"
-            )
         self.log = folder / "server.log"
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = [python, *server_arguments(folder, port, dtype, config)]
+        command = [config.python, *server_arguments(folder, port, dtype, config)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(HERE / "watchdog.py"), str(transfer), *command],
