@@ -16,9 +16,8 @@ _JUDGEMENT_WORDS = {
 _CONTEXT_NAMES = {
     "system", "context", "history", "image", "images", "audio", "audios", "video", "videos", "tools", "functions",
     "tool_calls", "conversation", "conversations", "messages", "dialog", "dialogue", "instruction", "question", "query",
-    "prompt", "input", "problem", "post", "premise", "trajectory", "passage",
+    "prompt", "input", "trajectory", "passage",
     "document", "documents", "article", "persona", "background",
-    "human", "user", "request",
 }  # fmt: skip
 _RESPONSE_NAMES = {
     "response", "responses", "completion", "completions", "output", "outputs", "answer", "answers", "generations",
