@@ -1,46 +1,56 @@
 """Prompts rendered as text."""
 
+from typing import Any
+
 import pytest
 
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import Message, Origin
-from plaudit.data.templates import RenderedPrompt, render_prompt
+from plaudit.data.rows import Message, Origin, Prompt, PromptRow
+from plaudit.data.special_tokens import Text
+from plaudit.data.templates import Rendered, Renderer
 from plaudit.errors import PlauditError
 from tiny_tokenizers import CHAT_TEMPLATE, byte_level
 
 TURNS = (Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Bye"))
 
 
-def _config(**options: object) -> DataConfig:
-    return DataConfig.model_validate({"sources": ["rows.jsonl"], **options})
+def _rendered(prompt: Prompt, tokenizer: Any, **options: object) -> Rendered:
+    config = DataConfig.model_validate({"sources": ["rows.jsonl"], **options})
+    (rendered,) = Renderer(tokenizer, config).render(PromptRow(prompt, Origin("f.jsonl", 7)))
+    return rendered
 
 
 def test_plain_prompts_go_into_the_template_with_any_braces() -> None:
-    config = _config(prompt_template="{x} Question: {prompt}\nAnswer:")
-    rendered = render_prompt("a {b}?", byte_level(), config)
-    assert rendered == RenderedPrompt("{x} Question: a {b}?\nAnswer:", False, "")
+    rendered = _rendered("a {b}?", byte_level(), prompt_template="{x} Question: {prompt}\nAnswer:")
+    assert rendered == Rendered(Text("{x} Question: a {b}?\nAnswer:"))
     with pytest.raises(PlauditError, match="prompt_template does not contain"):
-        render_prompt("a", byte_level(), _config(prompt_template="no place"))
+        _rendered("a", byte_level(), prompt_template="no place")
+
+
+def test_special_tokens_of_a_prompt_template_are_tokens_and_those_of_the_data_are_text() -> None:
+    rendered = _rendered("a <end>", byte_level(), prompt_template="{prompt}<end>{prompt}")
+    assert rendered == Rendered(Text("a <end><end>a <end>", (2, 14)))
 
 
 def test_dialogues_become_human_and_assistant_turns() -> None:
-    expected = RenderedPrompt("\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Bye\n\nAssistant:", False, " ")
-    assert render_prompt(TURNS, byte_level(), _config()) == expected
-    assert render_prompt(TURNS, byte_level(CHAT_TEMPLATE), _config(conversation="human_assistant")) == expected
+    expected = Rendered(Text("\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Bye\n\nAssistant:"))
+    assert _rendered(TURNS, byte_level()) == expected
+    assert _rendered(TURNS, byte_level(CHAT_TEMPLATE), conversation="human_assistant") == expected
     with_system = (Message("system", "Be kind."), *TURNS[:1])
-    assert render_prompt(with_system, byte_level(), _config()).text == "Be kind.\n\nHuman: Hi\n\nAssistant:"
+    assert _rendered(with_system, byte_level()).prompt.text == "Be kind.\n\nHuman: Hi\n\nAssistant:"
+    assert _rendered(TURNS[:2], byte_level()).prompt.text == "\n\nHuman: Hi\n\nAssistant: Hello."
 
 
 @pytest.mark.parametrize("conversation", ["auto", "chat_template"])
 def test_dialogues_go_through_the_chat_template(conversation: str) -> None:
     text = "<turn>user\nHi<end>\n<turn>assistant\nHello.<end>\n<turn>user\nBye<end>\n<turn>assistant\n"
-    rendered = render_prompt(TURNS, byte_level(CHAT_TEMPLATE), _config(conversation=conversation))
-    assert rendered == RenderedPrompt(text, True, "")
+    rendered = _rendered(TURNS, byte_level(CHAT_TEMPLATE), conversation=conversation)
+    assert rendered == Rendered(Text(text), special_tokens=True)
 
 
 def test_a_missing_or_failing_chat_template_is_named() -> None:
     with pytest.raises(PlauditError, match="the tokenizer has no chat template"):
-        render_prompt(TURNS, byte_level(), _config(conversation="chat_template"))
+        _rendered(TURNS, byte_level(), conversation="chat_template")
     refusing = byte_level("{{ raise_exception('roles must alternate') }}")
     with pytest.raises(PlauditError, match=r"f.jsonl line 7: the chat template rejects .*roles must alternate"):
-        render_prompt(TURNS, refusing, _config(), Origin("f.jsonl", 7))
+        _rendered(TURNS, refusing)

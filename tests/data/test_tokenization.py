@@ -108,7 +108,7 @@ def test_chat_templates_bring_their_own_special_tokens() -> None:
     done = tokenize_rows([row], tokenizer, _config(), 512)
     tree = _only(done)
     assert tokenizer.decode(tree.prompt) == "<turn>user\nIs it open?<end>\n<turn>assistant\n"
-    assert tokenizer.decode(tree.responses[0]) == "Yes.<end>"
+    assert tokenizer.decode(tree.responses[0]) == "Yes.<end>\n"
     assert done.rows[0].prompt_text == "user\nIs it open?\nassistant\n"
 
 

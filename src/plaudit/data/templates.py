@@ -1,43 +1,200 @@
 """Prompts and responses as text: plain templates, the tokenizer's chat template, or Human/Assistant turns."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import Message, Origin, Prompt
-from plaudit.data.rows.messages import TOOLS, tools_of
+from plaudit.data.chat_templates import ChatTemplate
+from plaudit.data.rows import Message, Origin, ResponseRow, Row
+from plaudit.data.special_tokens import SpecialTokens, Text
 from plaudit.errors import PlauditError
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 
+# What is counted while rows are rendered, in the words of the log.
+ENDED = "responses already ended with the end token"
+LITERAL = "rows hold the text of special tokens, which stays text"
+CONTINUED = "prompts end with a turn of the assistant, which the response continues"
+DOUBLE = "dialogues dropped: two turns of the assistant in a row"
+SPLIT = "earlier turns learned as separate examples: the chat template changes them once other turns follow"
+CHANGED = "responses that the chat template changes"
+LEFT_OUT = "dialogues with a turn that the chat template leaves out or changes"
+BYPASSED = "plain prompts bypass the tokenizer's chat template"
+
 
 @dataclass(frozen=True)
-class RenderedPrompt:
-    """A prompt as text.
+class Part:
+    """A part of a response; ``learned`` is False for what is only read, such as a user's turn."""
 
-    ``special_tokens``: whether the text already contains its special tokens. ``separator``: the text between prompt and
-    response.
-    """
-
-    text: str
-    special_tokens: bool
-    separator: str
+    text: Text
+    learned: bool = True
 
 
-def render_prompt(prompt: Prompt, tokenizer: Any, config: DataConfig, origin: Origin | None = None) -> RenderedPrompt:
-    """Render a prompt up to the beginning of the response.
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt and its responses as text; ``special_tokens``: whether it already contains its special tokens."""
 
-    Plain text is put into ``prompt_template``. Dialogues are rendered with the tokenizer's chat template or as
-    Human/Assistant turns, depending on ``conversation``. Raises PlauditError if the template is missing or fails.
-    """
-    if isinstance(prompt, str):
-        if "{prompt}" not in config.prompt_template:
+    prompt: Text
+    responses: tuple[tuple[Part, ...], ...] = ()
+    special_tokens: bool = False
+
+
+class Renderer:
+    """Renders rows for a tokenizer. ``counted``: what was noticed on the way, and how often."""
+
+    def __init__(self, tokenizer: Any, config: DataConfig) -> None:
+        self.counted: Counter[str] = Counter()
+        self.special = SpecialTokens(tokenizer, data_is_text=config.special_tokens == "text")
+        self._tokenizer, self._config = tokenizer, config
+        self._chat = ChatTemplate(tokenizer, self.special) if tokenizer.chat_template else None
+        ends = (tokenizer.eos_token, *(self._chat.ends() if self._chat else ()))
+        self.ends: tuple[str, ...] = tuple(end for end in dict.fromkeys(ends) if end)
+
+    def text(self, text: str) -> Text:
+        """Return a plain text without the end token that it may end with."""
+        found = self._data(self._without_end(text))
+        self.counted[LITERAL] += bool(found.literal)
+        return found
+
+    def render(self, row: Row) -> list[Rendered]:
+        """Return a row as text: usually one prompt with its responses, none if the row cannot be rendered.
+
+        Plain text is put into ``prompt_template``. Dialogues are rendered with the tokenizer's chat template or as
+        Human/Assistant turns, depending on ``conversation``. Raises PlauditError if the template is missing or fails.
+        """
+        prompt, responses = row.prompt, tuple(map(self._without_end, row.responses))
+        assert prompt is not None
+        final = row.final if isinstance(row, ResponseRow) else None
+        if isinstance(prompt, str):
+            self.counted[BYPASSED] += self._chat is not None
+            found = [self._plain(prompt, responses)]
+        elif isinstance(row, ResponseRow) and prompt[-1].role == "assistant" and prompt[-1].learned:
+            self.counted[DOUBLE] += 1
+            return []
+        else:
+            self.counted[CONTINUED] += prompt[-1].role == "assistant"
+            turns = tuple(map(self._clean, prompt))
+            finals = [final or Message("assistant", response) for response in responses]
+            if uses_chat_template(self._tokenizer, self._config):
+                found = self._chat_dialogue(turns, finals, row)
+            else:
+                found = [self._human_assistant(turns, finals, isinstance(row, ResponseRow))]
+        self.counted[LITERAL] += any(
+            rendered.prompt.literal or any(part.text.literal for parts in rendered.responses for part in parts)
+            for rendered in found
+        )
+        return found
+
+    def _plain(self, prompt: str, responses: Sequence[str]) -> Rendered:
+        if "{prompt}" not in self._config.prompt_template:
             raise PlauditError("prompt_template does not contain {prompt}; put {prompt} where the prompt belongs")
-        return RenderedPrompt(config.prompt_template.replace("{prompt}", prompt), False, "")
-    if uses_chat_template(tokenizer, config):
-        return RenderedPrompt(_chat_text(prompt, tokenizer, origin), True, "")
-    return RenderedPrompt(human_assistant_text(prompt), False, " ")
+        data = self._data(prompt)
+        if data.literal:
+            first, *others = self._config.prompt_template.split("{prompt}")
+            text = Text(first)
+            for other in others:
+                text = text + data + Text(other)
+        else:
+            text = Text(self._config.prompt_template.replace("{prompt}", prompt))
+        return Rendered(text, tuple((Part(self._data(response)),) for response in responses))
+
+    def _human_assistant(self, turns: Sequence[Message], finals: Sequence[Message], learn: bool) -> Rendered:
+        """Return turns in the format of HH-RLHF (Bai et al. 2022); earlier turns that are learned have no end token."""
+        parts: list[Part] = []
+        text = Text("")
+        for message in turns:
+            content = self._data(message.text)
+            speaker = _SPEAKERS.get(message.role)
+            if speaker is not None:
+                text = text + Text(f"\n\n{speaker}:")
+            if learn and message.learned:
+                parts += [Part(text, False), Part(Text(" ") + content)]
+                text = Text("")
+            else:
+                text = text + (Text(" ") if speaker else Text("")) + content
+        continued = turns[-1].role == "assistant"
+        text = text if continued else text + Text("\n\nAssistant:")
+        separator = Text("" if continued else " ")
+        if not parts:
+            return Rendered(text, tuple((Part(separator + self._data(final.text)),) for final in finals))
+        [final] = finals
+        parts += [Part(text, False), Part(separator + self._data(final.text))]
+        return Rendered(parts[0].text, (tuple(parts[1:]),))
+
+    def _chat_dialogue(self, turns: tuple[Message, ...], finals: Sequence[Message], row: Row) -> list[Rendered]:
+        assert self._chat is not None
+        judged = not isinstance(row, ResponseRow)
+        prompt = self._chat.prompt(turns, row.origin)
+        self.counted[LEFT_OUT] += any(turn.content.strip() not in prompt.text for turn in turns if turn.role != "tools")
+        if not finals:
+            return [Rendered(prompt, (), True)]
+        before, responses = self._chat.responses(turns, prompt, finals, row.origin)
+        for final, response in zip(finals, responses, strict=True):
+            self._check_response(final, response, row.origin)
+        learned = [number for number, turn in enumerate(turns[:-1]) if turn.learned and not judged]
+        if learned:
+            return self._learned_turns(turns, learned, before, before + responses[0], row.origin)
+        parts = tuple((Part(self._until_end(response) if judged else response),) for response in responses)
+        return [Rendered(before, parts, True)]
+
+    def _learned_turns(
+        self, turns: tuple[Message, ...], learned: Sequence[int], before: Text, whole: Text, origin: Origin
+    ) -> list[Rendered]:
+        """Return the dialogue with all turns to learn, and a separate example for each turn that it does not hold."""
+        assert self._chat is not None
+        found: list[Rendered] = []
+        parts: list[Part] = []
+        at = 0
+        for number in learned:
+            place = self._chat.turn(turns, number, whole.text, origin)
+            if place is None:
+                self.counted[SPLIT] += 1
+                prompt = self._chat.prompt(turns[:number], origin)
+                start, [response] = self._chat.responses(turns[:number], prompt, [turns[number]], origin)
+                found.append(Rendered(start, ((Part(response),),), True))
+                continue
+            parts += [Part(whole.part(at, place[0]), False), Part(whole.part(*place))]
+            at = place[1]
+        parts += [Part(whole.part(at, len(before.text)), False), Part(whole.part(len(before.text)))]
+        return [*found, Rendered(parts[0].text, (tuple(parts[1:]),), True)]
+
+    def _check_response(self, final: Message, response: Text, origin: Origin) -> None:
+        """Count a response that the template changes. Raises PlauditError for a function call that it leaves out."""
+        self.counted[CHANGED] += final.content.strip() not in response.text
+        for call in final.tool_calls:
+            if call.name not in response.text:
+                raise PlauditError(
+                    f"{origin.source} line {origin.line}: the chat template leaves out the call of {call.name}; use a "
+                    "template with tool_calls, or remove the row"
+                )
+
+    def _until_end(self, response: Text) -> Text:
+        """Return a judged response without what the template writes after its end: scores are read at the end."""
+        text = response.text.rstrip()
+        return response.part(0, len(text)) if text.endswith(self.ends) else response
+
+    def _clean(self, message: Message) -> Message:
+        if message.role != "assistant" or not message.content.rstrip().endswith(self.ends):
+            return message
+        content = self._without_end(message.content)
+        return Message(
+            message.role, content, message.name, message.tool_calls, message.tool_call_id, learned=message.learned
+        )
+
+    def _data(self, text: str) -> Text:
+        return self.special.as_text(text)
+
+    def _without_end(self, text: str) -> str:
+        stripped = text.rstrip()
+        if not self.ends or not stripped.endswith(self.ends):
+            return text
+        self.counted[ENDED] += 1
+        while end := next((end for end in self.ends if stripped.endswith(end)), ""):
+            text = stripped.removesuffix(end)
+            stripped = text.rstrip()
+        return text
 
 
 def uses_chat_template(tokenizer: Any, config: DataConfig) -> bool:
@@ -58,19 +215,3 @@ def human_assistant_text(prompt: Sequence[Message]) -> str:
 def _turn(message: Message) -> str:
     speaker = _SPEAKERS.get(message.role)
     return f"\n\n{speaker}: {message.text}" if speaker else message.text
-
-
-def _chat_text(prompt: Sequence[Message], tokenizer: Any, origin: Origin | None) -> str:
-    import jinja2
-
-    turns = [message.as_mapping() for message in prompt if message.role != TOOLS]
-    tools = tools_of(prompt) or None
-    try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, tools=tools)
-    except jinja2.TemplateError as error:
-        where = f"{origin.source} line {origin.line}: " if origin else ""
-        raise PlauditError(
-            f"{where}the chat template rejects the dialogue ({error}); correct the dialogue, or set "
-            "conversation=human_assistant"
-        ) from error
-    return text

@@ -1,18 +1,22 @@
 """Tokenises rows into prompt trees. Rows that are too long are dropped, cut or refused, and always counted."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
 
-from plaudit.batching.trees import PromptTree
+from plaudit.batching.trees import PromptTree, Segment
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import ResponseRow, Row
-from plaudit.data.templates import RenderedPrompt, render_prompt
+from plaudit.data.encoding import encode, encode_parts
+from plaudit.data.indistinct import indistinct_responses, without_responses
+from plaudit.data.rows import Row
+from plaudit.data.templates import Renderer
 from plaudit.errors import PlauditError
 
-Ids = list[int]
-
 R = TypeVar("R", bound=Row)
+
+INDISTINCT = "responses dropped: others with the same tokens were judged differently"
+INDISTINCT_ROWS = "rows dropped: responses judged differently have the same tokens"
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,15 @@ class TokenizedRow(Generic[R]):
 
 @dataclass(frozen=True)
 class Tokenized(Generic[R]):
-    """Rows in their original order, and how many were dropped or truncated because they were too long."""
+    """Rows in their original order, and how many were dropped or truncated because they were too long.
+
+    ``counted``: what else was noticed while they were rendered and compared, and how often.
+    """
 
     rows: list[TokenizedRow[R]]
     dropped: int = 0
     truncated: int = 0
+    counted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def trees(self) -> list[PromptTree]:
@@ -42,13 +50,15 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
     """Tokenise rows; prompt and the longest response together have at most ``context_length`` tokens.
 
     For prompts that will be answered, pass the context length minus the maximum length of the answer. Responses end
-    with the EOS token unless they were truncated. Plain text becomes a response to the BOS token, or to its own first
-    token without a BOS token. Raises PlauditError if the tokenizer has no EOS token, if every row is too long, or, with
-    ``overlong: error``, at the first row that is too long.
+    as the chat template ends them, otherwise with the EOS token, unless they were truncated. Plain text becomes a
+    response to the BOS token, or to its own first token without a BOS token. Responses that cannot be told apart and
+    were judged differently are dropped. Raises PlauditError if the tokenizer has no EOS token, if no row is left, or,
+    with ``overlong: error``, at the first row that is too long.
     """
     if tokenizer.eos_token_id is None:
-        raise PlauditError("the tokenizer has no EOS token; set one with model.eos_token")
-    numbered = [*_text_rows(rows, tokenizer), *_prompted_rows(rows, tokenizer, config)]
+        raise PlauditError("the tokenizer has no EOS token; set eos_token in the stage's model section")
+    renderer = Renderer(tokenizer, config)
+    numbered = [*_text_rows(rows, renderer, tokenizer), *_prompted_rows(rows, renderer, tokenizer)]
     everything = [row for _, row in sorted(numbered, key=lambda pair: pair[0])]
     kept: list[TokenizedRow[R]] = []
     dropped = truncated = 0
@@ -62,9 +72,28 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
             row = _truncated(row, tokenizer, config, context_length)
             truncated += 1
         kept.append(row)
-    if rows and not kept:
+    if everything and not kept:
         raise PlauditError(f"all {len(rows)} rows are too long; " + _overlong_message(everything[0], context_length))
-    return Tokenized(kept, dropped, truncated)
+    different = _without_indistinct(kept, renderer.counted)
+    counted = {what: number for what, number in renderer.counted.items() if number}
+    if rows and not different:
+        reasons = "; ".join(f"{number} {what}" for what, number in counted.items())
+        raise PlauditError(f"{rows[0].origin.source}: no row is left of {len(rows)}: {reasons}; check the data")
+    return Tokenized(different, dropped, truncated, counted)
+
+
+def _without_indistinct(rows: Sequence[TokenizedRow[R]], counted: Counter[str]) -> list[TokenizedRow[R]]:
+    """Return the rows without responses that have the tokens of another one but a different rank or label."""
+    different = []
+    for row in rows:
+        if left_out := indistinct_responses(row.row, row.tree):
+            left = without_responses(row.row, row.tree, left_out)
+            counted[INDISTINCT if left else INDISTINCT_ROWS] += len(left_out) if left else 1
+            if left is None:
+                continue
+            row = TokenizedRow(cast(R, left[0]), left[1], row.prompt_text)
+        different.append(row)
+    return different
 
 
 def with_loss_on_all(tree: PromptTree) -> PromptTree:
@@ -82,9 +111,10 @@ def with_loss_on_all(tree: PromptTree) -> PromptTree:
 # Text to tokens -------------------------------------------------------------------------------------------------------
 
 
-def _text_rows(rows: Sequence[R], tokenizer: Any) -> Iterator[tuple[int, TokenizedRow[R]]]:
+def _text_rows(rows: Sequence[R], renderer: Renderer, tokenizer: Any) -> Iterator[tuple[int, TokenizedRow[R]]]:
     numbered = [(index, row) for index, row in enumerate(rows) if row.prompt is None]
-    all_ids = _encode([row.responses[0] for _, row in numbered], tokenizer, special_tokens=True)
+    texts = [(renderer.text(row.responses[0]), False) for _, row in numbered]
+    all_ids = encode(texts, renderer.special, tokenizer)
     for (index, row), ids in zip(numbered, all_ids, strict=True):
         if tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
@@ -92,84 +122,29 @@ def _text_rows(rows: Sequence[R], tokenizer: Any) -> Iterator[tuple[int, Tokeniz
         yield index, TokenizedRow(row, tree, "")
 
 
-def _prompted_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig) -> Iterator[tuple[int, TokenizedRow[R]]]:
-    numbered = [(index, row, row.prompt) for index, row in enumerate(rows) if row.prompt is not None]
-    _refuse_calls(rows)
-    rendered = [render_prompt(prompt, tokenizer, config, row.origin) for _, row, prompt in numbered]
-    prompts = _encode_prompts(rendered, tokenizer)
-    pairs = [
-        (which, rendered[which].separator + response)
-        for which, (_, row, _) in enumerate(numbered)
-        for response in row.responses
+def _prompted_rows(rows: Sequence[R], renderer: Renderer, tokenizer: Any) -> Iterator[tuple[int, TokenizedRow[R]]]:
+    numbered = [
+        (index, row, rendered)
+        for index, row in enumerate(rows)
+        if row.prompt is not None
+        for rendered in renderer.render(row)
     ]
-    encoded = iter(_encode_responses(pairs, rendered, prompts, tokenizer))
-    for which, (index, row, _) in enumerate(numbered):
-        responses = tuple((*next(encoded), tokenizer.eos_token_id) for _ in row.responses)
-        text = rendered[which].text
-        if rendered[which].special_tokens:
-            text = tokenizer.decode(prompts[which], skip_special_tokens=True)
-        yield index, TokenizedRow(row, PromptTree(tuple(prompts[which]), responses), text)
-
-
-def _refuse_calls(rows: Sequence[Row]) -> None:
-    """Raise PlauditError for a response that calls functions: its text alone is not what a chat template writes."""
-    for row in rows:
-        if isinstance(row, ResponseRow) and row.final is not None:
-            raise PlauditError(
-                f"{row.origin.source} line {row.origin.line}: the response calls functions, which cannot be learned "
-                "yet; give that turn weight 0, or remove the row"
-            )
-
-
-def _encode_prompts(rendered: Sequence[RenderedPrompt], tokenizer: Any) -> list[Ids]:
-    plain = iter(_encode([p.text for p in rendered if not p.special_tokens], tokenizer, special_tokens=True))
-    chat = iter(_encode([p.text for p in rendered if p.special_tokens], tokenizer, special_tokens=False))
-    return [next(chat) if prompt.special_tokens else next(plain) for prompt in rendered]
-
-
-def _encode_responses(
-    pairs: Sequence[tuple[int, str]], rendered: Sequence[RenderedPrompt], prompts: Sequence[Ids], tokenizer: Any
-) -> list[Ids]:
-    """Tokenise (number of the prompt, response text) so that the response continues its prompt.
-
-    Prompt and response are tokenised together and split after the prompt's tokens. If a token spans the boundary, the
-    response is tokenised after a line break instead, because some tokenizers add a space at the start of a text.
-    """
-    texts = [(rendered[which].text + response, rendered[which].special_tokens) for which, response in pairs]
-    joint = _encode_prompts([RenderedPrompt(text, special, "") for text, special in texts], tokenizer)
-    continued = [
-        ids[len(prompts[which]) :] if ids[: len(prompts[which])] == prompts[which] else None
-        for ids, (which, _) in zip(joint, pairs, strict=True)
-    ]
-    spanning = [response for ids, (_, response) in zip(continued, pairs, strict=True) if ids is None]
-    alone = iter(_encode_after_line_break(spanning, tokenizer))
-    return [next(alone) if ids is None else ids for ids in continued]
-
-
-def _encode_after_line_break(texts: Sequence[str], tokenizer: Any) -> list[Ids]:
-    (line_break,) = _encode(["\n"], tokenizer, special_tokens=False)
-    after = _encode(["\n" + text for text in texts], tokenizer, special_tokens=False)
-    alone = _encode(texts, tokenizer, special_tokens=False)
-    length = len(line_break)
-    return [
-        ids[length:] if ids[:length] == line_break else fallback for ids, fallback in zip(after, alone, strict=True)
-    ]
-
-
-def _encode(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[Ids]:
-    """Tokenise texts in one batch, without the EOS token that some tokenizers add at the end."""
-    if not texts:
-        return []
-    # verbose=False: tokenizers may warn about texts beyond the model's length, but the caller applies the limits.
-    all_ids = tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
-    ends = 1 if special_tokens and _adds_eos(tokenizer) else 0
-    return [list(ids[: len(ids) - ends]) for ids in all_ids]
-
-
-def _adds_eos(tokenizer: Any) -> bool:
-    with_special: Ids = tokenizer("a", add_special_tokens=True)["input_ids"]
-    without: Ids = tokenizer("a", add_special_tokens=False)["input_ids"]
-    return bool(with_special[-1] == tokenizer.eos_token_id) and with_special[-len(without) :] != without
+    chat = [rendered.special_tokens for _, _, rendered in numbered]
+    prompts = encode(
+        [(rendered.prompt, own) for (_, _, rendered), own in zip(numbered, chat, strict=True)],
+        renderer.special,
+        tokenizer,
+    )
+    encoded = iter(encode_parts([rendered for _, _, rendered in numbered], prompts, renderer.special, tokenizer))
+    for (index, row, rendered), prompt in zip(numbered, prompts, strict=True):
+        responses = [[Segment(tuple(next(encoded)), part.learned) for part in parts] for parts in rendered.responses]
+        for parts, segments in zip(rendered.responses, responses, strict=True):
+            if not (rendered.special_tokens and parts[-1].text.text.rstrip().endswith(renderer.ends)):
+                segments[-1] = Segment((*segments[-1].tokens, tokenizer.eos_token_id))
+        text = rendered.prompt.text
+        if rendered.special_tokens:
+            text = tokenizer.decode(prompt, skip_special_tokens=True)
+        yield index, TokenizedRow(row, PromptTree.of_segments(tuple(prompt), responses), text)
 
 
 # Length ---------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """How often a reward source agrees with human preferences, with a confidence interval."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from plaudit.algorithms.comparisons import (
     ranked_pairs,
     score_gaps,
 )
+from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.rows import RankingRow
 from plaudit.data.tokenization import TokenizedRow
 from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
@@ -95,21 +96,24 @@ def reward_accuracy(
     ``calibration_error`` of P(better) = sigmoid(margin / gain). ``gain`` is the factor by which a reward model's
     scores were normalised after training: the probability belongs to the scores before that.
     """
-    samples = [sample for ranking in rankings for sample in _samples(ranking, tokenizer)]
+    ends = {tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)}
+    samples = [sample for ranking in rankings for sample in _samples(ranking, tokenizer, ends)]
     gaps = preference_gaps(source.score(samples), [ranking.row.ranks for ranking in rankings])
     flat = torch.cat(gaps)
     calibration = expected_calibration_error(calibration_table(flat / gain, CALIBRATION_BINS))
     return {**preference_accuracy(gaps), "margin": flat.mean().item(), "calibration_error": calibration.item()}
 
 
-def _samples(ranking: TokenizedRow[RankingRow], tokenizer: "PreTrainedTokenizerBase") -> list[Sample]:
+def _samples(
+    ranking: TokenizedRow[RankingRow], tokenizer: "PreTrainedTokenizerBase", ends: Collection[int]
+) -> list[Sample]:
     return [
         Sample(
             ranking.tree.prompt,
             response,
             ranking.prompt_text,
             tokenizer.decode(response, skip_special_tokens=True),
-            ended=response[-1] == tokenizer.eos_token_id,
+            ended=response[-1] in ends,
         )
         for response in ranking.tree.responses
     ]

@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from plaudit.batching.trees import Example
 from plaudit.config.schema import DataConfig, Section
 from plaudit.data.loading import load_rows
-from plaudit.data.rows import Row
+from plaudit.data.rows import ResponseRow, Row
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
 from plaudit.data.tokenization import Tokenized, TokenizedRow, tokenize_rows
 from plaudit.models.loading.models import LoadedModel
@@ -51,18 +51,24 @@ def load_stage_rows(
     kind: type[R],
     loaded: LoadedModel,
     answer_tokens: int = 0,
+    learn_earlier_turns: bool = True,
 ) -> StageRows[R]:
     """Read a stage's data, write bad records to a separate file, and log what was dropped or truncated.
 
-    ``answer_tokens``: tokens of the context that prompts must leave free for an answer.
+    ``answer_tokens``: tokens of the context that prompts must leave free for an answer. ``learn_earlier_turns``:
+    whether the assistant's turns before the response are learned where rows allow it. Raises PlauditError if the
+    tokenizer cannot write too large a part of the data.
     """
     session = context.session
     rejects = context.directory.create().folder / REJECTS if session.is_main else None
     rows = load_rows(config, kind, rejects, context.seed)
     length = loaded.context_length - answer_tokens
     tokenizer = CachingTokenizer(loaded.tokenizer, Path(session.recipe.output) / FOLDER)
-    train = tokenize_rows(rows.train, tokenizer, config, length)
-    held_out = tokenize_rows(rows.held_out, tokenizer, config, length) if rows.held_out else Tokenized([])
+    given, given_held_out = rows.train, rows.held_out
+    if not learn_earlier_turns:
+        given, given_held_out = list(map(_final_turn_only, given)), list(map(_final_turn_only, given_held_out))
+    train = tokenize_rows(given, tokenizer, config, length)
+    held_out = tokenize_rows(given_held_out, tokenizer, config, length) if given_held_out else Tokenized([])
     if session.is_main:
         for line in rows.summary():
             logger.info("%s: %s", context.name, line)
@@ -72,7 +78,16 @@ def load_stage_rows(
             if part.dropped or part.truncated:
                 counted = f"{part.dropped} dropped, {part.truncated} truncated"
                 logger.info("%s: %s rows too long: %s", context.name, name, counted)
+            for what, number in part.counted.items():
+                logger.warning("%s: %s: %d %s", context.name, name, number, what)
     return StageRows(train.rows, held_out.rows)
+
+
+def _final_turn_only(row: R) -> R:
+    """Return a row of which only the response is learned."""
+    if not isinstance(row, ResponseRow) or isinstance(row.prompt, str):
+        return row
+    return cast(R, replace(row, prompt=tuple(replace(turn, learned=False) for turn in row.prompt)))
 
 
 @dataclass(frozen=True)

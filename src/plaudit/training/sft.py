@@ -96,7 +96,9 @@ def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", 
     config = context.config
     loaded = load_policy(config.model, context.session.device, context.seed)
     kind = ROW_KINDS[usual_rows if config.rows == "auto" else config.rows]
-    rows = load_stage_rows(context, config.data, kind, loaded)
+    # With loss_on=all, everything is learned as one response.
+    earlier = config.learn_turns == "all" and config.loss_on == "response"
+    rows = load_stage_rows(context, config.data, kind, loaded, learn_earlier_turns=earlier)
     train, held_out = ([_example(row, config) for row in part] for part in (rows.train, rows.held_out))
     samples = SampleCompletions(context, loaded, rows)
     return SftTask(context, ModelReader(context, loaded), Examples(train, held_out), samples)

@@ -69,6 +69,14 @@ class DataConfig(Section):
         description="how dialogues become text; auto: the tokenizer's chat template if it has one, otherwise "
         "human_assistant",
     )
+    special_tokens: Literal["text", "token"] = Field(
+        "text",
+        description="what strings such as <eos> in the data are; text: ordinary text; token: special tokens, for data "
+        "in which they were written on purpose",
+    )
+    max_unknown_fraction: Fraction = Field(
+        0.05, description="a stage stops if the tokenizer cannot write a larger fraction of the tokens"
+    )
     max_prompt_tokens: Positive | None = Field(
         None, description="maximum number of tokens of a prompt; default: as many as the context allows"
     )

@@ -107,12 +107,17 @@ class SftConfig(LanguageModelStageConfig):
         "auto", description="text: plain texts; response: responses to prompts; auto: text in pretrain, response in sft"
     )
     loss_on: Literal["response", "all"] = Field("response", description="which tokens are trained on")
+    learn_turns: Literal["all", "last"] = Field(
+        "all", description="which turns of the assistant in a dialogue are responses; rows may exclude turns"
+    )
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect."""
         idle = super().without_effect()
+        if self.loss_on == "all":
+            idle["learn_turns"] = "with loss_on=all, because all turns are trained on"
         if self.rows == "text":
-            idle["loss_on"] = "with rows=text, because a plain text has no prompt"
+            idle |= dict.fromkeys(("loss_on", "learn_turns"), "with rows=text, because a plain text has no prompt")
         return idle
 
 

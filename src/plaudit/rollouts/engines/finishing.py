@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from plaudit.config.schema import GenerationConfig
+from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.errors import PlauditError
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.rollouts.texts import cut_at_stop, response_text
@@ -27,8 +28,13 @@ def check_requests(requests: Sequence[Request], settings: GenerationConfig, cont
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return every token that ends a response: those of the generation settings, the model and the tokenizer."""
-    named = [getattr(model.generation_config, "eos_token_id", None), model.config.eos_token_id, tokenizer.eos_token_id]
+    """Return every token that ends a response: those of the generation settings, model, tokenizer and chat template."""
+    named = [
+        getattr(model.generation_config, "eos_token_id", None),
+        model.config.eos_token_id,
+        tokenizer.eos_token_id,
+        sorted(end_of_turn_ids(tokenizer)),
+    ]
     lists = [ids if isinstance(ids, list | tuple) else [ids] for ids in named]
     return frozenset(int(token) for ids in lists for token in ids if token is not None)
 
