@@ -66,12 +66,14 @@ FREE: list[dict[str, Any]] = [
     {"description": "d", "output": "elsewhere", "threads": 1, "trackers": ["tensorboard"]},
     {"sft": {**SFT, "checkpoint_every": 7, "keep_checkpoints": 1, "token_budget": 99, "pack_length": 64}},
     {"sft": {**SFT, "gradient_checkpointing": True}},
+    {"processes": 2, "distributed": "fsdp2"},
     {"rl": {**RL, "generation": {"batch_size": 1}}},
     {"rl": {**RL, "rewards": [{**RL["rewards"][0], "batch_size": 1}, HTTP | {"timeout": 5}]}},
 ]
 FIXED: list[dict[str, Any]] = [
     {"precision": "bf16"},
     {"device": "cpu"},
+    {"processes": 2, "distributed": {"kind": "fsdp2", "param_dtype": "bf16"}},
     {"sft": {**SFT, "batch_size": 31}},
     {"sft": {**SFT, "evaluate_every": 49}},
     {"rl": {**RL, "generation": {"max_new_tokens": 63}}},
@@ -94,6 +96,24 @@ def test_other_keys_may_not_change(tmp_path: Path, change: dict[str, Any]) -> No
     begin(begun, "rl")
     with pytest.raises(PlauditError, match="changed since the run began"):
         opened(tmp_path / "run", **{"rl": RL, **change})
+
+
+def test_of_the_settings_of_fsdp2_only_the_type_of_the_weights_is_fixed(tmp_path: Path) -> None:
+    sharded = {"kind": "fsdp2", "param_dtype": "bf16"}
+    begin(opened(tmp_path / "run", processes=2, distributed=sharded), "sft")
+    opened(tmp_path / "run", processes=2, distributed=sharded | {"reshard_after_forward": False})
+    for other in ("fsdp2", "replicated"):
+        with pytest.raises(
+            PlauditError, match=r'distributed\.param_dtype: "bf16" -> null: changed since the run began'
+        ):
+            opened(tmp_path / "run", processes=2, distributed=other)
+
+
+def test_a_strategy_without_rounding_may_be_replaced(tmp_path: Path) -> None:
+    begin(opened(tmp_path / "run", processes=2, distributed="fsdp2"), "sft")
+    for other in ("replicated", "zero2", {"kind": "fsdp2", "reshard_after_forward": False}):
+        opened(tmp_path / "run", processes=2, distributed=other)
+    opened(tmp_path / "run")
 
 
 def test_before_any_stage_has_begun_everything_may_change(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ To replace a value on the command line, give its dotted path; list entries count
 The values are YAML. `null` switches off an optional setting or removes a whole stage. For any other key, `KEY=null` on
 the command line restores the default.
 
-A run resumes only with the configuration it was started with. Only keys marked "may change" may differ, because results
-do not depend on them.
+A run resumes only with the configuration it was started with. Only keys marked "may change" may differ: they change
+results at most by rounding or, where `dropout` is above 0, by the random choice of what is dropped.
 
-Wherever a file or a model is named, `stage:NAME` means the model of an earlier stage of the same run, and
-`stage:NAME/FILE` a file in that stage's folder. Instead of a section, a model or a data source may be a plain string,
+`stage:NAME` in place of a model or a file means the model of an earlier stage of the same run, and `stage:NAME/FILE` a
+file in that stage's folder. Instead of a section, a model or a data source may be a plain string,
 its `path`.
 
 This page is generated from `src/plaudit/config/schema/` by `make docs`.

@@ -24,7 +24,7 @@ def refuse_changes(configuration: Path, new: Recipe, begun: Collection[str]) -> 
     changed = [
         (dotted(place), before, after)
         for place, before, after in differences(earlier, now)
-        if begun and not _may_change(place, now, begun)
+        if begun and not _may_change(place, earlier, now, begun)
     ]
     if changed:
         shown = [f"{key}: {_short(before)} -> {_short(after)}" for key, before, after in changed]
@@ -49,9 +49,12 @@ def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, 
         yield place, old, new
 
 
-def _may_change(place: Place, recipe: Any, begun: Collection[str]) -> bool:
-    """Whether a key may change: no result depends on it, or its stage has not begun."""
-    return may_change(place, recipe) or (place[0] in STAGES and place[0] not in begun)
+def _may_change(place: Place, earlier: Any, now: Any, begun: Collection[str]) -> bool:
+    """Whether a key may change: no result depends on it, or its stage has not begun.
+
+    If the kind of a section changes, a key may exist in only one of the two recipes, in plain values.
+    """
+    return may_change(place, now) or may_change(place, earlier) or (place[0] in STAGES and place[0] not in begun)
 
 
 def _remedy(changed: Collection[str], kept: Collection[str]) -> str:

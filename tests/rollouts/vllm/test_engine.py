@@ -279,7 +279,7 @@ def test_settings_without_exact_log_probabilities_are_refused(folder: Path, key:
 
 @pytest.mark.parametrize("written", ["vllm", "{kind: vllm, python: a, url: b}"])
 def test_a_server_is_started_or_named(folder: Path, written: str) -> None:
-    with pytest.raises(PlauditError, match=r"rl\.generation\.engine\.python: give either python"):
+    with pytest.raises(PlauditError, match=r"rl\.generation\.engine\.python: set one of python"):
         load_recipe(str(folder / "recipe.yaml"), [f"rl.generation.engine={written}"])
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import NamedBy, Section
+from plaudit.config.schema.base import MAY_CHANGE, NamedBy, Section
 from plaudit.config.schema.kinds import Kinds
 from plaudit.registry import Registry
 
@@ -25,7 +25,7 @@ class StrategyConfig(Section):
     remedy: ClassVar[str] = ""
     """The command that installs the package."""
 
-    kind: str = Field(description="which strategy")
+    kind: str = Field(description="which strategy", json_schema_extra=MAY_CHANGE)
 
 
 class NoDistributionConfig(StrategyConfig):
@@ -34,7 +34,7 @@ class NoDistributionConfig(StrategyConfig):
     strategy: ClassVar[str] = "plaudit.parallel.single:SingleStrategy"
     several: ClassVar[bool] = False
 
-    kind: Literal["none"] = Field("none", description="one process")
+    kind: Literal["none"] = Field("none", description="one process", json_schema_extra=MAY_CHANGE)
 
 
 class ReplicatedConfig(StrategyConfig):
@@ -42,7 +42,9 @@ class ReplicatedConfig(StrategyConfig):
 
     strategy: ClassVar[str] = "plaudit.parallel.replicated:ReplicatedStrategy"
 
-    kind: Literal["replicated"] = Field("replicated", description="everything whole in each process")
+    kind: Literal["replicated"] = Field(
+        "replicated", description="everything whole in each process", json_schema_extra=MAY_CHANGE
+    )
 
 
 class Zero2Config(StrategyConfig):
@@ -53,7 +55,9 @@ class Zero2Config(StrategyConfig):
     requirement: ClassVar[str | None] = "deepspeed>=0.19.6,<0.20"
     remedy: ClassVar[str] = "pip install -U 'plaudit[deepspeed]'"
 
-    kind: Literal["zero2"] = Field("zero2", description="gradients and optimizer state in shards")
+    kind: Literal["zero2"] = Field(
+        "zero2", description="gradients and optimizer state in shards", json_schema_extra=MAY_CHANGE
+    )
 
 
 class Fsdp2Config(StrategyConfig):
@@ -63,16 +67,19 @@ class Fsdp2Config(StrategyConfig):
     requirement: ClassVar[str | None] = "torch>=2.13"
     remedy: ClassVar[str] = "pip install -U torch"
 
-    kind: Literal["fsdp2"] = Field("fsdp2", description="weights, gradients and optimizer state in shards")
+    kind: Literal["fsdp2"] = Field(
+        "fsdp2", description="weights, gradients and optimizer state in shards", json_schema_extra=MAY_CHANGE
+    )
     reshard_after_forward: bool = Field(
         True,
         description="drop a block's gathered weights after its forward pass and gather them again in the backward "
         "pass; false needs more memory and less communication",
+        json_schema_extra=MAY_CHANGE,
     )
     param_dtype: Literal["bf16"] | None = Field(
         None,
-        description="type in which weights are gathered and computed with; bf16 halves the communication; default: "
-        "their own type",
+        description="type of the gathered weights and of the computation with them; bf16 halves the communication; "
+        "default: their own type",
     )
 
 

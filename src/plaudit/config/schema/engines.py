@@ -90,7 +90,7 @@ class VllmEngineConfig(EngineConfig):
     def impossible(self) -> dict[Place, str]:
         """Return a problem unless there is exactly one server."""
         if (self.python is None) == (self.url is None):
-            return {("python",): "give either python, which starts a server, or url, a server that already runs"}
+            return {("python",): "set one of python, which starts a server, and url, a server that already runs"}
         return {}
 
 

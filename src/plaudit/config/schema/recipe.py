@@ -43,7 +43,6 @@ class Recipe(Section):
     distributed: StrategyReference = Field(
         default_factory=NoDistributionConfig,
         description="how processes train one model together: the name of a strategy, or a section with settings",
-        json_schema_extra=MAY_CHANGE,
     )
     threads: Positive | None = Field(
         None, description="CPU threads per process; default: torch's choice", json_schema_extra=MAY_CHANGE

@@ -31,7 +31,9 @@ class KlConfig(Section):
         "reward", description="reward: subtracted from the reward of each token; loss: added to the policy loss"
     )
     estimator: Literal["k1", "k2", "k3"] = Field(
-        "k1", description="estimator of the KL at a sampled token; the gradient of each is corrected"
+        "k1",
+        description="per-token estimator; in the loss, the gradient of each is corrected, but k2 stays biased, see "
+        "docs/algorithms/kl.md",
     )
     coefficient: Annotated[float, Field(ge=0)] = Field(
         0.05, description="weight of the KL, or its initial value if target is set; beta of online DPO"
@@ -83,7 +85,10 @@ class RlConfig(StageConfig):
         "module:function: your own",
     )
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] | None = Field(
-        None, description="how token losses are weighted; default: depends on the policy loss"
+        None,
+        description="token_mean: mean over the tokens of a step; sequence_mean: mean over each response's tokens, then "
+        "over responses; sequence_sum: sum over each response's tokens, then mean over responses; default: depends on "
+        "the policy loss",
     )
     iterations: Positive = Field(100, description="number of iterations; each samples responses and trains on them")
     prompts_per_iteration: Positive = Field(64, description="prompts per iteration, over all processes")
@@ -93,11 +98,15 @@ class RlConfig(StageConfig):
     dynamic_sampling: int = Field(
         0,
         ge=0,
-        description="how often per iteration, at most, prompts whose responses all have the same score are replaced "
-        "by new ones",
+        description="maximum number of rounds per iteration that replace prompts whose responses all have the same "
+        "score (DAPO); 0: off",
     )
     epochs: Positive = Field(4, description="passes over the responses of an iteration")
-    minibatches: Positive = Field(4, description="optimizer steps per pass; each uses an equal number of prompts")
+    minibatches: Positive = Field(
+        4,
+        description="optimizer steps per pass; they divide the prompts as evenly as possible: if the numbers do not "
+        "divide, the first steps use one prompt more",
+    )
     generation: GenerationConfig = Field(default_factory=GenerationConfig, description="how responses are sampled")
     kl: KlConfig = Field(default_factory=KlConfig, description="KL penalty")
     gamma: Fraction = Field(1.0, description="discount factor")
@@ -110,7 +119,7 @@ class RlConfig(StageConfig):
         description="the ratio is clipped from above to 1 + clip_high; default: clip, or depends on the policy loss",
     )
     dual_clip: Annotated[float, Field(gt=1)] | None = Field(
-        None, description="maximum loss of a token with a negative advantage, as a multiple of the advantage's size"
+        None, description="for negative advantages, the loss of a token is at most dual_clip times the advantage's size"
     )
     importance_correction: Annotated[float, Field(ge=1)] | None = Field(
         None,
@@ -118,7 +127,7 @@ class RlConfig(StageConfig):
         "this; required with top_k and top_p",
     )
     value_clip: Annotated[float, Field(gt=0)] | None = Field(
-        0.2, description="maximum change of a token's value per iteration"
+        0.2, description="clip range of the value loss; null: no clipping; nothing limits the values themselves"
     )
     value_coefficient: Annotated[float, Field(ge=0)] = Field(0.1, description="weight of the value loss")
     value_learning_rate: Annotated[float, Field(ge=0)] | None = Field(

@@ -53,9 +53,11 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
         min_length=2, description="folders of the reward models", json_schema_extra=NAMES_REWARD_MODEL
     )
     combination: Literal["mean", "minimum", "penalized"] = Field(
-        "mean", description="mean or minimum of the members' scores, or their mean minus penalty times their variance"
+        "mean",
+        description="mean: mean of the members' scores; minimum: their minimum; penalized: their mean minus "
+        "penalty times their variance",
     )
-    penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="weight of the variance")
+    penalty: Annotated[float, Field(ge=0)] = Field(1.0, description="factor of the variance in combination=penalized")
 
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect: only ``penalized`` subtracts a variance."""

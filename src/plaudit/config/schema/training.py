@@ -45,11 +45,15 @@ class StageConfig(Section):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="optimizer and learning rate")
     token_budget: Positive = Field(
         8192,
-        description="maximum number of token positions in one forward pass; affects memory and speed, not results",
+        description="maximum number of token positions in one forward pass; affects memory and speed, and results only "
+        "by rounding and, with dropout, by what is dropped",
         json_schema_extra=MAY_CHANGE,
     )
     pack_length: Positive = Field(
-        512, description="length of a packed row; affects speed, not results", json_schema_extra=MAY_CHANGE
+        512,
+        description="length of a packed row; affects speed, and results only by rounding and, with dropout, by what is "
+        "dropped",
+        json_schema_extra=MAY_CHANGE,
     )
     checkpoint_every: Positive = Field(
         50, description="optimizer steps between checkpoints", json_schema_extra=MAY_CHANGE
