@@ -88,6 +88,7 @@ def test_cached_files_are_used_alone_where_the_hub_cannot_be_reached(answer: Ans
     answer(ConnectionError("gone"), cached=True)
     assert load_from(f"model {NAME}", lambda path, **options: options, NAME, dtype=3) == {
         "local_files_only": True,
+        "trust_remote_code": False,
         "dtype": 3,
     }
 

@@ -35,22 +35,19 @@ class TextClassifier:
         """Load the folder or hub name ``config.path``. Raises PlauditError if it is not a classifier."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from plaudit.models.loading.pretrained import load_from, weight_options
+        from plaudit.models.loading.completeness import refuse_incomplete
+        from plaudit.models.loading.pretrained import load_from, load_whole, weight_options
 
         path = str(config.path)
-        model, report = load_from(
-            f"classifier {path} of {place}",
-            AutoModelForSequenceClassification.from_pretrained,
-            path,
-            output_loading_info=True,
-            **weight_options(config, device),
-        )
+        what = f"classifier {path} of {place}"
+        model, fit = load_whole(what, AutoModelForSequenceClassification, path, **weight_options(config, device))
         tokenizer = load_from(f"tokenizer {path} of {place}", AutoTokenizer.from_pretrained, path)
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])[0]
+        if fit.missing:
             raise PlauditError(
-                f"{place}: {path} has no trained weights for {missing}: name a trained sequence classifier"
+                f"{place}: {path} has no trained weights for {fit.missing[0]} ({len(fit.missing)} are missing): name a "
+                "trained sequence classifier"
             )
+        refuse_incomplete(what, fit.without([], fit.unexpected))  # such as a pooler that classifiers do not use
         return cls(model if config.quantization else model.to(device), tokenizer, place)
 
     @property

@@ -17,7 +17,8 @@ from plaudit.data.readers.opening import check_file
 from plaudit.data.readers.sources import check_source
 from plaudit.errors import PlauditError, all_of
 from plaudit.hub import check_model
-from plaudit.models.loading.models import is_classifier
+from plaudit.models.loading.models import has_reward_head, is_classifier
+from plaudit.models.loading.weight_files import stored_shapes
 from plaudit.models.reward_model import refuse_untrained_head
 from plaudit.packages import missing_package
 from plaudit.plugins import check_methods, import_function
@@ -84,6 +85,7 @@ def _reference_problem(
 
 def _check_model(found: MarkedValue) -> None:
     check_model(found.value)
+    stored_shapes(found.value)
 
 
 def _check_tokenizer(found: MarkedValue) -> None:
@@ -92,7 +94,7 @@ def _check_tokenizer(found: MarkedValue) -> None:
 
 def _check_reward_model(found: MarkedValue) -> None:
     check_model(found.value)
-    refuse_untrained_head(found.value, is_classifier(found.value))
+    refuse_untrained_head(found.value, has_reward_head(found.value))
 
 
 def _check_classifier(found: MarkedValue) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.models.loading.completeness import Fit, refuse_incomplete
+from plaudit.models.loading.weight_files import ADAPTER_WEIGHTS, read_json, refuse_pointers, stored_shapes
 from plaudit.models.trunk import unwrapped
 
 ADAPTER_FILE = "adapter_config.json"
+PEFT_PREFIX = "base_model.model."
 BASE_FILE = "base_model.json"
 """How the base was quantised: the adapter was trained on the rounded weights and needs the same weights again."""
 
@@ -29,9 +32,20 @@ def quantization_of(model: Any) -> str | None:
 
 
 def adapter_task(path: str | None) -> str | None:
-    """Return peft's name for an adapter folder's task (CAUSAL_LM, SEQ_CLS); None if the folder is not an adapter."""
+    """Return peft's name for an adapter folder's task (CAUSAL_LM, SEQ_CLS); None if the folder is not an adapter.
+
+    Raises PlauditError if the folder's configuration is damaged or names another kind of adapter than LoRA.
+    """
     file = Path(path or "") / ADAPTER_FILE
-    return str(json.loads(file.read_text())["task_type"]) if path and file.exists() else None
+    if not path or not file.is_file():
+        return None
+    content = read_json(file)
+    if content.get("peft_type") != "LORA" or not content.get("base_model_name_or_path"):
+        raise PlauditError(
+            f"{file}: names no base model or no LoRA adapter (peft_type {content.get('peft_type')}); give a LoRA "
+            "adapter that peft saved, or merge it into its base with peft"
+        )
+    return str(content.get("task_type") or "CAUSAL_LM")
 
 
 def base_of_adapter(config: ModelConfig) -> ModelConfig:
@@ -52,11 +66,23 @@ def base_of_adapter(config: ModelConfig) -> ModelConfig:
 
 
 def _base_name(folder: Path) -> str:
-    return str(json.loads((folder / ADAPTER_FILE).read_text())["base_model_name_or_path"])
+    return str(read_json(folder / ADAPTER_FILE)["base_model_name_or_path"])
 
 
-def with_saved_adapter(model: Any, folder: str) -> Any:
-    """Put the folder's adapter on its base, frozen."""
+def with_saved_adapter(model: Any, folder: str, is_trainable: bool = False) -> Any:
+    """Put the folder's adapter on its base. Raises PlauditError if its weights are not exactly those in the folder."""
     import peft
 
-    return peft.PeftModel.from_pretrained(model, folder)
+    refuse_pointers(Path(folder))
+    stored = stored_shapes(folder, ADAPTER_WEIGHTS)
+    adapted = peft.PeftModel.from_pretrained(model, folder, is_trainable=is_trainable)
+    own = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    mine = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    of_base = {f"{PEFT_PREFIX}{name}" for name in unwrapped(model).state_dict()}  # embeddings that were saved as well
+    fit = Fit(
+        tuple(mine.keys() - stored.keys()),
+        tuple(stored.keys() - mine.keys() - of_base),
+        {name: (stored[name], mine[name]) for name in mine.keys() & stored.keys() if stored[name] != mine[name]},
+    )
+    refuse_incomplete(f"adapter {folder}", fit)
+    return adapted

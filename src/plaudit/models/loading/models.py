@@ -19,8 +19,10 @@ from plaudit.models.acceleration.install import Acceleration, install
 from plaudit.models.adapters.folder import adapter_task, base_of_adapter, with_saved_adapter
 from plaudit.models.adapters.lora import with_adapter
 from plaudit.models.heads.output_head import head_is_known
+from plaudit.models.loading.completeness import SCORE
 from plaudit.models.loading.pretrained import fresh_model, load_from, or_explain, pretrained_model
 from plaudit.models.loading.tokenizer import check_vocabulary, load_tokenizer
+from plaudit.models.loading.weight_files import ADAPTER_WEIGHTS, MODEL_WEIGHTS, stored_shapes
 from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
 
@@ -76,7 +78,8 @@ def load_policy(config: ModelConfig, device: torch.device, seed: int = 0) -> Loa
 
     Raises PlauditError if it cannot be loaded or its parts do not fit together.
     """
-    return _logged("policy", config, _load(config, "CAUSAL_LM", device, seed))
+    loaded, _ = _load(config, "CAUSAL_LM", device, seed)
+    return _logged("policy", config, loaded)
 
 
 def load_scorer(
@@ -87,24 +90,26 @@ def load_scorer(
     ``role`` is what the log calls the model. Raises PlauditError if it cannot be loaded or its parts do not fit
     together.
     """
-    loaded = _load(config, "SEQ_CLS", device, seed)
+    loaded, has_head = _load(config, "SEQ_CLS", device, seed)
     if not hasattr(unwrapped(loaded.model), "score"):
         raise PlauditError(
             f"{config.path}: transformers has no sequence classifier for this architecture that reads the last token; "
             "choose another model"
         )
-    return _logged(role, config, loaded), config.fresh is None and is_classifier(str(config.path))
+    return _logged(role, config, loaded), has_head
 
 
-def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> LoadedModel:
+def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> tuple[LoadedModel, bool]:
+    """Return the model and whether its head is a trained one."""
     if adapter_task(config.path) is not None:
-        base = _load(base_of_adapter(config), head, device, seed)
+        base, _ = _load(base_of_adapter(config), head, device, seed)
         model = or_explain(f"adapter {config.path}", with_saved_adapter, base.model, str(config.path)).to(device)
-        return LoadedModel(model.eval(), base.tokenizer, base.acceleration)
+        has_head = head == "CAUSAL_LM" or has_reward_head(str(config.path))
+        return LoadedModel(model.eval(), base.tokenizer, base.acceleration), has_head
     tokenizer = load_tokenizer(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
-        model = _weights(config, head, tokenizer, device)
+        model, has_head = _weights(config, head, tokenizer, device)
         check_vocabulary(config, model, tokenizer)
         model.config.pad_token_id = tokenizer.pad_token_id
         if head == "CAUSAL_LM" and not head_is_known(model):
@@ -115,28 +120,29 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> L
         acceleration = install(model, config.layout, generates=head == "CAUSAL_LM")
         if config.lora is not None:
             model = with_adapter(model, config.lora, head)
-    return LoadedModel(model.eval(), tokenizer, acceleration)
+    return LoadedModel(model.eval(), tokenizer, acceleration), has_head
 
 
 def _weights(
     config: ModelConfig, head: Head, tokenizer: "PreTrainedTokenizerBase", device: torch.device
-) -> "PreTrainedModel":
+) -> tuple["PreTrainedModel", bool]:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     auto_class = AutoModelForCausalLM if head == "CAUSAL_LM" else AutoModelForSequenceClassification
     extra = {"num_labels": 1} if head == "SEQ_CLS" else {}
     model: PreTrainedModel
+    has_head = False
     if config.fresh is not None:
         model = fresh_model(config, auto_class, tokenizer, extra)
     else:
-        model = pretrained_model(config, auto_class, device, extra)
+        model, has_head = pretrained_model(config, auto_class, device, extra)
     if config.quantization is None:
-        model.to(device)
-    return model
+        or_explain(f"model {config.path or 'model.fresh'}", model.to, device)
+    return model, has_head
 
 
 def is_classifier(path: str) -> bool:
-    """Return whether a folder or hub name holds a sequence classifier. Raises PlauditError if it cannot be read."""
+    """Return whether a folder or hub name claims to be a classifier. Raises PlauditError if it cannot be read."""
     from transformers import AutoConfig
 
     task = adapter_task(path)
@@ -144,6 +150,16 @@ def is_classifier(path: str) -> bool:
         return task == "SEQ_CLS"
     architectures: list[str] = load_from(f"model {path}", AutoConfig.from_pretrained, path).architectures or [""]
     return "ForSequenceClassification" in architectures[0]
+
+
+def has_reward_head(path: str) -> bool:
+    """Return whether the files of a folder, adapter or hub model hold a reward model's head, whatever config.json says.
+
+    Raises PlauditError if they cannot be read. For a hub model that is not here yet, its configuration decides.
+    """
+    stored = stored_shapes(path, MODEL_WEIGHTS if adapter_task(path) is None else ADAPTER_WEIGHTS)
+    head = f"{SCORE}weight"
+    return any(f".{name}".endswith(f".{head}") for name in stored) if stored else is_classifier(path)
 
 
 def _logged(role: str, config: ModelConfig, loaded: LoadedModel) -> LoadedModel:

@@ -1,6 +1,9 @@
 """Creates transformers models from a configuration: pretrained or with random weights, quantised or not."""
 
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -10,6 +13,17 @@ from plaudit.config.schema.base import NEEDS_QUANTIZATION
 from plaudit.errors import PlauditError, one_line
 from plaudit.hub import hub_options, is_hub_name, missing_part
 from plaudit.memory import is_out_of_memory
+from plaudit.models.loading.completeness import (
+    OUTPUT_HEADS,
+    SCORE,
+    VALUE_HEADS,
+    Fit,
+    checked_fit,
+    known_prefixes,
+    refuse_incomplete,
+    without_prefixes,
+)
+from plaudit.models.loading.weight_files import Shape, read_json, refuse_pointers, stored_shapes
 from plaudit.models.quiet import quiet_transformers
 from plaudit.packages import missing_package
 
@@ -17,6 +31,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger("plaudit.models")
+OUT_OF_MEMORY = "out of memory; use a smaller model, quantization or dtype: bfloat16"
 
 
 def fresh_model(config: ModelConfig, auto_class: Any, tokenizer: Any, extra: dict[str, Any]) -> "PreTrainedModel":
@@ -39,17 +56,80 @@ def fresh_model(config: ModelConfig, auto_class: Any, tokenizer: Any, extra: dic
 
 def pretrained_model(
     config: ModelConfig, auto_class: Any, device: torch.device, extra: dict[str, Any]
-) -> "PreTrainedModel":
-    """Return the model that ``config.path`` names, on ``device`` if it is quantised and on the CPU otherwise."""
+) -> tuple["PreTrainedModel", bool]:
+    """Return the model that ``config.path`` names, and whether its head came from the files.
+
+    The model is on ``device`` if it is quantised and on the CPU otherwise. ``extra`` holds ``num_labels`` for a
+    classifier, whose head may be missing from the files of a language model; every other weight must be there.
+
+    Raises PlauditError, with the names, if weights are missing, unused or of other shapes than the configuration says.
+    """
     from transformers import AutoConfig
 
-    model_config = load_from(f"model {config.path}", AutoConfig.from_pretrained, config.path, **extra)
+    path = str(config.path)
+    what = f"model {path}"
+    stored = _checked_files(what, path)
+    model_config = load_from(what, AutoConfig.from_pretrained, path, **extra)
     if model_config.is_encoder_decoder:
-        raise PlauditError(f"{config.path}: encoder-decoder models are not supported; choose a causal language model")
+        raise PlauditError(f"{path}: encoder-decoder models are not supported; choose a causal language model")
+    if extra:
+        _refuse_labels(path, stored)
     _set_dropout(model_config, config.dropout)
     options = {"config": model_config} | weight_options(config, device)
-    model: PreTrainedModel = load_from(f"model {config.path}", auto_class.from_pretrained, config.path, **options)
-    return model
+    model, fit = load_whole(what, auto_class, path, **options)
+    if not extra:
+        accepted = fit.without([], VALUE_HEADS)
+        refuse_incomplete(what, accepted)
+        if unused := [name for name in fit.unexpected if name.startswith(VALUE_HEADS)]:
+            logger.warning("%s: not used, because only the training of a value function reads them: %s", path, unused)
+        return model, True
+    accepted = fit.without([], OUTPUT_HEADS)
+    has_head = not any(name.startswith(SCORE) for name in fit.missing)
+    # A head under another name would be replaced by a random one.
+    refuse_incomplete(what, accepted if accepted.unexpected else accepted.without([SCORE], []))
+    return model, has_head
+
+
+def load_whole(what: str, auto_class: Any, path: str, **options: Any) -> tuple["PreTrainedModel", Fit]:
+    """Load a model with transformers; also return how its weights fit the files.
+
+    Known prefixes of the names are removed, and the log says so. ``what`` names the model in error messages.
+    """
+    stored = _checked_files(what, path)
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **options}
+    model, report = load_from(what, auto_class.from_pretrained, path, **options)
+    stored = stored or stored_shapes(path)  # the files of a hub model are here only now
+    fit = checked_fit(model, stored, report)
+    if fit.without([SCORE], []).missing and (prefixes := known_prefixes(model, stored)):
+        pattern = "^" + "".join(f"(?:{re.escape(prefix)})?" for prefix in prefixes)
+        model, report = load_from(what, auto_class.from_pretrained, path, key_mapping={pattern: ""}, **options)
+        stored = {without_prefixes(name, prefixes): shape for name, shape in stored.items()}
+        fit = checked_fit(model, stored, report)
+        logger.warning(
+            "%s: the names of its weights begin with %s, which was removed from %d names",
+            *(path, "".join(prefixes), len(stored)),
+        )
+    return model, fit
+
+
+def _checked_files(what: str, path: str) -> dict[str, Shape]:
+    """Return the shapes in the files of a folder or of a cached model. Raises PlauditError for a damaged file."""
+    try:
+        if (configuration := Path(path) / "config.json").is_file():
+            read_json(configuration)
+        return stored_shapes(path)
+    except PlauditError as fault:
+        raise PlauditError(f"cannot load {what}: {fault}") from fault
+
+
+def _refuse_labels(path: str, stored: Mapping[str, Shape]) -> None:
+    """Raise PlauditError for a classifier with several labels, which is not a reward model."""
+    heads = [shape for name, shape in stored.items() if name == f"{SCORE}weight" or name.endswith(f".{SCORE}weight")]
+    if heads and len(heads[0]) == 2 and heads[0][0] != 1:
+        raise PlauditError(
+            f"{path}: this classifier has {heads[0][0]} labels, but a reward model has one; use it as a reward source "
+            "with kind: classifier and the name of a label, or train a reward model from a language model"
+        )
 
 
 def weight_options(config: ModelConfig, device: torch.device) -> dict[str, Any]:
@@ -82,13 +162,14 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
     Raises PlauditError like ``or_explain``, or with what is missing. ``what`` begins with "tokenizer" if the folder
     only needs to hold a tokenizer.
     """
-    if is_hub_name(str(path)):
-        try:
-            options = {**hub_options(str(path)), **options}
-        except PlauditError as fault:
-            raise PlauditError(f"cannot load {what}: {fault}") from fault
     try:
-        return or_explain(what, load, path, **options)
+        refuse_pointers(Path(str(path)))
+        if is_hub_name(str(path)):
+            options = {**hub_options(str(path)), **options}
+    except PlauditError as fault:
+        raise PlauditError(f"cannot load {what}: {fault}") from fault
+    try:
+        return or_explain(what, load, path, trust_remote_code=False, **options)
     except PlauditError as fault:
         if missing := missing_part(str(path), what.startswith("tokenizer")):
             raise PlauditError(f"cannot load {what}: {missing}") from fault
@@ -98,15 +179,17 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
 def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
     """Call ``load``, without the progress bars and advice of transformers.
 
-    Raises PlauditError with ``what`` and the text of the exception on one line. Running out of memory is re-raised
-    unchanged.
+    Raises PlauditError with ``what`` and the text of the exception, or that memory ran out, on one line.
     """
     from safetensors import SafetensorError
 
     try:
         with quiet_transformers():
             return load(*arguments, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as fault:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError),
+        SafetensorError,
+    ) as fault:
         if is_out_of_memory(fault):
-            raise
+            raise PlauditError(f"cannot load {what}: {OUT_OF_MEMORY}") from fault
         raise PlauditError(f"cannot load {what}: {one_line(fault)}") from fault
