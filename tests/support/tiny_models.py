@@ -86,8 +86,8 @@ def _random(auto_class: Any, config: Any, seed: int, dtype: torch.dtype) -> Any:
     return model.to(dtype).eval()
 
 
-def tiny_causal_model(architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
-    return _random(AutoModelForCausalLM, tiny_config(architecture), seed, dtype)
+def tiny_causal_model(architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+    return _random(AutoModelForCausalLM, tiny_config(architecture, **options), seed, dtype)
 
 
 def tiny_classifier(architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:

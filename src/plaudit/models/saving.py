@@ -1,16 +1,22 @@
-"""Saves models as ordinary transformers folders, which load without Plaudit."""
+"""Saves models as ordinary transformers folders, which load without Plaudit.
 
+Every folder is loaded again and its output is compared with that of the model in memory.
+"""
+
+import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, one_line
 from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.adapters.lora import adapter_of, merged_tensor
 from plaudit.models.quiet import quiet_transformers
+from plaudit.models.saved_outputs import check_saved_adapter, check_saved_model, outputs_in_memory
 from plaudit.models.trunk import unwrapped
 from plaudit.permissions import follow_umask
 
@@ -18,24 +24,80 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 
 def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Write a transformers folder with tokenizer; the active adapter is merged and also saved in ``adapter/``.
 
-    The model does not change. Merging into a quantised base would lose precision: then the folder is the adapter
-    itself, which transformers loads together with its base.
+    The model's weights do not change. Merging into a quantised base would lose precision: then the folder is the
+    adapter itself, which transformers loads together with its base.
+
+    Raises PlauditError if the saved folder computes something else than the model.
     """
+    inner = unwrapped(model)
+    set_special_tokens(inner, tokenizer)
+    expected = outputs_in_memory(model)
+    is_adapter = inner is not model and getattr(inner, "is_quantized", False)
     with quiet_transformers():
-        if not hasattr(model, "merge_and_unload"):
-            model.save_pretrained(folder, state_dict=_weights(model))
-        elif getattr(unwrapped(model), "is_quantized", False):
+        if is_adapter:
             save_adapter(model, folder)
+        elif inner is model:
+            inner.save_pretrained(folder, state_dict=_weights(inner))
         else:
-            selected: list[str] = model.active_adapters
-            model.save_pretrained(folder / "adapter", selected_adapters=selected, state_dict=_weights(model))
-            unwrapped(model).save_pretrained(folder, state_dict=dict(saved_weights(model)))
+            wrapper: Any = model
+            selected: list[str] = wrapper.active_adapters
+            wrapper.save_pretrained(folder / "adapter", selected_adapters=selected, state_dict=_weights(model))
+            with _untied_if_adapted(inner):
+                inner.save_pretrained(folder, state_dict=dict(saved_weights(model)))
         tokenizer.save_pretrained(folder)
     follow_umask(folder)
+    if is_adapter:
+        check_saved_adapter(model, folder)
+    else:
+        check_saved_model(inner, folder, expected)
+
+
+@contextmanager
+def _untied_if_adapted(model: "PreTrainedModel") -> Iterator[None]:
+    """Set in the configuration that embeddings and output head are not tied if only one of them has an adapter."""
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    adapted = [layer is not None and hasattr(layer, "get_base_layer") for layer in layers]
+    before = [config.tie_word_embeddings for config in configs]
+    for config in configs if any(adapted) and layers[1] is not None else ():
+        config.tie_word_embeddings = False
+    yield
+    for config, tied in zip(configs, before, strict=True):
+        config.tie_word_embeddings = tied
+
+
+def set_special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Write the tokenizer's special tokens into the model's configurations, so that ``generate`` stops at its end.
+
+    Several end tokens are kept if the tokenizer's is one of them.
+    """
+    generation: Any = getattr(model, "generation_config", None)
+    for config in (model.config, model.config.get_text_config(), *([] if generation is None else [generation])):
+        config.pad_token_id = tokenizer.pad_token_id
+        if tokenizer.bos_token_id is not None:
+            config.bos_token_id = tokenizer.bos_token_id
+        ends = config.eos_token_id
+        if not (isinstance(ends, list | tuple) and tokenizer.eos_token_id in ends):
+            config.eos_token_id = tokenizer.eos_token_id
+    if generation is not None:
+        model.generation_config = _valid(generation)
+
+
+def _valid(generation: Any) -> Any:
+    """Return generation settings that transformers saves: with only the special tokens if the others contradict."""
+    try:
+        generation.validate(strict=True)
+    except ValueError as fault:
+        logger.warning("generation_config.json: only special tokens are saved, because of: %s", one_line(fault))
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        return type(generation)(**{name: getattr(generation, name) for name in names})
+    return generation
 
 
 def saved_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, Tensor]]:
@@ -51,14 +113,14 @@ def saved_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, T
         raise PlauditError("adapters on a quantised base cannot be merged for an engine; remove model.quantization")
     seen: set[int] = set()
     for name, tensor in _weights(inner).items():
-        if id(tensor) in seen or adapter_of(name) is not None or ".original_module." in name:
+        if adapter_of(name) is not None or ".original_module." in name:
             continue
         name = re.sub(r"\.modules_to_save\.[^.]+\.", ".", name)  # a classifier's head
-        seen.add(id(tensor))  # tied weights are saved once
         layer, _, kind = name.partition(".base_layer.")
-        if kind:
+        if kind:  # tied weights with different adapters are no longer tied
             yield f"{layer}.{kind}", merged_tensor(inner.get_submodule(layer), kind)
-        else:
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))  # tied weights are saved once
             yield name, tensor.detach()
 
 

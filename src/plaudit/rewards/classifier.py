@@ -35,8 +35,8 @@ class TextClassifier:
         """Load the folder or hub name ``config.path``. Raises PlauditError if it is not a classifier."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from plaudit.models.loading.completeness import refuse_incomplete
         from plaudit.models.loading.pretrained import load_from, load_whole, weight_options
+        from plaudit.models.weights.completeness import refuse_incomplete
 
         path = str(config.path)
         what = f"classifier {path} of {place}"

@@ -18,8 +18,8 @@ from plaudit.data.readers.sources import check_source
 from plaudit.errors import PlauditError, all_of
 from plaudit.hub import check_model
 from plaudit.models.loading.models import has_reward_head, is_classifier
-from plaudit.models.loading.weight_files import stored_shapes
 from plaudit.models.reward_model import refuse_untrained_head
+from plaudit.models.weights.files import stored_shapes
 from plaudit.packages import missing_package
 from plaudit.plugins import check_methods, import_function
 from plaudit.registries.stages import STAGES

@@ -6,9 +6,9 @@ from typing import Any
 
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
-from plaudit.models.loading.completeness import Fit, refuse_incomplete
-from plaudit.models.loading.weight_files import ADAPTER_WEIGHTS, read_json, refuse_pointers, stored_shapes
 from plaudit.models.trunk import unwrapped
+from plaudit.models.weights.completeness import Fit, refuse_incomplete
+from plaudit.models.weights.files import ADAPTER_WEIGHTS, read_json, refuse_pointers, stored_shapes
 
 ADAPTER_FILE = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."

@@ -19,11 +19,11 @@ from plaudit.models.acceleration.install import Acceleration, install
 from plaudit.models.adapters.folder import adapter_task, base_of_adapter, with_saved_adapter
 from plaudit.models.adapters.lora import with_adapter
 from plaudit.models.heads.output_head import head_is_known
-from plaudit.models.loading.completeness import SCORE
 from plaudit.models.loading.pretrained import fresh_model, load_from, or_explain, pretrained_model
 from plaudit.models.loading.tokenizer import check_vocabulary, load_tokenizer
-from plaudit.models.loading.weight_files import ADAPTER_WEIGHTS, MODEL_WEIGHTS, stored_shapes
 from plaudit.models.trunk import unwrapped
+from plaudit.models.weights.completeness import SCORE
+from plaudit.models.weights.files import ADAPTER_WEIGHTS, MODEL_WEIGHTS, stored_shapes
 from plaudit.seeding import derived_seed
 
 if TYPE_CHECKING:

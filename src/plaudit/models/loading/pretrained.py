@@ -13,18 +13,20 @@ from plaudit.config.schema.base import NEEDS_QUANTIZATION
 from plaudit.errors import PlauditError, one_line
 from plaudit.hub import hub_options, is_hub_name, missing_part
 from plaudit.memory import is_out_of_memory
-from plaudit.models.loading.completeness import (
+from plaudit.models.quiet import quiet_transformers
+from plaudit.models.weights.completeness import (
     OUTPUT_HEADS,
     SCORE,
+    TIED_HEAD,
     VALUE_HEADS,
     Fit,
     checked_fit,
     known_prefixes,
     refuse_incomplete,
+    tied_embeddings,
     without_prefixes,
 )
-from plaudit.models.loading.weight_files import Shape, read_json, refuse_pointers, stored_shapes
-from plaudit.models.quiet import quiet_transformers
+from plaudit.models.weights.files import Shape, read_json, refuse_pointers, stored_shapes
 from plaudit.packages import missing_package
 
 if TYPE_CHECKING:
@@ -100,15 +102,21 @@ def load_whole(what: str, auto_class: Any, path: str, **options: Any) -> tuple["
     model, report = load_from(what, auto_class.from_pretrained, path, **options)
     stored = stored or stored_shapes(path)  # the files of a hub model are here only now
     fit = checked_fit(model, stored, report)
-    if fit.without([SCORE], []).missing and (prefixes := known_prefixes(model, stored)):
+    if not fit.without([SCORE], []).missing:
+        return model, fit
+    pattern, replacement, message = "", "", ""
+    if prefixes := known_prefixes(model, stored):
         pattern = "^" + "".join(f"(?:{re.escape(prefix)})?" for prefix in prefixes)
-        model, report = load_from(what, auto_class.from_pretrained, path, key_mapping={pattern: ""}, **options)
         stored = {without_prefixes(name, prefixes): shape for name, shape in stored.items()}
+        message = f"the names of its weights begin with {''.join(prefixes)}, which was removed from {len(stored)} names"
+    elif embeddings := tied_embeddings(model, stored, fit):
+        pattern, replacement = rf"^{re.escape(TIED_HEAD)}$", embeddings
+        stored = {embeddings if name == TIED_HEAD else name: shape for name, shape in stored.items()}
+        message = f"its embeddings are stored as {TIED_HEAD}, to which config.json ties them"
+    if message:
+        model, report = load_from(what, auto_class.from_pretrained, path, key_mapping={pattern: replacement}, **options)
         fit = checked_fit(model, stored, report)
-        logger.warning(
-            "%s: the names of its weights begin with %s, which was removed from %d names",
-            *(path, "".join(prefixes), len(stored)),
-        )
+        logger.warning("%s: %s", path, message)
     return model, fit
 
 

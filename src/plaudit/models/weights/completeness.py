@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from plaudit.errors import PlauditError
-from plaudit.models.loading.weight_files import Shape
+from plaudit.models.weights.files import Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,7 @@ SHOWN_NAMES = 3
 SCORE = "score."
 OUTPUT_HEADS = ("lm_head.", "embed_out.")
 """Output heads of language models, which a classifier does not have."""
+TIED_HEAD = "lm_head.weight"
 VALUE_HEADS = ("v_head.", "value_head.")
 """Value heads, which other libraries save with a policy and which only their own training reads."""
 BUFFERS = re.compile(r"(^|\.)(attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.inv_freq|position_ids)$")
@@ -114,6 +115,8 @@ def known_prefixes(model: "nn.Module", stored: Mapping[str, Shape]) -> tuple[str
     heads = (*VALUE_HEADS, *OUTPUT_HEADS, SCORE)
     removed: list[str] = []
     names = list(stored)
+    if _mostly_fits(fit_of(model, stored), names):
+        return None
     while True:
         prefix = next((prefix for prefix in PREFIXES if all(name.startswith((prefix, *heads)) for name in names)), None)
         if prefix is None or not any(name.startswith(prefix) for name in names):
@@ -123,9 +126,12 @@ def known_prefixes(model: "nn.Module", stored: Mapping[str, Shape]) -> tuple[str
         if len(set(names)) < len(names):
             return None
         renamed = dict(zip(names, stored.values(), strict=True))
-        fit = fit_of(model, renamed)
-        if not fit.mismatched and 2 * len(fit.missing) < len(names):
+        if _mostly_fits(fit_of(model, renamed), names):
             return tuple(removed)
+
+
+def _mostly_fits(fit: Fit, names: list[str]) -> bool:
+    return not fit.mismatched and 2 * len(fit.missing) < len(names)
 
 
 def without_prefixes(name: str, prefixes: Iterable[str]) -> str:
@@ -133,6 +139,17 @@ def without_prefixes(name: str, prefixes: Iterable[str]) -> str:
     for prefix in prefixes:
         name = name.removeprefix(prefix)
     return name
+
+
+def tied_embeddings(model: Any, stored: Mapping[str, Shape], fit: Fit) -> str | None:
+    """Return the name of a classifier's embeddings if the files hold them only as the output head tied to them.
+
+    None if the embeddings are there, or if the configuration does not tie them.
+    """
+    weight = model.get_input_embeddings().weight
+    name = next((name for name, tensor in model.state_dict(keep_vars=True).items() if tensor is weight), "")
+    tied = model.config.get_text_config().tie_word_embeddings
+    return name if tied and name in fit.missing and stored.get(TIED_HEAD) == tuple(weight.shape) else None
 
 
 def refuse_incomplete(what: str, fit: Fit) -> None:

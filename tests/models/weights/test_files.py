@@ -13,7 +13,7 @@ from model_folders import WEIGHTS, read_weights, saved
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import load_policy
-from plaudit.models.loading.weight_files import stored_shapes
+from plaudit.models.weights.files import stored_shapes
 from tiny_models import tiny_causal_model
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4665a5ea\nsize 4096\n"

@@ -100,6 +100,21 @@ def test_a_language_model_gets_a_new_head(tmp_path: Path) -> None:
         assert not load_scorer(ModelConfig(path=str(folder)), CPU)[1]
 
 
+def test_embeddings_that_are_stored_as_the_tied_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_causal_model("llama", tie_word_embeddings=True)
+    weights = read_weights(saved(model, tmp_path))
+    head = weights.pop("model.embed_tokens.weight")
+    write_weights(tmp_path, {**weights, "lm_head.weight": head})
+    assert torch.equal(policy_at(tmp_path).model.embed_tokens.weight, head)
+    assert "stored as lm_head.weight" not in capsys.readouterr().err
+    assert torch.equal(scorer_at(tmp_path).model.embed_tokens.weight, head)
+    assert "stored as lm_head.weight" in capsys.readouterr().err
+    configuration = (tmp_path / "config.json").read_text().replace('"tie_word_embeddings": true', '"other": true')
+    (tmp_path / "config.json").write_text(configuration)
+    with pytest.raises(PlauditError, match=r"1 \(model\.embed_tokens\.weight\) missing"):
+        scorer_at(tmp_path)
+
+
 def test_a_reward_model_is_no_policy_and_an_unread_value_head_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

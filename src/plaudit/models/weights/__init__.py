@@ -1,0 +1,1 @@
+"""The files with a model's weights, and whether they fit the model."""
