@@ -17,6 +17,7 @@ PROJECT = PYPROJECT["project"]
 INSTALLED = packages_distributions()
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LATER_STANDARD_LIBRARY = {"compression"}  # Python 3.14
+ELSEWHERE = {"vllm"}  # the plug-in for vLLM runs in vLLM's environment
 # These are read from a configuration or loaded by transformers: no import names them.
 WITHOUT_IMPORT = {"quantization": {"bitsandbytes"}, "tensorboard": {"tensorboard"}, "wandb": {"wandb"}}
 
@@ -43,7 +44,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
             names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         for name in names:
             top = name.partition(".")[0]
-            if top not in sys.stdlib_module_names | LATER_STANDARD_LIBRARY and top != "plaudit":
+            if top not in sys.stdlib_module_names | LATER_STANDARD_LIBRARY | ELSEWHERE and top != "plaudit":
                 yield top, node in tree.body
 
 

@@ -22,7 +22,7 @@ from plaudit.parallel.processes import OneProcess
 from plaudit.rollouts.engines.model_engine import configured_engine
 from plaudit.rollouts.engines.vllm import server as server_module
 from plaudit.rollouts.engines.vllm.client import Client
-from plaudit.rollouts.engines.vllm.server import Server, last_error, server_arguments, server_environment
+from plaudit.rollouts.engines.vllm.server import Server, last_error, plugin_path, server_arguments, server_environment
 from plaudit.rollouts.samples import Request
 from tiny_runs import FRESH, write_tokenizer
 
@@ -159,13 +159,16 @@ def test_the_arguments_ask_for_what_training_relies_on(tmp_path: Path) -> None:
 
 def test_the_server_does_not_join_the_trainers_processes() -> None:
     own = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "TORCHELASTIC_RUN_ID": "b"}
-    kept = server_environment(own | {"HOME": "/home", "PYTHONPATH": "/mine"}, {"OMP_NUM_THREADS": "1"})
+    kept = server_environment(own | {"HOME": "/home"}, {"OMP_NUM_THREADS": "1"})
     assert not own.keys() & kept.keys()
     assert (kept["HOME"], kept["OMP_NUM_THREADS"], kept["VLLM_SERVER_DEV_MODE"]) == ("/home", "1", "1")
-    plugin = Path(kept["PYTHONPATH"])
-    [entry_points] = plugin.glob("*.dist-info/entry_points.txt")
-    assert "plaudit_vllm:register" in entry_points.read_text()
-    assert (plugin / "plaudit_vllm/__init__.py").exists()
+
+
+def test_the_plugin_is_an_entry_point_of_vllm(tmp_path: Path) -> None:
+    find = "from importlib.metadata import entry_points as e; [p] = e(group='vllm.general_plugins'); print(p.load())"
+    environment = {"PYTHONPATH": plugin_path(tmp_path), "PATH": os.environ["PATH"]}
+    found = subprocess.run([sys.executable, "-c", find], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("<function register")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_a_server_is_started_from_the_configuration_alone_and_leaves_nothing(tmp
     engine = configured_engine(config, loaded, OneProcess(CPU))
     engine.update(0)
     [folder] = tmp_path.glob("plaudit-vllm-*")
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "server.log"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "plaudit_vllm-1.0.dist-info", "server.log"]
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     samples = engine.generate([Request((5, 6, 7), "w1", 3)], GenerationConfig(max_new_tokens=4))
     assert 1 <= len(samples[0].response_ids) <= 4

@@ -52,7 +52,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=server_environment(os.environ, config.environment),
+                env=server_environment(os.environ, config.environment) | {"PYTHONPATH": plugin_path(folder)},
                 start_new_session=True,
             )
 
@@ -106,16 +106,24 @@ def server_arguments(folder: Path, port: int, dtype: str, config: VllmEngineConf
 
 
 def server_environment(own: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's environment: this process's, without a launcher's variables, with the plug-in's path."""
+    """Return the server's environment: this process's, without a launcher's variables."""
     kept = {name: value for name, value in own.items() if not name.startswith(OF_A_LAUNCHER)}
     return kept | {
-        "PYTHONPATH": str(HERE / "plugin"),
         "VLLM_SERVER_DEV_MODE": "1",  # the requests that update weights
         "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         **further,
     }
+
+
+def plugin_path(folder: Path) -> str:
+    """Write the entry point of the plug-in into ``folder``; return the PYTHONPATH with which vLLM finds the plug-in."""
+    metadata = folder / "plaudit_vllm-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plaudit-vllm\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[vllm.general_plugins]\nplaudit = plaudit_vllm:register\n")
+    return os.pathsep.join([str(HERE / "plugin"), str(folder)])
 
 
 def last_error(log: Path) -> str:
