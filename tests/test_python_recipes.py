@@ -1,14 +1,18 @@
 """Recipes written in Python: dictionaries with functions and rows, and what a run returns."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
+import torch
 import yaml
 from jsonschema import Draft202012Validator
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import plaudit
 from plaudit.config.load import load_recipe, shipped_recipes
@@ -17,7 +21,8 @@ from plaudit.config.schema.rewards import REWARD_KINDS
 from plaudit.config.yaml_text import parse_yaml
 from plaudit.errors import PlauditError
 from plaudit.plugins import import_function
-from tiny_runs import FRESH, tiny_recipe
+from tiny_models import tiny_causal_model
+from tiny_runs import FRESH, tiny_recipe, write_tokenizer
 
 ROWS = [{"prompt": f"w{number}", "response": " good" * (1 + number % 3)} for number in range(12)]
 
@@ -79,6 +84,27 @@ def test_rows_that_cannot_be_written_are_refused(rows: Any, told: str, tmp_path:
         load_recipe(recipe)
 
 
+def test_models_and_tokenizers_become_folders_that_give_the_same_model(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "words")
+    model, tokenizer = tiny_causal_model("llama"), AutoTokenizer.from_pretrained(tmp_path / "words")
+    recipe = {"output": str(tmp_path), "sft": {"model": (model, tokenizer)}}
+    folder = plain_recipe(recipe, "runs")["sft"]["model"]
+    assert plain_recipe(recipe, "runs")["sft"]["model"] == folder
+    saved = AutoModelForCausalLM.from_pretrained(folder)
+    assert all(torch.equal(saved.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    assert AutoTokenizer.from_pretrained(folder).get_vocab() == tokenizer.get_vocab()
+    alone = {"output": str(tmp_path), "sft": {"model": {"path": model, "tokenizer": tokenizer}}}
+    paths = plain_recipe(alone, "runs")["sft"]["model"]
+    assert AutoTokenizer.from_pretrained(paths["tokenizer"]).get_vocab() == tokenizer.get_vocab()
+    assert paths["path"] not in (folder, paths["tokenizer"])
+
+
+def test_a_model_with_adapters_must_be_merged_first(tmp_path: Path) -> None:
+    adapted = get_peft_model(tiny_causal_model("llama"), PeftLoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(PlauditError, match=r"sft.model: this model has adapters; give model.merge_and_unload\(\)"):
+        plain_recipe({"output": str(tmp_path), "sft": {"model": adapted}}, "runs")
+
+
 def test_a_recipe_can_be_loaded_again() -> None:
     recipe = load_recipe("quickstart", ["seed=3"])
     assert load_recipe(recipe) == recipe
@@ -90,8 +116,10 @@ def test_a_run_from_python_is_an_ordinary_run(tmp_path: Path) -> None:
     model = {"fresh": FRESH, "tokenizer": str(tmp_path / "tokenizer")}
     recipe: dict[str, Any] = {"name": "mine", "output": str(tmp_path / "runs"), "device": "cpu"}
     recipe["sft"] = {"model": model, "data": {"sources": [ROWS]}, "max_steps": 2, "batch_size": 4, "samples": 0}
-    run = plaudit.run(recipe)
+    seen: list[tuple[str, float]] = []
+    run = plaudit.run(recipe, on_metrics=lambda stage, line: seen.append((stage, line["step"])))
     assert run.finished == ["sft"]
+    assert seen == [("sft", line["step"]) for line in run.metrics("sft")]
     assert run.model() == run.model("sft") == tmp_path / "runs/mine/sft/model"
     assert [line["step"] for line in run.metrics("sft")][-1] == 2
     assert run.result("sft")["seconds"] > 0
@@ -102,6 +130,18 @@ def test_a_run_from_python_is_an_ordinary_run(tmp_path: Path) -> None:
     kept = yaml.safe_load((tmp_path / "runs/mine/config.yaml").read_text(encoding="utf-8"))
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
     assert repr(plaudit.run(str(tmp_path / "again.yaml"))) == repr(run) == f"Run({str(run.folder)!r}, finished: sft)"
+
+
+def test_a_faulty_function_for_metrics_is_named(tmp_path: Path) -> None:
+    def broken(stage: str, line: Mapping[str, float]) -> None:
+        raise KeyError("gone")
+
+    with pytest.raises(PlauditError, match=r"on_metrics raised KeyError at .*test_python_recipes\.py:\d+: 'gone'"):
+        plaudit.sft(
+            str(tiny_recipe(tmp_path)),
+            {"sft.model": {"fresh": FRESH, "tokenizer": str(tmp_path / "tokenizer")}},
+            on_metrics=broken,
+        )
 
 
 def test_a_function_of_a_script_is_not_found_elsewhere() -> None:

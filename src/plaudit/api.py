@@ -16,12 +16,21 @@ from plaudit.plugins import errors_of_user_code
 from plaudit.registries.stages import STAGES
 from plaudit.runs.run import Run
 
+if TYPE_CHECKING:
+    from plaudit.runs.session import OnMetrics
+
 
 class StageCall(Protocol):
     """A function that runs one stage of a recipe."""
 
-    def __call__(self, recipe: RecipeSource, *overrides: str | Mapping[str, Any], restart: bool = False) -> Run:
-        """Run the stage and return the run; ``restart`` first deletes the stage's folder."""
+    def __call__(
+        self,
+        recipe: RecipeSource,
+        *overrides: str | Mapping[str, Any],
+        restart: bool = False,
+        on_metrics: "OnMetrics | None" = None,
+    ) -> Run:
+        """Run the stage and return the run; ``restart`` first deletes the stage's folder. See ``run``."""
 
 
 def run(
@@ -29,23 +38,27 @@ def run(
     *overrides: str | Mapping[str, Any],
     restart: bool = False,
     only: str | Sequence[str] = (),
+    on_metrics: "OnMetrics | None" = None,
 ) -> Run:
     """Run all stages of a recipe, or only some, and return the run.
 
     Args:
         recipe: a YAML file, the name of a shipped recipe, a dictionary of keys and values, or a ``Recipe``. In a
-            dictionary, a reward may be a function, and a data source may be a list of dictionaries, a
-            ``datasets.Dataset`` or a pandas ``DataFrame``.
+            dictionary, a reward may be a function, a model may be a pair of model and tokenizer of transformers, and a
+            data source may be a list of dictionaries, a ``datasets.Dataset`` or a pandas ``DataFrame``.
         overrides: texts such as ``"rl.iterations=50"``, or dictionaries such as ``{"rl.iterations": 50}``.
         restart: first delete the run or, with ``only``, the results of these stages.
         only: a stage or several.
+        on_metrics: a function that the main process calls with the stage's name and each new line of metrics, for
+            example to plot them or to stop the run with an exception.
     """
     show_messages_by_default()
     with errors_of_user_code():
-        return _run(load_recipe(recipe, overrides), restart, [only] if isinstance(only, str) else list(only))
+        only = [only] if isinstance(only, str) else list(only)
+        return _run(load_recipe(recipe, overrides), restart, only, on_metrics)
 
 
-def _run(loaded: Recipe, restart: bool, only: list[str]) -> Run:
+def _run(loaded: Recipe, restart: bool, only: Sequence[str], on_metrics: "OnMetrics | None") -> Run:
     from plaudit.runner import run as run_recipe
 
     present = loaded.sections()
@@ -59,7 +72,7 @@ def _run(loaded: Recipe, restart: bool, only: list[str]) -> Run:
             raise PlauditError(
                 f"{loaded.name}: this recipe has no section {name}; add it, or choose one of: {', '.join(present)}"
             )
-    return Run(run_recipe(loaded, only or None, restart))
+    return Run(run_recipe(loaded, only or None, restart, on_metrics))
 
 
 if TYPE_CHECKING:
@@ -78,8 +91,13 @@ else:
         if name not in STAGES:
             raise AttributeError(f"module 'plaudit.api' has no attribute {name!r}")
 
-        def run_stage(recipe: RecipeSource, *overrides: str | Mapping[str, Any], restart: bool = False) -> Run:
-            return run(recipe, *overrides, restart=restart, only=name)
+        def run_stage(
+            recipe: RecipeSource,
+            *overrides: str | Mapping[str, Any],
+            restart: bool = False,
+            on_metrics: "OnMetrics | None" = None,
+        ) -> Run:
+            return run(recipe, *overrides, restart=restart, only=name, on_metrics=on_metrics)
 
         run_stage.__name__ = name
         run_stage.__doc__ = f"{STAGES[name].help}\n\n``restart`` first deletes this stage's folder."

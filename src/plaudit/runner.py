@@ -15,14 +15,19 @@ from plaudit.registries.stages import STAGES, restart_command
 from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata
-from plaudit.runs.session import Session, start_session
+from plaudit.runs.session import OnMetrics, Session, start_session
 from plaudit.runs.trackers import check_trackers
 from plaudit.stages.preflight import check_before_start
 
 logger = logging.getLogger(__name__)
 
 
-def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = False) -> Path:
+def run(
+    recipe: Recipe,
+    stages: Sequence[str] | None = None,
+    restart: bool = False,
+    on_metrics: OnMetrics | None = None,
+) -> Path:
     """Run the recipe's stages (or those named) in its folder and return the folder.
 
     The same call resumes an interrupted run. ``restart`` first deletes the run or, if stages are named, only the
@@ -33,7 +38,7 @@ def run(recipe: Recipe, stages: Sequence[str] | None = None, restart: bool = Fal
     folder = RunDirectory(Path(recipe.output) / recipe.name)
     wanted = [name for name in recipe.sections() if stages is None or name in stages]
     check_before_start(recipe, folder, wanted, wanted if restart else ())
-    session = start_session(recipe, folder)
+    session = start_session(recipe, folder, on_metrics)
     try:
         session.processes.from_main(lambda: _open(session, restart, stages))
         _check_inputs(folder, wanted, session.is_main)

@@ -50,7 +50,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str] | Non
     """Replace the runner with one that only records its calls."""
     noted: list[tuple[str, Sequence[str] | None, bool]] = []
 
-    def run(recipe: Recipe, stages: Sequence[str] | None, restart: bool) -> Path:
+    def run(recipe: Recipe, stages: Sequence[str] | None, restart: bool, on_metrics: object) -> Path:
         noted.append((f"{recipe.name} seed {recipe.seed}", stages, restart))
         return Path(recipe.output) / recipe.name
 

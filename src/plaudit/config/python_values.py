@@ -1,13 +1,15 @@
 """Converts recipes written in Python to plain values, so that they can be written as YAML and a run can be resumed.
 
-A function becomes ``module:name``. Rows become a JSON-lines file named after its content: the same rows give the same
-recipe.
+A function becomes ``module:name``. Rows, models and tokenizers become files named after their content: the same objects
+give the same recipe.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from plaudit.config.places import dotted, section_in, type_at
@@ -15,21 +17,23 @@ from plaudit.config.schema.base import Place
 from plaudit.config.schema.data import SourceConfig
 from plaudit.errors import PlauditError
 
-ROWS_FOLDER = ".data"  # in the folder of the runs
+FOLDER = ".data"  # in the folder of the runs
 
 
 def plain_recipe(recipe: Mapping[str, Any], default_output: str) -> dict[str, Any]:
     """Return a recipe as plain YAML data.
 
     Args:
-        recipe: nested keys and values. A value may be a function, a path, or, as a data source, rows: a list of
-            dictionaries, a ``datasets.Dataset`` or a pandas ``DataFrame``.
+        recipe: nested keys and values. A value may be a function, a path, a model or tokenizer of transformers, or a
+            pair of both. A data source may be rows: a list of dictionaries, a ``datasets.Dataset`` or a pandas
+            ``DataFrame``.
         default_output: folder of the runs if the recipe does not name one.
 
     Raises:
-        PlauditError: a function cannot be imported by name, or a row holds a value that JSON cannot represent.
+        PlauditError: a function cannot be imported by name, a row holds a value that JSON cannot represent, or a model
+            has adapters.
     """
-    folder = Path(recipe.get("output") or default_output) / ROWS_FOLDER
+    folder = Path(recipe.get("output") or default_output) / FOLDER
     plain: dict[str, Any] = _plain(dict(recipe), (), dict(recipe), folder)
     return plain
 
@@ -37,6 +41,10 @@ def plain_recipe(recipe: Mapping[str, Any], default_output: str) -> dict[str, An
 def _plain(value: Any, place: Place, recipe: dict[str, Any], folder: Path) -> Any:
     if _is_source(place, recipe) and not isinstance(value, str | Path | Mapping):
         return str(_write_rows(value, place, folder))
+    if _is_saved(value):
+        return str(_save([value], place, folder))
+    if isinstance(value, tuple) and len(value) == 2 and all(map(_is_saved, value)):
+        return str(_save(value, place, folder))
     if isinstance(value, Mapping):
         return {key: _plain(inner, (*place, key), recipe, folder) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -59,6 +67,27 @@ def _reference(function: Callable[..., Any], place: Place) -> str:
             "functions"
         )
     return f"{module}:{name}"
+
+
+def _is_saved(value: Any) -> bool:
+    return hasattr(value, "save_pretrained")
+
+
+def _save(objects: Sequence[Any], place: Place, folder: Path) -> Path:
+    """Save a model, a tokenizer or both as transformers does and return the folder, which may exist already."""
+    if any(hasattr(value, "merge_and_unload") for value in objects):
+        raise PlauditError(f"{dotted(place)}: this model has adapters; give model.merge_and_unload(), or a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as name:
+        for value in objects:
+            value.save_pretrained(name)
+        digest = hashlib.sha256()
+        for file in sorted(Path(name).rglob("*")):
+            digest.update(file.name.encode() + file.read_bytes())
+        saved = folder / digest.hexdigest()[:16]
+        if not saved.exists():
+            shutil.copytree(name, saved)
+    return saved
 
 
 def _write_rows(rows: Any, place: Place, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """The session of a run, which all stages share: recipe, folder, processes and precision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,9 @@ from plaudit.parallel.processes import Processes, check_launch, start_processes
 from plaudit.parallel.strategy import check_strategy
 from plaudit.runs.directory import RunDirectory
 
+OnMetrics = Callable[[str, Mapping[str, float]], None]
+"""Called with the name of the stage and a line of its metrics, which holds ``step`` and ``seconds`` as well."""
+
 
 @dataclass
 class Session:
@@ -20,6 +23,8 @@ class Session:
     recipe: Recipe
     run: RunDirectory
     processes: Processes
+    on_metrics: OnMetrics | None = None
+    """A user's function; the main process calls it with every line of metrics."""
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +68,7 @@ class Session:
         self.processes.wait_for_everyone()
 
 
-def start_session(recipe: Recipe, run: RunDirectory) -> Session:
+def start_session(recipe: Recipe, run: RunDirectory, on_metrics: OnMetrics | None = None) -> Session:
     """Join the recipe's processes on its device.
 
     Raises PlauditError, with the correct command, if the started processes do not match the recipe.
@@ -72,4 +77,4 @@ def start_session(recipe: Recipe, run: RunDirectory) -> Session:
     check_strategy(recipe.distributed, recipe.processes)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    return Session(recipe, run, start_processes(recipe.processes, recipe.device))
+    return Session(recipe, run, start_processes(recipe.processes, recipe.device), on_metrics)

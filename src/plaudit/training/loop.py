@@ -19,6 +19,7 @@ from plaudit.batching.trees import Example
 from plaudit.errors import Interrupted
 from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import trained_parameters
+from plaudit.plugins import user_code
 from plaudit.runs.checkpoints import (
     Checkpoint,
     latest_checkpoint,
@@ -130,8 +131,11 @@ class Trainer(Generic[T]):
         line = self.task.line_number(step)
         self.progress.update(step, self._status(line, metrics))
         if self.log is not None:
-            self.log.append({"step": line, "seconds": self._seconds(), **metrics})
-            name = self.stage.folder.name
+            name, entry = self.stage.folder.name, {"step": line, "seconds": self._seconds(), **metrics}
+            self.log.append(entry)
+            if self.session.on_metrics is not None:
+                with user_code("on_metrics", self.session.on_metrics):
+                    self.session.on_metrics(name, entry)
             self.trackers.log({f"{name}/{key}": value for key, value in metrics.items()}, line)
 
     def _status(self, line: int, metrics: dict[str, float]) -> str:

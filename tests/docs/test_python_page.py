@@ -1,0 +1,38 @@
+"""The example of the page on Python runs as shown, with a smaller model."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from plaudit.config.schema import FreshModel, ModelConfig
+from plaudit.models.loading.models import load_policy
+from tiny_runs import FRESH, write_tokenizer
+
+PAGE = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
+
+
+def test_the_example_trains_and_prints_what_the_page_shows(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "model")
+    fresh = ModelConfig(fresh=FreshModel.model_validate(FRESH), tokenizer=str(tmp_path / "model"))
+    load_policy(fresh, torch.device("cpu")).model.save_pretrained(tmp_path / "model")
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    script = example.replace("runs/quickstart/sft/model", "model")
+    script = script.replace('"iterations": 3', '"iterations": 3, "generation": {"max_new_tokens": 4}')
+    (tmp_path / "example.py").write_text(script, encoding="utf-8")
+    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = re.findall(r"```\n(rl 0 .*?)```", PAGE, re.DOTALL)[0].splitlines()
+    assert [line.split()[:2] for line in done.stdout.splitlines() if line[:3] == "rl "] == [
+        line.split()[:2] for line in shown
+    ]
+
+
+def test_the_equation_gives_what_the_page_says() -> None:
+    (example, expected) = re.findall(r"(import torch\n.*?)  # (tensor\(.*?\))\n```", PAGE, re.DOTALL)[0]
+    setup, _, expression = example.rpartition("\n")
+    names: dict[str, object] = {}
+    exec(setup, names)
+    assert torch.equal(eval(expression, names), eval(expected, {"tensor": torch.tensor}))
