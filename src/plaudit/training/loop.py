@@ -96,8 +96,10 @@ class Trainer(Generic[T]):
         """Draw a batch, sum its gradients and take an optimizer step; return metrics if a line is due."""
         examples = self._draw(step)
         sums = self.gradients.accumulate(examples)
-        sums.add_metrics(self._update(step, examples))
-        return self.task.end_step(step, self.metrics.merged(sums))
+        update = self._update(step, examples)
+        merged = self.metrics.merged(sums)
+        merged.add_metrics(update)  # once for all processes, whose number may change within an iteration
+        return self.task.end_step(step, merged)
 
     # One step --------------------------------------------------------------------------------------------------------
 
