@@ -19,7 +19,7 @@ from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.models.saving import saved_weights
 from plaudit.parallel.processes import OneProcess
 from plaudit.rollouts.engines.model_engine import ModelEngine, configured_engine
-from plaudit.rollouts.engines.vllm.engine import VllmEngine
+from plaudit.rollouts.engines.vllm.engine import VllmEngine, check_machines
 from plaudit.rollouts.samples import Request
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
@@ -215,7 +215,19 @@ def test_a_fault_ends_generation_with_one_line(folder: Path, server: FakeVllm, n
     with pytest.raises(PlauditError, match=message) as caught:
         engine.update(0)
     assert "\n" not in str(caught.value)
+    assert f"{server.url}{path} " in str(caught.value)
+    assert str(caught.value).endswith("; check engine.url and the server's log")
     engine.close()
+
+
+def test_processes_on_several_machines_are_refused() -> None:
+    class TwoMachines(OneProcess):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, "another-machine"]
+
+    with pytest.raises(PlauditError, match=r"one machine, not on .*another-machine.*engine=transformers"):
+        check_machines(TwoMachines(CPU))
+    check_machines(OneProcess(CPU))
 
 
 @pytest.mark.parametrize("lost", ["lm_head.weight", "model.layers.1.mlp.up_proj.weight"])

@@ -193,15 +193,29 @@ def wide_policy(folder: Path) -> LoadedModel:
     return load_policy(ModelConfig.model_validate({"fresh": fresh, "tokenizer": str(folder)}), CPU)
 
 
-def test_a_server_is_started_from_the_configuration_alone_and_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+def started_server(folder: Path, monkeypatch: Any, **options: Any) -> VllmEngineConfig:
+    """Return the section of an engine that starts the server in ``fake_vllm.py`` and writes only to ``folder``."""
+    monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
     support = str(Path(__file__).parents[2] / "support")
     fake = f"import sys; sys.path[:0] = {[support, *sys.path]!r}\nimport runpy\n"
     fake += f"sys.argv[0] = 'fake_vllm.py'\nrunpy.run_path({support + '/fake_vllm.py'!r}, run_name='__main__')"
-    loaded = wide_policy(tmp_path)
-    config = VllmEngineConfig(python=script(tmp_path, fake), environment={"OMP_NUM_THREADS": "1"})
-    engine = configured_engine(config, loaded, OneProcess(CPU))
+    return VllmEngineConfig(python=script(folder, fake), environment={"OMP_NUM_THREADS": "1"}, **options)
+
+
+def test_a_server_whose_first_answers_are_wrong_leaves_its_log(tmp_path: Path, monkeypatch: Any) -> None:
+    config = started_server(tmp_path, monkeypatch, dtype="bfloat16", tolerance=1e-9)
+    engine = configured_engine(config, wide_policy(tmp_path), OneProcess(CPU))
+    with pytest.raises(PlauditError, match=r"/inference/v1/generate .*differ from the model's.*; see .*server\.log"):
+        engine.update(0)
+    engine.close()
+    [log] = tmp_path.glob("plaudit-vllm-*/server.log")
+    assert log.exists()
+
+
+def test_a_server_is_started_from_the_configuration_alone_and_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    config = started_server(tmp_path, monkeypatch)
+    engine = configured_engine(config, wide_policy(tmp_path), OneProcess(CPU))
     engine.update(0)
     [folder] = tmp_path.glob("plaudit-vllm-*")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "plaudit_vllm-1.0.dist-info", "server.log"]

@@ -9,10 +9,7 @@ OK = 200
 
 
 class Client:
-    """Sends requests to one server; threads may share it.
-
-    ``remedy`` ends every error message; ``has_failed`` tells whether there was one.
-    """
+    """Sends requests to one server; threads may share it. ``remedy`` ends every error message."""
 
     def __init__(self, url: str, timeout: float, remedy: str) -> None:
         import httpx2
@@ -24,7 +21,6 @@ class Client:
         # No proxy: the server is on this machine.
         self._http = httpx2.Client(base_url=self.url, timeout=timeout, limits=unlimited, trust_env=False)
         self._transport_error = httpx2.TransportError
-        self.has_failed = False
 
     def post(self, path: str, body: Any = None) -> Any:
         """Return the JSON answer; None if it is empty.
@@ -54,7 +50,6 @@ class Client:
 
     def error(self, path: str, problem: str) -> PlauditError:
         """Return an error about a request."""
-        self.has_failed = True
         return PlauditError(f"vLLM: {self.url}{path} {problem}; {self.remedy}")
 
     def close(self) -> None:

@@ -1,11 +1,12 @@
 """Generation by a vLLM server, which this process starts or which runs already."""
 
+import platform
 import shutil
 import tempfile
 import uuid
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from plaudit.rollouts.engines.base import in_one_piece
 from plaudit.rollouts.engines.finishing import check_requests, end_token_ids, finished_sample
 from plaudit.rollouts.engines.vllm.client import Client
 from plaudit.rollouts.engines.vllm.probe import mean_difference
-from plaudit.rollouts.engines.vllm.responses import generate
+from plaudit.rollouts.engines.vllm.responses import PATH, generate
 from plaudit.rollouts.engines.vllm.server import Server, write_model_configuration
 from plaudit.rollouts.engines.vllm.weights import send_weights, transfer_folder
 from plaudit.rollouts.samples import Piece, Request, Sample
@@ -52,6 +53,9 @@ EXACT_TOLERANCE = 1e-3
 ROUNDED_TOLERANCE = 0.05
 """Mean differences of log-probabilities: where both sides compute in float32, and where one rounds to 16 bits."""
 
+FAILED = "failed"
+"""A file beside the log: some process got an error, so the log stays."""
+
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Sizes of an attention head that vLLM's CPU build computes. With another one, it starts and dies at a request."""
 
@@ -74,8 +78,10 @@ class VllmEngine:
     def load(cls, config: VllmEngineConfig, loaded: "LoadedModel", processes: "Processes") -> "VllmEngine":
         """Start the server or, if it already runs, check that it answers.
 
-        Raises PlauditError if the server does not start or does not support the model.
+        Raises PlauditError if the processes run on several machines, or if the server does not start or does not
+        support the model.
         """
+        check_machines(processes)
         with ExitStack() as resources:
             address = _start(config, loaded, resources) if processes.is_main else None
             engine = cls(config, loaded, processes, processes.gather(address)[0])
@@ -93,9 +99,10 @@ class VllmEngine:
         self._processes.wait_for_everyone()  # another process may still generate with the old weights
         is_first, self._version = self._version is None, name
         if self._processes.is_main:
-            send_weights(self._client, self._address.transfer, name, tensors, self._dtype)
-            if is_first:
-                self._check_agreement()
+            with self._log_of_errors():
+                send_weights(self._client, self._address.transfer, name, tensors, self._dtype)
+                if is_first:
+                    self._check_agreement()
         self._processes.wait_for_everyone()
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
@@ -105,7 +112,7 @@ class VllmEngine:
         """
         check_requests(requests, settings, self._loaded.context_length)
         limits = draw_limits(requests, settings)
-        with ThreadPoolExecutor(settings.batch_size) as pool:
+        with self._log_of_errors(), ThreadPoolExecutor(settings.batch_size) as pool:
             samples = [pool.submit(self._sample, *each, settings) for each in zip(requests, limits, strict=True)]
             try:
                 return [sample.result() for sample in samples]
@@ -118,10 +125,21 @@ class VllmEngine:
         return in_one_piece(self.generate(requests, settings))
 
     def close(self) -> None:
-        """End a server that was started here. Its log stays if a request failed."""
+        """End a server that was started here. Its log stays if any process got an error."""
         self._resources.close()
-        if self._address.folder is not None and self._processes.is_main and not self._client.has_failed:
-            shutil.rmtree(self._address.folder)
+        folder = self._address.folder
+        if folder is not None and self._processes.is_main and not (folder / FAILED).exists():
+            shutil.rmtree(folder)
+
+    @contextmanager
+    def _log_of_errors(self) -> Iterator[None]:
+        """Keep the server's log after an error in the block."""
+        try:
+            yield
+        except Exception:
+            if self._address.folder is not None:
+                (self._address.folder / FAILED).touch()
+            raise
 
     def _sample(self, request: Request, limit: int, settings: GenerationConfig) -> Sample:
         assert self._version is not None
@@ -141,10 +159,21 @@ class VllmEngine:
         tolerance = self._config.tolerance or (EXACT_TOLERANCE if exact else ROUNDED_TOLERANCE)
         difference = mean_difference(self, self._loaded)
         if not difference <= tolerance:
-            raise PlauditError(
-                f"vLLM: its log-probabilities differ from the model's by {difference:.2g} on average, which is more "
-                f"than engine.tolerance={tolerance:g}; set engine.dtype=float32, or use engine=transformers"
+            raise self._client.error(
+                PATH,
+                f"gives log-probabilities that differ from the model's by {difference:.2g} on average, which is more "
+                f"than engine.tolerance={tolerance:g}; set engine.dtype=float32, or use engine=transformers",
             )
+
+
+def check_machines(processes: "Processes") -> None:
+    """Raise PlauditError, in every process, if they run on several machines: a server answers on its own alone."""
+    machines = sorted(set(processes.gather(platform.node())))
+    if len(machines) > 1:
+        raise PlauditError(
+            f"engine: vllm needs all processes on one machine, not on {', '.join(machines)}; start them on one, or use "
+            "engine=transformers"
+        )
 
 
 def _start(config: VllmEngineConfig, loaded: "LoadedModel", resources: ExitStack) -> Address:

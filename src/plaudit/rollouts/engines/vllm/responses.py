@@ -43,8 +43,13 @@ def generate(
         raise client.error(PATH, f"was answered in another format ({one_line(error)})") from error
     if problem := found.problem(limit, version):
         raise client.error(PATH, problem)
-    # The server cannot express NaN and infinity in JSON.
-    return found.ids, [value if value > NO_NUMBER else float("nan") for value in found.log_probabilities]
+    if min(found.log_probabilities, default=0.0) <= NO_NUMBER:
+        raise client.error(
+            PATH,
+            "reported a log-probability that is not finite: return to an earlier checkpoint and lower the "
+            "learning rate",
+        )
+    return found.ids, found.log_probabilities
 
 
 @dataclass(frozen=True)
