@@ -64,26 +64,54 @@ def test_restarting_the_run_runs_every_stage_again(tmp_path: Path, ran: list[str
     assert folder.stage("sft").result()["seconds"] == 4.0
 
 
-def test_stages_computed_from_a_restarted_one_do_not_count_until_they_are_restarted(
+def test_stages_computed_from_a_restarted_one_go_to_the_trash_until_the_next_success(
     tmp_path: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(tmp_path)
+    folder = run(tmp_path)
     run(tmp_path, ["sft"], restart=True, sft={**SFT, "epochs": 2})
     told = capsys.readouterr().err
-    for name, earlier in (("rl", "sft"), ("evaluate", "rl")):
-        assert f"{name} used an earlier result of {earlier}; " in told
-        assert f"plaudit {name} RECIPE OVERRIDES… --restart" in told
-    with pytest.raises(
-        PlauditError, match=r"^rl used an earlier result of sft; .* plaudit rl RECIPE OVERRIDES… --restart"
-    ):
-        run(tmp_path, sft={**SFT, "epochs": 2})
-    with pytest.raises(PlauditError, match=r"^evaluate needs rl, but rl used an earlier result of sft; "):
-        run(tmp_path, ["evaluate"], restart=True, sft={**SFT, "epochs": 2})
-    run(tmp_path, ["rl"], restart=True, sft={**SFT, "epochs": 2})
-    run(tmp_path, ["evaluate"], restart=True, sft={**SFT, "epochs": 2})
-    assert ran == ["sft", "rl", "evaluate", "sft", "rl", "evaluate"]
+    assert all(f"{folder.folder / name} (finished" in told for name in ("sft", "rl", "evaluate"))
+    assert sorted(path.name for path in (folder.folder / ".trash").iterdir()) == ["evaluate", "rl"]
+    assert not folder.stage("rl").finished
     run(tmp_path, sft={**SFT, "epochs": 2})
-    assert len(ran) == 6
+    assert ran == ["sft", "rl", "evaluate", "sft", "rl", "evaluate"]
+    assert not (folder.folder / ".trash").exists()
+
+
+def test_a_damaged_model_is_noticed_before_a_later_stage_reads_it(tmp_path: Path, ran: list[str]) -> None:
+    folder = run(tmp_path, ["sft"])
+    (folder.stage("sft").model / "weights").write_bytes(b"added later")
+    with pytest.raises(PlauditError, match=r"sft/model/weights: not in .*repeat the stage sft with --restart"):
+        run(tmp_path)
+    assert ran == ["sft"]
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> dict[str, Any]:
+        raise PlauditError("no such thing")
+
+    monkeypatch.setattr(STAGES["sft"], "run", refuse)
+    with pytest.raises(PlauditError, match="no such thing"):
+        run(tmp_path)
+    assert not (tmp_path / "run").exists()
+    assert ran == []
+
+
+def test_data_that_change_while_a_run_is_in_progress_are_noticed(
+    tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "a.jsonl"
+    data.write_text("{}\n")
+    train = STAGES["rl"].run
+
+    def change(context: Any) -> dict[str, Any]:
+        data.write_text("[]\n")
+        return train(context)
+
+    monkeypatch.setattr(STAGES["rl"], "run", change)
+    run(tmp_path, sft={**SFT, "data": {"sources": [str(data)]}})
+    assert f"sft: the data in {data} changed while the run was in progress" in " ".join(capsys.readouterr().err.split())
+    assert ran == ["sft", "rl", "evaluate"]
 
 
 def test_a_reference_is_a_whole_value(tmp_path: Path, ran: list[str]) -> None:

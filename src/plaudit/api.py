@@ -4,14 +4,14 @@ Each takes a recipe and overrides, see ``load_recipe``, and returns the run. The
 Bad input raises plaudit.errors.PlauditError.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from plaudit.config.load import RecipeSource, load_recipe
 from plaudit.config.schema import Recipe
-from plaudit.errors import PlauditError
-from plaudit.log import show_messages_by_default
+from plaudit.errors import PlauditError, errors_of_the_system
+from plaudit.log import new_console, show_messages_by_default
 from plaudit.plugins import errors_of_user_code
 from plaudit.registries.stages import STAGES
 from plaudit.runs.run import Run
@@ -30,7 +30,7 @@ class StageCall(Protocol):
         restart: bool = False,
         on_metrics: "OnMetrics | None" = None,
     ) -> Run:
-        """Run the stage and return the run; ``restart`` first deletes the stage's folder. See ``run``."""
+        """Run the stage and return the run; ``restart`` first removes its results. See ``run``."""
 
 
 def run(
@@ -39,6 +39,7 @@ def run(
     restart: bool = False,
     only: str | Sequence[str] = (),
     on_metrics: "OnMetrics | None" = None,
+    confirm: Callable[[str], bool] = lambda _: True,
 ) -> Run:
     """Run all stages of a recipe, or only some, and return the run.
 
@@ -47,18 +48,26 @@ def run(
             dictionary, a reward may be a function, a model may be a pair of model and tokenizer of transformers, and a
             data source may be a list of dictionaries, a ``datasets.Dataset`` or a pandas ``DataFrame``.
         overrides: texts such as ``"rl.iterations=50"``, or dictionaries such as ``{"rl.iterations": 50}``.
-        restart: first delete the run or, with ``only``, the results of these stages.
+        restart: first remove the results of all stages or, with ``only``, of these and what was computed from them.
+            They are kept in the run's folder ``.trash`` until the next success.
         only: a stage or several.
         on_metrics: a function that the main process calls with the stage's name and each new line of metrics, for
             example to plot them or to stop the run with an exception.
+        confirm: gets a sentence with the names of the results that ``restart`` removes; false stops the call.
     """
     show_messages_by_default()
-    with errors_of_user_code():
+    with errors_of_the_system(), errors_of_user_code():
         only = [only] if isinstance(only, str) else list(only)
-        return _run(load_recipe(recipe, overrides), restart, only, on_metrics)
+        return _run(load_recipe(recipe, overrides), restart, only, on_metrics, confirm)
 
 
-def _run(loaded: Recipe, restart: bool, only: Sequence[str], on_metrics: "OnMetrics | None") -> Run:
+def _run(
+    loaded: Recipe,
+    restart: bool,
+    only: Sequence[str],
+    on_metrics: "OnMetrics | None",
+    confirm: Callable[[str], bool],
+) -> Run:
     from plaudit.runner import run as run_recipe
 
     present = loaded.sections()
@@ -72,7 +81,7 @@ def _run(loaded: Recipe, restart: bool, only: Sequence[str], on_metrics: "OnMetr
             raise PlauditError(
                 f"{loaded.name}: this recipe has no section {name}; add it, or choose one of: {', '.join(present)}"
             )
-    return Run(run_recipe(loaded, only or None, restart, on_metrics))
+    return Run(run_recipe(loaded, only or None, restart, on_metrics, confirm))
 
 
 if TYPE_CHECKING:
@@ -100,7 +109,9 @@ else:
             return run(recipe, *overrides, restart=restart, only=name, on_metrics=on_metrics)
 
         run_stage.__name__ = name
-        run_stage.__doc__ = f"{STAGES[name].help}\n\n``restart`` first deletes this stage's folder."
+        run_stage.__doc__ = (
+            f"{STAGES[name].help}\n\n``restart`` first removes its results and what was computed from them."
+        )
         return run_stage
 
 
@@ -119,13 +130,11 @@ def chat(
     ``best_of`` candidates are sampled per turn, scored by the run's reward model and by ``rewards``; ``sampling`` may
     contain temperature, top_p and max_new_tokens; the defaults are the run's.
     """
-    from rich.console import Console
-
     from plaudit.serving.targets import find_target, open_chat_model
     from plaudit.serving.terminal import Terminal, typed_lines
 
-    console = Console(highlight=False)
-    with errors_of_user_code():
+    console = new_console()
+    with errors_of_the_system(), errors_of_user_code():
         found = find_target(target)
         settings = found.chat_settings(best_of, seed, plain, sampling)
         with closing(open_chat_model(found, settings, list(rewards), device)) as chat_model:

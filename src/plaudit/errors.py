@@ -1,7 +1,11 @@
 """The exceptions that end a run with a one-line message instead of a traceback."""
 
+import errno
+import os
+import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 SHOWN_PROBLEMS = 5
 
@@ -20,6 +24,62 @@ class Interrupted(Exception):  # noqa: N818 - an interruption by the user is not
         name = signal.Signals(signal_number).name
         super().__init__(f"stopped by {name} with a checkpoint; the same command resumes the run")
         self.exit_code = 128 + signal_number
+
+
+class Terminated(BaseException):
+    """SIGTERM outside of training; the command ends with exit code 143. As Ctrl-C, it is not an ``Exception``."""
+
+
+_RESUMES = "then run the same command again: it continues after the last checkpoint, which is intact"
+_ACCESS = "change its permissions, or choose another place"
+_REMEDIES = {
+    errno.ENOSPC: f"free some space, {_RESUMES}",
+    errno.EDQUOT: f"free some of your quota, {_RESUMES}",
+    errno.EFBIG: f"raise the limit of file sizes (ulimit -f), {_RESUMES}",
+    errno.EIO: f"check the disk, {_RESUMES}",
+    errno.EROFS: "choose another place, such as another `output`",
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a file is in the place of a folder; choose another place",
+    errno.EEXIST: "a file is in the way; choose another place",
+    errno.EMFILE: f"raise the limit of open files (ulimit -n), {_RESUMES}",
+}
+# Libraries written in Rust report errors of the operating system by number, under an exception of their own.
+_NUMBERED = re.compile(r"\(os error (\d+)\)")
+
+
+@contextmanager
+def errors_of_the_system() -> Iterator[None]:
+    """Raise PlauditError, with path and remedy, for every error of the operating system except a lack of memory."""
+    try:
+        yield
+    except (PlauditError, Interrupted):
+        raise
+    except Exception as error:
+        problem = system_problem(error)
+        if problem is None:
+            raise
+        raise PlauditError(problem) from error
+
+
+def system_problem(error: Exception, place: str | None = None) -> str | None:
+    """Return path, problem and remedy of an error of the operating system; None for other errors and lack of memory.
+
+    ``place`` is the path if the error itself has none.
+    """
+    if isinstance(error, OSError):
+        number, path = error.errno, error.filename
+    elif found := _NUMBERED.search(str(error)):
+        number, path = int(found[1]), None
+    else:
+        return None
+    if number in (errno.ENOMEM, errno.EPIPE):
+        return None
+    reason = one_line(error) if number is None else os.strerror(number)
+    shown = os.fsdecode(path) if isinstance(path, str | bytes) else place
+    text = f"{shown}: {reason}" if shown else reason
+    return f"{text}; {_REMEDIES[number]}" if number in _REMEDIES else text
 
 
 def all_of(problems: Sequence[str]) -> PlauditError:

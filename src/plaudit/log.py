@@ -4,7 +4,7 @@ Results, such as the table of an evaluation, go to standard output instead.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,12 +15,44 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("plaudit")
 
 
+_ESCAPES = {
+    sign: repr(chr(sign))[1:-1]
+    # Control characters other than line feed and tab, separators of lines, and what reverses the writing direction.
+    for sign in (
+        *range(9),
+        *range(11, 32),
+        *range(127, 160),
+        0x2028,
+        0x2029,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+}
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters as escapes, such as ``\\x1b``: a terminal obeys none."""
+    return text if text.isprintable() else text.translate(_ESCAPES)
+
+
+def new_console(stderr: bool = False) -> "Console":
+    """Return a console for standard output or standard error that shows control characters of texts as escapes."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class SafeConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                safe = segment.is_control or segment.text.isprintable()
+                yield segment if safe else Segment(visible(segment.text), segment.style)
+
+    return SafeConsole(stderr=stderr, highlight=False, force_jupyter=False if stderr else None)
+
+
 @cache
 def console() -> "Console":
     """Return the console on standard error: colours and bars on a terminal, plain lines in a pipe or a notebook."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, force_jupyter=False)
+    return new_console(stderr=True)
 
 
 class MessageHandler(logging.Handler):

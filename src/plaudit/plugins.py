@@ -6,6 +6,7 @@ point group ``plaudit.plugins``.
 """
 
 import inspect
+import opcode
 import os
 import sys
 import traceback
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from plaudit.errors import Interrupted, PlauditError
+from plaudit.errors import Interrupted, PlauditError, Terminated
 
 GROUP = "plaudit.plugins"
 
@@ -38,7 +39,9 @@ def load_installed_plugins() -> None:
 def _load(entry_point: EntryPoint) -> None:
     try:
         entry_point.load()
-    except Exception as error:
+    except BaseException as error:
+        if _is_interruption(error):
+            raise
         package = entry_point.dist.name if entry_point.dist else entry_point.module
         where = _where(error)
         raise PlauditError(
@@ -73,7 +76,9 @@ def import_user_module(name: str, place: str) -> ModuleType:
         return import_module(name)
     except PlauditError as error:
         raise PlauditError(f"{place}: {error}") from error
-    except Exception as error:
+    except BaseException as error:
+        if _is_interruption(error):
+            raise
         if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
             raise PlauditError(
                 f"{place}: importing {name} raised {type(error).__name__}: {error}; run from the folder that holds the "
@@ -151,17 +156,31 @@ def errors_of_user_code() -> Iterator[None]:
         yield
     except (PlauditError, Interrupted):
         raise
-    except Exception as error:
+    except BaseException as error:
         from plaudit.memory import is_out_of_memory
 
         # The first two entries are this generator and the function that entered the context.
         called = list(traceback.walk_tb(error.__traceback__))[2:]
         outside = [frame for frame, _ in called if _is_from_outside(frame)]
-        if not outside or is_out_of_memory(error):
+        if not outside or _is_interruption(error) or is_out_of_memory(error):
             raise
         name = outside[-1].f_code.co_qualname
         notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         raise PlauditError(f"{name} raised {type(error).__name__} at {_where(error)}: {_text(error)}{notes}") from error
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Return whether a signal, such as Ctrl-C, raised this exception, and not a ``raise`` in code from outside."""
+    if not isinstance(error, KeyboardInterrupt):
+        return isinstance(error, Terminated)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return True
+    # Python delivers signals between instructions, never at a `raise`.
+    is_raise = last.tb_frame.f_code.co_code[last.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
+    return not (is_raise and _is_from_outside(last.tb_frame))
 
 
 def is_from_user_code(error: BaseException) -> bool:
@@ -191,10 +210,10 @@ def user_code(place: str, function: Callable[..., Any]) -> Iterator[None]:
         yield
     except (PlauditError, Interrupted):
         raise
-    except Exception as error:
+    except BaseException as error:
         from plaudit.memory import is_out_of_memory
 
-        if is_out_of_memory(error):
+        if _is_interruption(error) or is_out_of_memory(error):
             raise
         where = where_it_failed(error, function)
         raise PlauditError(f"{place} raised {type(error).__name__} at {where}: {_text(error)}") from error

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from plaudit.config.load import referenced_stages
+from plaudit.config.marks import marked_values
 from plaudit.config.schema import Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.memory import is_out_of_memory
@@ -14,7 +15,7 @@ from plaudit.plugins import is_built_in, user_code
 from plaudit.registries.stages import STAGES, restart_command
 from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
-from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata
+from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata, warn_about_changed_data
 from plaudit.runs.session import OnMetrics, Session, start_session
 from plaudit.runs.trackers import check_trackers
 from plaudit.stages.preflight import check_before_start
@@ -27,35 +28,44 @@ def run(
     stages: Sequence[str] | None = None,
     restart: bool = False,
     on_metrics: OnMetrics | None = None,
+    confirm: Callable[[str], bool] = lambda _: True,
 ) -> Path:
     """Run the recipe's stages (or those named) in its folder and return the folder.
 
-    The same call resumes an interrupted run. ``restart`` first deletes the run or, if stages are named, only the
-    folders of these stages. Raises PlauditError if the folder's configuration differs, if a stage lacks the result of
-    an earlier stage or was computed from a result that has since been replaced, and for any other bad input.
+    The same call resumes an interrupted run. ``restart`` first moves all stages, or those named and what was computed
+    from them, to the run's trash, which is emptied at the next success; ``confirm`` gets their names and returns
+    whether to go on. Raises PlauditError if the folder's configuration differs, if a stage lacks the result of an
+    earlier stage or was computed from a result that has since been replaced, and for any other bad input.
     """
     check_trackers(recipe.trackers)
     folder = RunDirectory(Path(recipe.output) / recipe.name)
+    is_new = not folder.folder.exists()
     wanted = [name for name in recipe.sections() if stages is None or name in stages]
     check_before_start(recipe, folder, wanted, wanted if restart else ())
     session = start_session(recipe, folder, on_metrics)
     try:
-        session.processes.from_main(lambda: _open(session, restart, stages))
+        session.processes.from_main(lambda: _open(session, restart, stages, confirm))
         _check_inputs(folder, wanted, session.is_main)
         for name in wanted:
             _run_stage(name, session)
         if session.is_main:
+            if stages is None:
+                folder.empty_trash()
             for name in wanted:
                 STAGES[name].show(folder.stage(name))
+    except PlauditError:
+        if is_new and session.is_main:
+            folder.remove_if_unused()
+        raise
     finally:
         folder.close()
     return folder.folder
 
 
-def _open(session: Session, restart: bool, stages: Sequence[str] | None) -> None:
-    """Open the run's folder, delete what is restarted, and write the run's metadata."""
+def _open(session: Session, restart: bool, stages: Sequence[str] | None, confirm: Callable[[str], bool]) -> None:
+    """Open the run's folder, remove what is restarted, and write the run's metadata."""
     recipe, run = session.recipe, session.run
-    run.open(recipe, restart and stages is None, stages if restart and stages else ())
+    run.open(recipe, restart and stages is None, stages if restart and stages else (), confirm)
     begun = [section for name, section in recipe.sections().items() if run.stage(name).begun]
     begin_metadata(run.metadata, collect_metadata(recipe, session.device, session.processes.count), begun)
 
@@ -68,8 +78,13 @@ def _run_stage(name: str, session: Session) -> None:
         return
     section = session.recipe.sections()[name]
     _refuse_replaced_results(name, section, session.run)
+    session.processes.from_main(lambda: _verify_inputs(section, session.run))
     if session.is_main and not stage.begun:
         session.run.record_inputs(name, referenced_stages(section))
+    sections = session.recipe.sections()
+    begun = {other: found for other, found in sections.items() if other == name or session.run.stage(other).begun}
+    if session.is_main:
+        warn_about_changed_data(session.run.metadata, begun, f"at the start of {name}")
     context = stage_context(session, name)
     started = time.monotonic()
     try:
@@ -83,7 +98,15 @@ def _run_stage(name: str, session: Session) -> None:
     result.setdefault("seconds", time.monotonic() - started)
     context.finish(result)
     if session.is_main:
+        warn_about_changed_data(session.run.metadata, {name: section}, f"at the end of {name}")
         update_metadata(session.run.metadata, {"stages": {name: {"seconds": result["seconds"]}}})
+        session.run.empty_trash(name)
+
+
+def _verify_inputs(section: Section, run: RunDirectory) -> None:
+    """Raise PlauditError if a file of an earlier stage that this stage reads has changed since that stage finished."""
+    for stage, file in sorted({found.reference for found in marked_values(section) if found.reference is not None}):
+        run.verify(stage, file)
 
 
 def _result_of(name: str, context: StageContext[Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -50,7 +51,14 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str] | Non
     """Replace the runner with one that only records its calls."""
     noted: list[tuple[str, Sequence[str] | None, bool]] = []
 
-    def run(recipe: Recipe, stages: Sequence[str] | None, restart: bool, on_metrics: object) -> Path:
+    def run(
+        recipe: Recipe,
+        stages: Sequence[str] | None,
+        restart: bool,
+        on_metrics: object,
+        confirm: Callable[[str], bool],
+    ) -> Path:
+        assert confirm("not at a terminal")
         noted.append((f"{recipe.name} seed {recipe.seed}", stages, restart))
         return Path(recipe.output) / recipe.name
 
@@ -110,7 +118,6 @@ def test_errors_of_a_run_are_printed_as_they_are(command: Plaudit, monkeypatch: 
 @pytest.mark.parametrize(
     "exception, code, message",
     [
-        (KeyboardInterrupt(), 130, ""),
         (Interrupted(2), 130, f"{Interrupted(2)}\n"),
         (Interrupted(15), 143, f"{Interrupted(15)}\n"),
     ],
@@ -123,6 +130,83 @@ def test_interruptions_keep_the_shells_exit_codes(
 
     _replace_runner(monkeypatch, interrupted)
     assert command("run", "trial.yaml") == (code, "", message)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_outside_of_training_keep_the_shells_exit_codes(
+    command: Plaudit, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    _replace_runner(monkeypatch, lambda *_: signal.raise_signal(number))
+    assert command("run", "trial.yaml") == (code, "", "")
+
+
+def test_a_second_sigterm_keeps_the_exit_code() -> None:
+    script = """
+import os, signal, sys
+from plaudit.cli import main
+def stop(*_, **__):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+main.app = stop
+main.main()
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 143
+
+
+@pytest.mark.parametrize("exception", ["SystemExit(0)", "KeyboardInterrupt", "GeneratorExit"])
+def test_user_code_cannot_end_the_command_in_silence(command: Plaudit, exception: str) -> None:
+    name = exception.partition("(")[0]
+    Path(f"ends_{name}.py").write_text(f"raise {exception}\n")
+    code, _, error = command("run", "trial.yaml", f"plugins=[ends_{name}]")
+    assert code == 2
+    assert error.startswith(f"plugins: importing ends_{name} raised {name} at ends_{name}.py:1: ")
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (
+            OSError(28, "", "runs/a"),
+            "runs/a: No space left on device; free some space, then run the same command again",
+        ),
+        (OSError(30, "", "runs/a"), "runs/a: Read-only file system; choose another place"),
+        (OSError(36, "", "runs/a"), "runs/a: File name too long; choose a shorter name"),
+        (RuntimeError("while serializing: (os error 28)"), "No space left on device; free some space"),
+    ],
+)
+def test_errors_of_the_operating_system_are_one_line(
+    command: Plaudit, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("plaudit.plugins._is_from_outside", lambda _: False)
+    _replace_runner(monkeypatch, fail)
+    code, output, shown = command("run", "trial.yaml")
+    assert (code, output, shown.count("\n")) == (2, "", 1)
+    assert shown.startswith(message)
+
+
+@pytest.mark.parametrize("output", ["trial.yaml", "trial.yaml/x", "a" * 300, "/proc/x"])
+def test_an_output_that_cannot_be_written_is_one_line(command: Plaudit, output: str) -> None:
+    Path("b.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 9)
+    overrides = [f"output={output}", "reward=null", "report={}"]
+    code, _, error = command("run", "trial.yaml", *overrides)
+    assert (code, error.count("\n")) == (2, 1), error
+    assert output[:200] in error
+
+
+def test_control_characters_of_messages_are_shown_as_escapes(command: Plaudit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        logging.getLogger("plaudit.some.module").warning("\x1b]0;title\x07 and \x9b2J")
+        raise PlauditError("\x1b[2J \u202e")
+
+    _replace_runner(monkeypatch, fail)
+    code, _, error = command("run", "trial.yaml")
+    assert code == 2
+    assert error == "warning: \\x1b]0;title and \\x9b2J\n\\x1b[2J \\u202e\n"
 
 
 def test_other_errors_are_not_hidden(command: Plaudit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,8 +262,10 @@ def test_a_shipped_recipe_is_loaded_by_name() -> None:
     assert "name: stories" in shipped_recipe("stories")
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", ".hidden", "a/b", "/root", "..\\\\b", "C:", "a\\nb"])
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", ".hidden", "a/b", "/root", "..\\\\b", "C:", "a\\nb", "a b", "ä", "-x", "a" * 101]
+)
 def test_a_runs_name_is_one_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "r.yaml").write_text(f'name: "{name}"')
-    with pytest.raises(PlauditError, match=r"r.yaml: name: .* cannot be the name of one folder"):
+    with pytest.raises(PlauditError, match=r"r.yaml: name: .* cannot be the name of a run"):
         load_recipe(str(tmp_path / "r.yaml"))

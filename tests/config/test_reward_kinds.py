@@ -70,7 +70,7 @@ def problem(*overrides: str) -> str:
         ("rl.rewards=[{name: a, kind: http}]", ["rl.rewards.0.url: required"]),
         ("rl.rewards.0.url=http://a", ["unknown key", "belongs to http", "kind=function has function"]),
         (
-            "rl.rewards=[{name: a, kind: http, url: b, path: c}]",
+            "rl.rewards=[{name: a, kind: http, url: 'http://b', path: c}]",
             ["rl.rewards.0.path: unknown key", "kind=http has url, timeout"],
         ),
         ("rl.rewards.0.functin=a:b", ["unknown key", "did you mean function?"]),

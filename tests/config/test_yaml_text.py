@@ -13,7 +13,7 @@ from plaudit.errors import PlauditError
 _scalars = (
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63) + 1, 2**63 - 1)
     | st.floats(allow_nan=False)
     | st.text(st.characters(exclude_categories=["Cs", "Cc"]))
     | st.from_regex(r"[-+]?[0-9]{0,3}[.:eE_]?[0-9]{0,2}[eE]?[-+]?[0-9]{1,2}", fullmatch=True)

@@ -1,17 +1,19 @@
 """HTTP reward sources, against a server in a thread."""
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from plaudit.config.schema import HttpReward
 from plaudit.errors import PlauditError
-from plaudit.rewards.endpoint import ATTEMPTS, LONGEST_PAUSE, EndpointSource
+from plaudit.rewards.endpoint import ATTEMPTS, LARGEST_ANSWER, LONGEST_PAUSE, EndpointSource
 from reward_samples import sample_of
 
 
@@ -155,10 +157,112 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        with pytest.raises(PlauditError, match=r"cannot be reached .*timed out"):
+        with pytest.raises(PlauditError, match=r"did not answer completely within 0.05 seconds|timed out"):
             source_of(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05).score([sample_of("the", "day")])
 
 
-def test_only_http_addresses() -> None:
-    with pytest.raises(PlauditError, match="must begin with http"):
-        source_of("file:///etc/hostname")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/hostname",
+        "http://",
+        "http://a:x",
+        "http://a:99999",
+        "http://[::1",
+        "http://a b",
+        "http://a\x00",
+        "httq://a",
+    ],
+)
+def test_only_addresses_that_can_be_requested(url: str) -> None:
+    with pytest.raises(ValidationError, match="not an address that can be requested"):
+        source_of(url)
+
+
+def answering(reply: bytes, pause: float = 0.0) -> tuple[str, socket.socket]:
+    """Return the address of a server that sends ``reply`` to everyone, byte by byte with a pause, and its socket."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(65536)
+                    for part in [reply[i : i + 1] for i in range(len(reply))] if pause else [reply]:
+                        connection.sendall(part)
+                        Event().wait(pause)  # time.sleep is replaced
+
+    Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listening.getsockname()[1]}", listening
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        HEAD + b"Content-Length: 100\r\n\r\n{}",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\n{}",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"\x00" * 50,
+        b"",
+    ],
+)
+def test_answers_that_are_not_http_are_retried_and_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, reply: bytes
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    url, listening = answering(reply)
+    with (
+        listening,
+        pytest.raises(PlauditError, match=rf"'remote': {url} cannot be reached .*tried {ATTEMPTS} times") as error,
+    ):
+        source_of(url).score([sample_of("the", "day")])
+    assert "\n" not in str(error.value)
+
+
+def test_an_answer_that_drips_is_given_up_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    url, listening = answering(HEAD + b"Content-Length: 9000\r\n\r\n" + b" " * 9000, pause=0.05)
+    with listening, pytest.raises(PlauditError, match=r"did not answer completely within 0\.2 seconds"):
+        source_of(url, timeout=0.2).score([sample_of("the", "day")])
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        (b" " * (LARGEST_ANSWER + 1), f"more than {LARGEST_ANSWER} bytes"),
+        (b"[" * 100_000, "the answer must be JSON"),
+        (b"\xff", "the answer must be JSON"),
+        (b'{"scores": [1' + b"0" * 400 + b"]}", "beyond floats as score 0"),
+    ],
+)
+def test_hostile_answers(service: Service, body: bytes, message: str) -> None:
+    service.body = body
+    with pytest.raises(PlauditError, match=message):
+        source_of(service.url).score([sample_of("the", "day")])
+
+
+def test_secrets_of_the_address_are_in_no_message(service: Service) -> None:
+    service.statuses = [404]
+    url = service.url.replace("http://", "http://me:secret1@") + "?key=secret2#secret3"
+    with pytest.raises(PlauditError) as error:
+        source_of(url).score([sample_of("the", "day")])
+    assert "secret" not in str(error.value)
+    assert "***@127.0.0.1" in str(error.value)
+    with pytest.raises(PlauditError, match="were masked when the run was written"):
+        source_of("http://***@judge/score")
+
+
+@pytest.mark.parametrize("value", ["Bearer a\n", "Bearer ä", " a"])
+def test_an_authorization_that_no_header_can_have(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("JUDGE_KEY", value)
+    with pytest.raises(PlauditError, match=r"JUDGE_KEY holds .*; export the bare value") as error:
+        source_of("http://judge", authorization="JUDGE_KEY")
+    assert "Bearer" not in str(error.value)

@@ -280,7 +280,7 @@ def test_a_resumed_stage_reads_the_checksums_once(tmp_path: Path, monkeypatch: p
         return sha256(file)
 
     save_checkpoint(tmp_path, 1, {"model": {"weight": torch.ones(2)}}, {}, keep=1)
-    monkeypatch.setattr("plaudit.runs.checkpoints.sha256", counted)
+    monkeypatch.setattr("plaudit.runs.manifest.sha256", counted)
     path = latest_checkpoint(tmp_path)
     assert path is not None
     assert load_checkpoint(path, verify=False).tensors["model"]["weight"].tolist() == [1.0, 1.0]

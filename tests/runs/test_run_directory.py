@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from plaudit.runs.jsonl import JsonLinesWriter, read_json_lines
 MODEL = {"path": "some/model"}
 SFT: dict[str, Any] = {"model": MODEL, "data": {"sources": ["a.jsonl"]}}
 HTTP = {"name": "h", "kind": "http", "url": "http://judge"}
+REWARD: dict[str, Any] = {"model": MODEL, "data": {"sources": ["c.jsonl"]}}
 RL: dict[str, Any] = {
     "model": "stage:sft",
     "prompts": {"sources": ["p.jsonl"]},
@@ -34,7 +36,8 @@ def opened(folder: Path, restart: bool = False, restart_stages: Sequence[str] = 
     return run
 
 
-def begin(run: RunDirectory, stage: str) -> None:
+def begin(run: RunDirectory, stage: str, earlier: Sequence[str] = ()) -> None:
+    run.record_inputs(stage, earlier)
     with JsonLinesWriter(run.stage(stage).metrics) as log:
         log.append({"step": 1})
 
@@ -176,11 +179,12 @@ def test_starting_over_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
     assert not run.stage("sft").begun
     assert load_recipe(str(run.configuration)).seed == 5
     assert visible(tmp_path) == ["run"]
+    assert visible(run.folder / ".trash") == ["sft"]
     opened(tmp_path / "new", restart=True)
 
 
 def visible(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != ".locks")
+    return sorted(path.name for path in folder.iterdir() if path.name not in (".locks", "manifest.json"))
 
 
 def test_restarting_a_stage_deletes_its_folder_and_nothing_else(tmp_path: Path) -> None:
@@ -190,34 +194,121 @@ def test_restarting_a_stage_deletes_its_folder_and_nothing_else(tmp_path: Path) 
         run.stage(stage).finish({"seconds": 1.0})
     opened(tmp_path / "run", restart_stages=["rl"], rl={**RL, "iterations": 5})
     assert run.stage("sft").result() == {"seconds": 1.0}
-    assert visible(run.folder) == ["config.yaml", "sft"]
+    assert visible(run.folder) == [".trash", "config.yaml", "sft"]
+    assert visible(run.folder / ".trash" / "rl") == ["inputs.json", "metrics.jsonl", "result.json"]
     with pytest.raises(PlauditError, match=r"config.yaml: sft.epochs: 1.0 -> 2"):
         opened(tmp_path / "run", restart_stages=["rl"], rl=RL, sft={**SFT, "epochs": 2})
 
 
-@pytest.mark.parametrize("restart_stages", [(), ("sft",)])
-def test_a_kill_during_a_restart_leaves_all_or_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart_stages: tuple[str, ...]
+def test_what_was_computed_from_a_restarted_stage_goes_with_it_after_its_name_was_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The process dies at the first deletion of a file: the folder has already been renamed as a whole."""
+    run = opened(tmp_path / "run", rl=RL, reward=REWARD)
+    for stage, earlier in (("sft", []), ("reward", []), ("rl", ["sft"]), ("evaluate", ["rl"])):
+        begin(run, stage, earlier)
+        run.stage(stage).finish({"seconds": 3723.0})
+    asked: list[str] = []
+    with pytest.raises(PlauditError, match="nothing was removed"):
+        RunDirectory(run.folder).open(
+            recipe(rl=RL, reward=REWARD), False, ["sft"], lambda text: bool(asked.append(text))
+        )
+    assert visible(run.folder) == ["config.yaml", "evaluate", "reward", "rl", "sft"]
+    opened(tmp_path / "run", restart_stages=["sft"], rl=RL, reward=REWARD, sft={**SFT, "epochs": 2})
+    shown = caplog.messages[-1]
+    assert asked == [shown]
+    for stage in ("sft", "rl", "evaluate"):
+        assert f"{run.stage(stage).folder} (finished, took 1:02:03)" in shown
+    assert "reward" not in shown
+    assert visible(run.folder) == [".trash", "config.yaml", "reward"]
+    assert visible(run.folder / ".trash") == ["evaluate", "rl", "sft"]
+
+
+def test_the_trash_keeps_every_removed_folder_until_it_is_emptied(tmp_path: Path) -> None:
+    run = opened(tmp_path / "run")
+    for text in ("first", "second"):
+        begin(run, "sft")
+        (run.stage("sft").folder / text).touch()
+        opened(tmp_path / "run", restart=True)
+    kept = [sorted(path.name for path in folder.iterdir()) for folder in sorted((run.folder / ".trash").iterdir())]
+    assert kept == [["first", "inputs.json", "metrics.jsonl"], ["inputs.json", "metrics.jsonl", "second"]]
+    run.empty_trash("rl")
+    assert visible(run.folder / ".trash") == ["sft", "sft-2"]
+    run.empty_trash("sft")
+    assert visible(run.folder) == ["config.yaml"]
+
+
+def test_only_what_the_manifest_names_is_removed(tmp_path: Path) -> None:
     run = opened(tmp_path / "run")
     begin(run, "sft")
+    (run.folder / "thesis.tex").touch()
+    (run.folder / "rl").mkdir()
+    for restart, stages in ((True, ()), (False, ("rl",))):
+        with pytest.raises(PlauditError, match=r"run/rl: manifest.json of the run does not name it"):
+            opened(tmp_path / "run", restart, stages)
+    (run.folder / "rl").rmdir()
+    opened(tmp_path / "run", restart=True)
+    assert visible(run.folder) == [".trash", "config.yaml", "thesis.tex"]
 
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+
+def test_a_kill_during_a_restart_removes_later_stages_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is a run without its last stages, which resumes."""
+    run = opened(tmp_path / "run", rl=RL)
+    begin(run, "sft")
+    begin(run, "rl", ["sft"])
+    rename = os.rename
+
+    def die_at_sft(source: Path, target: Path) -> None:
+        if Path(source).name == "sft":
+            raise KeyboardInterrupt
+        rename(source, target)
 
     restarted = RunDirectory(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("plaudit.runs.directory.shutil.rmtree", die)
-        patch.setattr("plaudit.runs.directory.RunDirectory._remove_remains", lambda _: None)
+        patch.setattr("plaudit.runs.trash.os.rename", die_at_sft)
         with pytest.raises(KeyboardInterrupt):
-            restarted.open(recipe(), not restart_stages, restart_stages)
+            restarted.open(recipe(rl=RL), False, ["sft"])
     restarted.close()
-    assert not run.stage("sft").folder.exists()
-    assert run.configuration.exists() == bool(restart_stages)
-    opened(tmp_path / "run", sft={**SFT, "epochs": 2})
-    assert visible(tmp_path) == ["run"]
+    assert visible(run.folder) == [".trash", "config.yaml", "sft"]
+    opened(tmp_path / "run", rl={**RL, "iterations": 5})
+
+
+def test_a_run_inside_of_a_run_is_refused(tmp_path: Path) -> None:
+    run = opened(tmp_path / "a")
+    with pytest.raises(PlauditError, match=r"a/b: inside of another run"):
+        opened(run.folder / "b")
     assert visible(run.folder) == ["config.yaml"]
+
+
+def test_secrets_of_addresses_are_masked_and_a_resumed_run_may_have_them(tmp_path: Path) -> None:
+    judge = HTTP | {"url": "http://me:secret@judge/score?key=secret"}
+    changed = {"rl": {**RL, "rewards": [RL["rewards"][0], judge]}}
+    run = opened(tmp_path / "run", **changed)
+    begin(run, "rl")
+    assert "http://***@judge/score?key=***" in run.configuration.read_text()
+    assert "secret" not in run.configuration.read_text()
+    opened(tmp_path / "run", **changed)
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing", "added", "manifest"])
+def test_files_of_a_finished_stage_are_verified(tmp_path: Path, damage: str) -> None:
+    run = opened(tmp_path / "run")
+    stage = run.stage("sft")
+    stage.model.mkdir(parents=True)
+    weights = stage.model / "weights"
+    weights.write_bytes(b"abcd")
+    stage.finish({"seconds": 1.0})
+    run.verify("sft", "")
+    run.verify("sft", "model/weights")
+    if damage == "flip":
+        weights.write_bytes(b"abce")
+    elif damage == "missing":
+        weights.unlink()
+    elif damage == "added":
+        (stage.model / "more").touch()
+    else:
+        (stage.folder / "manifest.json").write_text("{}")
+    with pytest.raises(PlauditError, match=r"sft/.*; restore it from a copy, or repeat the stage sft with --restart"):
+        run.verify("sft", "")
 
 
 def test_a_stage_is_out_of_date_when_a_result_that_it_was_computed_from_is_replaced(tmp_path: Path) -> None:
@@ -225,11 +316,11 @@ def test_a_stage_is_out_of_date_when_a_result_that_it_was_computed_from_is_repla
     for stage, earlier in (("sft", []), ("rl", ["sft"]), ("evaluate", ["rl"])):
         run.record_inputs(stage, earlier)
         assert not run.stage(stage).begun
-        begin(run, stage)
+        begin(run, stage, earlier)
         run.stage(stage).finish({"seconds": 1.0, "stage": stage})
     inputs = {"rl": ["sft"], "evaluate": ["rl"]}
     assert all(run.replaced_inputs(stage) == [] for stage in inputs)
-    opened(tmp_path / "run", restart_stages=["sft"], rl=RL)
+    run.stage("sft").result_file.unlink()
     assert {stage: run.replaced_inputs(stage) for stage in inputs} == inputs
     run.stage("sft").finish({"seconds": 2.0, "stage": "sft"})
     assert {stage: run.replaced_inputs(stage) for stage in inputs} == inputs
@@ -331,4 +422,4 @@ def test_finishing_waits_for_the_disk_but_not_again_for_checkpoints(
         "plaudit.runs.directory.synchronise", lambda path: waited.append(str(path.relative_to(stage.folder)))
     )
     stage.finish({})
-    assert sorted(waited) == [".", "model", "model/weights"]
+    assert sorted(waited) == [".", "manifest.json", "model", "model/weights"]

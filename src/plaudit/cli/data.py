@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plaudit.cli.console import with_output_options
+from plaudit.log import new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +55,6 @@ def inspect(
     ] = None,
 ) -> None:
     """Show how a file or hub dataset is read: format, counts, lengths, bad records, samples."""
-    from rich.console import Console
     from rich.text import Text
 
     from plaudit.config.schema import SourceConfig
@@ -67,7 +67,7 @@ def inspect(
         {key: value for key, value in given.items() if value is not None} | {"ignore_columns": ignore_column or []}
     )
     found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples)
-    console = Console(highlight=False)
+    console = new_console()
     _print(found, console)
     if found.refusal is not None:
         console.print(Text(f"A stage would refuse this: {found.refusal}"), soft_wrap=True)

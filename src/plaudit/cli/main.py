@@ -3,7 +3,11 @@
 Modules in this folder import heavy libraries only inside functions, so that ``plaudit --help`` is fast.
 """
 
+import os
+import signal
 import sys
+from io import TextIOWrapper
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +15,11 @@ import typer
 from plaudit.cli import chat, data, lab, stages
 from plaudit.cli.console import errors, print_error, quiet_libraries, with_output_options
 from plaudit.cli.recipes import recipes
-from plaudit.errors import Interrupted, PlauditError
+from plaudit.errors import Interrupted, PlauditError, Terminated, errors_of_the_system
 
 USER_ERROR = 2
 ABORTED = 130
+TERMINATED = 143
 # Click's error for bad arguments; typer keeps its own copy of click in some versions.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -53,25 +58,52 @@ def _plaudit(
         typer.echo(context.get_help())
 
 
+def _terminate(*_: int | FrameType | None) -> None:
+    """Handle SIGTERM outside of training; a second one ends the process at once, with the same exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
+    raise Terminated
+
+
+def _prepare_streams() -> None:
+    """Print what the terminal's encoding lacks as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line. Bad input prints one line per problem and exits with code 2, without a traceback."""
-    from plaudit.plugins import errors_of_user_code
-
     quiet_libraries()
     errors.debug = False
+    _prepare_streams()
+    former = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with errors_of_user_code():
-            sys.exit(app(prog_name="plaudit", standalone_mode=False))
+        sys.exit(_run())
+    finally:
+        # While Python shuts down, SIGTERM has its exit code all the same.
+        at_exit = former if callable(former) else lambda *_: os._exit(TERMINATED)
+        signal.signal(signal.SIGTERM, at_exit)
+
+
+def _run() -> Any:
+    """Run the command and return its exit code."""
+    from plaudit.plugins import errors_of_user_code
+
+    try:
+        with errors_of_the_system(), errors_of_user_code():
+            return app(prog_name="plaudit", standalone_mode=False)
     except PlauditError as error:
         print_error(error)
-        sys.exit(USER_ERROR)
+        return USER_ERROR
     except _UsageError as error:
         # No message means that a group was called without a command and has already printed its help.
         if message := error.format_message():
             print_error(f"{message.rstrip('.')}; see {error.ctx.command_path} --help")
-        sys.exit(USER_ERROR)
+        return USER_ERROR
     except Interrupted as stop:
         print_error(str(stop))
-        sys.exit(stop.exit_code)
+        return stop.exit_code
+    except Terminated:
+        return TERMINATED
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(ABORTED)
+        return ABORTED

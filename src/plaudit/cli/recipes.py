@@ -21,12 +21,12 @@ def recipes(
 
 
 def _print_list(texts: dict[str, str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from plaudit.config.yaml_text import parse_yaml
+    from plaudit.log import new_console
 
     table = Table("recipe", "what it does", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name, text in texts.items():
         table.add_row(name, parse_yaml(text, name)["description"])
-    Console().print(table)
+    new_console().print(table)

@@ -1,5 +1,6 @@
 """``plaudit run`` and one command per stage of a recipe."""
 
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -18,10 +19,13 @@ RestartRunOption = Annotated[
     bool,
     typer.Option(
         "--restart",
-        help="Start over: first delete the run or, with --only, these stages.",
+        help="Start over: first remove all stages or, with --only, these and what was computed from them.",
     ),
 ]
-RestartStageOption = Annotated[bool, typer.Option("--restart", help="Start this stage over: first delete its folder.")]
+RestartStageOption = Annotated[
+    bool, typer.Option("--restart", help="Start this stage over: first remove it and what was computed from it.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before --restart removes results.")]
 
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", metavar="STAGE", help="Run only this stage; repeatable.")
@@ -41,6 +45,7 @@ def run(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
     restart: RestartRunOption = False,
+    yes: YesOption = False,
     only: OnlyOption = None,
 ) -> None:
     """Run all stages of a recipe.
@@ -49,16 +54,26 @@ def run(
     """
     from plaudit import api
 
-    api.run(recipe, *(overrides or []), restart=restart, only=only or ())
+    api.run(recipe, *(overrides or []), restart=restart, only=only or (), confirm=_confirmation(yes))
 
 
 def _command(stage: str) -> Callable[..., None]:
     def command(
-        recipe: RecipeArgument, overrides: OverridesArgument = None, restart: RestartStageOption = False
+        recipe: RecipeArgument,
+        overrides: OverridesArgument = None,
+        restart: RestartStageOption = False,
+        yes: YesOption = False,
     ) -> None:
         """Run the stage in the run's folder."""
         from plaudit import api
 
-        api.run(recipe, *(overrides or []), restart=restart, only=[stage])
+        api.run(recipe, *(overrides or []), restart=restart, only=[stage], confirm=_confirmation(yes))
 
     return command
+
+
+def _confirmation(yes: bool) -> Callable[[str], bool]:
+    """Return a function that asks at a terminal whether to remove results; elsewhere, or with ``yes``, it agrees."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return lambda _: True
+    return lambda _: typer.confirm("Remove them?", err=True)

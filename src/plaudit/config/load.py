@@ -16,8 +16,9 @@ from plaudit.config.places import alternatives, dotted, kinds_of, nearest_choice
 from plaudit.config.python_values import plain_recipe
 from plaudit.config.schema import Recipe, Section, recipe_type
 from plaudit.config.schema.base import MAY_NAME_STAGE, Place, has_mark
+from plaudit.config.secrets import mask_addresses, mask_in_text
 from plaudit.config.words import in_words
-from plaudit.config.yaml_text import parse_yaml, read_yaml, write_yaml
+from plaudit.config.yaml_text import DEEPEST, LARGEST_INTEGER, parse_yaml, read_yaml, write_yaml
 from plaudit.errors import PlauditError, all_of
 from plaudit.plugins import load_plugins, search_modules_in
 from plaudit.registries.stages import STAGES
@@ -60,6 +61,7 @@ def load_recipe(source: RecipeSource, overrides: Sequence[str | Mapping[str, Any
     parsed = [one for override in overrides for one in parse_overrides(override)]
     raw, name = _read(source)
     apply_overrides(raw, parsed)
+    _check_values(raw, name)
     if isinstance(plugins := raw.get("plugins"), list) and all(isinstance(plugin, str) for plugin in plugins):
         load_plugins(plugins)
     if isinstance(source, Mapping) or any(isinstance(override, Mapping) for override in overrides):
@@ -67,9 +69,32 @@ def load_recipe(source: RecipeSource, overrides: Sequence[str | Mapping[str, Any
     try:
         recipe = recipe_type().model_validate(raw)
     except ValidationError as error:
-        raise all_of([_explained(problem, raw, name, parsed) for problem in error.errors()]) from None
+        lines = [mask_in_text(_explained(problem, raw, name, parsed)) for problem in error.errors()]
+        raise all_of(lines) from None
     _check_references(recipe, name)
     return recipe
+
+
+def _check_values(value: Any, source: str, place: Place = ()) -> None:
+    """Raise PlauditError for values that no key can have: deep nesting, huge numbers, texts that are not Unicode."""
+    problem = None
+    if len(place) > DEEPEST:
+        raise PlauditError(f"{source}: {dotted(place)[:60]}…: nested deeper than {DEEPEST} levels, or inside of itself")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_values(key, source, (*place, "a key"))
+            _check_values(inner, source, (*place, key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check_values(inner, source, (*place, index))
+    elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        problem = "a number above 2^63; give a smaller one"
+    elif isinstance(value, str) and "\0" in value:
+        problem = "a NUL character; remove it"
+    elif isinstance(value, str) and not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        problem = "a byte that is not UTF-8; write the text in UTF-8"
+    if problem is not None:
+        raise PlauditError(f"{source}: {dotted(place)}: {problem}")
 
 
 def _read(source: RecipeSource) -> tuple[dict[str, Any], str]:
@@ -91,9 +116,10 @@ def _read(source: RecipeSource) -> tuple[dict[str, Any], str]:
 def dump(recipe: Recipe) -> str:
     """Return the recipe as YAML with every value that has an effect; ``load_recipe`` reads the same recipe back.
 
-    Stages that do not run are left out, and so are keys without effect, because writing them would be an error.
+    Secrets in addresses are masked. Stages that do not run are left out, and so are keys without effect, because
+    writing them would be an error.
     """
-    return write_yaml(_values(recipe))
+    return write_yaml(mask_addresses(_values(recipe)))
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
@@ -150,6 +176,7 @@ def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
+    text = text.replace("NaN", ".nan").replace("Infinity", ".inf")  # as YAML writes them
     return text if len(text) <= 60 else text[:57] + "…"
 
 

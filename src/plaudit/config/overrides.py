@@ -7,8 +7,11 @@ from typing import Any
 
 from plaudit.config.places import dotted, may_be_null, section_in, type_at
 from plaudit.config.schema.base import Place
-from plaudit.config.yaml_text import parse_yaml
+from plaudit.config.yaml_text import DEEPEST, parse_yaml
 from plaudit.errors import PlauditError
+
+LONGEST_INDEX = 10  # digits
+SHOWN_CHARACTERS = 300  # of an override, in messages
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,22 @@ def parse_overrides(override: str | Mapping[str, Any]) -> list[Override]:
         )
     key, equals, value = override.partition("=")
     if not equals:
-        raise PlauditError(f"{override}: expected key=value, such as rl.kl.coefficient=0.1")
-    return [Override(_place(key, override), parse_yaml(value, override), override)]
+        raise PlauditError(f"{override[:SHOWN_CHARACTERS]}: expected key=value, such as rl.kl.coefficient=0.1")
+    shown = override if len(override) <= SHOWN_CHARACTERS else f"{override[:SHOWN_CHARACTERS]}…"
+    return [Override(_place(key, shown), parse_yaml(value, shown), shown)]
 
 
 def _place(key: str, text: str) -> Place:
     parts = key.strip().split(".")
+    if len(parts) > DEEPEST:
+        raise PlauditError(f"{text[:60]}…: more than {DEEPEST} levels; write it like rl.kl.coefficient=0.1")
     if not all(parts):
         raise PlauditError(f"{text}: expected key=value, such as rl.kl.coefficient=0.1")
-    return tuple(int(part) if part.isdecimal() else part for part in parts)
+    return tuple(int(part) if _is_index(part) else part for part in parts)
+
+
+def _is_index(part: str) -> bool:
+    return part.isascii() and part.isdecimal() and len(part) < LONGEST_INDEX
 
 
 def apply_overrides(recipe: dict[str, Any], overrides: Sequence[Override]) -> None:
@@ -86,6 +96,6 @@ def _checked_key(container: Any, override: Override, depth: int) -> Any:
         return key
     if not isinstance(container, dict):
         raise PlauditError(
-            f"{override.text}: {above} is a single value, {container}, and has no keys; set {above} itself"
+            f"{override.text}: {above} is a single value, {container!s:.60}, and has no keys; set {above} itself"
         )
     return str(key)

@@ -23,7 +23,7 @@ from plaudit.evaluation.answers import (
 from plaudit.evaluation.best_of_n import best_of_n
 from plaudit.evaluation.prompts import held_out_prompts
 from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
-from plaudit.evaluation.summary import write_summary
+from plaudit.evaluation.summary import csv_text, write_summary
 from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
 from plaudit.models.loading.models import load_policy
 from plaudit.parallel.processes import Processes
@@ -31,6 +31,7 @@ from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rollouts.engines.build import build_engine
 from plaudit.rollouts.engines.model_engine import MakeEngine
 from plaudit.rollouts.samples import Sample
+from plaudit.runs.files import write_atomically
 from plaudit.runs.progress import StageProgress
 
 
@@ -171,5 +172,5 @@ def _toxicity(meter: ToxicityMeter, answers: Mapping[str, Answers], folder: Path
     tables = {name: toxicity_table(meter, own.toxicity_samples or own.samples) for name, own in answers.items()}
     if folder is not None:
         together = pandas.concat(tables, names=["model"]).reset_index(level="model")
-        together.to_csv(folder / "toxicity.csv", index=False)
+        write_atomically(folder / "toxicity.csv", csv_text(together.to_dict("records")))
     return {name: summarize_toxicity(table) for name, table in tables.items()}

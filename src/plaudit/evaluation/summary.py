@@ -8,6 +8,8 @@ from typing import Any
 
 from plaudit.runs.files import json_text, write_atomically
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+
 Summary = Mapping[str, Any]
 
 
@@ -46,12 +48,24 @@ def flattened(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as CSV with the union of their columns."""
+    """Return rows as CSV with the union of their columns, for programs and spreadsheets.
+
+    Texts are in quotation marks, so that line breaks of any kind stay inside of their cell. A text that a spreadsheet
+    would take for a formula gets a leading apostrophe, see ``csv_cell``.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
+    writer = csv.DictWriter(text, _columns(rows), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: csv_cell(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as it is written to CSV: a text with one of ``_FORMULA`` in front gets an apostrophe before it.
+
+    So does a text that begins with an apostrophe: removing one from every text that has it gives the original texts.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:

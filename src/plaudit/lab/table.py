@@ -1,6 +1,5 @@
 """All runs of the laboratory, in parallel, and their results per row: on the screen, in files, in a figure."""
 
-import csv
 import json
 import os
 import tempfile
@@ -14,11 +13,12 @@ from statistics import fmean
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from plaudit.evaluation.summary import csv_text
 from plaudit.lab.entries import ENTRIES, Entry
+from plaudit.log import new_console
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,7 @@ def write_results(rows: Sequence[Row], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = [row.numbers() | {"each": [asdict(run) for run in row.runs]} for row in rows]
     (folder / "lab.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    with (folder / "lab.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0].numbers()))
-        writer.writeheader()
-        writer.writerows(row.numbers() for row in rows)
+    (folder / "lab.csv").write_text(csv_text([row.numbers() for row in rows]), encoding="utf-8", newline="")
     miss_figure(rows).savefig(folder / "lab.png", dpi=160)
 
 
@@ -184,6 +181,6 @@ def default_workers() -> int:
 
 def print_results(rows: Sequence[Row], folder: Path) -> None:
     """Print the table and where the files are."""
-    console = Console()
+    console = new_console()
     console.print(result_table(rows))
     console.print(f"written to {folder}: lab.json, lab.csv, lab.png", highlight=False, markup=False)

@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from plaudit.log import new_console
 from plaudit.reporting.numbers import ABSENT, fixed
 from plaudit.reporting.reading import is_number
 from plaudit.reporting.tables import Cell, comparison, model_names
@@ -55,7 +56,7 @@ def print_samples(summary: Mapping[str, Any], count: int, console: Console | Non
         count: number of prompts.
         console: where to print; standard output by default.
     """
-    console = console or Console()
+    console = console or new_console()
     if summary.get("simulated"):
         console.print(Text(SIMULATED, style="dim"))
     for sample in (summary.get("samples") or [])[:count]:

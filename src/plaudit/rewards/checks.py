@@ -24,7 +24,13 @@ def checked_scores(values: Any, expected: int, place: str) -> torch.Tensor:
         raise PlauditError(
             f"{place} returned {len(values)} scores for {expected} responses: return one score per response"
         )
-    for index, value in enumerate(values):
-        if not isinstance(value, Real):
-            raise PlauditError(f"{place} returned {value!r:.80} as score {index}: return only numbers")
-    return torch.tensor([float(value) for value in values], dtype=torch.float32)
+    return torch.tensor([_number(value, index, place) for index, value in enumerate(values)], dtype=torch.float32)
+
+
+def _number(value: Any, index: int, place: str) -> float:
+    if not isinstance(value, Real):
+        raise PlauditError(f"{place} returned {value!r:.80} as score {index}: return only numbers")
+    try:
+        return float(value)
+    except (OverflowError, ValueError):
+        raise PlauditError(f"{place} returned a number beyond floats as score {index}: return smaller ones") from None

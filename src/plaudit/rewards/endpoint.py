@@ -1,12 +1,16 @@
 """An HTTP service as a reward source: POST {"prompts": [...], "responses": [...]}, answered by {"scores": [...]}."""
 
+import json
 import os
+import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from plaudit.config.schema import HttpReward
+from plaudit.config.secrets import MASK, mask_in_text
 from plaudit.errors import PlauditError
 from plaudit.rewards.checks import checked_scores
 from plaudit.rollouts.samples import Sample
@@ -21,6 +25,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 """Upper limit of a pause in seconds, also for ``Retry-After``."""
 TOO_MANY_REQUESTS = 429
+LARGEST_ANSWER = 16 * 2**20
+"""Bytes of an answer; the scores of a batch need far fewer."""
 
 
 class _TemporaryError(Exception):
@@ -34,8 +40,9 @@ class _TemporaryError(Exception):
 class EndpointSource:
     """Scores responses with an HTTP service.
 
-    Failed connections, server errors (status 5xx) and status 429 are retried, up to ``ATTEMPTS`` attempts. The header
-    ``Retry-After`` sets the pause in seconds; without it, pauses grow from attempt to attempt.
+    Failed connections, answers that are not complete after ``timeout`` seconds, server errors (status 5xx) and status
+    429 are retried, up to ``ATTEMPTS`` attempts. The header ``Retry-After`` sets the pause in seconds; without it,
+    pauses grow from attempt to attempt.
     """
 
     def __init__(self, config: HttpReward) -> None:
@@ -44,10 +51,18 @@ class EndpointSource:
         self.name = config.name
         self.url = config.url
         self.batch_size = config.batch_size
-        self.place = f"reward source {config.name!r}: {config.url}"
-        if not config.url.startswith(("http://", "https://")):
-            raise PlauditError(f"{self.place} is not a URL: it must begin with http:// or https://")
-        self.client = httpx2.Client(timeout=config.timeout, headers=_authorization(config, self.place))
+        self.timeout = config.timeout
+        self.place = f"reward source {config.name!r}: {mask_in_text(config.url)}"
+        if MASK in config.url:
+            raise PlauditError(
+                f"{self.place}: secrets of this address were masked when the run was written; use the original recipe"
+            )
+        headers = {"Accept-Encoding": "identity", **_authorization(config, self.place)}
+        self.client = httpx2.Client(timeout=config.timeout, headers=headers)
+        try:
+            self.client.build_request("POST", config.url)
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise PlauditError(f"{self.place} cannot be requested: {mask_in_text(str(error))}; correct it") from error
 
     @classmethod
     def load(cls, config: HttpReward, device: torch.device) -> "EndpointSource":
@@ -66,16 +81,16 @@ class EndpointSource:
             parts.append(checked_scores(self._scores_of(self._post(texts)), len(batch), self.place))
         return torch.cat(parts)
 
-    def _scores_of(self, response: "Response") -> Any:
+    def _scores_of(self, answer: bytes) -> Any:
         try:
-            answer = response.json()
-        except ValueError as error:
-            raise PlauditError(f"{self.place} answered {response.content[:80]!r}: the answer must be JSON") from error
-        if not isinstance(answer, dict) or "scores" not in answer:
-            raise PlauditError(f'{self.place} answered {str(answer)[:80]}: the answer must be {{"scores": [...]}}')
-        return answer["scores"]
+            content = json.loads(answer)
+        except (ValueError, RecursionError) as error:
+            raise PlauditError(f"{self.place} answered {_start_of(answer)}: the answer must be JSON") from error
+        if not isinstance(content, dict) or "scores" not in content:
+            raise PlauditError(f'{self.place} answered {_start_of(answer)}: the answer must be {{"scores": [...]}}')
+        return content["scores"]
 
-    def _post(self, texts: dict[str, list[str]]) -> "Response":
+    def _post(self, texts: dict[str, list[str]]) -> bytes:
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
         attempts = Retrying(
@@ -89,19 +104,64 @@ class EndpointSource:
                 "right"
             ) from last
 
-    def _attempt(self, texts: dict[str, list[str]]) -> "Response":
+    def _attempt(self, texts: dict[str, list[str]]) -> bytes:
+        """Return the body of the answer to one request.
+
+        The request runs in a thread, because the client limits only the time of each read, and a service that sends a
+        byte now and then would never end.
+        """
+        outcome: list[bytes | Exception] = []
+
+        def request() -> None:
+            try:
+                outcome.append(self._answer(texts, time.monotonic() + self.timeout))
+            except Exception as error:  # raised again below
+                outcome.append(error)
+
+        thread = threading.Thread(target=request, daemon=True)
+        thread.start()
+        thread.join(self.timeout)
+        if not outcome:
+            raise self._too_late()
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
+
+    def _answer(self, texts: dict[str, list[str]], deadline: float) -> bytes:
         import httpx2
 
         try:
-            response = self.client.post(self.url, json=texts)
-        except httpx2.TransportError as error:  # refused, reset, unknown host, timed out
-            raise _TemporaryError(f"cannot be reached ({type(error).__name__}: {error})") from error
+            with self.client.stream("POST", self.url, json=texts) as response:
+                body = self._body(response, deadline)
+        except (httpx2.TransportError, httpx2.DecodingError) as error:  # refused, reset, timed out, not HTTP
+            text = mask_in_text(" ".join(str(error).split()))[:200]
+            raise _TemporaryError(f"cannot be reached ({type(error).__name__}: {text})") from error
         if response.is_success:
-            return response
-        problem = f"answered status {response.status_code}: {response.text[:200].strip()}"
+            return body
+        problem = f"answered status {response.status_code}: {_start_of(body)}"
         if response.status_code == TOO_MANY_REQUESTS or response.is_server_error:
             raise _TemporaryError(problem, _seconds(response.headers.get("Retry-After")))
         raise PlauditError(f"{self.place} {problem}")
+
+    def _too_late(self) -> _TemporaryError:
+        return _TemporaryError(f"did not answer completely within {self.timeout:g} seconds")
+
+    def _body(self, response: "Response", deadline: float) -> bytes:
+        body = bytearray()
+        for part in response.iter_bytes():
+            body += part
+            if len(body) > LARGEST_ANSWER:
+                raise PlauditError(
+                    f"{self.place} answered more than {LARGEST_ANSWER} bytes: the answer must hold only the scores"
+                )
+            if time.monotonic() > deadline:
+                raise self._too_late()
+        return bytes(body)
+
+
+def _start_of(answer: bytes) -> str:
+    """Return the beginning of an answer on one line."""
+    return repr(answer[:200].decode(errors="replace").strip())[1:-1]
 
 
 def _authorization(config: HttpReward, place: str) -> dict[str, str]:
@@ -110,12 +170,19 @@ def _authorization(config: HttpReward, place: str) -> dict[str, str]:
         return {}
     if config.authorization not in os.environ:
         raise PlauditError(f"{place}: the environment variable {config.authorization} is not set; export it")
-    return {"Authorization": os.environ[config.authorization]}
+    value = os.environ[config.authorization]
+    if not (value.isascii() and value.isprintable() and value == value.strip()):
+        raise PlauditError(
+            f"{place}: the environment variable {config.authorization} holds line breaks, outer spaces or other "
+            "characters that a header cannot have; export the bare value"
+        )
+    return {"Authorization": value}
 
 
 def _seconds(retry_after: str | None) -> float | None:
     """Return the seconds in a ``Retry-After`` header; None without the header or if it contains a date."""
-    return float(retry_after) if retry_after is not None and retry_after.strip().isdecimal() else None
+    text = (retry_after or "").strip()
+    return min(float(text), LONGEST_PAUSE) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 def _pause(state: "RetryCallState") -> float:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+LARGEST_SCORE = 1e9
+
 
 class RewardSource(Protocol):
     """Scores responses."""
@@ -107,12 +109,12 @@ class ComposedReward:
     def score(self, samples: Sequence[Sample]) -> ComposedScores:
         """Score ``samples`` with every source.
 
-        Raises NonFiniteScoreError if a score is not finite, and PlauditError if a source fails or does not return a
-        number for each sample.
+        Raises NonFiniteScoreError if a score is not finite, and PlauditError if a source fails, does not return a
+        number for each sample, or returns one beyond ``LARGEST_SCORE``.
         """
         each = {source.name: _scores_of(source, samples) for source in self.sources}
         for name, scores in each.items():
-            _refuse_non_finite(name, scores, samples)
+            _refuse_unusable(name, scores, samples)
         total = torch.zeros(len(samples))
         for weight, scores in zip(self.weights, each.values(), strict=True):
             total += weight * scores
@@ -161,7 +163,14 @@ def _scores_of(source: RewardSource, samples: Sequence[Sample]) -> torch.Tensor:
     return checked_scores(scores, len(samples), place)
 
 
-def _refuse_non_finite(name: str, scores: torch.Tensor, samples: Sequence[Sample]) -> None:
+def _refuse_unusable(name: str, scores: torch.Tensor, samples: Sequence[Sample]) -> None:
+    largest = int(scores.abs().nan_to_num(0, 0).argmax()) if len(samples) else 0
+    if len(samples) and LARGEST_SCORE < abs(scores[largest].item()) < float("inf"):
+        raise PlauditError(
+            f"reward source {name!r} gave {scores[largest].item():.6g} for response {largest} of {len(samples)}, "
+            f"{samples[largest].response_text[:200]!r}: scores beyond ±{LARGEST_SCORE:.0e} cannot be learned from; "
+            "scale them down in the source"
+        )
     bad = (~torch.isfinite(scores)).nonzero().flatten().tolist()
     if bad:
         first = bad[0]

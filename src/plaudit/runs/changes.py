@@ -9,6 +9,7 @@ from plaudit.config.load import load_recipe
 from plaudit.config.places import dotted, may_change
 from plaudit.config.schema import Recipe
 from plaudit.config.schema.base import Place
+from plaudit.config.secrets import mask_addresses
 from plaudit.errors import PlauditError
 from plaudit.registries.stages import STAGES, restart_command
 
@@ -21,6 +22,7 @@ def refuse_changes(configuration: Path, new: Recipe, begun: Collection[str]) -> 
     ``configuration`` is the file with the run's recipe so far.
     """
     earlier, now = load_recipe(str(configuration)).model_dump(mode="json"), new.model_dump(mode="json")
+    earlier, now = mask_addresses(earlier), mask_addresses(now)  # as they were written
     changed = [
         (dotted(place), before, after)
         for place, before, after in differences(earlier, now)

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from plaudit.errors import PlauditError
 from plaudit.permissions import follow_umask
-from plaudit.runs.files import sha256, synchronise
+from plaudit.runs.disk_space import check_free_space
+from plaudit.runs.files import read_json, sha256, synchronise
+from plaudit.runs.manifest import MANIFEST, file_problem
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +65,18 @@ def save_checkpoint(
         wait_for_everyone: returns when every process of the run has called it.
 
     Raises:
+        PlauditError: the disk has no room for the checkpoint.
         ValueError: two names share a tensor, or JSON would change the state.
     """
     from safetensors.torch import save_file
 
     final = folder / f"step-{step:08d}"
     unfinished = final.with_name(final.name + UNFINISHED)
+    size = sum(tensor.numel() * tensor.element_size() for named in tensors.values() for tensor in named.values())
     if is_main:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(folder)
+        check_free_space(folder, size, "needs room for a checkpoint")
         unfinished.mkdir()
     wait_for_everyone()
     for name, named_tensors in tensors.items():
@@ -83,7 +88,7 @@ def save_checkpoint(
     if is_main:
         (unfinished / "state.json").write_text(_state_text(step, state), encoding="utf-8")
         _write_manifest(unfinished)
-        for path in (unfinished / "state.json", unfinished / "manifest.json", unfinished):
+        for path in (unfinished / "state.json", unfinished / MANIFEST, unfinished):
             synchronise(path)
         _put_in_place(unfinished, final)
         _delete_superseded(folder, step, keep)
@@ -112,7 +117,7 @@ def _state_text(step: int, state: Mapping[str, Any]) -> str:
 
 def _write_manifest(folder: Path) -> None:
     files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
-    (folder / "manifest.json").write_text(json.dumps({"files": files}, indent=2), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2), encoding="utf-8")
 
 
 def _put_in_place(unfinished: Path, final: Path) -> None:
@@ -138,12 +143,19 @@ def _discard(path: Path) -> None:
     if path.exists():
         doomed = path.with_name(path.name + UNFINISHED)
         os.rename(path, doomed)
-        shutil.rmtree(doomed)
+        _delete(doomed)
 
 
 def _remove_unfinished(folder: Path) -> None:
     for path in folder.glob(f"step-*{UNFINISHED}"):
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
         shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 # Loading --------------------------------------------------------------------------------------------------------------
@@ -187,32 +199,23 @@ def load_checkpoint(
 
 def _damage(path: Path) -> str | None:
     """Return a damaged file and the reason, or None for an intact checkpoint."""
-    manifest = path / "manifest.json"
-    if not manifest.is_file():
-        return "manifest.json: missing"
     try:
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in _manifest_entries(manifest)}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "manifest.json: unreadable"
-    for name, (size, checksum) in expected.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name}: missing"
-        if file.stat().st_size != size:
-            return f"{name}: {file.stat().st_size} bytes instead of {size}"
-        if sha256(file) != checksum:
-            return f"{name}: checksum differs from the manifest's"
+        recorded = read_json(path / MANIFEST, "").get("files")
+    except PlauditError:
+        return f"{MANIFEST}: {'unreadable' if (path / MANIFEST).is_file() else 'missing'}"
+    if not isinstance(recorded, dict):
+        return f"{MANIFEST}: unreadable"
+    for name in sorted({"state.json", *(file.name for file in path.glob("*.safetensors"))} - recorded.keys()):
+        return f"{MANIFEST}: has no entry for {name}"
+    for name, entry in recorded.items():
+        if problem := file_problem(path / name, entry):
+            return f"{name}: {problem}"
     return None
-
-
-def _manifest_entries(manifest: Path) -> Iterable[tuple[str, dict[str, Any]]]:
-    entries: dict[str, dict[str, Any]] = json.loads(manifest.read_bytes())["files"]
-    return entries.items()
 
 
 def _candidates(folder: Path) -> Iterator[tuple[Path, int, bool]]:
     """Yield the complete checkpoints, newest first: folder, step, whether a newer one of the same step replaces it."""
     pattern = re.compile(rf"step-(\d+)({re.escape(REPLACED)})?")
-    matches = [(path, pattern.fullmatch(path.name)) for path in folder.glob("step-*")]
+    matches = [(path, pattern.fullmatch(path.name)) for path in folder.glob("step-*") if path.is_dir()]
     found = [(path, int(match[1]), match[2] is not None) for path, match in matches if match]
     yield from sorted(found, key=lambda candidate: (-candidate[1], candidate[2]))

@@ -1,9 +1,8 @@
 """The folder of a run: its configuration, a lock against a second writer, and a folder per stage."""
 
-import json
-import os
+import logging
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,13 @@ from plaudit.config.schema import Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.registries.stages import STAGES
 from plaudit.runs.changes import refuse_changes
-from plaudit.runs.files import json_text, sha256, synchronise, write_atomically
+from plaudit.runs.files import json_text, read_json, sha256, synchronise, write_atomically
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
+from plaudit.runs.manifest import check_files, record_stages, recorded_stages, write_checksums
+from plaudit.runs.trash import empty_trash, move_to_trash, removal_notice
+
+logger = logging.getLogger(__name__)
 
 SectionT = TypeVar("SectionT", bound=Section)
 HEADER = "# The resolved configuration of a run of plaudit.\n"
@@ -26,7 +29,7 @@ HEADER = "# The resolved configuration of a run of plaudit.\n"
 REJECTS = "rejects.jsonl"  # bad records of a stage's data
 INPUTS = "inputs.json"
 CHECKPOINTS = "checkpoints"
-DELETED = ".deleted"
+TRACKERS = "trackers"
 
 
 @dataclass(frozen=True)
@@ -92,22 +95,27 @@ class StageDirectory:
         rewind(self.metrics, step)
         rewind(self.samples, step)
 
+    def synchronise_records(self) -> None:
+        """Wait until metrics and samples have reached the disk."""
+        for path in (self.metrics, self.samples):
+            if path.exists():
+                synchronise(path)
+
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write ``result.json`` atomically, after everything else in the folder has reached the disk."""
-        for path in (*self.create().folder.rglob("*"), self.folder):
+        """Write the checksums of all files, wait until they have reached the disk, and write ``result.json``."""
+        write_checksums(self.create().folder, (CHECKPOINTS, TRACKERS))
+        for path in (*self.folder.rglob("*"), self.folder):
             if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these were synchronised when they were saved
                 synchronise(path)
         write_atomically(self.result_file, json_text(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any]:
         """Return the closing numbers of a finished stage."""
-        result: dict[str, Any] = json.loads(self.result_file.read_text(encoding="utf-8"))
-        return result
+        return read_json(self.result_file, self._remedy)
 
     def summary(self) -> dict[str, Any]:
         """Return the comparison of models that the stage evaluate has written."""
-        summary: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
-        return summary
+        return read_json(self.summary_file, self._remedy)
 
     def checksum(self) -> str | None:
         """Return the SHA-256 of the result, which differs for every run of a stage; None for an unfinished stage."""
@@ -116,8 +124,11 @@ class StageDirectory:
     def inputs(self) -> dict[str, str | None]:
         """Return earlier stage -> checksum of its result when this stage began; empty if nothing was recorded."""
         path = self.folder / INPUTS
-        inputs: dict[str, str | None] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return inputs
+        return read_json(path, self._remedy) if path.exists() else {}
+
+    @property
+    def _remedy(self) -> str:
+        return f"restore it from a copy, or repeat the stage {self.name} with --restart"
 
 
 class RunDirectory:
@@ -150,31 +161,73 @@ class RunDirectory:
         directory = self.stage(stage)
         return directory.folder / file if file else directory.model
 
-    def open(self, recipe: Recipe, restart: bool = False, restart_stages: Collection[str] = ()) -> "RunDirectory":
+    def open(
+        self,
+        recipe: Recipe,
+        restart: bool = False,
+        restart_stages: Collection[str] = (),
+        confirm: Callable[[str], bool] = lambda _: True,
+    ) -> "RunDirectory":
         """Create the run or resume it, and lock it until ``close`` or the end of the process.
 
-        ``restart`` deletes an earlier run in this folder; ``restart_stages`` deletes the folders of these stages. All
+        ``restart`` moves the folders of all stages to the run's trash; ``restart_stages`` those of these stages and of
+        all that were computed from them. ``confirm`` gets a sentence with their names and returns whether to go on. All
         other stages resume. Then only two things may change: keys that no result depends on, and the sections of stages
         that have not begun.
 
-        Raises ``PlauditError`` if another process writes this run, if the folder holds something else, or, with the
-        differences, if the configuration has changed in any other way.
+        Raises ``PlauditError`` if another process writes this run, if the folder holds something else, if removing was
+        not confirmed, or, with the differences, if the configuration has changed in any other way.
         """
         self._refuse_foreign_folder()
         self._lock = locked(self.folder)
         with ExitStack() as failure:
             failure.callback(self.close)
-            self._remove_remains()
-            if restart:
-                _delete(self.folder)
-            if self.configuration.exists():
-                begun = [stage for stage in STAGES if stage not in restart_stages and self.stage(stage).begun]
+            removed = self._to_remove(STAGES.names if restart else restart_stages)
+            begun = [stage for stage in STAGES if stage not in removed and self.stage(stage).begun]
+            if self.configuration.exists() and not restart:
                 refuse_changes(self.configuration, recipe, begun)
-            for name in restart_stages:
-                _delete(self.stage(name).folder)
+            self._remove(removed, confirm)
             write_atomically(self.configuration, HEADER + dump(recipe))
+            record_stages(self.folder, set(recorded_stages(self.folder)) - set(removed))
             failure.pop_all()
         return self
+
+    def _to_remove(self, wanted: Collection[str]) -> list[str]:
+        """Return the stages among ``wanted`` that have a folder, and those computed from them.
+
+        Raises PlauditError for a folder that Plaudit has not made.
+        """
+        found = [name for name in STAGES if name in wanted and self.stage(name).folder.exists()]
+        for name in STAGES:  # in the order in which they run
+            if name not in found and self.stage(name).folder.exists() and {*found} & {*self.stage(name).inputs()}:
+                found.append(name)
+        for name in found:
+            if name not in recorded_stages(self.folder):
+                raise PlauditError(
+                    f"{self.stage(name).folder}: manifest.json of the run does not name it, so Plaudit may not have "
+                    "made it; move it away yourself, or choose another name for the run"
+                )
+        return found
+
+    def _remove(self, stages: Collection[str], confirm: Callable[[str], bool]) -> None:
+        begun = [self.stage(name) for name in stages if self.stage(name).begun]
+        if begun:
+            logger.warning(notice := removal_notice(begun, self.folder))
+            if not confirm(notice):
+                raise PlauditError(f"{self.folder}: nothing was removed; without --restart, finished stages are kept")
+        for name in reversed(list(stages)):
+            move_to_trash(self.stage(name).folder)
+
+    def empty_trash(self, stage: str | None = None) -> None:
+        """Delete what ``--restart`` had removed: of one stage, or everything."""
+        for folder in empty_trash(self.folder, stage):
+            logger.info("deleted %s, which --restart had removed", folder)
+
+    def remove_if_unused(self) -> None:
+        """Delete a new run in which no stage has begun and no bad records were listed."""
+        used = any(self.stage(name).begun or (self.stage(name).folder / REJECTS).exists() for name in STAGES)
+        if not used and _is_ours(self.configuration):
+            shutil.rmtree(self.folder)
 
     def close(self) -> None:
         """Release the lock."""
@@ -184,6 +237,7 @@ class RunDirectory:
 
     def record_inputs(self, stage: str, earlier: Collection[str]) -> None:
         """Record, at the start of a stage, the checksums of the earlier results that it depends on."""
+        record_stages(self.folder, {*recorded_stages(self.folder), stage})
         inputs = {name: self.stage(name).checksum() for name in sorted(earlier)}
         write_atomically(self.stage(stage).create().folder / INPUTS, json_text(inputs, indent=2) + "\n")
 
@@ -200,13 +254,17 @@ class RunDirectory:
         )
         return list(changed)
 
-    def _remove_remains(self) -> None:
-        """Finish deletions that a kill interrupted."""
-        for doomed in (_doomed(self.folder), *self.folder.glob(f".*{DELETED}")):
-            if doomed.exists():
-                shutil.rmtree(doomed)
+    def verify(self, stage: str, file: str) -> None:
+        """Check the files that ``stage:NAME/FILE`` means against the checksums from the end of that stage.
+
+        Raises PlauditError, with the file, if one has changed since.
+        """
+        check_files(self.stage(stage).folder, self.referenced(stage, file))
 
     def _refuse_foreign_folder(self) -> None:
+        for above in self.folder.resolve().parents:
+            if _is_ours(above / self.configuration.name):
+                raise PlauditError(f"{self.folder}: inside of another run, {above}; choose another `output`")
         if not self.folder.exists():
             return
         if not self.folder.is_dir():
@@ -220,14 +278,3 @@ class RunDirectory:
 
 def _is_ours(configuration: Path) -> bool:
     return configuration.is_file() and configuration.read_bytes().startswith(HEADER.encode())
-
-
-def _delete(folder: Path) -> None:
-    """Rename a folder, if it exists, and delete it, so that a kill leaves all of it or nothing."""
-    if folder.exists():
-        os.rename(folder, _doomed(folder))
-        shutil.rmtree(_doomed(folder))
-
-
-def _doomed(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}{DELETED}")

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from plaudit.errors import PlauditError
+
 
 def json_text(value: Any, indent: int | None = None) -> str:
     """Return strict JSON; floats keep every digit, NaN and infinities become null."""
@@ -18,10 +20,23 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that it holds the complete old or the complete new text, even if the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8", newline="")
     synchronise(unfinished)
     os.replace(unfinished, path)
     synchronise(path.parent)
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the JSON object in a file. Raises PlauditError, which ends with ``remedy``, if there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise PlauditError(f"{path}: missing; {remedy}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise PlauditError(f"{path}: damaged, not a JSON object; {remedy}")
+    return content
 
 
 def synchronise(path: Path) -> None:

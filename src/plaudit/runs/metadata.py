@@ -1,6 +1,5 @@
 """Metadata of a run: versions, machine, code revision and data checksums."""
 
-import json
 import logging
 import os
 import platform
@@ -16,9 +15,12 @@ from typing import Any
 import torch
 
 from plaudit.config.schema import Recipe, Section, SourceConfig
-from plaudit.runs.files import json_text, sha256, write_atomically
+from plaudit.errors import PlauditError
+from plaudit.runs.files import json_text, read_json, sha256, write_atomically
 
 logger = logging.getLogger(__name__)
+
+REMEDY = "delete it to have a new one written, without the earlier timings; no result depends on it"
 
 PACKAGES = (
     *("plaudit", "torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "safetensors", "numpy"),
@@ -58,10 +60,10 @@ def begin_metadata(path: Path, collected: Mapping[str, Any], begun: Sequence[Sec
     old = read_metadata(path)
     used = {source.path for section in begun for source in _sources(section)}
     for key, what, names in (
-        ("versions", "versions of", old["versions"].keys()),
-        ("data", "data in", old["data"].keys() & used),
+        ("versions", "versions of", old.get("versions", {}).keys()),
+        ("data", "data in", old.get("data", {}).keys() & used),
     ):
-        before, now = old[key], collected[key]
+        before, now = old.get(key, {}), collected[key]
         changed = [name for name in sorted(names) if now.get(name, before[name]) != before[name]]
         if changed:
             logger.warning(
@@ -72,14 +74,31 @@ def begin_metadata(path: Path, collected: Mapping[str, Any], begun: Sequence[Sec
     update_metadata(path, {key: value for key, value in collected.items() if key not in ("started", "stages")})
 
 
+def warn_about_changed_data(path: Path, sections: Mapping[str, Section], when: str) -> None:
+    """Warn about local data files of these stages that differ from the checksums in the metadata file."""
+    recorded = read_metadata(path).get("data", {})
+    for stage, section in sections.items():
+        now = data_checksums(section)
+        gone = {source.path for source in _sources(section)} & recorded.keys() - now.keys()
+        if changed := sorted({file for file, found in now.items() if recorded.get(file, found) != found} | gone):
+            logger.warning(
+                "%s: the data in %s changed while the run was in progress (noticed %s); the results of %s cannot be "
+                "repeated; restore the former content, or repeat the stage with --restart",
+                *(stage, _and(changed), when, stage),
+            )
+
+
 def _and(names: Sequence[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the content of the file."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Return the content of the file. Raises PlauditError if it is damaged."""
+    content = read_json(path, REMEDY)
+    for key in ("versions", "data", "stages"):
+        if not isinstance(content.get(key, {}), dict):
+            raise PlauditError(f"{path}: damaged, {key} is not an object; {REMEDY}")
     return content
 
 

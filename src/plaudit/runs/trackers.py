@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.config.schema import Recipe, Section
+from plaudit.config.secrets import mask_addresses
 from plaudit.errors import PlauditError
 
 PROJECT = "plaudit"
@@ -66,7 +67,7 @@ def scalars(recipe: Recipe, stage: str) -> dict[str, str | int | float | bool]:
     """
     shared = {key: value for key, value in recipe if not isinstance(value, Section)}
     section = getattr(recipe, stage).model_dump(mode="json")
-    return dict(_flattened({**shared, stage: section}))
+    return dict(_flattened(mask_addresses({**shared, stage: section})))
 
 
 def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str | int | float | bool]]:

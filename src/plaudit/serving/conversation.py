@@ -74,8 +74,9 @@ class Conversation:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self.records()]
         try:
             path.write_text("".join(lines), encoding="utf-8")
-        except OSError as error:
-            raise PlauditError(f"cannot write {path}: {error.strerror}; choose another file") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise PlauditError(f"cannot write {path}: {reason}; choose another file") from error
 
 
 def ranked_candidates(

@@ -10,6 +10,7 @@ from typing import Any
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import (
     DataConfig,
+    EnsembleReward,
     GenerationConfig,
     ModelConfig,
     ModelReward,
@@ -84,12 +85,17 @@ def open_chat_model(
     """
     import torch
 
-    from plaudit.models.loading.models import load_policy
+    from plaudit.models.loading.models import is_classifier, load_policy
     from plaudit.parallel.processes import OneProcess
     from plaudit.rewards.sources import build_reward
     from plaudit.rollouts.engines.model_engine import configured_engine
 
     chosen = torch.device(_available(device))
+    if is_classifier(target.model):
+        raise PlauditError(
+            f"{target.model}: this is a reward model or classifier, which writes no text; chat with a language model, "
+            f"and score its replies with --reward {target.model}"
+        )
     loaded = load_policy(_model_config(target.model), chosen)
     reward = build_reward(
         [*target.rewards, *named_reward_models(rewards, [source.name for source in target.rewards])], chosen
@@ -127,10 +133,17 @@ def _makes(stage: str, what: str) -> bool:
     return STAGES[stage].makes == what
 
 
-def _trained_rewards(run: RunDirectory) -> tuple[ModelReward, ...]:
-    """Return the reward models that the run has trained."""
+def _trained_rewards(run: RunDirectory) -> tuple[RewardSourceConfig, ...]:
+    """Return the reward models that the run has trained; an ensemble is one source, with the mean of its members."""
     trained = [name for name in STAGES if _makes(name, "reward model") and run.stage(name).model.is_dir()]
-    return tuple(ModelReward(name=name, path=str(run.stage(name).model)) for name in trained)
+    return tuple(_trained_reward(name, run) for name in trained)
+
+
+def _trained_reward(stage: str, run: RunDirectory) -> RewardSourceConfig:
+    members = sorted(run.stage(stage).folder.glob("member-*/model"), key=lambda path: int(path.parent.name[7:]))
+    if members:
+        return EnsembleReward(name=stage, paths=[str(path) for path in members])
+    return ModelReward(name=stage, path=str(run.stage(stage).model))
 
 
 def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
@@ -141,17 +154,17 @@ def _style(recipe: Recipe, stage: str, data: DataConfig) -> Style:
     return "prompt" if single else "dialogue"
 
 
-def named_reward_models(paths: Sequence[str], taken: Sequence[str]) -> list[ModelReward]:
+def named_reward_models(paths: Sequence[str], taken: Sequence[str]) -> list[RewardSourceConfig]:
     """Return reward models named after their folder, or after the whole path if two folders have the same name."""
     short = [([part for part in Path(path).parts if part != "model"] or [path])[-1] for path in paths]
     names = [path if [*taken, *short].count(name) > 1 else name for name, path in zip(short, paths, strict=True)]
-    return [ModelReward(name=name, path=_reward_model(path)) for name, path in zip(names, paths, strict=True)]
+    return [_reward_model(name, path) for name, path in zip(names, paths, strict=True)]
 
 
-def _reward_model(path: str) -> str:
-    """Return the folder of a run's reward model if ``path`` is a run, else ``path``."""
+def _reward_model(name: str, path: str) -> RewardSourceConfig:
+    """Return the reward model that a run has trained if ``path`` is a run, else the model at ``path``."""
     trained = _trained_rewards(RunDirectory(Path(path)))
-    return trained[0].path if trained else path
+    return trained[0].model_copy(update={"name": name}) if trained else ModelReward(name=name, path=path)
 
 
 def _plain_data() -> DataConfig:

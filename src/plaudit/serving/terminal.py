@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,9 @@ HELP = """\
 
 
 def typed_lines() -> Iterator[str]:
-    """Yield the user's lines, with line editing and history on a terminal."""
+    """Yield the user's lines, with line editing and history on a terminal. Bytes that are not UTF-8 are surrogates."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     if not sys.stdin.isatty():
         yield from (line.rstrip("\n") for line in sys.stdin)
         return
@@ -70,6 +73,8 @@ class Terminal:
     def _command_or_answer(self, line: str, words: list[str]) -> None:
         if not words:
             return
+        if any("\ud800" <= sign <= "\udfff" for sign in line):
+            raise PlauditError("this line holds bytes that are not UTF-8, and was not sent; type it again")
         if not words[0].startswith("/"):
             self._answer(line)
         elif words[0] in self._commands:

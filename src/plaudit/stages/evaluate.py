@@ -44,11 +44,10 @@ class EvaluateStage(Stage["EvaluateConfig"]):
 
     def show(self, directory: "StageDirectory") -> None:
         """Print the comparison and some samples."""
-        from rich.console import Console
-
+        from plaudit.log import new_console
         from plaudit.reporting.terminal import comparison_table, print_samples
 
-        console, summary = Console(), directory.summary()
+        console, summary = new_console(), directory.summary()
         print_samples(summary, SHOWN_SAMPLES, console)
         console.print(comparison_table(summary))
 

@@ -35,9 +35,9 @@ class ReportStage(Stage["ReportConfig"]):
 
     def show(self, directory: "StageDirectory") -> None:
         """Print the path of the page."""
-        from rich.console import Console
+        from plaudit.log import new_console
 
-        Console(highlight=False).print(f"report: {directory.result()['page']}", markup=False, soft_wrap=True)
+        new_console().print(f"report: {directory.result()['page']}", markup=False, soft_wrap=True)
 
 
 STAGE = ReportStage()

@@ -32,7 +32,10 @@ def warn_about_rollouts(iteration: int, measured: Mapping[str, float], seen: set
 def _signs(measured: Mapping[str, float]) -> dict[str, str]:
     signs = {}
     if measured["reward/std"] <= ROUNDING * abs(measured["reward/mean"]):
-        signs["constant"] = "every response has the same reward, so nothing is learned; check the reward source"
+        signs["constant"] = (
+            f"every response has the same reward, {measured['reward/mean']:.6g}, so the rewards teach nothing; only "
+            "the KL penalty and other terms of the loss move the policy; check the reward source"
+        )
     if measured["ended_fraction"] == 0:
         signs["truncated"] = (
             "every response was cut at the limit; raise generation.max_new_tokens or set missing_eos_penalty"

@@ -26,6 +26,7 @@ from plaudit.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from plaudit.runs.disk_space import check_free_space
 from plaudit.runs.interruption import Interruption
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.runs.progress import StageProgress
@@ -73,6 +74,8 @@ class Trainer(Generic[T]):
     def train(self) -> dict[str, float]:
         """Train, save the model, and return the stage's closing numbers."""
         done = self._resume()
+        if self.session.is_main:
+            self._check_free_space(done)
         with ExitStack() as stack:
             interruption = stack.enter_context(Interruption())
             self._open_records(stack, done)
@@ -163,6 +166,7 @@ class Trainer(Generic[T]):
         files = self.strategy.state()
         if self.session.is_main:
             files["task"] = tensors
+            self.stage.synchronise_records()  # a run that resumes from the checkpoint relies on them
         save_checkpoint(
             self.stage.checkpoints,
             step,
@@ -171,6 +175,19 @@ class Trainer(Generic[T]):
             self.config.keep_checkpoints,
             is_main=self.session.is_main,
             wait_for_everyone=self.session.wait_for_everyone,
+        )
+
+    def _check_free_space(self, done: int) -> None:
+        """Raise PlauditError if the disk has no room for the checkpoints still to be written and the model."""
+        trained = trained_parameters(self.task.module).values()
+        # A checkpoint holds every trained parameter and its two running means; while it is written, the older ones
+        # still exist.
+        checkpoint = sum(parameter.numel() * (parameter.element_size() + 2 * 4) for parameter in trained)
+        model = sum(parameter.numel() * parameter.element_size() for parameter in self.task.module.parameters())
+        to_come = (self.task.steps - done) // self.config.checkpoint_every
+        count = min(to_come, 1 if done else self.config.keep_checkpoints + 1)
+        check_free_space(
+            self.stage.folder, count * checkpoint + model, f"needs room for {count} checkpoints and the model"
         )
 
     def _resume(self) -> int:

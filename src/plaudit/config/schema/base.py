@@ -1,6 +1,6 @@
 """The base class of all sections of the schema, and types that they share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,8 +17,19 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+LARGEST_COUNT = 10**9
+"""Limit of whole numbers: more would not fit any memory or lifetime."""
+LARGEST_FLOAT = 1e30
+"""Limit of other numbers: products of larger ones leave the range of float32."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+
+
+def largest(limit: float) -> dict[str, Any]:
+    """For ``json_schema_extra``: a limit of the number, instead of the general one."""
+    return {"largest": limit}
+
 
 MAY_CHANGE: dict[str, Any] = {"may_change": True}
 """For ``json_schema_extra``: no result depends on the key, so it may change when a run is resumed."""
@@ -49,12 +60,12 @@ Place = tuple[str | int, ...]
 class Section(BaseModel):
     """A part of the configuration.
 
-    Unknown keys are errors, strings are not converted to numbers, and sections are immutable. Setting a key that has no
-    effect because of other keys is an error as well, see ``without_effect``.
+    Unknown keys, NaN and infinities are errors, strings are not converted to numbers, and sections are immutable.
+    Setting a key that has no effect because of other keys is an error as well, see ``without_effect``.
     """
 
     # Strict: the YAML reader already distinguishes numbers from strings.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def without_effect(self) -> Mapping[Any, str]:
         """Return the keys that have no effect because of other keys of this section: key -> reason.
@@ -73,10 +84,18 @@ class Section(BaseModel):
         """Return the combinations of values that cannot work: place -> what is wrong and what to do."""
         return {}
 
+    def _too_large(self) -> Iterator[tuple[Place, str]]:
+        for key, value in self:
+            limit = _extra(type(self).model_fields[key]).get("largest")
+            default = LARGEST_COUNT if isinstance(value, int) else LARGEST_FLOAT
+            if isinstance(value, int | float) and abs(value) > (limit or default):
+                yield (key,), f"{value:.6g} is too large: the limit is {limit or default:.6g}"
+
     @model_validator(mode="after")
     def _check_combinations(self) -> "Section":
         idle = {place: why for place, why in self.idle_places.items() if _is_given(self, place)}
-        problems = [*_details(idle, "no_effect"), *_details(self.impossible(), "problem")]
+        large = dict(self._too_large())
+        problems = [*_details(idle, "no_effect"), *_details(self.impossible(), "problem"), *_details(large, "problem")]
         if problems:
             raise ValidationError.from_exception_data(type(self).__name__, problems)
         return self
@@ -101,8 +120,11 @@ def _details(problems: Mapping[Place, str], kind: str) -> list[InitErrorDetails]
 
 def has_mark(field: FieldInfo, mark: Mapping[str, Any]) -> bool:
     """Whether a key has ``MAY_CHANGE`` or ``MAY_NAME_STAGE``."""
-    extra = field.json_schema_extra
-    return isinstance(extra, dict) and mark.items() <= extra.items()
+    return mark.items() <= _extra(field).items()
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
 @dataclass(frozen=True)

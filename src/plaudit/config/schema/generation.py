@@ -7,6 +7,9 @@ from pydantic import Field
 from plaudit.config.schema.base import MAY_CHANGE, Place, Positive, Section
 from plaudit.config.schema.engines import EngineReference, TransformersEngineConfig
 
+LOWEST_TEMPERATURE = 1e-4
+"""Divided by a lower temperature, scores leave the range in which float32 is exact."""
+
 
 class GenerationConfig(Section):
     """How responses are sampled."""
@@ -39,4 +42,6 @@ class GenerationConfig(Section):
         problems: dict[Place, str] = {(key,): why for key, why in self.engine.unsupported(self).items()}
         if self.min_new_tokens > self.max_new_tokens:
             problems["min_new_tokens",] = "larger than max_new_tokens: lower it"
+        if 0 < self.temperature < LOWEST_TEMPERATURE:
+            problems["temperature",] = f"must be 0 or at least {LOWEST_TEMPERATURE}"
         return problems

@@ -1,11 +1,12 @@
 """The section of the whole recipe."""
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
-from plaudit.config.schema.base import MAY_CHANGE, Positive, Section
+from plaudit.config.schema.base import MAY_CHANGE, Positive, Section, largest
 from plaudit.config.schema.distribution import NoDistributionConfig, StrategyReference
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
 from plaudit.config.schema.reinforcement import RlConfig
@@ -14,6 +15,10 @@ from plaudit.registries.stages import STAGES
 
 if TYPE_CHECKING:
     from plaudit.stages.base import Stage
+
+
+LONGEST_NAME = 100
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 
 
 class WorldConfig(Section):
@@ -29,10 +34,10 @@ class WorldConfig(Section):
 class Recipe(Section):
     """A run: settings for all stages, and a section for each stage."""
 
-    name: str = Field(description="name of the run; its folder is OUTPUT/NAME")
+    name: str = Field(description="name of the run, of letters, digits, -, _ and .; its folder is OUTPUT/NAME")
     description: str = Field("", description="one line for `plaudit recipes`", json_schema_extra=MAY_CHANGE)
     output: str = Field("runs", description="folder that holds the runs", json_schema_extra=MAY_CHANGE)
-    seed: int = Field(0, description="all random numbers derive from it")
+    seed: int = Field(0, description="all random numbers derive from it", json_schema_extra=largest(2**63 - 1))
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device for models and tensors")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="number type of matrix products")
     processes: Positive = Field(
@@ -71,8 +76,11 @@ class Recipe(Section):
     @field_validator("name")
     @classmethod
     def _one_folder(cls, name: str) -> str:
-        if not name.strip() or name[0] in ".-" or any(sign in "/\\:" or not sign.isprintable() for sign in name):
-            raise ValueError(f"{name!r} cannot be the name of one folder: use letters, digits, '-' and '_'")
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name[:60]!r} cannot be the name of a run: use at most {LONGEST_NAME} of the letters a-z and A-Z, "
+                "digits, '-', '_' and '.', and begin with a letter or digit"
+            )
         return name
 
     def sections(self) -> dict[str, Section]:

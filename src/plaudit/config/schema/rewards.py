@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from plaudit.config.schema.base import (
     MAY_CHANGE,
@@ -14,10 +15,13 @@ from plaudit.config.schema.base import (
     Place,
     Positive,
     Section,
+    largest,
 )
 from plaudit.config.schema.kinds import Kinds
 from plaudit.config.schema.models import WeightsConfig
 from plaudit.registry import Registry
+
+LONGEST_URL = 2000
 
 
 class RewardSourceConfig(Section):
@@ -29,7 +33,9 @@ class RewardSourceConfig(Section):
     name: str = Field(description="name in metrics and tables")
     kind: str = Field(description="kind of reward source")
     weight: float = Field(
-        1.0, description="factor in the weighted sum; negative for penalties; 0: measured but not used in training"
+        1.0,
+        description="factor in the weighted sum; negative for penalties; 0: measured but not used in training",
+        json_schema_extra=largest(1e9),
     )
     batch_size: Positive = Field(64, description="responses scored at a time", json_schema_extra=MAY_CHANGE)
 
@@ -98,7 +104,9 @@ class HttpReward(RewardSourceConfig):
     kind: Literal["http"] = Field("http", description="an HTTP service")
     url: str = Field(description="address to which requests are sent by POST")
     timeout: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="seconds to wait for an answer", json_schema_extra=MAY_CHANGE
+        30.0,
+        description="seconds until an answer must be complete",
+        json_schema_extra={**MAY_CHANGE, **largest(86_400)},
     )
     authorization: str | None = Field(
         None,
@@ -106,6 +114,25 @@ class HttpReward(RewardSourceConfig):
         "header",
         json_schema_extra={**MAY_CHANGE, **NAMES_VARIABLE},
     )
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_requested(cls, url: str) -> str:
+        """Raise ValueError for what cannot be the address of a service. The address may hold a secret: do not show it.
+
+        The client refuses what this does not notice.
+        """
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not url.isascii() or not url.isprintable() or " " in url or len(url) > LONGEST_URL:
+            raise ValueError(
+                "not an address that can be requested: it must begin with http:// or https://, followed by a host, and "
+                f"consist of at most {LONGEST_URL} ASCII characters without spaces"
+            )
+        return url
 
 
 REWARD_KINDS: Registry[type[RewardSourceConfig]] = Registry(

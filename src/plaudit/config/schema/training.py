@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from plaudit.algorithms.catalogue import PREFERENCE_LOSSES, REWARD_LOSSES, preference_loss, reward_loss
-from plaudit.config.schema.base import MAY_CHANGE, Fraction, Place, Positive, Section
+from plaudit.config.schema.base import MAY_CHANGE, Fraction, Place, Positive, Section, largest
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.engines import EngineReference, TransformersEngineConfig
 from plaudit.config.schema.models import ModelReference
@@ -77,7 +77,9 @@ class SupervisedStageConfig(StageConfig):
     """A training stage that trains on a dataset."""
 
     data: DataConfig = Field(description="rows to learn from")
-    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the data")
+    epochs: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="passes over the data", json_schema_extra=largest(10**6)
+    )
     max_steps: Positive | None = Field(None, description="stop after this many optimizer steps")
     batch_size: Positive = Field(32, description="prompts per optimizer step, over all processes")
 
