@@ -208,10 +208,13 @@ def test_what_was_computed_from_a_restarted_stage_goes_with_it_after_its_name_wa
         begin(run, stage, earlier)
         run.stage(stage).finish({"seconds": 3723.0})
     asked: list[str] = []
+
+    def refuse(text: str) -> bool:
+        asked.append(text)
+        return False
+
     with pytest.raises(PlauditError, match="nothing was removed"):
-        RunDirectory(run.folder).open(
-            recipe(rl=RL, reward=REWARD), False, ["sft"], lambda text: bool(asked.append(text))
-        )
+        RunDirectory(run.folder).open(recipe(rl=RL, reward=REWARD), False, ["sft"], refuse)
     assert visible(run.folder) == ["config.yaml", "evaluate", "reward", "rl", "sft"]
     opened(tmp_path / "run", restart_stages=["sft"], rl=RL, reward=REWARD, sft={**SFT, "epochs": 2})
     shown = caplog.messages[-1]
@@ -281,12 +284,12 @@ def test_a_run_inside_of_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_secrets_of_addresses_are_masked_and_a_resumed_run_may_have_them(tmp_path: Path) -> None:
     judge = HTTP | {"url": "http://me:secret@judge/score?key=secret"}
-    changed = {"rl": {**RL, "rewards": [RL["rewards"][0], judge]}}
-    run = opened(tmp_path / "run", **changed)
+    changed = {**RL, "rewards": [RL["rewards"][0], judge]}
+    run = opened(tmp_path / "run", rl=changed)
     begin(run, "rl")
     assert "http://***@judge/score?key=***" in run.configuration.read_text()
     assert "secret" not in run.configuration.read_text()
-    opened(tmp_path / "run", **changed)
+    opened(tmp_path / "run", rl=changed)
 
 
 @pytest.mark.parametrize("damage", ["flip", "missing", "added", "manifest"])
