@@ -122,8 +122,8 @@ class TestMistakes:
             ("rl.kl.target=0", "rl.kl.target=0: expected a number above 0 or null, not 0"),
             (
                 "rl.advantages=gea",
-                "rl.advantages=gea: expected gae, rloo, grpo, dr_grpo, reinforce++, reinforce++_baseline or remax, "
-                'not "gea"',
+                "rl.advantages=gea: expected gae, rloo, grpo, dr_grpo, reinforce++, reinforce++_baseline, remax or "
+                'module:function, not "gea"; did you mean gae?',
             ),
             ("sft.data=7", "sft.data=7: expected keys and values, not 7"),
             ("rl.rewards=[]", "rl.rewards=[]: expected a list of entries with keys and values (at least 1), not []"),

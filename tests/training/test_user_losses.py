@@ -32,6 +32,7 @@ from torch.nn.functional import logsigmoid
 
 from plaudit.algorithms.aggregation import weighted_sum
 from plaudit.algorithms.comparisons import score_gaps
+from plaudit.algorithms.estimators import Advantages
 from plaudit.algorithms.interface import LossOutputs, Maximum, Mean
 from plaudit.algorithms.preference_losses import mean_within_prompts
 
@@ -53,6 +54,17 @@ def my_dpo(inputs):
 def my_pairwise(inputs):
     losses = -logsigmoid(score_gaps(inputs.scores, inputs.pairs))
     return LossOutputs(mean_within_prompts(losses, inputs.prompts[inputs.pairs.better]).loss)
+
+
+def with_settings(inputs):
+    own = my_ppo if hasattr(inputs, "clip") else my_dpo if hasattr(inputs, "reference") else my_pairwise
+    return LossOutputs(own(inputs).loss, {"factor": Maximum(inputs.settings["factor"])})
+
+
+def centred(inputs):
+    totals = inputs.rewards.sum(1)
+    found = (totals - totals.mean())[:, None] * inputs.mask
+    return Advantages(found, torch.zeros_like(found), torch.ones_like(totals))
 
 
 def raises(inputs):
@@ -109,6 +121,22 @@ def test_a_loss_next_to_the_recipe_equals_the_built_in_one_to_the_bit(
     assert metric is None or all(metric in line for line in own_lines if "loss" in line or "policy_loss" in line)
     loss = "policy_loss" if stage == "rl" else "loss"
     assert [line.get(loss) for line in own_lines] == [line.get(loss) for line in lines]
+
+
+@pytest.mark.parametrize("stage, key", [("dpo", "loss"), ("reward", "loss"), ("rl", "policy_loss")])
+def test_a_loss_gets_its_settings(losses: Path, stage: str, key: str) -> None:
+    settings = [f"{stage}.{key}=losses_of_mine:with_settings", f"{stage}.{key}_settings={{factor: 0.25}}"]
+    _, lines = weights_and_lines(losses, "mine", stage, *settings)
+    assert {line["factor"] for line in lines if "factor" in line} == {0.25}
+    with pytest.raises(PlauditError, match=rf"{key}_settings=.*has no effect with {key}=.* only a loss of your own"):
+        load_recipe(str(losses / "recipe.yaml"), [f"{stage}.{key}_settings={{factor: 0.25}}"])
+
+
+def test_an_estimator_next_to_the_recipe(losses: Path) -> None:
+    keys = ["rl.advantages=losses_of_mine:centred", "rl.responses_per_prompt=2", "rl.value_model=null"]
+    _, lines = weights_and_lines(losses, "mine", "rl", *keys)
+    assert "explained_variance" not in lines[-1]
+    assert lines[-1]["policy_loss"] != 0
 
 
 def inputs() -> PolicyInputs:

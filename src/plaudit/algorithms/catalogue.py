@@ -240,7 +240,12 @@ REWARD_LOSSES: Catalogue[RewardLossEntry] = Catalogue(
 """With s the scores and k the ranks of a prompt's responses, b the better (best) and w the worse one."""
 
 
-# User-defined losses --------------------------------------------------------------------------------------------------
+# User-defined functions ----------------------------------------------------------------------------------------------
+
+
+def advantage(name: str) -> AdvantageEntry:
+    """Return the entry with this name; for ``module:function`` a new one that needs only rewards."""
+    return ADVANTAGES[name] if ":" not in name else AdvantageEntry("", "", name, discounts=True)
 
 
 def policy_loss(name: str) -> PolicyLossEntry:

@@ -52,7 +52,8 @@ class PolicyInputs:
     ``log_probabilities`` (in nats, with gradient) under the policy in training; ``old_log_probabilities`` under the
     policy that sampled; ``reference_log_probabilities`` under the reference; ``advantages``; ``weights`` of the token
     losses, see ``aggregation``, times the importance correction, if one is configured; ``mask``, true at the tokens to
-    learn. ``clip`` holds the bounds of the ratio.
+    learn. ``clip`` holds the bounds of the ratio; ``settings`` are those that the configuration gives a loss from
+    outside.
 
     The loss is the weighted sum over the tokens, ``aggregation.weighted_sum(losses, weights, mask)``.
     """
@@ -64,6 +65,7 @@ class PolicyInputs:
     weights: Tensor
     mask: Tensor
     clip: Clip
+    settings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

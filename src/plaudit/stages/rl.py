@@ -38,11 +38,11 @@ class RlStage(TrainingStage["RlConfig"]):
 
     def check(self, config: "RlConfig") -> None:
         """Import the loss and the advantage estimator."""
-        from plaudit.algorithms.catalogue import ADVANTAGES, policy_loss
+        from plaudit.algorithms.catalogue import advantage, policy_loss
         from plaudit.training.losses import load_estimator, load_loss
 
         load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
-        load_estimator(ADVANTAGES[config.advantages], "rl.advantages")
+        load_estimator(advantage(config.advantages), "rl.advantages")
 
     def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return rewards, KL, entropy, losses and lengths."""

@@ -29,10 +29,10 @@ from plaudit.training.supervised import SupervisedTask
 
 
 def settings_of(config: DpoConfig) -> dict[str, float]:
-    """Return the settings of the loss: as configured, or its defaults."""
+    """Return the settings of the loss: as configured, or its defaults, and those of a loss from outside."""
     defaults = preference_loss(config.loss).defaults
     given = {name: getattr(config, name) for name in defaults}
-    return {name: defaults[name] if value is None else value for name, value in given.items()}
+    return {name: defaults[name] if value is None else value for name, value in given.items()} | config.loss_settings
 
 
 class DpoTask(SupervisedTask[Preference]):

@@ -64,7 +64,7 @@ class RewardTask(SupervisedTask[Ranks]):
         self.config = config = context.config
         entry = reward_loss(config.loss)
         self.loss = load_loss(entry, "reward.loss")
-        self.settings = {name: getattr(config, name) for name in entry.defaults}
+        self.settings = {name: getattr(config, name) for name in entry.defaults} | config.loss_settings
         self.module = ScoreModule(self.loaded.model)
         self.held_out_scores: Tensor | None = None
 

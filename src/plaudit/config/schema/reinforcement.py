@@ -4,14 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry, policy_loss
+from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry, advantage, policy_loss
 from plaudit.config.schema.base import NAMES_REWARD_MODEL, Fraction, Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference
 from plaudit.config.schema.names import NameOf
 from plaudit.config.schema.rewards import RewardReference, repeated_names
-from plaudit.config.schema.training import OptimizerConfig, StageConfig
+from plaudit.config.schema.training import BUILT_IN_LOSS, LOSS_SETTINGS, LossSettings, OptimizerConfig, StageConfig
 
 
 class RlOptimizerConfig(OptimizerConfig):
@@ -78,12 +78,15 @@ class RlConfig(StageConfig):
         description="reward model to start the value model from; default: the policy",
         json_schema_extra=NAMES_REWARD_MODEL,
     )
-    advantages: Annotated[str, NameOf(ADVANTAGES)] = Field("gae", description="advantage estimator")
+    advantages: Annotated[str, NameOf(ADVANTAGES, functions=True)] = Field(
+        "gae", description="advantage estimator; module:function: your own"
+    )
     policy_loss: Annotated[str, NameOf(POLICY_LOSSES, functions=True)] = Field(
         "ppo",
         description="ppo: clipped per token; gspo: clipped per response; policy_gradient: not clipped; "
         "module:function: your own",
     )
+    policy_loss_settings: LossSettings = LOSS_SETTINGS
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] | None = Field(
         None,
         description="token_mean: mean over the tokens of a step; sequence_mean: mean over each response's tokens, then "
@@ -160,7 +163,7 @@ class RlConfig(StageConfig):
     @property
     def estimator(self) -> AdvantageEntry | None:
         """The advantage estimator; None for objectives that do not use advantages."""
-        return ADVANTAGES[self.advantages] if self.objective == "policy_gradient" else None
+        return advantage(self.advantages) if self.objective == "policy_gradient" else None
 
     @property
     def uses_values(self) -> bool:
@@ -216,6 +219,8 @@ class RlConfig(StageConfig):
         idle: dict[Any, str] = {}
         if not estimator.discounts:
             idle["gamma"] = f"with advantages={self.advantages}, which does not discount"
+        if ":" not in self.policy_loss:
+            idle["policy_loss_settings"] = BUILT_IN_LOSS.format(f"policy_loss={self.policy_loss}")
         if not policy_loss(self.policy_loss).clips:
             idle |= dict.fromkeys(CLIP_KEYS, f"with policy_loss={self.policy_loss}")
         if self.epochs * self.minibatches == 1:
@@ -274,6 +279,7 @@ ADVANTAGE_KEYS = (
     *VALUE_KEYS,
     "advantages",
     "policy_loss",
+    "policy_loss_settings",
     "aggregation",
     "gamma",
     "importance_correction",

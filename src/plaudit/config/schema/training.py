@@ -1,6 +1,6 @@
 """Settings of all training stages, and the stages that train on a dataset."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -127,6 +127,11 @@ class SftConfig(LanguageModelStageConfig):
         return idle
 
 
+LossSettings = dict[str, float]
+LOSS_SETTINGS: Any = Field(default_factory=dict, description="numbers that your own loss gets as inputs.settings")
+BUILT_IN_LOSS = "with {}; only a loss of your own, module:function, has settings here"
+
+
 class RewardConfig(SupervisedStageConfig):
     """Training of a reward model on comparisons: pairs or K-way rankings."""
 
@@ -135,6 +140,7 @@ class RewardConfig(SupervisedStageConfig):
         description="pairwise: logistic loss over all pairs of a prompt; best_of_k: softmax over a prompt's responses "
         "with the best one as the target; module:function: your own",
     )
+    loss_settings: LossSettings = LOSS_SETTINGS
     margin: Annotated[float, Field(ge=0)] = Field(
         0.0, description="margin by which two scores must differ, per rank between them"
     )
@@ -153,6 +159,8 @@ class RewardConfig(SupervisedStageConfig):
         idle = super().without_effect()
         if "margin" not in reward_loss(self.loss).defaults:
             idle["margin"] = f"with loss={self.loss}"
+        if ":" not in self.loss:
+            idle["loss_settings"] = BUILT_IN_LOSS.format(f"loss={self.loss}")
         return idle
 
 
@@ -165,6 +173,7 @@ class DpoConfig(LanguageModelStageConfig):
         description="plackett_luce uses whole rankings, kto labels, the others pairs; simpo and orpo have no "
         "reference; module:function: your own",
     )
+    loss_settings: LossSettings = LOSS_SETTINGS
     beta: Annotated[float, Field(gt=0)] | None = Field(
         None,
         description="weight of the KL to the reference, or of the term that replaces it; default: depends on the loss",
@@ -185,6 +194,8 @@ class DpoConfig(LanguageModelStageConfig):
     def without_effect(self) -> dict[str, str]:
         """Return the keys without effect: those that are not settings of the chosen loss."""
         idle = super().without_effect()
+        if ":" not in self.loss:
+            idle["loss_settings"] = BUILT_IN_LOSS.format(f"loss={self.loss}")
         settings = {setting for entry in PREFERENCE_LOSSES.values() for setting in entry.defaults}
         for setting in settings - set(preference_loss(self.loss).defaults):
             others = [name for name, entry in PREFERENCE_LOSSES.items() if setting in entry.defaults]

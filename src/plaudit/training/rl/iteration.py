@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from plaudit.algorithms.aggregation import importance_weights
-from plaudit.algorithms.catalogue import ADVANTAGES, policy_loss
+from plaudit.algorithms.catalogue import advantage, policy_loss
 from plaudit.algorithms.estimators import AdvantageInputs, Advantages
 from plaudit.algorithms.interface import LossOutputs
 from plaudit.algorithms.kl import ESTIMATORS, own_token_correction
@@ -60,7 +60,7 @@ class Iteration:
     ) -> None:
         self.config, self.roles, self.seed = config, roles, seed
         self.sampler, self.scorer, self.reading = sampler, scorer, reading
-        self.estimator = ADVANTAGES[config.advantages]
+        self.estimator = advantage(config.advantages)
         self.estimate = load_estimator(self.estimator, "rl.advantages")
         self.policy_loss = load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
         kl = config.kl

@@ -105,6 +105,7 @@ def _policy_gradient(config: RlConfig, part: MicroBatch, log_probabilities: Tens
             weights=weights,
             mask=part.learned,
             clip=clip_of(config),
+            settings=config.policy_loss_settings,
         )
     )
     return LossOutputs(outputs.loss, {"policy_loss": Mean(outputs.loss, part.fraction), **outputs.metrics})
