@@ -1,4 +1,4 @@
-"""Handles running out of memory: repeats the work in parts of half the size. Results do not depend on the size."""
+"""Handles running out of memory: repeats the work in parts of half the size. Only rounding depends on the size."""
 
 import errno
 import gc
@@ -44,7 +44,7 @@ class HalvingSize:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        logger.warning("out of memory: %s is now %d; results do not depend on it", self.name, self.size)
+        logger.warning("out of memory: %s is now %d; this changes results only by rounding", self.name, self.size)
 
     def run(self, work: Callable[[int], Result], most: int | None = None) -> Result:
         """Call ``work(size)``, halving the size as long as memory runs out; never with more than ``most``."""

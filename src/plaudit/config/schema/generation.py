@@ -25,7 +25,9 @@ class GenerationConfig(Section):
     )
     stop: list[str] = Field(default_factory=list, description="strings that end a response")
     batch_size: Positive = Field(
-        64, description="responses generated at a time; does not affect results", json_schema_extra=MAY_CHANGE
+        64,
+        description="responses generated at a time; affects results only by rounding",
+        json_schema_extra=MAY_CHANGE,
     )
 
     def without_effect(self) -> dict[str, str]:
