@@ -86,13 +86,13 @@ def chat_model_of(
 @pytest.mark.parametrize(
     "style, chat_template, prompt_template, expected",
     [
-        ("prompt", CHAT_TEMPLATE, "{prompt}", "user w3 w0"),
+        ("prompt", CHAT_TEMPLATE, "{prompt}", "w3"),
         ("prompt", CHAT_TEMPLATE, "w1 {prompt}", "w1 w3"),
         ("prompt", None, "{prompt}", "w3"),
         ("plain", CHAT_TEMPLATE, "{prompt}", "w3"),
     ],
 )
-def test_a_single_prompt_goes_through_the_chat_template_unless_a_prompt_template_is_given(
+def test_a_single_prompt_is_rendered_like_the_plain_prompts_of_training(
     tokenizer: Any, style: str, chat_template: str | None, prompt_template: str, expected: str
 ) -> None:
     tokenizer.chat_template = chat_template

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plaudit.cli.console import with_output_options
+from plaudit.errors import PlauditError
 from plaudit.log import new_console
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from plaudit.data.inspect import Inspection
+    from plaudit.data.tokenization import TokenizedRow
 
 _SHOWN_REJECTS = 5
 _SHOWN_CHARACTERS = 300
@@ -42,6 +44,10 @@ def inspect(
     context_length: Annotated[
         int | None, typer.Option(help="Context length in tokens; default: the tokenizer's.", min=1, show_default=False)
     ] = None,
+    show_mask: Annotated[
+        bool,
+        typer.Option("--show-mask", help="Show the tokens of the first row, what is learned and where it ends."),
+    ] = False,
     ignore_column: Annotated[
         list[str] | None, typer.Option(help="Column that is not read; may be repeated.", show_default=False)
     ] = None,
@@ -61,6 +67,8 @@ def inspect(
     from plaudit.data.inspect import inspect as inspect_source
     from plaudit.data.rows.registry import ROW_KINDS
 
+    if show_mask and tokenizer is None:
+        raise PlauditError("--show-mask needs a tokenizer; name one with --tokenizer")
     loaded = _load_tokenizer(tokenizer) if tokenizer else None
     given = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split}
     source = SourceConfig.model_validate(
@@ -69,6 +77,8 @@ def inspect(
     found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples)
     console = new_console()
     _print(found, console)
+    if show_mask and found.tokenized is not None and found.tokenized.rows:
+        _print_mask(found.tokenized.rows[0], loaded, console)
     if found.refusal is not None:
         console.print(Text(f"A stage would refuse this: {found.refusal}"), soft_wrap=True)
         raise typer.Exit(1)
@@ -110,6 +120,21 @@ def _print(found: "Inspection", console: "Console") -> None:
         console.print(_plain_table("samples", "", _sample_lines(found)))
 
 
+def _print_mask(row: "TokenizedRow[Any]", tokenizer: Any, console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from plaudit.data.mask import ending, masked_tokens
+
+    table = Table("part", "token", "id", "text", "learned", title=f"line {row.row.origin.line} as the model sees it")
+    for token in masked_tokens(row, tokenizer):
+        mark = "learned" if token.learned else ""
+        table.add_row(token.part, str(token.number), str(token.id), Text(token.text), mark)
+    console.print(table)
+    for number in range(len(row.tree.responses)):
+        console.print(Text(ending(row, number, tokenizer)))
+
+
 def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     counts = found.counts
     bad_fraction = counts.bad_records / counts.records
@@ -126,6 +151,11 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     yield "empty texts", str(found.empty_texts)
     if found.overlong is not None:
         yield f"longer than {found.context_length} tokens", str(found.overlong)
+    if found.written is not None:
+        yield "unknown tokens", f"{found.written.unknown} ({found.written.unknown_fraction:.2%})"
+        yield "tokens of single bytes", f"{found.written.single_bytes} ({found.written.byte_fraction:.2%})"
+    if found.tokenized is not None:
+        yield from ((what, str(number)) for what, number in found.tokenized.counted.items())
     yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%})"
     yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())
     yield from ((f"unused: {reason}", str(number)) for reason, number in counts.unused.items())

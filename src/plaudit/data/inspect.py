@@ -12,7 +12,8 @@ from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
 from plaudit.data.splits import prompt_key, row_content
 from plaudit.data.templates import human_assistant_text
-from plaudit.data.tokenization import tokenize_rows
+from plaudit.data.tokenization import Tokenized, tokenize_rows
+from plaudit.data.unwritten import Unwritten, unwritten
 
 # Tokenizers without a maximum length report a number of at least this size.
 _NO_LIMIT = 10**9
@@ -38,7 +39,8 @@ class Inspection:
     and ``empty_texts`` count bad records. ``lengths`` are in words and, with a tokenizer, in tokens; its keys name what
     was measured ("prompt, words"). ``overlong`` counts rows whose prompt and longest response together exceed
     ``context_length`` tokens; both are None without a tokenizer or a known limit. ``refusal`` says why a stage with the
-    default limit of bad records would not train on the source; None if it would.
+    default limit of bad records would not train on the source; None if it would. ``tokenized`` and ``written`` are None
+    without a tokenizer.
     """
 
     path: str
@@ -57,6 +59,8 @@ class Inspection:
     samples: list[Row]
     rejects: list[Reject]
     refusal: str | None
+    tokenized: Tokenized[Row] | None = None
+    written: Unwritten | None = None
 
 
 def inspect(
@@ -74,10 +78,12 @@ def inspect(
     read: SourceRows[Row] = read_source(source, kind)
     rows, bad = read.rows, read.counts.bad
     lengths = _word_lengths(rows)
-    overlong = None
+    overlong = tokenized = written = None
     if tokenizer is not None:
         context_length = context_length or _longest_input(tokenizer)
-        trees = _all_trees(rows, tokenizer)
+        tokenized = _tokenized(rows, tokenizer)
+        trees = tokenized.trees
+        written = unwritten(trees, tokenizer)
         lengths |= _token_lengths(trees)
         overlong = _count_overlong(trees, context_length) if context_length else None
     return Inspection(
@@ -97,6 +103,8 @@ def inspect(
         samples=[rows[index * len(rows) // samples] for index in range(min(samples, len(rows)))],
         rejects=read.rejects,
         refusal=refusal(read, DataConfig(sources=[source]).max_bad_fraction),
+        tokenized=tokenized,
+        written=written,
     )
 
 
@@ -115,9 +123,9 @@ def _word_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
     return {what: _summary(values) for what, values in measured.items()}
 
 
-def _all_trees(rows: Sequence[Row], tokenizer: Any) -> list[PromptTree]:
+def _tokenized(rows: Sequence[Row], tokenizer: Any) -> Tokenized[Row]:
     config = DataConfig(sources=[SourceConfig(path="-")])
-    return tokenize_rows(rows, tokenizer, config, context_length=_NO_LIMIT).trees if rows else []
+    return tokenize_rows(rows, tokenizer, config, context_length=_NO_LIMIT) if rows else Tokenized([])
 
 
 def _token_lengths(trees: Sequence[PromptTree]) -> dict[str, Lengths]:

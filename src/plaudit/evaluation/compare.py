@@ -21,7 +21,7 @@ from plaudit.evaluation.answers import (
     scores_by_source,
 )
 from plaudit.evaluation.best_of_n import best_of_n
-from plaudit.evaluation.prompts import held_out_prompts
+from plaudit.evaluation.prompts import as_trained, held_out_prompts
 from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
 from plaudit.evaluation.summary import csv_text, write_summary
 from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
@@ -51,6 +51,7 @@ def evaluate(
     simulated by code. ``write_summary`` documents the summary. Raises PlauditError.
     """
     written = folder if processes.is_main else None
+    config = config.model_copy(update={"prompts": as_trained(config.prompts, config.models)})
     reward = build_reward(config.rewards, processes.device)
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
     rejects = written and written / "rejects.jsonl"

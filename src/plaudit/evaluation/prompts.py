@@ -1,11 +1,13 @@
 """Held-out prompts, and the requests that every model receives."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from plaudit.config.schema import DataConfig, GenerationConfig
+from plaudit.config.schema import DataConfig, GenerationConfig, ModelConfig
 from plaudit.data.loading import load_rows
+from plaudit.data.prompt_record import read_record
 from plaudit.data.rows import PromptRow
 from plaudit.data.splits import prompt_key
 from plaudit.data.tokenization import tokenize_rows
@@ -15,6 +17,9 @@ from plaudit.seeding import derived_seed, python_generator
 
 if TYPE_CHECKING:
     from plaudit.models.loading.models import LoadedModel
+
+
+logger = logging.getLogger(__name__)
 
 
 class Asked(NamedTuple):
@@ -39,6 +44,25 @@ def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | Non
         )
     chosen = python_generator(seed, "evaluate", "prompts").sample(range(len(unique)), min(most, len(unique)))
     return [unique[index] for index in sorted(chosen)]
+
+
+def as_trained(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataConfig:
+    """Return settings that render prompts as in the training of the models, where ``data`` sets nothing else.
+
+    Warns of models that were trained on prompts rendered in another way.
+    """
+    found = {name: read_record(model.path) for name, model in models.items()}
+    records = {name: record for name, record in found.items() if record is not None and record.prompts != "text"}
+    if not data.model_fields_set & {"prompt_template", "conversation"}:
+        ways = {(record.prompt_template, record.conversation): record for record in records.values()}
+        if len(ways) == 1:
+            [record] = ways.values()
+            return record.applied_to(data)
+    for name, record in records.items():
+        same = record.applied_to(data)
+        if same.prompt_template != data.prompt_template:
+            logger.warning("evaluate: %s was trained on %s; here prompts are in %r", name, record, data.prompt_template)
+    return data
 
 
 def make_requests(

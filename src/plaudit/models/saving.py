@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from plaudit.data.prompt_record import write_record
 from plaudit.errors import PlauditError, one_line
 from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.adapters.lora import adapter_of, merged_tensor
@@ -51,6 +52,7 @@ def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
             with _untied_if_adapted(inner):
                 inner.save_pretrained(folder, state_dict=dict(saved_weights(model)))
         tokenizer.save_pretrained(folder)
+    write_record(tokenizer, folder)
     follow_umask(folder)
     if is_adapter:
         check_saved_adapter(model, folder)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from plaudit.config.schema import DataConfig, GenerationConfig
-from plaudit.data.rows import Message, Origin, Prompt, PromptRow
+from plaudit.data.rows import Origin, Prompt, PromptRow
 from plaudit.data.templates import uses_chat_template
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
 from plaudit.errors import PlauditError
@@ -30,8 +30,8 @@ class ChatSettings:
     """How a conversation becomes a prompt, and how replies are sampled.
 
     Styles: ``dialogue`` renders all turns (chat template, or Human/Assistant turns), ``prompt`` puts the typed text
-    into the data's prompt template, ``plain`` lets the model continue the typed text. Only ``dialogue`` uses earlier
-    turns.
+    into the data's prompt template, like a plain prompt in training, ``plain`` lets the model continue the typed text.
+    Only ``dialogue`` uses earlier turns.
     """
 
     style: Style
@@ -117,21 +117,13 @@ class ChatModel:
         """Return the prompt and the number of oldest turns that were left out so that it fits."""
         most = len(conversation.turns) if self.remembers else 0
         for left_out in range(most + 1):
-            prompt = self._tokenized(conversation.messages(user, left_out) if self.remembers else self._alone(user))
+            prompt = self._tokenized(conversation.messages(user, left_out) if self.remembers else user)
             if len(prompt.tree.prompt) <= self._room:
                 return prompt, left_out
         raise PlauditError(
             f"the message has {len(prompt.tree.prompt)} tokens, but the model's context has room for {self._room}; "
             "shorten it"
         )
-
-    def _alone(self, user: str) -> Prompt:
-        """Return a message as a separate prompt: through the chat template if no prompt template is given."""
-        data = self.settings.data
-        templated = data.prompt_template != DataConfig.model_fields["prompt_template"].default
-        if self.settings.style == "plain" or templated or not uses_chat_template(self._loaded.tokenizer, data):
-            return user
-        return (Message("user", user),)
 
     def _tokenized(self, prompt: Prompt) -> TokenizedRow[PromptRow]:
         row = PromptRow(prompt, Origin("the conversation", 1))

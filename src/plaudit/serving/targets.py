@@ -1,8 +1,9 @@
 """Finds and loads the model to chat with, given a run, a model folder or a hub name."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from plaudit.config.schema import (
     RewardSourceConfig,
     SourceConfig,
 )
+from plaudit.data.prompt_record import read_record
 from plaudit.errors import PlauditError
 from plaudit.hub import is_cached
 from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory
 from plaudit.serving.chat_model import ChatModel, ChatSettings, Style
+
+logger = logging.getLogger(__name__)
 
 SHOWN_RUNS = 8
 RUNS_FOLDER = Recipe.model_fields["output"].default
@@ -63,7 +67,16 @@ def find_target(name: str) -> Target:
         )
     if "/" not in name and not Path(name).exists() and not is_cached(name):
         raise PlauditError(f"{name}: no such run or folder, and hub models are named OWNER/NAME; {_runs_like(name)}")
-    return Target(name, (), "dialogue", _plain_data(), GenerationConfig())
+    return _as_trained(Target(name, (), "dialogue", _plain_data(), GenerationConfig()))
+
+
+def _as_trained(target: Target) -> Target:
+    """Return a target whose prompts are rendered as in the model's training, if its folder says how."""
+    record = read_record(target.model)
+    if record is None:
+        return target
+    style: Style = {"text": "plain", "plain": "prompt", "dialogue": "dialogue"}[record.prompts]  # type: ignore[assignment]
+    return replace(target, style=style, data=record.applied_to(target.data))
 
 
 def _runs_like(name: str) -> str:
@@ -96,10 +109,10 @@ def open_chat_model(
             f"{target.model}: this is a reward model or classifier, which writes no text; chat with a language model, "
             f"and score its replies with --reward {target.model}"
         )
-    loaded = load_policy(_model_config(target.model), chosen)
-    reward = build_reward(
-        [*target.rewards, *named_reward_models(rewards, [source.name for source in target.rewards])], chosen
-    )
+    loaded = load_policy(ModelConfig(path=target.model), chosen)
+    sources = [*target.rewards, *named_reward_models(rewards, [source.name for source in target.rewards])]
+    _warn_of_other_prompts(target.model, sources)
+    reward = build_reward(sources, chosen)
     with ExitStack() as on_error:
         engine = configured_engine(settings.generation.engine, loaded, OneProcess(chosen))
         on_error.enter_context(closing(engine)).update(0)
@@ -120,13 +133,14 @@ def _run_target(folder: Path) -> Target:
     data = next((data for stage, section in stages if (data := stage.prompts(section))), None) or _plain_data()
     generation = next((found for stage, section in stages if (found := stage.generation(section))), GenerationConfig())
     rewards = next((sources for stage, section in stages if (sources := stage.rewards(section))), ())
-    return Target(
+    target = Target(
         model=str(run.stage(trained[0]).model),
         rewards=_trained_rewards(run) or tuple(rewards),
         style=_style(recipe, trained[0], data),
         data=data.model_copy(update={"max_prompt_tokens": None, "max_response_tokens": None}),
         generation=generation,
     )
+    return _as_trained(target)
 
 
 def _makes(stage: str, what: str) -> bool:
@@ -171,15 +185,13 @@ def _plain_data() -> DataConfig:
     return DataConfig(sources=[SourceConfig(path="the terminal")])
 
 
-def _model_config(path: str) -> ModelConfig:
-    """Return the model's configuration. Padding has no effect in a chat, so the end token can replace a missing one."""
-    from transformers import AutoTokenizer
-
-    from plaudit.models.loading.pretrained import load_from
-
-    tokenizer: Any = load_from(f"tokenizer {path}", AutoTokenizer.from_pretrained, path)
-    pad_token = None if tokenizer.pad_token else tokenizer.eos_token
-    return ModelConfig(path=path, pad_token=pad_token)
+def _warn_of_other_prompts(model: str, rewards: Sequence[RewardSourceConfig]) -> None:
+    """Warn of reward models that were trained on prompts rendered in another way than the model's."""
+    own = read_record(model)
+    for source in rewards:
+        other = read_record(source.path) if isinstance(source, ModelReward) else None
+        if own is not None and other is not None and own.prompts != "text" and str(own) != str(other):
+            logger.warning("reward model %s was trained on %s, but the model is asked in %s", source.name, other, own)
 
 
 def _available(device: str | None) -> str:

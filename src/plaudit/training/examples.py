@@ -10,9 +10,12 @@ from typing import Generic, TypeVar, cast
 from plaudit.batching.trees import Example
 from plaudit.config.schema import DataConfig, Section
 from plaudit.data.loading import load_rows
+from plaudit.data.prompt_record import PromptRecord, read_record, record_of, remember
 from plaudit.data.rows import ResponseRow, Row
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
 from plaudit.data.tokenization import Tokenized, TokenizedRow, tokenize_rows
+from plaudit.data.unwritten import Unwritten, unwritten
+from plaudit.errors import PlauditError
 from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
 from plaudit.runs.directory import REJECTS
@@ -69,6 +72,9 @@ def load_stage_rows(
         given, given_held_out = list(map(_final_turn_only, given)), list(map(_final_turn_only, given_held_out))
     train = tokenize_rows(given, tokenizer, config, length)
     held_out = tokenize_rows(given_held_out, tokenizer, config, length) if given_held_out else Tokenized([])
+    record = record_of(rows.train, loaded.tokenizer, config)
+    remember(loaded.tokenizer, record)
+    written = unwritten([*train.trees, *held_out.trees], loaded.tokenizer)
     if session.is_main:
         for line in rows.summary():
             logger.info("%s: %s", context.name, line)
@@ -80,7 +86,30 @@ def load_stage_rows(
                 logger.info("%s: %s rows too long: %s", context.name, name, counted)
             for what, number in part.counted.items():
                 logger.warning("%s: %s: %d %s", context.name, name, number, what)
+        _warn_of_other_prompts(context, record)
+        _log_unwritten(context.name, written)
+    if written.unknown_fraction > config.max_unknown_fraction:
+        raise PlauditError(
+            f"{context.name}: the tokenizer cannot write {written.unknown_fraction:.1%} of the tokens in "
+            f"{config.sources[0].path}, more than max_unknown_fraction={config.max_unknown_fraction:g}; choose a model "
+            "for this text, or raise it"
+        )
     return StageRows(train.rows, held_out.rows)
+
+
+def _warn_of_other_prompts(context: StageContext[Section], record: PromptRecord) -> None:
+    """Warn if the stage's model was trained on prompts that were rendered in another way."""
+    path = getattr(getattr(context.config, "model", None), "path", None)
+    before = read_record(path)
+    if before is not None and "text" not in (before.prompts, record.prompts) and str(before) != str(record):
+        logger.warning("%s: %s was trained on %s; this stage renders %s", context.name, path, before, record)
+
+
+def _log_unwritten(stage: str, written: Unwritten) -> None:
+    if written.unknown:
+        logger.warning("%s: %.2f %% of the tokens are unknown", stage, 100 * written.unknown_fraction)
+    if written.single_bytes:
+        logger.info("%s: %.2f %% of the tokens are single bytes", stage, 100 * written.byte_fraction)
 
 
 def _final_turn_only(row: R) -> R:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.models.loading.padding import with_padding_token
 from plaudit.models.loading.pretrained import load_from
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
     """Load the tokenizer and make sure that it has an end-of-sequence token and a padding token.
 
-    Raises PlauditError if it cannot be loaded, or if one of these tokens is missing or unknown.
+    Raises PlauditError if it cannot be loaded, if it has no end-of-sequence token, or if a configured token is unknown.
     """
     from transformers import AutoTokenizer
 
@@ -29,8 +30,9 @@ def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
                     f"{name}: {role} {chosen!r} is not in the tokenizer's vocabulary; choose another token"
                 )
             setattr(tokenizer, role, chosen)
-        if getattr(tokenizer, role) is None:
-            raise PlauditError(f"{name}: the tokenizer has no {role}; set one with model.{role}=…")
+    if tokenizer.eos_token is None:
+        raise PlauditError(f"{name}: the tokenizer has no eos_token; set eos_token next to the stage's model.path")
+    with_padding_token(tokenizer, str(name))
     if config.chat_template is not None:
         tokenizer.chat_template = config.chat_template
     return tokenizer
