@@ -43,6 +43,8 @@ def test_known_prefixes_are_removed_and_named(
         assert f"begin with {prefix}, which was removed from {len(weights)} names" in capsys.readouterr().err
         with torch.no_grad():
             torch.testing.assert_close(loaded(input_ids=TOKENS).logits, model(input_ids=TOKENS).logits)
+    loaded.save_pretrained(tmp_path / "saved")
+    assert read_weights(tmp_path / "saved").keys() == weights.keys()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -109,6 +111,8 @@ def test_embeddings_that_are_stored_as_the_tied_head(tmp_path: Path, capsys: pyt
     assert "stored as lm_head.weight" not in capsys.readouterr().err
     assert torch.equal(scorer_at(tmp_path).model.embed_tokens.weight, head)
     assert "stored as lm_head.weight" in capsys.readouterr().err
+    scorer_at(tmp_path).save_pretrained(tmp_path / "saved")
+    assert read_weights(tmp_path / "saved").keys() == {*weights, "model.embed_tokens.weight", "score.weight"}
     configuration = (tmp_path / "config.json").read_text().replace('"tie_word_embeddings": true', '"other": true')
     (tmp_path / "config.json").write_text(configuration)
     with pytest.raises(PlauditError, match=r"1 \(model\.embed_tokens\.weight\) missing"):

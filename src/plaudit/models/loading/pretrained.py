@@ -116,6 +116,10 @@ def load_whole(what: str, auto_class: Any, path: str, **options: Any) -> tuple["
     if message:
         model, report = load_from(what, auto_class.from_pretrained, path, key_mapping={pattern: replacement}, **options)
         fit = checked_fit(model, stored, report)
+        # transformers would save the model under the names of its files again.
+        model._weight_conversions = [
+            step for step in model._weight_conversions if pattern not in getattr(step, "source_patterns", ())
+        ]
         logger.warning("%s: %s", path, message)
     return model, fit
 
