@@ -16,7 +16,8 @@ WEIGHTS = "model.safetensors"
 
 def index_tokenizer(**special: str) -> PreTrainedTokenizerFast:
     """Return a tokenizer whose words w0, w1, … are the ids of the tiny models."""
-    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w3"))
+    words = [f"w{number}" for number in range(VOCABULARY - 1)] + ["<|endoftext|>"]  # Qwen2's class adds the last one
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="w3"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, **({"bos_token": "w0", "eos_token": "w1", "pad_token": "w2"} | special)

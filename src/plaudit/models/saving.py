@@ -5,9 +5,10 @@ Every folder is loaded again and its output is compared with that of the model i
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from plaudit.errors import PlauditError, one_line
 from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.adapters.lora import adapter_of, merged_tensor
 from plaudit.models.quiet import quiet_transformers
-from plaudit.models.saved_outputs import check_saved_adapter, check_saved_model, outputs_in_memory
+from plaudit.models.saved_outputs import Outputs, check_saved_adapter, check_saved_model, outputs_in_memory
 from plaudit.models.trunk import unwrapped
 from plaudit.permissions import follow_umask
 
@@ -36,21 +37,37 @@ def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
 
     Raises PlauditError if the saved folder computes something else than the model.
     """
+    write_model(model, tokenizer, folder, outputs_in_memory(model))
+
+
+def saves_only_adapter(model: "PreTrainedModel | PeftModel") -> bool:
+    """Whether ``save_model`` writes an adapter without its base, which is quantised."""
+    inner = unwrapped(model)
+    return inner is not model and bool(getattr(inner, "is_quantized", False))
+
+
+def write_model(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    folder: Path,
+    expected: Outputs,
+    changes: Mapping[str, Tensor] = MappingProxyType({}),
+) -> None:
+    """Save as ``save_model`` does, with some weights replaced by ``changes``; the folder must compute ``expected``."""
     inner = unwrapped(model)
     set_special_tokens(inner, tokenizer)
-    expected = outputs_in_memory(model)
-    is_adapter = inner is not model and getattr(inner, "is_quantized", False)
+    is_adapter = saves_only_adapter(model)
     with quiet_transformers():
         if is_adapter:
             save_adapter(model, folder)
         elif inner is model:
-            inner.save_pretrained(folder, state_dict=_weights(inner))
+            inner.save_pretrained(folder, state_dict=_weights(inner) | dict(changes))
         else:
             wrapper: Any = model
             selected: list[str] = wrapper.active_adapters
             wrapper.save_pretrained(folder / "adapter", selected_adapters=selected, state_dict=_weights(model))
             with _untied_if_adapted(inner):
-                inner.save_pretrained(folder, state_dict=dict(saved_weights(model)))
+                inner.save_pretrained(folder, state_dict=dict(saved_weights(model)) | dict(changes))
         tokenizer.save_pretrained(folder)
     write_record(tokenizer, folder)
     follow_umask(folder)

@@ -71,5 +71,11 @@ class RewardModelSource:
 
 
 def same_vocabulary(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> bool:
-    """Return whether both tokenizers give the same ids to the same tokens."""
-    return one is other or one.get_vocab() == other.get_vocab()
+    """Return whether both tokenizers give the same ids to the same tokens, apart from a reward model's own padding."""
+    return one is other or _vocabulary(one) == _vocabulary(other)
+
+
+def _vocabulary(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
+    from plaudit.models.reward_model import PAD_TOKEN
+
+    return {token: number for token, number in tokenizer.get_vocab().items() if token != PAD_TOKEN}

@@ -8,7 +8,7 @@ from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.heads.scalar import ValueModule, scalar_head
 from plaudit.models.loading.models import load_policy, load_scorer
-from plaudit.models.reward_model import read_scale, refuse_untrained_head
+from plaudit.models.reward_model import refuse_untrained_head, scale_of
 from plaudit.models.trunk import unwrapped
 from plaudit.training.rl.roles.adapters import AdapterRoles
 from plaudit.training.rl.roles.base import Roles
@@ -43,7 +43,7 @@ def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModu
     start = config.model.model_copy(update={"path": config.value_model, "fresh": None, "tokenizer": None})
     loaded, has_head = load_scorer(start, device, seed, "value model")
     refuse_untrained_head(config.value_model, has_head)
-    scale, trained = read_scale(config.value_model), unwrapped(loaded.model).score
+    scale, trained = scale_of(loaded, config.value_model), unwrapped(loaded.model).score
     head = nn.Linear(trained.in_features, 1)
     with torch.no_grad():
         head.weight.copy_(scale.gain * trained.weight)
