@@ -4,7 +4,11 @@ import csv
 import json
 from pathlib import Path
 
-from plaudit.evaluation.summary import flattened, markdown_table, write_summary
+import pandas
+import pytest
+
+from plaudit.evaluation.summary import csv_text, flattened, markdown_table, write_summary
+from plaudit.runs.files import write_atomically
 
 SUMMARY = {
     "prompts": 2,
@@ -72,6 +76,27 @@ def test_markdown_table() -> None:
     assert markdown_table(rows) == (
         "| model | score | wins |\n| --- | --- | --- |\n| one | 0.1235 |  |\n| two |  | 1 |\n"
     )
+
+
+HOSTILE = [
+    *("=1+1", "+1", "-1", "@SUM(A1)", "'=1", "'", "\t=1", "\rx", "a\rb", "a\r\nb", "\n", "\r", 'say "x", y', ",", '"'),
+    *("", " ", "a\0b", "NaN", "null", "\u2028", "é", "\x85", "# x", "=", '"\r"', "a;b"),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_every_text_comes_back_from_csv(tmp_path: Path, text: str) -> None:
+    """Rows before and after show that the text neither splits nor swallows rows."""
+    rows = [{"text": "before", "score": -1.5}, {"text": text, "score": 2.0}, {"text": "after", "score": -3.0}]
+    file = tmp_path / "a.csv"
+    write_atomically(file, csv_text(rows))
+    with file.open(newline="", encoding="utf-8") as opened:
+        by_csv = list(csv.DictReader(opened))
+    by_pandas = pandas.read_csv(file, keep_default_na=False).to_dict("records")
+    for read in (by_csv, by_pandas):
+        assert [row["text"].removeprefix("'") for row in read] == ["before", text, "after"]
+        assert [float(row["score"]) for row in read] == [-1.5, 2.0, -3.0]
+        assert not read[1]["text"].startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 def test_no_samples(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from plaudit.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from plaudit.runs.disk_space import RESERVE
 from plaudit.runs.files import sha256
 
 
@@ -257,6 +259,44 @@ def test_kill_9_at_random_moments_of_saving(tmp_path: Path) -> None:
     assert all(outcome["whole"] and outcome["found"] - outcome["announced"] in (0, 1) for outcome in outcomes)
     assert sum(outcome["left_over"] for outcome in outcomes) > 5, "the kills missed the moments of writing"
     assert "skipped a damaged checkpoint" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["", "{}", '{"files": {}}', '{"files": []}', "[]", "\x00", "[" * 100_000, '{"files": {"state.json": 1}}'],
+)
+def test_a_checkpoint_whose_manifest_proves_nothing_is_damaged(tmp_path: Path, manifest: str) -> None:
+    for step in (1, 2):
+        path = save_checkpoint(tmp_path, step, {"model": {"weight": torch.zeros(2)}}, {}, keep=2)
+    (path / "manifest.json").write_text(manifest)
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == "step-00000001"
+    with pytest.raises(PlauditError, match=r"step-00000002/.*delete this checkpoint"):
+        load_checkpoint(path)
+
+
+def test_files_named_like_checkpoints_are_no_checkpoints(tmp_path: Path) -> None:
+    for name in ("step-00000009", "step-1.unfinished", "step-x", "step-00000003.replaced"):
+        (tmp_path / name).write_text("notes")
+    assert latest_checkpoint(tmp_path) is None
+    path = save_checkpoint(tmp_path, 1, {"model": {"weight": torch.zeros(2)}}, {}, keep=1)
+    assert latest_checkpoint(tmp_path) == path
+    save_checkpoint(tmp_path, 9, {"model": {"weight": torch.zeros(2)}}, {}, keep=1)
+    assert load_checkpoint(tmp_path / "step-00000009").step == 9
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_refused_and_the_last_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = save_checkpoint(tmp_path, 1, {"model": {"weight": torch.zeros(2)}}, {}, keep=1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=RESERVE + 7))
+    with pytest.raises(PlauditError, match="needs room for a checkpoint of 0 MB, but only 17 MB are free"):
+        save_checkpoint(tmp_path, 2, {"model": {"weight": torch.zeros(2)}}, {}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=RESERVE + 8))
+    save_checkpoint(tmp_path, 2, {"model": {"weight": torch.zeros(2)}}, {}, keep=1)
+    assert not first.exists()
 
 
 # Optimizer state ------------------------------------------------------------------------------------------------------

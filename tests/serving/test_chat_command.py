@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from plaudit.cli.main import app
 from plaudit.config.load import dump, load_recipe
-from plaudit.config.schema import FreshModel, GenerationConfig, ModelConfig
+from plaudit.config.schema import EnsembleReward, FreshModel, GenerationConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
@@ -157,6 +157,22 @@ def test_reward_models_are_named_by_folder_while_names_differ() -> None:
         for source in named_reward_models(["a/reward/model", "runs/b", "org/c", "other/c", "model"], ["reward"])
     ]
     assert names == ["a/reward/model", "b", "org/c", "other/c", "model"]
+
+
+def test_an_ensemble_scores_with_all_members(tmp_path: Path) -> None:
+    folders = [tmp_path / "run" / "reward" / name / "model" for name in ("", "member-1", "member-2", "member-10")]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    source = named_reward_models([str(tmp_path / "run")], [])[0]
+    assert isinstance(source, EnsembleReward)
+    assert (source.name, source.paths) == ("run", [str(folder) for folder in folders[1:]])
+
+
+def test_a_reward_model_cannot_chat(folder: Path) -> None:
+    model = str(folder / "runs" / "tiny" / "reward" / "model")
+    error = CliRunner().invoke(app, ["chat", model]).exception
+    assert isinstance(error, PlauditError)
+    assert f"{model}: this is a reward model or classifier, which writes no text" in str(error)
 
 
 def test_a_missing_device_is_named(folder: Path) -> None:

@@ -1,16 +1,19 @@
 """The output of a conversation on a screen and in a pipe."""
 
 from collections.abc import Callable
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from plaudit.errors import PlauditError
+from plaudit.log import new_console
 from plaudit.serving.conversation import Candidate, Conversation, Turn
-from plaudit.serving.terminal import Terminal
+from plaudit.serving.terminal import Terminal, typed_lines
 
 
 class Speaker:
@@ -55,6 +58,30 @@ def test_a_single_candidate_appears_on_a_screen_while_it_is_written() -> None:
     speaker = talk(True, 1, "hello")
     assert speaker.screens == ["", "one "]
     assert speaker.console.file.getvalue() == f"one [b]two\n{NOTE}good 0.50\n"
+
+
+def test_a_line_with_bytes_that_are_not_utf8_is_not_sent_and_the_conversation_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"caf\xe9\nhello\n"), encoding="utf-8"))
+    speaker = talk(False, 1, *typed_lines())
+    lines = speaker.console.file.getvalue().splitlines()
+    assert lines[0] == "this line holds bytes that are not UTF-8, and was not sent; type it again"
+    assert "one [b]two" in lines
+
+
+def test_control_characters_of_a_reply_are_shown_as_escapes() -> None:
+    console = new_console()
+    console.file = output = StringIO()
+    console.width = 80
+    table = Table("a")
+    table.add_row(Text("\x1b]52;c;x\x07"))
+    console.print(Text("\x1b[2J\x9b1m \u202e\tx\ny"), table)
+    shown = output.getvalue()
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert shown.startswith("\\x1b[2J\\x9b1m \\u202e")
+    assert "\\x1b]52;c;x" in shown
 
 
 def test_the_conversation_goes_on_after_an_error() -> None:

@@ -82,7 +82,7 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value).replace("|", "\\|").replace("\n", "<br>")
+    return str(value).replace("|", "\\|").replace("\r\n", "\n").replace("\r", "\n").replace("\n", "<br>")
 
 
 def _sample_rows(samples: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
