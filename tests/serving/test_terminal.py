@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from plaudit.errors import PlauditError
-from plaudit.log import new_console
+from plaudit.log import new_console, visible
 from plaudit.serving.conversation import Candidate, Conversation, Turn
 from plaudit.serving.terminal import Terminal, typed_lines
 
@@ -75,13 +75,13 @@ def test_control_characters_of_a_reply_are_shown_as_escapes() -> None:
     console.file = output = StringIO()
     console.width = 80
     table = Table("a")
-    table.add_row(Text("\x1b]52;c;x\x07"))
+    table.add_row(Text(visible("\x1b]52;c;x\x07")))
     console.print(Text("\x1b[2J\x9b1m \u202e\tx\ny"), table)
     shown = output.getvalue()
     assert "\x1b" not in shown
     assert "\x9b" not in shown
     assert shown.startswith("\\x1b[2J\\x9b1m \\u202e")
-    assert "\\x1b]52;c;x" in shown
+    assert "\\x1b]52;c;x\\x07" in shown
 
 
 def test_the_conversation_goes_on_after_an_error() -> None:

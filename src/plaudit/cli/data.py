@@ -7,7 +7,7 @@ import typer
 
 from plaudit.cli.console import with_output_options
 from plaudit.errors import PlauditError
-from plaudit.log import new_console
+from plaudit.log import new_console, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -198,5 +198,5 @@ def _plain_table(title: str, second: str, lines: "Iterator[tuple[str, str]] | li
     table = Table(title, Column(second, overflow="fold"))
     for name, value in lines:
         # Print data literally: square brackets in it are not markup.
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(visible(name)), Text(visible(value)))
     return table

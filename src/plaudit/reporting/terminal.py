@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from plaudit.log import new_console
+from plaudit.log import new_console, visible
 from plaudit.reporting.numbers import ABSENT, fixed
 from plaudit.reporting.reading import is_number
 from plaudit.reporting.tables import Cell, comparison, model_names
@@ -63,10 +63,12 @@ def print_samples(summary: Mapping[str, Any], count: int, console: Console | Non
         responses = sample["responses"]
         width = max(24, (console.width - 2) // max(len(responses), 1) - 1)
         panels = [_response(name, response, width) for name, response in responses.items()]
-        console.print(Text(sample["prompt"].strip(), style="bold"), Columns(panels, padding=(0, 1)), "", sep="\n")
+        console.print(
+            Text(visible(sample["prompt"].strip()), style="bold"), Columns(panels, padding=(0, 1)), "", sep="\n"
+        )
 
 
 def _response(name: str, response: Mapping[str, Any], width: int) -> Panel:
     scores = [f"{source} {fixed(score, 2)}" for source, score in response.get("scores", {}).items() if is_number(score)]
-    content = Group(Text(response["text"].strip()), Text("  ".join(scores), style="cyan"))
+    content = Group(Text(visible(response["text"].strip())), Text("  ".join(scores), style="cyan"))
     return Panel(content, title=Text(name, style="bold"), width=width, title_align="left")

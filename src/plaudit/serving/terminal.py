@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from plaudit.errors import PlauditError
+from plaudit.log import visible
 from plaudit.plugins import errors_of_user_code
 from plaudit.serving.chat_model import ChatModel
 from plaudit.serving.conversation import Conversation, Turn
@@ -153,7 +154,7 @@ def _candidates_table(turn: Turn, reward_names: list[str]) -> Table:
         *(Column(Text(name)) for name in reward_names),
         "tokens",
         "candidate",
-        title=Text(turn.user),
+        title=Text(visible(turn.user)),
         show_lines=True,
     )
     order = sorted(range(len(turn.candidates)), key=lambda i: next(iter(turn.candidates[i].ranks.values()), i))
@@ -161,5 +162,5 @@ def _candidates_table(turn: Turn, reward_names: list[str]) -> Table:
         candidate = turn.candidates[index]
         scores = [f"{candidate.scores[name]:.2f} (rank {candidate.ranks[name]})" for name in reward_names]
         mark = "reply" if index == turn.chosen else ""
-        table.add_row(mark, *scores, str(candidate.tokens), Text(candidate.text))
+        table.add_row(mark, *scores, str(candidate.tokens), Text(visible(candidate.text)))
     return table
