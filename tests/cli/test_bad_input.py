@@ -92,7 +92,7 @@ def test_stages_that_are_not_there(tmp_path: Path, refused: Plaudit) -> None:
     assert "has no section evaluate" in refused("run", str(recipe), "--only", "evaluate")
     (tmp_path / "none.yaml").write_text(f"name: none\noutput: {tmp_path}\n")
     assert "has no stage" in refused("run", str(tmp_path / "none.yaml"))
-    assert "cannot be the name of one folder" in refused("run", str(recipe), "name=-x")
+    assert "cannot be the name of a run" in refused("run", str(recipe), "name=-x")
     with pytest.raises(PlauditError, match="an override must be a string or a dictionary, not int"):
         plaudit.run(str(recipe), 1)  # type: ignore[arg-type]
 

@@ -82,5 +82,5 @@ def test_the_command_writes_its_files(tmp_path: Path) -> None:
     assert [row["algorithm"] for row in rows] == ["exact gradient", "best of 4"]
     assert all(row["passed"] and row["runs"] == 1 for row in rows)
     assert all([run["problem"] for run in row["each"]] == [6] for row in rows)
-    assert (tmp_path / "lab.csv").read_text().startswith("algorithm,target,")
+    assert (tmp_path / "lab.csv").read_text().startswith('"algorithm","target",')
     assert (tmp_path / "lab.png").stat().st_size > 1000
