@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from chat_templates import tokenizer_of
 from generating_models import tiny_model, word_tokenizer
 from model_folders import saved
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import load_policy
-from plaudit.models.saving import save_model, saved_weights
+from plaudit.models.saving import save_model, saved_weights, set_special_tokens
+from plaudit.rollouts.engines.finishing import end_token_ids
 from tiny_models import tiny_causal_model
 
 EMBEDDINGS = {"llama": ("embed_tokens", "lm_head"), "gpt2": ("wte", "lm_head"), "opt": ("embed_tokens", "lm_head")}
@@ -110,3 +112,12 @@ def test_contradictory_generation_settings_do_not_end_a_run(tmp_path: Path, caps
     save_model(model, word_tokenizer(), tmp_path)
     assert "only special tokens are saved" in capsys.readouterr().err
     assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == 3
+
+
+def test_generation_also_ends_at_the_end_of_a_turn() -> None:
+    model, tokenizer = tiny_causal_model("llama"), tokenizer_of("chatml")
+    set_special_tokens(model, tokenizer)
+    end, end_of_turn = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert model.generation_config.eos_token_id == [end, end_of_turn]
+    assert model.config.eos_token_id == end
+    assert end_token_ids(model, tokenizer) == {end, end_of_turn}

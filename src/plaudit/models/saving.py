@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.prompt_record import write_record
 from plaudit.errors import PlauditError, one_line
 from plaudit.models.adapters.folder import save_adapter
@@ -94,7 +95,8 @@ def _untied_if_adapted(model: "PreTrainedModel") -> Iterator[None]:
 def set_special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Write the tokenizer's special tokens into the model's configurations, so that ``generate`` stops at its end.
 
-    Several end tokens are kept if the tokenizer's is one of them.
+    Several end tokens are kept if the tokenizer's is one of them. Generation also ends at the end of a turn in the chat
+    template.
     """
     generation: Any = getattr(model, "generation_config", None)
     for config in (model.config, model.config.get_text_config(), *([] if generation is None else [generation])):
@@ -105,6 +107,9 @@ def set_special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizer
         if not (isinstance(ends, list | tuple) and tokenizer.eos_token_id in ends):
             config.eos_token_id = tokenizer.eos_token_id
     if generation is not None:
+        ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+        if more := sorted(end_of_turn_ids(tokenizer) - set(ends)):
+            generation.eos_token_id = [*ends, *more]
         model.generation_config = _valid(generation)
 
 
