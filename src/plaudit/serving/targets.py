@@ -57,10 +57,11 @@ def find_target(name: str) -> Target:
 
     Raises PlauditError for a run without a trained model, for a folder that is neither, and for an unknown name.
     """
+    is_model = any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_"))
     for folder in (Path(name), Path(RUNS_FOLDER) / name):
-        if RunDirectory(folder).configuration.is_file():
+        if RunDirectory(folder).configuration.is_file() and not is_model:
             return _run_target(folder)
-    if Path(name).is_dir() and not any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_")):
+    if Path(name).is_dir() and not is_model:
         raise PlauditError(
             f"{name}: this folder holds neither a run (config.yaml) nor a model (config.json); give the folder of one "
             "of them"

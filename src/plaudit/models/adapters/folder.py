@@ -6,6 +6,7 @@ from typing import Any
 
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.hub import TOKENIZER_FILES
 from plaudit.models.trunk import unwrapped
 from plaudit.models.weights.completeness import Fit, refuse_incomplete
 from plaudit.models.weights.files import ADAPTER_WEIGHTS, read_json, refuse_pointers, stored_shapes
@@ -49,33 +50,62 @@ def adapter_task(path: str | None) -> str | None:
 
 
 def base_of_adapter(config: ModelConfig) -> ModelConfig:
-    """Return the configuration of the base of the adapter folder ``config.path``, with the folder's tokenizer.
+    """Return the configuration of the base of the adapter folder ``config.path``, with the folder's tokenizer if any.
 
-    Raises PlauditError if the configuration asks for new adapters, because the saved one cannot be merged into a
-    quantised base.
+    Raises PlauditError if the configuration asks for new adapters, but the saved one cannot be merged because its base
+    is quantised.
     """
     folder = Path(config.path or "")
-    if config.lora is not None:
+    if config.lora is not None and not can_be_merged(config):
         raise PlauditError(
             f"{folder}: an adapter on a quantised base cannot be trained further; start from {_base_name(folder)}"
         )
     saved = folder / BASE_FILE
-    quantization = json.loads(saved.read_text())["quantization"] if saved.exists() else config.quantization
-    tokenizer = config.tokenizer or str(folder)
-    return config.model_copy(update={"path": _base_name(folder), "quantization": quantization, "tokenizer": tokenizer})
+    quantization = read_json(saved).get("quantization") if saved.is_file() else config.quantization
+    own = str(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
+    changes = {"path": _base_name(folder), "quantization": quantization, "tokenizer": config.tokenizer or own}
+    return config.model_copy(update={**changes, "lora": None})
+
+
+def can_be_merged(config: ModelConfig) -> bool:
+    """Whether the adapter folder ``config.path`` belongs to a base that is not quantised."""
+    return config.quantization is None and not (Path(config.path or "") / BASE_FILE).is_file()
+
+
+def merged_into_base(adapted: Any, path: str) -> Any:
+    """Merge a loaded adapter into its base and return the base, all of it trainable, under the adapter's name.
+
+    Raises PlauditError if the adapter changes embeddings that are tied to the output head.
+    """
+    inner = unwrapped(adapted)
+    pair = [layer for layer in (inner.get_input_embeddings(), inner.get_output_embeddings()) if layer is not None]
+    bases = [layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer for layer in pair]
+    if bases != pair and len(bases) == 2 and bases[0].weight is bases[1].weight:
+        raise PlauditError(
+            f"{path}: the adapter changes embeddings that are tied to the output head, so it cannot be merged; set "
+            "tie_word_embeddings to false in the base and store the head there, or train an adapter on other modules"
+        )
+    model = adapted.merge_and_unload()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    model.name_or_path = model.config._name_or_path = path  # what is trained from here belongs to the merged weights
+    return model
 
 
 def _base_name(folder: Path) -> str:
     return str(read_json(folder / ADAPTER_FILE)["base_model_name_or_path"])
 
 
-def with_saved_adapter(model: Any, folder: str, is_trainable: bool = False) -> Any:
+def with_saved_adapter(model: Any, folder: str) -> Any:
     """Put the folder's adapter on its base. Raises PlauditError if its weights are not exactly those in the folder."""
     import peft
 
     refuse_pointers(Path(folder))
     stored = stored_shapes(folder, ADAPTER_WEIGHTS)
-    adapted = peft.PeftModel.from_pretrained(model, folder, is_trainable=is_trainable)
+    config = peft.PeftConfig.from_pretrained(folder)
+    if hasattr(model, "score") and config.task_type == "CAUSAL_LM":
+        config.task_type = None  # a language model's adapter, from which a reward model is to be trained
+    adapted = peft.PeftModel.from_pretrained(model, folder, config=config)
     own = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
     mine = {name: tuple(tensor.shape) for name, tensor in own.items()}
     of_base = {f"{PEFT_PREFIX}{name}" for name in unwrapped(model).state_dict()}  # embeddings that were saved as well

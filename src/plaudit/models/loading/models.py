@@ -16,7 +16,13 @@ import torch
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.acceleration.install import Acceleration, install
-from plaudit.models.adapters.folder import adapter_task, base_of_adapter, with_saved_adapter
+from plaudit.models.adapters.folder import (
+    adapter_task,
+    base_of_adapter,
+    can_be_merged,
+    merged_into_base,
+    with_saved_adapter,
+)
 from plaudit.models.adapters.lora import with_adapter
 from plaudit.models.heads.output_head import head_is_known
 from plaudit.models.loading.pretrained import fresh_model, load_from, or_explain, pretrained_model
@@ -105,6 +111,13 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> t
         base, _ = _load(base_of_adapter(config), head, device, seed)
         model = or_explain(f"adapter {config.path}", with_saved_adapter, base.model, str(config.path)).to(device)
         has_head = head == "CAUSAL_LM" or has_reward_head(str(config.path))
+        if can_be_merged(config):
+            model = merged_into_base(model, str(config.path))
+            logger.info("%s: an adapter, merged into its base", config.path)
+            if config.lora is not None:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(derived_seed(seed, "weights"))
+                    model = with_adapter(model, config.lora, head)
         return LoadedModel(model.eval(), base.tokenizer, base.acceleration), has_head
     tokenizer = load_tokenizer(config)
     with torch.random.fork_rng(devices=[]):
