@@ -28,7 +28,9 @@ def number_in(prompt: str) -> int:
 
 def wanted(prompts: Sequence[str], responses: Sequence[str], fields: Sequence[Mapping[str, Any]]) -> list[float]:
     assert [own["number"] for own in fields] == [number_in(prompt) for prompt in prompts]
-    assert all(set(own) == {"number", "wanted"} for own in fields)
+    # A response without a judgement is kept: the reward function may compare with it.
+    assert all(own.get("response", " w3") == " w3" for own in fields)
+    assert all(set(own) - {"response"} == {"number", "wanted"} for own in fields)
     return [own["wanted"] for own in fields]
 
 
@@ -41,6 +43,7 @@ def test_a_reward_function_gets_the_other_columns(folder: Path, tmp_path: Path, 
         folder,
         f"rl.prompts.sources=[{{path: {source}, format: {name}}}]",
         "rl.prompts.held_out_fraction=0.3",
+        "rl.prompts.max_unknown_fraction=1.0",  # the words of the template of dialogues are not in the vocabulary
         f"rl.rewards=[{{name: taste, kind: function, function: '{__name__}:wanted'}}]",
         "rl.value_model=null",
         "rl.responses_per_prompt=2",
@@ -49,6 +52,7 @@ def test_a_reward_function_gets_the_other_columns(folder: Path, tmp_path: Path, 
         "rl.kl={coefficient: 0}",
     ).task
     task.begin_step(1)
+    assert all(("response" in row.row.fields) == (name == "prompt_response") for row in task.prompts.rows)
     numbers = {row.tree.prompt: number_in(row.prompt_text) for row in task.prompts.rows}
     expected = [0.5 * numbers[tree.prompt] ** 2 for tree in task.experience.trees for _ in tree.responses]
     assert len(set(expected)) > 2
