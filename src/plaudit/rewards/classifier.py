@@ -40,8 +40,10 @@ class TextClassifier:
 
         path = str(config.path)
         what = f"classifier {path} of {place}"
-        model, fit = load_whole(what, AutoModelForSequenceClassification, path, **weight_options(config, device))
-        tokenizer = load_from(f"tokenizer {path} of {place}", AutoTokenizer.from_pretrained, path)
+        trust = {"trust_remote_code": config.trust_remote_code}
+        options = weight_options(config, device) | trust
+        model, fit = load_whole(what, AutoModelForSequenceClassification, path, **options)
+        tokenizer = load_from(f"tokenizer {path} of {place}", AutoTokenizer.from_pretrained, path, **trust)
         if fit.missing:
             raise PlauditError(
                 f"{place}: {path} has no trained weights for {fit.missing[0]} ({len(fit.missing)} are missing): name a "

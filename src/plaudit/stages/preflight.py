@@ -99,7 +99,7 @@ def _check_reward_model(found: MarkedValue) -> None:
 
 def _check_classifier(found: MarkedValue) -> None:
     check_model(found.value)
-    if not is_classifier(found.value):
+    if not is_classifier(found.value, getattr(found.section, "trust_remote_code", False)):
         raise PlauditError(f"{found.value}: this is not a sequence classifier; name a trained one")
 
 

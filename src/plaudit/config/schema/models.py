@@ -17,6 +17,8 @@ from plaudit.config.schema.base import (
 from plaudit.config.schema.names import NameOf
 from plaudit.registries.layouts import LAYOUTS
 
+TRUST = "run the Python code in the model's folder or hub repository, with all your rights, if it has any"
+
 
 class FreshModel(Section):
     """A model with random weights."""
@@ -59,6 +61,7 @@ class ModelConfig(Section):
     quantization: Literal["4bit", "8bit"] | None = Field(
         None, description="store the frozen weights in 4 or 8 bits", json_schema_extra=NEEDS_QUANTIZATION
     )
+    trust_remote_code: bool = Field(False, description=TRUST)
 
     @property
     def drops_out(self) -> bool:
@@ -85,10 +88,11 @@ class WeightsConfig(Section):
     quantization: Literal["4bit", "8bit"] | None = Field(
         None, description="store the weights in 4 or 8 bits", json_schema_extra=NEEDS_QUANTIZATION
     )
+    trust_remote_code: bool = Field(False, description=TRUST)
 
     def model_at(self, path: str) -> ModelConfig:
         """Return the configuration of the model in ``path`` with this section's settings."""
-        return ModelConfig(path=path, dtype=self.dtype, quantization=self.quantization)
+        return ModelConfig(path=path, **{name: getattr(self, name) for name in WeightsConfig.model_fields})
 
 
 class TrainedModelConfig(WeightsConfig):

@@ -154,14 +154,15 @@ def _weights(
     return model, has_head
 
 
-def is_classifier(path: str) -> bool:
+def is_classifier(path: str, trust_remote_code: bool = False) -> bool:
     """Return whether a folder or hub name claims to be a classifier. Raises PlauditError if it cannot be read."""
     from transformers import AutoConfig
 
     task = adapter_task(path)
     if task is not None:
         return task == "SEQ_CLS"
-    architectures: list[str] = load_from(f"model {path}", AutoConfig.from_pretrained, path).architectures or [""]
+    config = load_from(f"model {path}", AutoConfig.from_pretrained, path, trust_remote_code=trust_remote_code)
+    architectures: list[str] = config.architectures or [""]
     return "ForSequenceClassification" in architectures[0]
 
 

@@ -71,13 +71,14 @@ def pretrained_model(
     path = str(config.path)
     what = f"model {path}"
     stored = _checked_files(what, path)
-    model_config = load_from(what, AutoConfig.from_pretrained, path, **extra)
+    trust = {"trust_remote_code": config.trust_remote_code}
+    model_config = load_from(what, AutoConfig.from_pretrained, path, **extra, **trust)
     if model_config.is_encoder_decoder:
         raise PlauditError(f"{path}: encoder-decoder models are not supported; choose a causal language model")
     if extra:
         _refuse_labels(path, stored)
     _set_dropout(model_config, config.dropout)
-    options = {"config": model_config} | weight_options(config, device)
+    options = {"config": model_config, **trust} | weight_options(config, device)
     model, fit = load_whole(what, auto_class, path, **options)
     if not extra:
         accepted = fit.without([], VALUE_HEADS)
@@ -181,7 +182,7 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
     except PlauditError as fault:
         raise PlauditError(f"cannot load {what}: {fault}") from fault
     try:
-        return or_explain(what, load, path, trust_remote_code=False, **options)
+        return or_explain(what, load, path, **{"trust_remote_code": False, **options})
     except PlauditError as fault:
         if missing := missing_part(str(path), what.startswith("tokenizer")):
             raise PlauditError(f"cannot load {what}: {missing}") from fault
@@ -204,4 +205,9 @@ def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **option
     ) as fault:
         if is_out_of_memory(fault):
             raise PlauditError(f"cannot load {what}: {OUT_OF_MEMORY}") from fault
+        if "trust_remote_code" in str(fault):
+            raise PlauditError(
+                f"cannot load {what}: it needs Python code from its folder or repository, which was not run; read the "
+                "code, and set trust_remote_code: true next to the path if you trust it"
+            ) from fault
         raise PlauditError(f"cannot load {what}: {one_line(fault)}") from fault

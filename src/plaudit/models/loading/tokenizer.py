@@ -19,7 +19,8 @@ def load_tokenizer(config: ModelConfig) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     name = config.tokenizer or config.path
-    tokenizer = load_from(f"tokenizer {name}", AutoTokenizer.from_pretrained, name)
+    trust = config.trust_remote_code
+    tokenizer = load_from(f"tokenizer {name}", AutoTokenizer.from_pretrained, name, trust_remote_code=trust)
     for role in ("eos_token", "pad_token"):
         chosen = getattr(config, role)
         if chosen is not None:
