@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 SHOWN_PROBLEMS = 5
 
@@ -50,20 +51,23 @@ _NUMBERED = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
-def errors_of_the_system() -> Iterator[None]:
-    """Raise PlauditError, with path and remedy, for every error of the operating system except a lack of memory."""
+def errors_of_the_system(place: Path | None = None) -> Iterator[None]:
+    """Raise PlauditError, with path and remedy, for every error of the operating system except a lack of memory.
+
+    ``place`` is the path if the error itself has none, as when a disk fills up while a file is written.
+    """
     try:
         yield
     except (PlauditError, Interrupted):
         raise
     except Exception as error:
-        problem = system_problem(error)
+        problem = system_problem(error, place)
         if problem is None:
             raise
         raise PlauditError(problem) from error
 
 
-def system_problem(error: Exception, place: str | None = None) -> str | None:
+def system_problem(error: Exception, place: Path | None = None) -> str | None:
     """Return path, problem and remedy of an error of the operating system; None for other errors and lack of memory.
 
     ``place`` is the path if the error itself has none.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, errors_of_the_system
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -20,8 +20,9 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that it holds the complete old or the complete new text, even if the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8", newline="")
-    synchronise(unfinished)
+    with errors_of_the_system(path):
+        unfinished.write_text(text, encoding="utf-8", newline="")
+        synchronise(unfinished)
     os.replace(unfinished, path)
     synchronise(path.parent)
 

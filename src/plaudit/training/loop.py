@@ -16,7 +16,7 @@ import torch
 
 from plaudit.algorithms.interface import Mean
 from plaudit.batching.trees import Example
-from plaudit.errors import Interrupted
+from plaudit.errors import Interrupted, errors_of_the_system
 from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import trained_parameters
 from plaudit.plugins import user_code
@@ -167,15 +167,16 @@ class Trainer(Generic[T]):
         if self.session.is_main:
             files["task"] = tensors
             self.stage.synchronise_records()  # a run that resumes from the checkpoint relies on them
-        save_checkpoint(
-            self.stage.checkpoints,
-            step,
-            files,
-            state,
-            self.config.keep_checkpoints,
-            is_main=self.session.is_main,
-            wait_for_everyone=self.session.wait_for_everyone,
-        )
+        with errors_of_the_system(self.stage.checkpoints):
+            save_checkpoint(
+                self.stage.checkpoints,
+                step,
+                files,
+                state,
+                self.config.keep_checkpoints,
+                is_main=self.session.is_main,
+                wait_for_everyone=self.session.wait_for_everyone,
+            )
 
     def _check_free_space(self, done: int) -> None:
         """Raise PlauditError if the disk has no room for the checkpoints still to be written and the model."""
@@ -213,7 +214,8 @@ class Trainer(Generic[T]):
         self.seconds_before = checkpoint.state["seconds"]
 
     def _finish(self) -> dict[str, float]:
-        numbers = self.task.save(self.stage.model)
+        with errors_of_the_system(self.stage.model):
+            numbers = self.task.save(self.stage.model)
         self.strategy.close()
         numbers["seconds"] = self._seconds()
         return numbers
