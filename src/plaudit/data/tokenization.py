@@ -137,14 +137,22 @@ def _prompted_rows(rows: Sequence[R], renderer: Renderer, tokenizer: Any) -> Ite
     )
     encoded = iter(encode_parts([rendered for _, _, rendered in numbered], prompts, renderer.special, tokenizer))
     for (index, row, rendered), prompt in zip(numbered, prompts, strict=True):
-        responses = [[Segment(tuple(next(encoded)), part.learned) for part in parts] for parts in rendered.responses]
-        for parts, segments in zip(rendered.responses, responses, strict=True):
+        responses = []
+        for parts in rendered.responses:
+            segments = [Segment(tuple(next(encoded)), part.learned) for part in parts]
             if not (rendered.special_tokens and parts[-1].text.text.rstrip().endswith(renderer.ends)):
                 segments[-1] = Segment((*segments[-1].tokens, tokenizer.eos_token_id))
+            responses.append(segments)
         text = rendered.prompt.text
         if rendered.special_tokens:
             text = tokenizer.decode(prompt, skip_special_tokens=True)
-        yield index, TokenizedRow(row, PromptTree.of_segments(tuple(prompt), responses), text)
+        yield index, TokenizedRow(row, _tree(tuple(prompt), responses), text)
+
+
+def _tree(prompt: tuple[int, ...], responses: Sequence[Sequence[Segment]]) -> PromptTree:
+    if any(len(segments) > 1 for segments in responses):
+        return PromptTree.of_segments(prompt, responses)
+    return PromptTree(prompt, tuple(segments[0].tokens for segments in responses))
 
 
 # Length ---------------------------------------------------------------------------------------------------------------
