@@ -17,6 +17,7 @@ from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata, warn_about_changed_data
 from plaudit.runs.session import OnMetrics, Session, start_session
+from plaudit.runs.start_models import record_or_check_models
 from plaudit.runs.trackers import check_trackers
 from plaudit.stages.preflight import check_before_start
 
@@ -85,6 +86,8 @@ def _run_stage(name: str, session: Session) -> None:
     begun = {other: found for other, found in sections.items() if other == name or session.run.stage(other).begun}
     if session.is_main:
         warn_about_changed_data(session.run.metadata, begun, f"at the start of {name}")
+    continues, resolved = stage.begun and not STAGES[name].repeats, session.run.resolve(section)
+    session.processes.from_main(lambda: record_or_check_models(stage.create().folder, resolved, continues))
     context = stage_context(session, name)
     started = time.monotonic()
     try:

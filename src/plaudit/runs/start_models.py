@@ -1,0 +1,48 @@
+"""Notices that the content of a model folder changed between the start of a stage and its continuation."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from plaudit.config.marks import marked_values
+from plaudit.config.schema import Section
+from plaudit.errors import PlauditError
+from plaudit.registries.stages import restart_command
+from plaudit.runs.files import json_text, sha256, write_atomically
+
+FILE = ".models.json"
+NAMED = ("model", "reward model", "classifier")
+READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")
+
+
+def record_or_check_models(stage: Path, section: Section, begun: bool) -> None:
+    """Record the content of the local models that ``section`` names; for a stage that has ``begun``, compare with it.
+
+    Files whose size and time of change are the recorded ones are not read again. Raises PlauditError, with the folder,
+    if the content changed.
+    """
+    file = stage / FILE
+    recorded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if begun and file.is_file() else {}
+    folders = {found.value for found in marked_values(section) if found.marks.get("names") in NAMED}
+    now = {folder: _content(Path(folder), recorded.get(folder)) for folder in sorted(folders) if Path(folder).is_dir()}
+    for folder, content in now.items():
+        before = recorded.get(folder, content)
+        if before["sha256"] != content["sha256"]:
+            raise PlauditError(
+                f"{folder}: the files of this model changed since {stage.name} began; restore them, or repeat "
+                f"{stage.name} with: {restart_command(stage.name)}"
+            )
+    write_atomically(file, json_text(recorded | now) + "\n")
+
+
+def _content(folder: Path, before: Any) -> dict[str, Any]:
+    """Return sizes, times and a checksum of a model's files; all as ``before`` if sizes and times are the same."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in READ and path.is_file())
+    states = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    if before is not None and before["files"] == states:
+        return dict(before)
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(f"{path.name} {sha256(path)}\n".encode())
+    return {"files": states, "sha256": whole.hexdigest()}
