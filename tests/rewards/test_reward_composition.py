@@ -1,5 +1,6 @@
 """Weighted sums of sources, and errors."""
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -8,6 +9,7 @@ import torch
 
 from plaudit.config.schema import FunctionReward, ModelReward, RewardSourceConfig
 from plaudit.errors import PlauditError
+from plaudit.plugins import user_code
 from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError, build_reward
 from plaudit.rollouts.samples import Sample
 from reward_samples import sample_of
@@ -124,3 +126,30 @@ def test_functions_are_checked_before_models_are_loaded() -> None:
     configs = [ModelReward(name="slow", path="/nowhere"), FunctionReward(name="mine", function="json:missing")]
     with pytest.raises(PlauditError, match=r"^reward source 'mine': "):
         build_reward(configs, torch.device("cpu"))
+
+
+def test_a_score_too_large_to_learn_from_names_its_source_and_value() -> None:
+    class Huge:
+        name = "huge"
+
+        def score(self, samples: Sequence[Sample]) -> torch.Tensor:
+            return torch.tensor([1.0, -1e20])
+
+    samples = [sample_of("the", "day"), sample_of("the", "night")]
+    with pytest.raises(PlauditError, match=r"'huge' gave -1e\+20 for response 1 of 2, 'night': .*; scale them down"):
+        ComposedReward([Huge()], [1.0]).score(samples)
+
+
+@pytest.mark.parametrize("exception", ["SystemExit(0)", "KeyboardInterrupt()", "GeneratorExit()"])
+def test_a_function_cannot_end_the_program(exception: str) -> None:
+    def ends() -> None:
+        raise eval(exception)
+
+    message = r"^place raised \w+ at .*test_reward_composition.py:\d+: "
+    with pytest.raises(PlauditError, match=message), user_code("place", ends):
+        ends()
+
+
+def test_ctrl_c_in_a_function_is_an_interruption() -> None:
+    with pytest.raises(KeyboardInterrupt), user_code("place", signal.raise_signal):
+        signal.raise_signal(signal.SIGINT)
