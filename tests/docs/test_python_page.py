@@ -21,13 +21,18 @@ def test_the_example_trains_and_prints_what_the_page_shows(tmp_path: Path) -> No
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     script = example.replace("runs/quickstart/sft/model", "model")
     script = script.replace('"iterations": 3', '"iterations": 3, "generation": {"max_new_tokens": 4}')
+    script = script.replace("A walk in the park:", "w1 w2").replace("My favourite meal:", "w3")
     (tmp_path / "example.py").write_text(script, encoding="utf-8")
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    shown = re.findall(r"```\n(rl 0 .*?)```", PAGE, re.DOTALL)[0].splitlines()
-    assert [line.split()[:2] for line in done.stdout.splitlines() if line[:3] == "rl "] == [
-        line.split()[:2] for line in shown
-    ]
+    shown = re.findall(r"```\n(rl 0 .*?)```", PAGE, re.DOTALL)[0]
+    # Whether there is a line 0, with held-out measurements, depends on the prompts.
+    assert iterations(done.stdout) == iterations(shown) == ["1", "2", "3"]
+
+
+def iterations(text: str) -> list[str]:
+    """Return the numbers of the iterations in lines such as ``rl 1 0.5``."""
+    return re.findall(r"^rl ([1-9]\d*) -?\d", text, re.MULTILINE)
 
 
 def test_the_equation_gives_what_the_page_says() -> None:

@@ -85,9 +85,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_score(
     assert len(rows) > 1
     told = capsys.readouterr().err
     # 5 responses, then 2, then 1; a response with its prompt has 6 positions at most.
-    halvings = [
-        f"out of memory: the batch size of reward source 'judge' is now {size}; results do not" for size in (2, 1)
-    ]
+    halvings = [f"out of memory: the batch size of reward source 'judge' is now {size};" for size in (2, 1)]
     assert [line in told for line in halvings] == [True, positions == 6]
 
 

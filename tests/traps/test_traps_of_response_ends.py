@@ -18,7 +18,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, GenerationConfig, SourceConfig
 from plaudit.data import tokenization
 from plaudit.data.rows import Origin, ResponseRow
-from plaudit.rollouts.engines import transformers as engine_module
+from plaudit.rollouts.engines import finishing
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request
 from plaudit.rollouts.texts import cut_at_stop
@@ -155,7 +155,7 @@ def cut_before_the_stop(monkeypatch: Any) -> None:
         found = cut_at_stop(*arguments)
         return found if found is None else (max(found[0] - 1, 1), found[1])
 
-    monkeypatch.setattr(engine_module, "cut_at_stop", cut)
+    monkeypatch.setattr(finishing, "cut_at_stop", cut)
 
 
 def eos_behind_every_cut(monkeypatch: Any) -> None:
