@@ -123,4 +123,5 @@ def test_an_iteration_makes_no_unnecessary_pass(
     monkeypatch.setattr(Trainer, "train", counted_train)
     run(recipe, ["rl"])
     assert recipe.rl is not None
-    assert len(passes) == before + per_step * recipe.rl.epochs * recipe.rl.minibatches
+    of_saving = 2  # the trained model and the saved one are compared
+    assert len(passes) == of_saving + before + per_step * recipe.rl.epochs * recipe.rl.minibatches

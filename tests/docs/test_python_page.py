@@ -18,7 +18,7 @@ def test_the_example_trains_and_prints_what_the_page_shows(tmp_path: Path) -> No
     write_tokenizer(tmp_path / "model")
     fresh = ModelConfig(fresh=FreshModel.model_validate(FRESH), tokenizer=str(tmp_path / "model"))
     load_policy(fresh, torch.device("cpu")).model.save_pretrained(tmp_path / "model")
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (example,) = re.findall(r"```py\n(import plaudit\nfrom transformers.*?)```", PAGE, re.DOTALL)
     script = example.replace("runs/quickstart/sft/model", "model")
     script = script.replace('"iterations": 3', '"iterations": 3, "generation": {"max_new_tokens": 4}')
     script = script.replace("A walk in the park:", "w1 w2").replace("My favourite meal:", "w3")

@@ -33,7 +33,10 @@ def test_rows_of_one_line_stay_on_their_sides(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     trees = tmp_path / "trees.jsonl"
     trees.write_text("".join(json.dumps(conversation(number)) + "\n" for number in range(60)))
-    loaded = load_recipe(str(recipe), [f"reward.data.sources=[{trees}]", "reward.data.held_out_fraction=0.3"])
+    loaded = load_recipe(
+        str(recipe),
+        [f"reward.data.sources=[{trees}]", "reward.data.held_out_fraction=0.3", "reward.data.max_unknown_fraction=1.0"],
+    )
     folder = run(loaded, ["pretrain", "sft", "reward"])
     result = json.loads((folder / "reward" / "result.json").read_text())
     assert loaded.reward is not None

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import ModelConfig
-from plaudit.models.reward_model import load_reward_model, read_scale
+from plaudit.models.reward_model import load_reward_model, remaining_bias
 from plaudit.training.rl.experience import Experience
 from rl_runs import perturb, rl_metrics, trainer
 
@@ -47,7 +47,8 @@ def test_an_iteration_by_hand(folder: Path) -> None:
     reference = AutoModelForCausalLM.from_pretrained(runs / "sft/model").double().eval()
     exact.load_state_dict({name: tensor.double() for name, tensor in policy.state_dict().items()})
     scorer = AutoModelForSequenceClassification.from_pretrained(runs / "reward/model").double().eval()
-    scale = read_scale(str(runs / "reward/model"))
+    bias = remaining_bias(str(runs / "reward/model"))
+    assert bias is not None
     rows = [(tree.prompt, tree.responses[0]) for tree in experience.trees]
     kls, scores, advantages, news = [], [], [], []
     for number, (prompt, response) in enumerate(rows):
@@ -55,7 +56,7 @@ def test_an_iteration_by_hand(folder: Path) -> None:
         old, its = new.detach(), log_probabilities(reference, prompt, response).detach()
         with torch.no_grad():
             states = scorer.model(torch.tensor([prompt + response])).last_hidden_state[0]
-        raw = (scorer.score(states).squeeze(-1).detach() * scale.gain + scale.bias).tolist()
+        raw = (scorer.score(states).squeeze(-1).detach() + bias).tolist()
         values, score = raw[len(prompt) - 1 : -1], raw[-1]
         rewards = [-COEFFICIENT * float(difference) for difference in old - its]
         rewards[-1] += score

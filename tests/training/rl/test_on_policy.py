@@ -20,7 +20,7 @@ SINGLE = ["rl.epochs=1", "rl.minibatches=1", "rl.responses_per_prompt=3", "rl.op
 GRPO = [*SINGLE, "rl.advantages=grpo", "rl.kl={placement: loss, estimator: k3, coefficient: 0.2}"]
 KINDS = {
     "grpo": GRPO,
-    "entropy bonus": [*GRPO, "rl.entropy_coefficient=0.1"],
+    "entropy-bonus": [*GRPO, "rl.entropy_coefficient=0.1"],
     "adaptive": [*SINGLE, "rl.advantages=rloo", "rl.kl={placement: loss, target: 0.1, horizon: 50}"],
     "online_dpo": [*SINGLE, "rl.objective=online_dpo"],
     "best_of_n": [*SINGLE, "rl.objective=best_of_n"],
