@@ -55,7 +55,7 @@ def test_text_that_the_tokenizer_cannot_write_is_refused(folder: Path) -> None:
 
 def test_plain_prompts_that_bypass_a_chat_template_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     template = "{% for turn in messages %}{{ turn['content'] }} {% endfor %}"
-    with caplog.at_level("WARNING"):
+    with caplog.at_level("INFO"):
         made = trainer(folder, f'sft.model={{path: {folder / "policy"}, chat_template: "{template}"}}', stage="sft")
     assert "plain prompts bypass the tokenizer's chat template" in caplog.text
     made.task.save(folder / "saved")

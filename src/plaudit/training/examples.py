@@ -12,6 +12,7 @@ from plaudit.config.schema import DataConfig, Section
 from plaudit.data.loading import load_rows
 from plaudit.data.prompt_record import PromptRecord, read_record, record_of, remember
 from plaudit.data.rows import ResponseRow, Row
+from plaudit.data.templates import BYPASSED
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
 from plaudit.data.tokenization import Tokenized, TokenizedRow, tokenize_rows
 from plaudit.data.unwritten import Unwritten, unwritten
@@ -85,7 +86,9 @@ def load_stage_rows(
                 counted = f"{part.dropped} dropped, {part.truncated} truncated"
                 logger.info("%s: %s rows too long: %s", context.name, name, counted)
             for what, number in part.counted.items():
-                logger.warning("%s: %s: %d %s", context.name, name, number, what)
+                # Prompts that already contain their format are no fault: one line says how they are read.
+                level = logging.INFO if what == BYPASSED else logging.WARNING
+                logger.log(level, "%s: %s: %d %s", context.name, name, number, what)
         _warn_of_other_prompts(context, record)
         _log_unwritten(context.name, written)
     if written.unknown_fraction > config.max_unknown_fraction:
