@@ -127,7 +127,7 @@ def test_examples_print_what_the_page_says(page: Path, plain_printing: None) -> 
 
 def test_fragments_of_plugins_are_python() -> None:
     for example in examples(EXTENDING):
-        compile(example.code, f"{named(EXTENDING)}:{example.line}", "exec")
+        assert compile(example.code, f"{named(EXTENDING)}:{example.line}", "exec")
 
 
 def test_most_pages_have_examples() -> None:

@@ -115,8 +115,10 @@ def test_of_the_settings_of_fsdp2_only_the_type_of_the_weights_is_fixed(tmp_path
 def test_a_strategy_without_rounding_may_be_replaced(tmp_path: Path) -> None:
     begin(opened(tmp_path / "run", processes=2, distributed="fsdp2"), "sft")
     for other in ("replicated", "zero2", {"kind": "fsdp2", "reshard_after_forward": False}):
-        opened(tmp_path / "run", processes=2, distributed=other)
-    opened(tmp_path / "run")
+        run = opened(tmp_path / "run", processes=2, distributed=other)
+        kind = other if isinstance(other, str) else other["kind"]
+        assert f"kind: {kind}\n" in run.configuration.read_text()
+    assert "kind: none\n" in opened(tmp_path / "run").configuration.read_text()
 
 
 def test_before_any_stage_has_begun_everything_may_change(tmp_path: Path) -> None:

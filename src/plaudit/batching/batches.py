@@ -23,7 +23,7 @@ class TreeMask:
     - ``tree_ids``: [rows, length], the tree that a token belongs to, -1 for padding
     - ``branch_ids``: [rows, length], 0 in a prompt, k in the k-th response
 
-    A token attends to the tokens of its own tree that are not after it and belong to the prompt or to its own response.
+    A token attends to itself and to earlier tokens of the same prompt and the same response.
     Padding attends to itself, because softmax over no keys is NaN.
     """
 

@@ -24,6 +24,7 @@ def load_loss(entry: Entry, place: str) -> Loss:
     """
 
     def fault(inputs: Any, outputs: LossOutputs) -> str | None:
+        """Return what is wrong with the outputs of a loss, and the remedy; None if nothing is."""
         if outputs.loss.dim() or not outputs.loss.is_floating_point():
             return f"a loss of shape {tuple(outputs.loss.shape)}: return a scalar of a floating-point type"
         for name, metric in outputs.metrics.items():
@@ -42,6 +43,7 @@ def load_estimator(entry: AdvantageEntry, place: str) -> Callable[[AdvantageInpu
     """
 
     def fault(inputs: AdvantageInputs, found: Advantages) -> str | None:
+        """Return what is wrong with the tensors of an estimator, and the remedy; None if nothing is."""
         wanted = {"advantages": inputs.mask.shape, "returns": inputs.mask.shape, "scale": inputs.mask.shape[:1]}
         for name, shape in wanted.items():
             value = getattr(found, name)

@@ -61,18 +61,20 @@ def requests() -> list[Request]:
     return [Request(prompt, f"prompt {number}", 70 + number, {"row": number}) for number, prompt in enumerate(prompts)]
 
 
-def compare(server: FakeVllm, loaded: LoadedModel, settings: GenerationConfig) -> None:
-    """Assert that the server's samples are those of the engine in this process."""
+def differences(server: FakeVllm, loaded: LoadedModel, settings: GenerationConfig) -> list[int]:
+    """Return the indices of the samples in which the server differs from the engine in this process."""
     here, there = configured_engine(TransformersEngineConfig(), loaded, OneProcess(CPU)), engine_at(server.url, loaded)
     here.update(0)
     there.update(0)
     wanted, found = here.generate(requests(), settings), there.generate(requests(), settings)
     there.close()
-    assert [vars(sample) | {"log_probabilities": ()} for sample in found] == [
-        vars(sample) | {"log_probabilities": ()} for sample in wanted
+    assert len(found) == len(wanted)
+    return [
+        index
+        for index, (its, own) in enumerate(zip(found, wanted, strict=True))
+        if vars(its) | {"log_probabilities": ()} != vars(own) | {"log_probabilities": ()}
+        or its.log_probabilities != pytest.approx(own.log_probabilities, abs=1e-5)
     ]
-    for its, own in zip(found, wanted, strict=True):
-        assert its.log_probabilities == pytest.approx(own.log_probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +90,14 @@ def compare(server: FakeVllm, loaded: LoadedModel, settings: GenerationConfig) -
 def test_samples_are_those_of_the_engine_in_this_process(
     folder: Path, server: FakeVllm, settings: dict[str, Any]
 ) -> None:
-    compare(server, policy(folder), GenerationConfig.model_validate({"max_new_tokens": 8, **settings}))
+    generation = GenerationConfig.model_validate({"max_new_tokens": 8, **settings})
+    assert not differences(server, policy(folder), generation)
 
 
 def test_the_server_gets_merged_adapters(folder: Path, server: FakeVllm) -> None:
     loaded = policy(folder, lora={"rank": 2})
     perturb(loaded.model)
-    compare(server, loaded, GenerationConfig(max_new_tokens=8))
+    assert not differences(server, loaded, GenerationConfig(max_new_tokens=8))
 
 
 def test_the_server_gets_tied_weights_once(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_the_server_gets_tied_weights_once(tmp_path: Path) -> None:
     perturb(loaded.model)
     loaded.model.config.save_pretrained(tmp_path / "model")
     with FakeVllm(tmp_path / "model") as server:
-        compare(server, loaded, GenerationConfig(max_new_tokens=8))
+        assert not differences(server, loaded, GenerationConfig(max_new_tokens=8))
 
 
 def test_a_version_is_sent_once_and_in_the_order_of_the_protocol(folder: Path, server: FakeVllm) -> None:

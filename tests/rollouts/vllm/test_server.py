@@ -45,16 +45,17 @@ def script(folder: Path, text: str) -> str:
     return str(path)
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def comes_true(condition: Any, seconds: float = 60) -> bool:
+    """Return whether a condition holds within some time."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
+    while not condition() and time.monotonic() < end:
         time.sleep(0.02)
+    return bool(condition())
 
 
 def written(path: Path) -> list[int]:
     """Return the numbers of the processes that ``TREE`` has written."""
-    wait_for(lambda: path.exists() and len(path.read_text().split()) == 2)
+    assert comes_true(lambda: path.exists() and len(path.read_text().split()) == 2)
     return [int(number) for number in path.read_text().split()]
 
 
@@ -87,7 +88,7 @@ def test_closing_the_input_ends_all_processes_and_deletes_the_folder(tmp_path: P
     assert watchdog.stdin is not None
     watchdog.stdin.close()
     watchdog.wait(60)
-    wait_for(lambda: not alive(numbers))
+    assert comes_true(lambda: not alive(numbers))
     assert not (tmp_path / "weights").exists()
 
 
@@ -97,7 +98,7 @@ def test_the_death_of_the_server_ends_its_children(tmp_path: Path) -> None:
     os.kill(server, signal.SIGKILL)
     _, errors = watchdog.communicate(timeout=60)
     assert b"exit code -9" in errors
-    wait_for(lambda: not alive([server, child]))
+    assert comes_true(lambda: not alive([server, child]))
 
 
 def test_the_death_of_the_trainer_ends_the_server(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ time.sleep(1000)
     numbers = written(tmp_path / "numbers")
     process.kill()
     process.wait(60)
-    wait_for(lambda: not alive(numbers))
+    assert comes_true(lambda: not alive(numbers))
 
 
 def test_a_server_that_does_not_start_is_explained_by_its_log(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_server_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match=r"not ready within 0\.1 seconds; raise engine\.start_timeout"):
         server.wait_until_ready(Client(server.url, 1, ""), 0.1)
     server.close()
-    wait_for(lambda: not alive(numbers))
+    assert comes_true(lambda: not alive(numbers))
 
 
 def test_a_python_that_does_not_exist_is_named(tmp_path: Path) -> None:

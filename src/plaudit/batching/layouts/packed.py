@@ -15,7 +15,7 @@ Row = list[int]
 
 
 class PackedLayout:
-    """A token attends to the earlier tokens of its own tree that belong to the prompt or to its own response.
+    """A token attends to itself and to earlier tokens of the same prompt and the same response.
 
     The model must support four-dimensional attention masks and explicit positions.
     """

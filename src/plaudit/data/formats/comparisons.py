@@ -178,6 +178,7 @@ def settled(read: Read, columns: tuple[str, ...], pair: Callable[[Record], tuple
     """Return how a format finds out whether a file counts its responses from 0 or from 1."""
 
     def settle(known: Format, records: Sequence[Record]) -> Format:
+        """Return the format with the coding of the file that begins with ``records``."""
         usable = [record for record in records if pair(record) is not None and first_of(record, columns) is not None]
         coding = Coding(None)
         if usable:

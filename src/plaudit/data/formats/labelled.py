@@ -51,6 +51,7 @@ def _settled(read: Read) -> Callable[[Format, Sequence[Record]], Format]:
     """Return how a format finds out whether undesirable is 0 or -1: a file that has both could mean neutral by 0."""
 
     def settle(known: Format, records: Sequence[Record]) -> Format:
+        """Return the format with the labels of the file that begins with ``records``."""
         found = {str(record.get(column)).strip() for record in records for column in LABELS}
         zero, minus = bool(found & set(_ZERO)), bool(found & set(_MINUS))
         if zero and minus:

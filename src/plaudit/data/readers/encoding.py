@@ -61,6 +61,7 @@ class _Recoded(io.RawIOBase):
             self._decoder = codecs.getincrementaldecoder(self._encoding)("surrogatepass")
 
     def readinto(self, buffer: Any, /) -> int:
+        """Write the next bytes, recoded as UTF-8, into ``buffer`` and return their number; 0 at the end."""
         if not self._encoding:
             self._detect()
         if self._decoder is None:

@@ -158,6 +158,7 @@ class _Contents(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
+        """Write the next decompressed bytes into ``buffer`` and return their number; 0 at the end."""
         try:
             count: int = self._source.readinto(buffer) or 0
         except _DAMAGE as error:
@@ -197,6 +198,7 @@ class _Streams(io.RawIOBase):
         self._stream = new()
 
     def readinto(self, buffer: Any, /) -> int:
+        """Write the next decompressed bytes into ``buffer`` and return their number; 0 at the end."""
         while True:
             if self._stream.eof:
                 rest = (self._stream.unused_data or self._file.read(_CHUNK)).lstrip(b"\0")

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from plaudit.data.readers import hub
 from plaudit.data.readers.base import DataFile, Numbered
+from plaudit.data.readers.hub import check as check_dataset
+from plaudit.data.readers.hub import read as read_dataset
 from plaudit.data.readers.opening import shown
 from plaudit.data.readers.registry import ending_of, reader_of
 from plaudit.errors import PlauditError
@@ -32,7 +33,7 @@ def read_records(
             raise PlauditError(f"{path}: this is a local file, but {key} only applies to hub datasets; remove {key}")
         read = reader_of(Path(path))(DataFile(Path(path), final_names or {}))
     else:
-        read = hub.read(path, subset, split, files)
+        read = read_dataset(path, subset, split, files)
     empty = True
     for numbered in read:
         empty = False
@@ -47,7 +48,7 @@ def check_source(path: str) -> None:
     if is_local(path):
         reader_of(Path(path))
     else:
-        hub.check(path)
+        check_dataset(path)
 
 
 def is_local(path: str) -> bool:

@@ -63,6 +63,7 @@ class _Answer:
 
     @classmethod
     def of(cls, choice: Any) -> "_Answer":
+        """Return an entry of the server's ``choices``; raises KeyError or TypeError if it is malformed."""
         return cls(
             ids=[int(token) for token in choice["token_ids"]],
             log_probabilities=[float(token["logprob"]) for token in choice["logprobs"]["content"]],
