@@ -1,7 +1,6 @@
 """Bad input through the real command: one line with the place and the remedy, exit code 2, never a traceback."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 import plaudit
-from plaudit.cli.main import main
+from command_line import run_command
 from plaudit.errors import PlauditError
 from tiny_runs import tiny_recipe, write_tokenizer
 
@@ -32,15 +31,11 @@ def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     """Return a function that runs ``plaudit`` and returns the line that it ends with."""
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["plaudit", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capfd.readouterr()
-        assert ended.value.code == 2, output.err
-        assert "Traceback" not in output.out + output.err
+        code, output, errors = run_command(capfd, monkeypatch, *arguments)
+        assert code == 2, errors
+        assert "Traceback" not in output + errors
         # The library's progress bars end in carriage returns; the error is the last line, and the only one about it.
-        *before, last = output.err.rstrip("\n").split("\n")
+        *before, last = errors.rstrip("\n").split("\n")
         assert not any("rror" in line for line in before)
         return last
 

@@ -16,7 +16,8 @@ import pytest
 import typer
 
 import plaudit
-from plaudit.cli.main import app, main
+from command_line import run_command
+from plaudit.cli.main import app
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import Recipe
 from plaudit.errors import Interrupted, PlauditError
@@ -37,11 +38,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "trial.yaml").write_text(RECIPE)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["plaudit", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
+        return run_command(capsys, monkeypatch, *arguments)
 
     return run
 

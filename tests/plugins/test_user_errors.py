@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import plaudit
+from command_line import run_command
 from plaudit import plugins
-from plaudit.cli.main import main
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import REWARD_KINDS
 from plaudit.config.schema.distribution import STRATEGIES
@@ -242,13 +242,9 @@ def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     """Return a function that runs ``plaudit`` and returns what it printed to standard error."""
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["plaudit", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capfd.readouterr().err
-        assert ended.value.code == 2, output
-        return output
+        code, _, errors = run_command(capfd, monkeypatch, *arguments)
+        assert code == 2, errors
+        return errors
 
     return run
 
