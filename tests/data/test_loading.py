@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from plaudit.config.schema import DataConfig
 from plaudit.data.loading import LoadedRows, load_rows
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
-from plaudit.data.splits import is_held_out, prompt_key, repeated
+from plaudit.data.splits import is_held_out, prompt_key, repeated, row_content, split_rows
 from plaudit.errors import PlauditError
 
 ROWS = st.lists(st.tuples(st.integers(0, 30).map(str), st.sampled_from("ab")), max_size=40).map(
@@ -87,6 +87,63 @@ def test_splits_hold_across_sources_and_weights(tmp_path: Path) -> None:
         key = f"p{number}"
         assert train[key] in (0, in_first + 3 * in_second)
         assert held_out[key] in (0, in_first + in_second)
+
+
+def _answers(prompts: int, each: int, copies: int = 1) -> list[ResponseRow]:
+    lines = [(prompt, answer) for prompt in range(prompts) for answer in range(each) for _ in range(copies)]
+    return [ResponseRow(f"p{p}", f"r{a}", Origin("f", n)) for n, (p, a) in enumerate(lines)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_with_few_prompts_different_rows_are_held_out(seed: int) -> None:
+    rows = _answers(2, 100, copies=3)
+    split = split_rows(rows, 0.1, seed)
+    held_out = {row_content(row) for row, out in zip(rows, split.held_out, strict=True) if out}
+    trained = {row_content(row) for row, out in zip(rows, split.held_out, strict=True) if not out}
+    assert (len(held_out), len(trained), sum(split.held_out)) == (20, 180, 60)
+    assert not held_out & trained
+    assert split.note == (
+        "the 600 rows have only 2 different prompts, so rows are held out instead of prompts: 60, of which 60 have "
+        "prompts that are also trained on; duplicates of earlier rows: 400"
+    )
+    backwards = split_rows(rows[::-1], 0.1, seed)
+    assert backwards.held_out == split.held_out[::-1]
+
+
+def test_with_few_different_rows_copies_are_held_out() -> None:
+    texts = [TextRow(f"text {number % 2}", Origin("f", number)) for number in range(40)]
+    split = split_rows(texts, 0.1, 0)
+    assert sum(split.held_out) == 4
+    assert split.note is not None
+    assert "only 2 different texts, so rows are held out instead of texts: 4, of which 4 have" in split.note
+    assert split.note.endswith("duplicates of earlier rows: 38")
+
+
+def test_too_few_rows_are_not_held_out_and_enough_prompts_never_fail_by_chance() -> None:
+    nothing = [split_rows(_answers(3, 1), 0.1, seed) for seed in range(9)]
+    notes = {split.note for split in nothing if not any(split.held_out)}
+    assert notes == {"nothing is held out: 3 different prompts are too few for held_out_fraction=0.1"}
+    assert all(split.note is None for split in nothing if any(split.held_out))
+    splits = [split_rows(_answers(12, 2), 0.1, seed) for seed in range(30)]
+    assert {split.note for split in splits} == {None}
+    assert all(0 < sum(split.held_out) < 24 and sum(split.held_out) % 2 == 0 for split in splits)
+    assert sum(split_rows(_answers(1, 9), 0.0, 0).held_out) == 0
+    assert split_rows(_answers(1, 9), 0.0, 0).note is None
+
+
+def test_rows_of_few_prompts_are_split_across_weighted_sources(tmp_path: Path) -> None:
+    paths = [
+        _file(tmp_path, f"{name}.jsonl", [{"prompt": "p", "response": f"{name}{n}"} for n in range(20)])
+        for name in "ab"
+    ]
+    loaded = _load({"sources": [paths[0], {"path": paths[1], "weight": 2}]})
+    held_out = {row.response for row in loaded.held_out}
+    assert len(held_out) == len(loaded.held_out) == 4
+    expected = {f"{name}{n}": weight for name, weight in (("a", 1), ("b", 2)) for n in range(20)}
+    assert Counter(row.response for row in loaded.train) == {
+        name: weight for name, weight in expected.items() if name not in held_out
+    }
+    assert loaded.warnings() == [loaded.note]
 
 
 @given(rows=ROWS, weight=st.floats(0.01, 4), data=st.data())

@@ -251,7 +251,7 @@ def test_no_room_for_a_prompt(tmp_path: Path) -> None:
 
 def test_too_few_prompts(tmp_path: Path) -> None:
     prompts = {"sources": [save_prompts(tmp_path / "one.jsonl", ["the day"])], "held_out_fraction": 1.0}
-    with pytest.raises(PlauditError, match=r"evaluate\.prompts: 1 prompts .*raise held_out_fraction"):
+    with pytest.raises(PlauditError, match=r"evaluate\.prompts: 1 different prompts .*raise held_out_fraction"):
         run(make_config(tmp_path, prompts=prompts), tmp_path / "evaluate")
 
 

@@ -259,3 +259,10 @@ def test_templates_escape_text_and_refuse_missing_values() -> None:
     assert '<th scope="row">&lt;b&gt;</th>' in render("toxicity.html", columns=["a"], rows=rows)
     with pytest.raises(UndefinedError, match="columns"):
         render("toxicity.html", rows=rows)
+
+
+def test_notes_on_the_data_are_on_the_page(tmp_path: Path) -> None:
+    write_small_run(tmp_path)
+    (tmp_path / "sft").mkdir(exist_ok=True)
+    write_object(tmp_path / "sft" / "notes.json", {"notes": ["the 8 rows have <2 prompts"]})
+    assert "the 8 rows have &lt;2 prompts." in write_report(tmp_path, ReportConfig()).read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """Loads a stage's sources as training and held-out rows. No prompt is in both, and every dropped row is counted."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -10,7 +10,7 @@ from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.columns import carries_meaning, looks_like
 from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
-from plaudit.data.splits import is_held_out, prompt_key, repeated
+from plaudit.data.splits import Split, prompt_key, repeated, split_rows
 from plaudit.errors import PlauditError
 
 R = TypeVar("R", bound=Row)
@@ -21,13 +21,14 @@ class LoadedRows(Generic[R]):
     """Training rows (repeated by weight), held-out rows (never repeated), and the counts of every source.
 
     ``held_out`` may be empty if the sources are small. ``removed`` counts the training rows that were removed because
-    their prompt is in a held-out source.
+    their prompt is in a held-out source. ``note`` says what was held out if it was not a fraction of the prompts.
     """
 
     train: list[R]
     held_out: list[R]
     counts: list[SourceCounts]
     removed: int = 0
+    note: str | None = None
 
     def summary(self) -> list[str]:
         """Return what was read from every source, for logs."""
@@ -35,8 +36,9 @@ class LoadedRows(Generic[R]):
         return lines + ([f"{self.removed} training rows removed: prompt is held out"] if self.removed else [])
 
     def warnings(self) -> list[str]:
-        """Return what is suspicious about the sources, for logs."""
-        return [f"{count.source}: {warning}" for count in self.counts for warning in count.warnings]
+        """Return what is suspicious about the sources and the split, for logs."""
+        found = [f"{count.source}: {warning}" for count in self.counts for warning in count.warnings]
+        return found + ([self.note] if self.note else [])
 
 
 def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int) -> LoadedRows[R]:
@@ -55,24 +57,24 @@ def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int
     rows = [row for read in sources for row in read.rows]
     if held_out_sources:
         held_out = [row for read in held_out_sources for row in read.rows]
+        keys = {prompt_key(row) for row in held_out}
+        split = Split([prompt_key(row) in keys for row in rows])
     else:
-        held_out = [row for row in rows if is_held_out(row, config.held_out_fraction, seed)]
-    keys = {prompt_key(row) for row in held_out}
-    train = _training_rows(config.sources, sources, keys, seed)
+        split = split_rows(rows, config.held_out_fraction, seed)
+        held_out = [row for row, out in zip(rows, split.held_out, strict=True) if out]
+    train = list(_training_rows(config.sources, sources, split, seed))
     if not train and (held_out_sources or config.held_out_fraction < 1):
         raise PlauditError(f"{_names(config.sources)}: all rows are held out; add rows or lower held_out_fraction")
-    removed = sum(prompt_key(row) in keys for row in rows) if held_out_sources else 0
-    return LoadedRows(train, held_out, [read.counts for read in (*sources, *held_out_sources)], removed)
+    removed = sum(split.held_out) if held_out_sources else 0
+    return LoadedRows(train, held_out, [read.counts for read in (*sources, *held_out_sources)], removed, split.note)
 
 
 def _training_rows(
-    configs: Sequence[SourceConfig], sources: Sequence[SourceRows[R]], held_out: set[str], seed: int
-) -> list[R]:
-    train: list[R] = []
+    configs: Sequence[SourceConfig], sources: Sequence[SourceRows[R]], split: Split, seed: int
+) -> Iterator[R]:
+    held_out = iter(split.held_out)
     for config, read in zip(configs, sources, strict=True):
-        kept = [row for row in read.rows if prompt_key(row) not in held_out]
-        train.extend(repeated(kept, config.weight, seed))
-    return train
+        yield from repeated([row for row in read.rows if not next(held_out)], config.weight, seed)
 
 
 def _check(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None) -> None:

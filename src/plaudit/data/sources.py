@@ -15,7 +15,8 @@ from plaudit.data.renames import renamed
 from plaudit.data.rows import Origin, Row
 from plaudit.errors import PlauditError
 
-_SAMPLE_FOR_RECOGNITION = 100
+# A format is recognised by this many records with the same columns empty, among the first ones.
+_SAMPLE, _SEARCHED = 100, 20_000
 
 R = TypeVar("R", bound=Row)
 
@@ -83,8 +84,7 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
             f"{source.path}: all records are bad; the first, line {first.origin.line}: {first.reason}; correct the file"
         )
     _check_ignored(source, records)
-    sample = [_without(record, source.ignore_columns) for _, record in records[:_SAMPLE_FOR_RECOGNITION]]
-    recognised = recognise(source.format, sample, kind, source.path)
+    recognised = recognise(source.format, _sample(records, source.ignore_columns), kind, source.path)
     row_format = recognised.row_format
     kind = kind or cast("type[R]", row_format.kinds[0])
     done = convert_records(records, source.path, row_format, kind, source.ignore_columns)
@@ -120,5 +120,13 @@ def _check_ignored(source: SourceConfig, records: Iterable[tuple[int, Record]]) 
         )
 
 
-def _without(record: Record, columns: Collection[str]) -> Record:
-    return {name: value for name, value in record.items() if name not in columns}
+def _sample(records: Iterable[tuple[int, Record]], ignored: Collection[str]) -> list[Record]:
+    """Return the first records, and of those that follow the first ones in which other columns have a value."""
+    sample: list[Record] = []
+    found: Counter[tuple[str, ...]] = Counter()
+    for _, record in islice(records, _SEARCHED):
+        filled = tuple(name for name, value in record.items() if value is not None)
+        if found[filled] < _SAMPLE:
+            found[filled] += 1
+            sample.append({name: value for name, value in record.items() if name not in ignored})
+    return sample

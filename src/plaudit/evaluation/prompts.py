@@ -36,11 +36,15 @@ def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | Non
     Rows that cannot be read are written to ``rejects``, if given. ``seed`` is the run's, so that the prompts are held
     out from its other stages too; ``place`` is the prefix of error messages.
     """
-    rows = load_rows(data, PromptRow, rejects, seed).held_out
+    loaded = load_rows(data, PromptRow, rejects, seed)
+    for line in loaded.warnings():
+        logger.warning("%s: %s", place, line)
+    rows = loaded.held_out
     unique = list({prompt_key(row): row for row in rows}.values())
     if len(unique) < 2:
         raise PlauditError(
-            f"{place}: {len(unique)} prompts are held out, but at least 2 are needed; raise held_out_fraction"
+            f"{place}: {len(unique)} different prompts are held out, but at least 2 are needed; add prompts, or raise "
+            "held_out_fraction"
         )
     chosen = python_generator(seed, "evaluate", "prompts").sample(range(len(unique)), min(most, len(unique)))
     return [unique[index] for index in sorted(chosen)]

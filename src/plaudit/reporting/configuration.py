@@ -29,6 +29,7 @@ def configuration(run: Run) -> Mapping[str, Any] | None:
         "timings": [(_stage_title(name), value, value / longest) for name, value in seconds.items()],
         "environment": _environment(run.metadata),
         "files": _files(run.metadata.get("data") or {}),
+        "notes": [(_stage_title(name), note) for name, stage in run.stages.items() for note in stage.notes],
         "config_text": run.config_text,
         "results": _results(run),
     }

@@ -34,6 +34,7 @@ class Stage:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def series(self, metric: str) -> Series:
         """The values of a metric, without the steps that do not have it."""
@@ -114,7 +115,8 @@ def _read_stage(directory: StageDirectory) -> Stage:
         # A step may have several lines: separate measurements, or a repetition after an interruption.
         metrics[row["step"]] = metrics.get(row["step"], {}) | row
     ordered = [metrics[step] for step in sorted(metrics)]
-    return Stage(directory.name, ordered, _read_lines(directory.samples), _read_object(directory.result_file))
+    samples, notes = _read_lines(directory.samples), _read_object(directory.notes_file).get("notes", [])
+    return Stage(directory.name, ordered, samples, _read_object(directory.result_file), list(map(str, notes)))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ HEADER = "# The resolved configuration of a run of plaudit.\n"
 
 REJECTS = "rejects.jsonl"  # bad records of a stage's data
 INPUTS = "inputs.json"
+NOTES = "notes.json"
 CHECKPOINTS = "checkpoints"
 TRACKERS = "trackers"
 
@@ -68,7 +69,7 @@ class StageDirectory:
         """Whether the stage has written files other than hidden ones and those that every start rewrites."""
         if not self.folder.is_dir():
             return False
-        return any(path.name not in (REJECTS, INPUTS) and path.name[0] != "." for path in self.folder.iterdir())
+        return any(path.name not in (REJECTS, INPUTS, NOTES) and path.name[0] != "." for path in self.folder.iterdir())
 
     @property
     def finished(self) -> bool:
@@ -79,6 +80,11 @@ class StageDirectory:
     def result_file(self) -> Path:
         """The closing numbers of a finished stage."""
         return self.folder / "result.json"
+
+    @property
+    def notes_file(self) -> Path:
+        """What the report should say about the stage's data."""
+        return self.folder / NOTES
 
     @property
     def summary_file(self) -> Path:
@@ -94,6 +100,10 @@ class StageDirectory:
         """Drop metrics and samples after the checkpoint's step (None: all), because they will be written again."""
         rewind(self.metrics, step)
         rewind(self.samples, step)
+
+    def write_notes(self, notes: Sequence[str]) -> None:
+        """Write what the report should say about the stage's data."""
+        write_atomically(self.notes_file, json_text({"notes": notes}, indent=2) + "\n")
 
     def synchronise_records(self) -> None:
         """Wait until metrics and samples have reached the disk."""

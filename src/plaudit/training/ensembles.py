@@ -20,12 +20,13 @@ def members(context: StageContext[ConfigT], count: int) -> list[StageContext[Con
 def combined(context: StageContext[Section], count: int) -> dict[str, Any]:
     """Return the result of a stage whose members are all finished: the first member's result and all accuracies.
 
-    The first member's model and metrics are copied to the stage's folder.
+    The first member's model, metrics and notes are copied to the stage's folder.
     """
     folders = [member.directory for member in members(context, count)]
     if context.session.is_main:
         shutil.copytree(folders[0].model, context.directory.model, dirs_exist_ok=True)
         shutil.copyfile(folders[0].metrics, context.directory.metrics)
+        shutil.copyfile(folders[0].notes_file, context.directory.notes_file)
     results = [folder.result() for folder in folders]
     return results[0] | {
         "seconds": sum(result["seconds"] for result in results),

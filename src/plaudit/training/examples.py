@@ -81,6 +81,7 @@ def load_stage_rows(
             logger.info("%s: %s", context.name, line)
         for line in rows.warnings():
             logger.warning("%s: %s", context.name, line)
+        context.directory.write_notes([rows.note] if rows.note else [])
         for name, part in (("training", train), ("held-out", held_out)):
             if part.dropped or part.truncated:
                 counted = f"{part.dropped} dropped, {part.truncated} truncated"

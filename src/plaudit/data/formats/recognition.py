@@ -22,9 +22,9 @@ class Recognition:
 
 
 def recognise(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
-    """Return the format called ``name``, or for "auto" the one that fits more than half of the records.
+    """Return the format called ``name``, or for "auto" the one that fits most of the records.
 
-    ``records`` are the first of a file. ``kind`` is the required kind of row; None means the richest. Raises
+    ``records`` are a sample of a file. ``kind`` is the required kind of row; None means the richest. Raises
     PlauditError if the name is unknown, if no format or several formats fit, if the format does not support that kind,
     or if the file's judgements can be read in two ways.
     """
@@ -58,12 +58,12 @@ def _named(name: str, source: str) -> Recognition:
 
 
 def _recognised(records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
-    fitting = [
-        known
-        for known in all_formats()
-        if not known.on_request and 2 * sum(known.fits(record) for record in records) > len(records)
-    ]
-    fitting = [known for known in fitting if not known.fallback] or fitting
+    known = [each for each in all_formats() if not each.on_request]
+    fitting = [each for each in known if 2 * sum(map(each.fits, records)) > len(records)]
+    if not fitting or _must_be_refused(fitting, records, kind):
+        # Columns that most records leave empty also say what the file is; the records without them are bad.
+        fitting = [each for each in known if each in fitting or _fits_complete(each, records)]
+    fitting = [each for each in fitting if not each.fallback] or fitting
     if not fitting:
         raise PlauditError(_no_format(records, source))
     best = _most_complete(fitting, records, kind)
@@ -84,6 +84,19 @@ def _recognised(records: Sequence[Record], kind: Kind | None, source: str) -> Re
         f"{source}: columns {columns} fit several formats ({names}); choose one with format: NAME, or name what is not "
         "to be read under `ignore_columns`"
     )
+
+
+def _must_be_refused(fitting: Sequence[Format], records: Sequence[Record], kind: Kind | None) -> bool:
+    """Return whether no format that fits gives the wanted rows and reads all that carries meaning."""
+    able = [each for each in fitting if kind is None or kind in each.kinds]
+    return all(_unread_with_meaning(each, records, kind) for each in able)
+
+
+def _fits_complete(known: Format, records: Sequence[Record]) -> bool:
+    """Return whether a format fits most of the records that have a value in all of its columns."""
+    complete = [record for record in records if known.missing(record) is None]
+    fits = sum(map(known.fits, complete))
+    return 2 * fits > len(complete) if known.columns else fits > 0
 
 
 def _most_complete(formats: Sequence[Format], records: Sequence[Record], kind: Kind | None) -> list[Format]:
