@@ -13,7 +13,8 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.inspect import Lengths, inspect
 from plaudit.data.rows import PromptRow
-from tiny_tokenizers import byte_level
+from plaudit.data.splits import row_content
+from tiny_tokenizers import byte_level, letters_only
 
 RECORDS: list[Any] = [
     {"prompt": "one two", "chosen": " a b c", "rejected": " a"},
@@ -45,8 +46,8 @@ def test_every_count(file: str) -> None:
     assert (found.prompts, found.duplicates) == (2, 1)
     assert (found.identical_responses, found.mismatched_prompts, found.empty_texts) == (1, 1, 2)
     assert found.lengths == {
-        "prompt, words": Lengths(2, 2, 2.75, 5, 5),
-        "response, words": Lengths(1, 1, 1.625, 3, 3),
+        "prompt, characters": Lengths(7, 7, 11.0, 23, 23),
+        "response, characters": Lengths(2, 2, 3.875, 7, 7),
     }
     assert (found.overlong, found.context_length) == (None, None)
     assert [row.origin.line for row in found.samples] == [1, 3]
@@ -75,7 +76,7 @@ def test_lengths_in_tokens_and_overlong_rows(file: str) -> None:
 def test_the_wanted_kind_is_read(file: str) -> None:
     found = inspect(SourceConfig(path=file), PromptRow)
     assert found.kind == "prompt"
-    assert set(found.lengths) == {"prompt, words"}
+    assert set(found.lengths) == {"prompt, characters"}
     # Read as prompts, all three rows with the first prompt are the same.
     assert found.duplicates == 2
 
@@ -87,7 +88,7 @@ def test_every_format_is_inspected(tmp_path: Path, name: str) -> None:
     named = name if FORMATS[name].on_request else "auto"
     found = inspect(SourceConfig(path=str(path), format=named), tokenizer=byte_level())
     assert found.format == name
-    assert found.counts.rows == len(found.samples) > 0
+    assert len({row_content(row) for row in found.samples}) == len(found.samples) > 0
     assert any(what.endswith("tokens") for what in found.lengths)
 
 
@@ -108,8 +109,8 @@ def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path
         "records 8",
         "duplicate rows 1",
         "mismatched prompts 1",
-        "bad records 4 (50.00%)",
-        "prompt, words 2 2 2.8 5 5",
+        "bad records 4 (50.00%; at most 1.00% with max_bad_fraction=0.01)",
+        "prompt, characters 7 7 11.0 23 23",
         "response, rank 0 [bold]",
     ):
         assert line in lines
@@ -157,3 +158,49 @@ def test_the_command_shows_labels(tmp_path: Path) -> None:
 def test_help_has_an_example() -> None:
     result = CliRunner().invoke(app, ["inspect", "--help"])
     assert "Example: plaudit data inspect" in result.output
+
+
+def test_no_row_and_no_bad_record_is_shown_twice(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "p", "response": "r"}] * 30 + [{"prompt": "q", "response": "r"}] + [{"prompt": "q"}] * 3
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.origin.line for row in inspect(SourceConfig(path=str(path)), samples=5).samples] == [1, 31]
+    output = CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": "120"}).output
+    assert output.count(json.dumps({"prompt": "q"})) == 1
+    assert "bad records (1 of 3; equal ones once)" in " ".join(told(output))
+
+
+def test_the_end_of_a_long_record_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good, empty = {"prompt": "p", "response": "r"}, {"prompt": "x" * 5000, "response": " ", "id": "the end"}
+    broken = '{"prompt": "' + "y" * 5000 + '", "a": 1 x}'
+    path.write_text("".join(row + "\n" for row in [json.dumps(good), json.dumps(empty), broken]))
+    found = inspect(SourceConfig(path=str(path)))
+    assert [reject.excerpt[-40:].split(", ", 1)[1] for reject in found.rejects] == [
+        '"response": " ", "id": "the end"}',
+        '"a": 1 x}',
+    ]
+    assert all(len(reject.excerpt) <= 500 for reject in found.rejects)
+    output = "".join(told(CliRunner().invoke(app, ["inspect", str(path)], env={"COLUMNS": "120"}).output))
+    assert '"a": 1 x}' in output
+    assert '"id": "the end"}' in output
+
+
+def test_what_a_stage_would_say_about_few_prompts_and_near_formats(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    record = {"prompt": "p", "chosen_text": "a", "rejected_text": "b"}
+    path.write_text((json.dumps(record) + "\n") * 20)
+    found = inspect(SourceConfig(path=str(path)))
+    assert found.nearest is not None
+    assert found.nearest.startswith("preference has prompt in common and needs chosen, rejected; ")
+    assert found.split_note is not None
+    assert "duplicates of earlier rows: 19" in found.split_note
+
+
+def test_a_tokenizer_that_cannot_write_the_text_is_a_reason_to_refuse(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "abc", "response": " 123"}) + "\n")
+    found = inspect(SourceConfig(path=str(path)), tokenizer=letters_only())
+    assert found.written is not None
+    assert (found.written.characters, found.written.dropped) == (6, 3)
+    assert "cannot write 50.0% of the characters" in str(found.refusal)

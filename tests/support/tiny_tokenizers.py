@@ -52,3 +52,11 @@ def space_in_front(add_eos: bool = False) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token=_END, pad_token="<unk>", unk_token="<unk>"
     )
+
+
+def letters_only() -> Any:
+    """Return a tokenizer of small letters and spaces, which drops all other characters without a word."""
+    characters = [_END, *"abcdefghijklmnopqrstuvwxyz "]
+    tokenizer = Tokenizer(models.BPE({name: number for number, name in enumerate(characters)}, []))
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_END)

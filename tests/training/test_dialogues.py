@@ -49,7 +49,7 @@ def test_turns_that_are_learned(folder: Path, override: str, learned: list[str])
 
 
 def test_text_that_the_tokenizer_cannot_write_is_refused(folder: Path) -> None:
-    with pytest.raises(PlauditError, match=r"sft: the tokenizer cannot write .* max_unknown_fraction=0.05"):
+    with pytest.raises(PlauditError, match=r"sft: .*: the tokenizer cannot write .* max_unknown_fraction=0.05"):
         _sft(folder, "sft.data.max_unknown_fraction=0.05")
 
 

@@ -107,15 +107,13 @@ def _print(found: "Inspection", console: "Console") -> None:
     console.print(_plain_table("what was found", "", _facts(found)))
     console.print(_lengths_table(found))
     if found.rejects:
+        different = {(reject.reason, reject.excerpt): reject for reject in reversed(found.rejects)}
         rejects = [
-            (f"line {reject.origin.line}: {reject.reason}", _shortened(reject.excerpt))
-            for reject in found.rejects[:_SHOWN_REJECTS]
+            (f"line {reject.origin.line}: {reject.reason}", reject.excerpt)
+            for reject in [*different.values()][::-1][:_SHOWN_REJECTS]
         ]
-        console.print(
-            _plain_table(
-                f"bad records (first {len(rejects)} of {len(found.rejects)})", "beginning of the record", rejects
-            )
-        )
+        title = f"bad records ({len(rejects)} of {len(found.rejects)}; equal ones once)"
+        console.print(_plain_table(title, "record", rejects))
     if found.samples:
         console.print(_plain_table("samples", "", _sample_lines(found)))
 
@@ -153,15 +151,21 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
         yield f"longer than {found.context_length} tokens", str(found.overlong)
     if found.written is not None:
         yield "unknown tokens", f"{found.written.unknown} ({found.written.unknown_fraction:.2%})"
+        yield "dropped characters", f"{found.written.dropped} ({found.written.dropped_fraction:.2%})"
         yield "tokens of single bytes", f"{found.written.single_bytes} ({found.written.byte_fraction:.2%})"
     if found.tokenized is not None:
         yield from ((what, str(number)) for what, number in found.tokenized.counted.items())
-    yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%})"
+    limit = f"at most {found.max_bad_fraction:.2%} with max_bad_fraction={found.max_bad_fraction:g}"
+    yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%}; {limit})"
     yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())
     yield from ((f"unused: {reason}", str(number)) for reason, number in counts.unused.items())
     yield "columns not read", ", ".join(counts.unread) or "none"
+    if found.nearest is not None:
+        yield "nearest other formats", found.nearest
     yield from (("better response", verdict) for verdict in counts.verdicts)
     yield from (("warning", warning) for warning in counts.warnings)
+    if found.split_note is not None:
+        yield "warning", found.split_note
 
 
 def _lengths_table(found: "Inspection") -> "Table":

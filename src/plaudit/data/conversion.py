@@ -21,7 +21,7 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class Reject:
-    """A bad record: its origin, the reason, and its beginning."""
+    """A bad record: its origin, the reason, and its text, shortened."""
 
     origin: Origin
     reason: str
@@ -100,12 +100,24 @@ def convert_records(
 
 
 def excerpt(record: Record) -> str:
-    """Return the beginning of a record as JSON."""
+    """Return a record as JSON; if it is long, the beginning and the end of each value."""
     try:
-        return json.dumps(record, ensure_ascii=False, default=str)[:LONGEST_EXCERPT]
+        text = json.dumps(record, ensure_ascii=False, default=str)
+        if len(text) <= LONGEST_EXCERPT:
+            return text
+        room = max(LONGEST_EXCERPT // len(record) - 20, 20)
+        values = (_ends(json.dumps(value, ensure_ascii=False, default=str), room) for value in record.values())
     except (ValueError, RecursionError):
         # Numbers with thousands of digits and very deep values cannot be written as text.
         return f"a record with the columns {', '.join(record)}"[:LONGEST_EXCERPT]
+    parts = (f"{json.dumps(name, ensure_ascii=False)}: {value}" for name, value in zip(record, values, strict=True))
+    return _ends(f"{{{', '.join(parts)}}}", LONGEST_EXCERPT)
+
+
+def _ends(text: str, length: int) -> str:
+    """Return a text with a gap in its middle if it is longer than ``length``."""
+    half = (length - len(" … ")) // 2
+    return text if len(text) <= length else f"{text[:half]} … {text[-half:]}"
 
 
 def _visible(record: Record, ignored: Collection[str]) -> Record:

@@ -7,10 +7,12 @@ from typing import Any
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.conversion import Reject
+from plaudit.data.formats.columns import carries_meaning
+from plaudit.data.formats.recognition import all_formats, closest
 from plaudit.data.loading import refusal
 from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
-from plaudit.data.splits import prompt_key, row_content
+from plaudit.data.splits import prompt_key, row_content, split_rows
 from plaudit.data.templates import human_assistant_text
 from plaudit.data.tokenization import Tokenized, tokenize_rows
 from plaudit.data.unwritten import Unwritten, unwritten
@@ -36,11 +38,14 @@ class Inspection:
 
     ``kind`` is the kind of row that was read; ``kinds`` are all kinds that the format supports. ``duplicates`` counts
     rows that equal an earlier row; ``prompts`` counts distinct prompts. ``identical_responses``, ``mismatched_prompts``
-    and ``empty_texts`` count bad records. ``lengths`` are in words and, with a tokenizer, in tokens; its keys name what
-    was measured ("prompt, words"). ``overlong`` counts rows whose prompt and longest response together exceed
-    ``context_length`` tokens; both are None without a tokenizer or a known limit. ``refusal`` says why a stage with the
-    default limit of bad records would not train on the source; None if it would. ``tokenized`` and ``written`` are None
-    without a tokenizer.
+    and ``empty_texts`` count bad records. ``lengths`` are in characters and, with a tokenizer, in tokens; its keys name
+    what was measured ("prompt, characters"). ``overlong`` counts rows whose prompt and longest response together exceed
+    ``context_length`` tokens; both are None without a tokenizer or a known limit.
+
+    ``refusal`` says why a stage with the default limits would not train on the source; None if it would.
+    ``max_bad_fraction`` is its limit of bad records, and ``split_note`` what it would say about its held-out rows.
+    ``nearest`` names other formats if columns that look like a judgement or a response were not read. ``tokenized`` and
+    ``written`` are None without a tokenizer.
     """
 
     path: str
@@ -59,6 +64,9 @@ class Inspection:
     samples: list[Row]
     rejects: list[Reject]
     refusal: str | None
+    max_bad_fraction: float
+    split_note: str | None
+    nearest: str | None
     tokenized: Tokenized[Row] | None = None
     written: Unwritten | None = None
 
@@ -72,20 +80,23 @@ def inspect(
 ) -> Inspection:
     """Read a source and measure it; ``kind`` None means the native kind of its format.
 
-    ``context_length`` None means the tokenizer's maximum length. Samples are spread evenly over the rows. Raises
-    PlauditError for a source that cannot be read; bad records are counted and returned, however many there are.
+    ``context_length`` None means the tokenizer's maximum length. Samples are spread evenly over the different
+    rows. Raises PlauditError for a source that cannot be read; bad records are counted and returned, however many.
     """
     read: SourceRows[Row] = read_source(source, kind)
-    rows, bad = read.rows, read.counts.bad
-    lengths = _word_lengths(rows)
+    rows, bad, limits = read.rows, read.counts.bad, DataConfig(sources=[source])
+    lengths = _character_lengths(rows)
+    refused = refusal(read, limits.max_bad_fraction)
     overlong = tokenized = written = None
     if tokenizer is not None:
         context_length = context_length or _longest_input(tokenizer)
         tokenized = _tokenized(rows, tokenizer)
         trees = tokenized.trees
-        written = unwritten(trees, tokenizer)
+        written = unwritten(tokenized.rows, tokenizer)
+        refused = refused or written.refusal(source.path, limits.max_unknown_fraction)
         lengths |= _token_lengths(trees)
         overlong = _count_overlong(trees, context_length) if context_length else None
+    different = {row_content(row): row for row in reversed(rows)}  # the first one of equal rows
     return Inspection(
         path=source.path,
         format=read.row_format.name,
@@ -93,19 +104,35 @@ def inspect(
         kinds=read.row_format.kind_names,
         counts=read.counts,
         prompts=len({prompt_key(row) for row in rows}),
-        duplicates=len(rows) - len({row_content(row) for row in rows}),
+        duplicates=len(rows) - len(different),
         identical_responses=bad.get("identical responses", 0),
         mismatched_prompts=bad.get("mismatched prompts", 0),
         empty_texts=sum(number for reason, number in bad.items() if reason.startswith("empty ")),
         lengths=lengths,
         overlong=overlong,
         context_length=context_length,
-        samples=[rows[index * len(rows) // samples] for index in range(min(samples, len(rows)))],
+        samples=_spread([*different.values()][::-1], samples),
         rejects=read.rejects,
-        refusal=refusal(read, DataConfig(sources=[source]).max_bad_fraction),
+        refusal=refused,
+        max_bad_fraction=limits.max_bad_fraction,
+        split_note=split_rows(rows, limits.held_out_fraction, seed=0).note,
+        nearest=_nearest(read),
         tokenized=tokenized,
         written=written,
     )
+
+
+def _nearest(read: SourceRows[Row]) -> str | None:
+    """Return the formats that columns which were not read may belong to."""
+    unread = [column for column in read.counts.unread if carries_meaning(column, None)]
+    if not read.row_format.fallback or not unread:
+        return None
+    return closest([each for each in all_formats() if each is not read.row_format], [*unread, read.row_format.name])
+
+
+def _spread(rows: Sequence[Row], number: int) -> list[Row]:
+    number = min(number, len(rows))
+    return [rows[index * len(rows) // number] for index in range(number)]
 
 
 def texts_of(row: Row) -> Iterator[tuple[str, str]]:
@@ -115,11 +142,11 @@ def texts_of(row: Row) -> Iterator[tuple[str, str]]:
     yield from (("text" if row.prompt is None else "response", response) for response in row.responses)
 
 
-def _word_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
+def _character_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
     measured: dict[str, list[int]] = {}
     for row in rows:
         for what, text in texts_of(row):
-            measured.setdefault(f"{what}, words", []).append(len(text.split()))
+            measured.setdefault(f"{what}, characters", []).append(len(text))
     return {what: _summary(values) for what, values in measured.items()}
 
 

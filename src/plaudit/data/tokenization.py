@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -58,7 +59,8 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
     if tokenizer.eos_token_id is None:
         raise PlauditError("the tokenizer has no EOS token; set eos_token in the stage's model section")
     renderer = Renderer(tokenizer, config)
-    numbered = [*_text_rows(rows, renderer, tokenizer), *_prompted_rows(rows, renderer, tokenizer)]
+    with _refused_without_unknown_token():
+        numbered = [*_text_rows(rows, renderer, tokenizer), *_prompted_rows(rows, renderer, tokenizer)]
     everything = [row for _, row in sorted(numbered, key=lambda pair: pair[0])]
     kept: list[TokenizedRow[R]] = []
     dropped = truncated = 0
@@ -106,6 +108,20 @@ def with_loss_on_all(tree: PromptTree) -> PromptTree:
     (response,), moved = tree.responses, tree.prompt[1:]
     learned = None if tree.learned is None else ((True,) * len(moved) + tree.learned[0],)
     return PromptTree(tree.prompt[:1], (moved + response,), learned)
+
+
+@contextmanager
+def _refused_without_unknown_token() -> Iterator[None]:
+    """Raise PlauditError for text that is not in a vocabulary without an unknown token."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is not Exception:  # the tokenizers library raises no subclass
+            raise
+        raise PlauditError(
+            f"the tokenizer cannot write a text of the data ({error}); choose a tokenizer with an unknown token, or "
+            "one for this text"
+        ) from error
 
 
 # Text to tokens -------------------------------------------------------------------------------------------------------

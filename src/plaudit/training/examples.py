@@ -75,7 +75,7 @@ def load_stage_rows(
     held_out = tokenize_rows(given_held_out, tokenizer, config, length) if given_held_out else Tokenized([])
     record = record_of(rows.train, loaded.tokenizer, config)
     remember(loaded.tokenizer, record)
-    written = unwritten([*train.trees, *held_out.trees], loaded.tokenizer)
+    written = unwritten([*train.rows, *held_out.rows], loaded.tokenizer)
     if session.is_main:
         for line in rows.summary():
             logger.info("%s: %s", context.name, line)
@@ -92,12 +92,8 @@ def load_stage_rows(
                 logger.log(level, "%s: %s: %d %s", context.name, name, number, what)
         _warn_of_other_prompts(context, record)
         _log_unwritten(context.name, written)
-    if written.unknown_fraction > config.max_unknown_fraction:
-        raise PlauditError(
-            f"{context.name}: the tokenizer cannot write {written.unknown_fraction:.1%} of the tokens in "
-            f"{config.sources[0].path}, more than max_unknown_fraction={config.max_unknown_fraction:g}; choose a model "
-            "for this text, or raise it"
-        )
+    if (refusal := written.refusal(config.sources[0].path, config.max_unknown_fraction)) is not None:
+        raise PlauditError(f"{context.name}: {refusal}")
     return StageRows(train.rows, held_out.rows)
 
 
@@ -112,6 +108,8 @@ def _warn_of_other_prompts(context: StageContext[Section], record: PromptRecord)
 def _log_unwritten(stage: str, written: Unwritten) -> None:
     if written.unknown:
         logger.warning("%s: %.2f %% of the tokens are unknown", stage, 100 * written.unknown_fraction)
+    if written.dropped:
+        logger.warning("%s: the tokenizer drops %.2f %% of the characters", stage, 100 * written.dropped_fraction)
     if written.single_bytes:
         logger.info("%s: %.2f %% of the tokens are single bytes", stage, 100 * written.byte_fraction)
 

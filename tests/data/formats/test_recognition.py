@@ -113,6 +113,8 @@ def test_the_closest_formats_are_named_with_what_they_lack(tmp_path: Path) -> No
         read(tmp_path, [{"prompt": "q", "chosen": "a", "worse": "b"}], RankingRow)
     with pytest.raises(PlauditError, match=r"rename columns with `columns` \(such as Chosen to chosen\)"):
         read(tmp_path, [{"Prompt": "q", "Chosen": "a"}])
+    with pytest.raises(PlauditError, match=r"closest: preference needs prompt, chosen, rejected; "):
+        read(tmp_path, [{"the_prompt": "q", "chosen_text": "a", "rejected_text": "b"}], RankingRow)
     with pytest.raises(PlauditError, match=r"columns x, y; closest: none has a column in common"):
         read(tmp_path, [{"x": 1, "y": 2}])
 
@@ -170,3 +172,33 @@ def test_names_of_columns_cannot_break_or_flood_a_message(tmp_path: Path) -> Non
     assert r"a\n\x1b[2J, column 000, " in message
     assert "column 028 and 171 more" in message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize("empty", [90, 150, 5000])
+def test_columns_that_most_of_the_first_records_leave_empty_decide_as_well(tmp_path: Path, empty: int) -> None:
+    votes = [{"prompt": f"q{n}", "response_a": "a", "response_b": "b", "winner": None} for n in range(empty)]
+    votes += [{**votes[0], "winner": "ab"[n % 2]} for n in range(50)]
+    for kind in (None, RankingRow):
+        found = read(tmp_path, votes, kind)
+        assert (found.counts.format, found.counts.rows) == ("comparison", 50)
+        assert found.counts.bad == {"winner is missing": empty}
+        assert "winner is missing" in str(refusal(found, 0.01))
+    prompts = read(tmp_path, votes, PromptRow)
+    assert (prompts.counts.format, prompts.counts.rows) == ("prompt", empty + 50)
+
+
+def test_numbers_of_responses_are_understood_by_records_that_have_one(tmp_path: Path) -> None:
+    votes: list[dict[str, Any]] = [
+        {"prompt": f"q{n}", "output_a": "a", "output_b": "b", "winner": None} for n in range(200)
+    ]
+    votes += [{**votes[0], "winner": n % 2} for n in range(50)]
+    found = read(tmp_path, votes)
+    assert [row.ranks for row in found.rows] == [(0, 1), (1, 0)] * 25
+
+
+def test_optional_columns_that_are_mostly_empty_are_read_or_reported(tmp_path: Path) -> None:
+    pairs = [{**PAIR, "system": "S" if n > 300 else None, "question": "x" if n > 350 else None} for n in range(400)]
+    found = read(tmp_path, pairs)
+    assert sum(isinstance(row.prompt, tuple) for row in found.rows) == 99
+    assert found.counts.unread == {"question": 49}
+    assert "does not read question" in str(refusal(found, 0))

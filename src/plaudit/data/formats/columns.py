@@ -32,19 +32,19 @@ _DESCRIBING = {
 
 def judges(column: str) -> bool:
     """Return whether a column's name suggests a judgement of responses, such as ``label`` or ``is_safe``."""
-    words = _words(column)
-    return bool(words) and words[-1] not in _DESCRIBING and any(word in _JUDGEMENT_WORDS for word in words)
+    found = words(column)
+    return bool(found) and found[-1] not in _DESCRIBING and any(word in _JUDGEMENT_WORDS for word in found)
 
 
 def belongs_to_prompt(column: str) -> bool:
     """Return whether a column's name suggests a part of the prompt, such as ``system`` or ``images``."""
-    words = _words(column)
-    return "_".join(words) in _CONTEXT_NAMES or (len(words) > 1 and words[-1] in _CONTEXT_ENDINGS)
+    found = words(column)
+    return "_".join(found) in _CONTEXT_NAMES or (len(found) > 1 and found[-1] in _CONTEXT_ENDINGS)
 
 
 def answers(column: str) -> bool:
     """Return whether a column's name suggests a response."""
-    return "_".join(_words(column)) in _RESPONSE_NAMES
+    return "_".join(words(column)) in _RESPONSE_NAMES
 
 
 def carries_meaning(column: str, kind: Kind | None) -> bool:
@@ -60,7 +60,7 @@ def looks_like(column: str) -> str:
     return "a part of the prompt" if belongs_to_prompt(column) else "a response" if answers(column) else "a judgement"
 
 
-def _words(column: str) -> list[str]:
+def words(column: str) -> list[str]:
     """Return the words of a name in snake_case, kebab-case, camelCase or with spaces."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)
     return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]

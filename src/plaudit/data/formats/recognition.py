@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from plaudit.data.formats.base import Column, Format, Kind, Record
-from plaudit.data.formats.columns import carries_meaning
+from plaudit.data.formats.columns import carries_meaning, words
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers.opening import named
 from plaudit.errors import PlauditError
@@ -34,7 +34,7 @@ def recognise(name: str, records: Sequence[Record], kind: Kind | None, source: s
         able = [other for other in all_formats() if kind in other.kinds]
         raise PlauditError(
             f"{source}: format {row_format.name} ({found.reason}) gives {' or '.join(row_format.kind_names)} rows, but "
-            f"{kind.kind} rows are needed; formats that give them: {_closest(able, _columns(records))}"
+            f"{kind.kind} rows are needed; formats that give them: {closest(able, _columns(records))}"
         )
     if row_format.settle is None:
         return found
@@ -129,7 +129,7 @@ def _no_format(records: Sequence[Record], source: str) -> str:
     capital = [name for name in columns if name not in names and name.lower() in names]
     hint = f" (such as {capital[0]} to {capital[0].lower()})" if capital else ""
     return (
-        f"{source}: no row format has the columns {_listed(columns)}; closest: {_closest(all_formats(), columns)}; "
+        f"{source}: no row format has the columns {_listed(columns)}; closest: {closest(all_formats(), columns)}; "
         f"rename columns with `columns`{hint}, or choose a format with `format`"
     )
 
@@ -138,14 +138,17 @@ def _alternatives(column: Column) -> tuple[str, ...]:
     return (column,) if isinstance(column, str) else column
 
 
-def _closest(formats: Sequence[Format], columns: Sequence[str]) -> str:
-    """Return the formats with the most columns in common and the fewest missing, with both."""
-    shared = {known.name: sum(_has(column, columns) for column in known.columns) for known in formats}
+def closest(formats: Sequence[Format], columns: Sequence[str]) -> str:
+    """Return the formats with the most columns in common and the fewest missing, with both.
+
+    A column such as ``chosen_text`` is nearly in common with ``chosen``: it raises the place of a format.
+    """
     near = sorted(
-        (known for known in formats if shared[known.name]),
-        key=lambda known: len(known.columns) - 2 * shared[known.name],
+        (known for known in formats if any(_likeness(column, columns) for column in known.columns)),
+        key=lambda known: len(known.columns) - 2 * sum(_likeness(column, columns) for column in known.columns),
     )
-    return "; ".join(_nearness(known, columns) for known in near[:3]) or "none has a column in common"
+    lacking = [known for known in near if not all(_likeness(column, columns) == 1 for column in known.columns)]
+    return "; ".join(_nearness(known, columns) for known in (lacking or near)[:3]) or "none has a column in common"
 
 
 def _nearness(known: Format, columns: Sequence[str]) -> str:
@@ -153,11 +156,15 @@ def _nearness(known: Format, columns: Sequence[str]) -> str:
     common = [name for alternatives in names for name in alternatives if name in columns]
     missing = [alternatives[0] for alternatives in names if not any(name in columns for name in alternatives)]
     needs = f"needs {', '.join(missing)}" if missing else "needs other values in them"
-    return f"{known.name} has {', '.join(common)} in common and {needs}"
+    return f"{known.name} has {', '.join(common)} in common and {needs}" if common else f"{known.name} {needs}"
 
 
-def _has(column: Column, columns: Sequence[str]) -> bool:
-    return any(name in columns for name in _alternatives(column))
+def _likeness(column: Column, columns: Sequence[str]) -> float:
+    """Return 1 if a column is there, and less if one with all words of its name is."""
+    names = _alternatives(column)
+    if any(name in columns for name in names):
+        return 1
+    return 0.9 if any(set(words(name)) <= set(words(other)) for name in names for other in columns) else 0
 
 
 def _listed(columns: Sequence[str]) -> str:
