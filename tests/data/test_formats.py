@@ -89,6 +89,17 @@ OWN_ROWS: dict[str, list[Row]] = {
         LabelledRow(FRUIT, ("A pear.",), (True,), AT),
         LabelledRow(FRUIT, ("A stone.",), (False,), AT),
     ],
+    "segments": [
+        ResponseRow("Q: Two?\nA:", " Four.", AT),
+        ResponseRow(
+            "Q: Two?\nA:",
+            " Four.\nQ: Ten?\nA: No.",
+            AT,
+            parts=((" Four.", True), ("\nQ: Ten?\nA:", False), (" No.", True)),
+        ),
+    ],
+    "labelled_completion": [LabelledRow((USER,), (REPLY,), (True,), AT)],
+    "helpsteer3_edits": [RankingRow(FRUIT, ("A pear.", "A stone."), (0, 1), AT)],
     "best_of_responses": [
         RankingRow("Name a fruit.", ("A stone.", "A pear.", "Ash."), (1, 0, 1), AT),
         RankingRow("Name a nut.", ("An almond.", "A bolt.", "Ash."), (0, 1, 1), AT),

@@ -214,3 +214,18 @@ def test_learning_the_prompt_as_well_does_not_learn_what_a_tool_wrote() -> None:
     moved = with_loss_on_all(PromptTree((1, 2, 3), ((4, 5, 6),), learned=((True, False, True),)))
     assert moved.responses == ((2, 3, 4, 5, 6),)
     assert moved.learned == ((True, True, True, False, True),)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_parts_of_a_response_are_learned_by_their_flags(name: str) -> None:
+    tokenizer = TOKENIZERS[name]
+    parts = ((" blue.", True), ("\nOnce upon", False), (" a sky.", True))
+    row = ResponseRow("The sky is", "".join(text for text, _ in parts), AT, parts=parts)
+    tree = _only(tokenize_rows([row], tokenizer, _config(), 512))
+    assert _text(tokenizer, tree.prompt + tree.responses[0]) == "The sky is" + row.response
+    flags = tree.flags(0)
+    learned = [token for token, is_learned in zip(tree.responses[0], flags, strict=True) if is_learned]
+    assert _text(tokenizer, tuple(learned)).replace(" ", "") == "blue.asky."
+    assert (learned[-1], tree.responses[0].count(tokenizer.eos_token_id)) == (tokenizer.eos_token_id, 1)
+    ended = ResponseRow(row.prompt, row.response + "<end>", AT, parts=(*parts[:2], (" a sky.<end>", True)))
+    assert _only(tokenize_rows([ended], tokenizer, _config(), 512)) == tree

@@ -127,6 +127,29 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "rejected": {"role": "assistant", "content": "A stone."},
         }
     ],
+    "segments": [
+        {"segments": [{"label": False, "text": "Q: Two?\nA:"}, {"label": True, "text": " Four."}]},
+        {
+            "segments": [
+                {"label": False, "text": "Q: Two?\nA:"},
+                {"label": True, "text": " Four."},
+                {"label": False, "text": "\nQ: Ten?\nA:"},
+                {"label": True, "text": " No."},
+            ]
+        },
+    ],
+    "labelled_completion": [{"completion": MESSAGES, "label": True}],
+    "helpsteer3_edits": [
+        {
+            "domain": "general",
+            "language": "english",
+            "context": [{"role": "user", "content": "Name a fruit."}],
+            "original_response": "Fruit.",
+            "good_edited_response": "A pear.",
+            "bad_edited_response": "A stone.",
+            "feedback": ["name one"],
+        }
+    ],
     "labelled_messages": [
         {
             "messages": [{"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A pear."}],

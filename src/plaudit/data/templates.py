@@ -69,7 +69,7 @@ class Renderer:
         final = row.final if isinstance(row, ResponseRow) else None
         if isinstance(prompt, str):
             self.counted[BYPASSED] += self._chat is not None
-            found = [self._plain(prompt, responses)]
+            found = [self._plain(prompt, responses, row.parts if isinstance(row, ResponseRow) else None)]
         elif isinstance(row, ResponseRow) and prompt[-1].role == "assistant" and prompt[-1].learned:
             self.counted[DOUBLE] += 1
             return []
@@ -87,7 +87,7 @@ class Renderer:
         )
         return found
 
-    def _plain(self, prompt: str, responses: Sequence[str]) -> Rendered:
+    def _plain(self, prompt: str, responses: Sequence[str], parts: Sequence[tuple[str, bool]] | None) -> Rendered:
         if "{prompt}" not in self._config.prompt_template:
             raise PlauditError("prompt_template does not contain {prompt}; put {prompt} where the prompt belongs")
         data = self._data(prompt)
@@ -98,6 +98,10 @@ class Renderer:
                 text = text + data + Text(other)
         else:
             text = Text(self._config.prompt_template.replace("{prompt}", prompt))
+        if parts:
+            before = [Part(self._data(part), learned) for part, learned in parts[:-1]]
+            last = responses[0][sum(len(part.text.text) for part in before) :]  # without its end token
+            return Rendered(text, ((*before, Part(self._data(last))),))
         return Rendered(text, tuple((Part(self._data(response)),) for response in responses))
 
     def _human_assistant(self, turns: Sequence[Message], finals: Sequence[Message], learn: bool) -> Rendered:

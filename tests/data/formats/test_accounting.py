@@ -61,7 +61,10 @@ def test_every_record_is_accounted_for_once(drawn: tuple[str, list[dict[str, Any
         assert len(silent) == done.without_row
         assert not silent or done.unused
     else:
-        assert done.used + done.without_row + len(rejected) <= len(records)
+        groups = list(row_format.group(list(enumerate(records, start=1))))
+        assert done.used + done.without_row + len(rejected) == len(groups)
+        members = [member for _, group in groups for part in group.values() for member in part]
+        assert sorted(map(repr, members)) == sorted(map(repr, records))
     seen = Counter(column for record in records for column in record if record[column] not in (None, "", [], {}))
     assert all(number <= seen[column] for column, number in done.unread.items())
 

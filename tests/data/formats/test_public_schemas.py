@@ -65,6 +65,37 @@ PREFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
         | {"rejected": {"from": "gpt", "value": "A stone."}},
         (ASKED,),
     ),
+    "HelpSteer3's edits": (
+        {"domain": "general", "language": "english", "context": [{"role": "system", "content": "Be brief."}, ASK]}
+        | {"original_response": "Fruit.", "good_edited_response": "A pear.", "bad_edited_response": "A stone."}
+        | {"feedback": ["name one"]},
+        (SYSTEM, ASKED),
+    ),
+    "a copy of the chosen response": (
+        {"prompt": "Name a fruit.", "response": "A pear.", "chosen": "A pear.", "rejected": "A stone."},
+        "Name a fruit.",
+    ),
+    "Stack Exchange's answers": (
+        {"qid": 1, "question": "Name a fruit.", "date": "d", "metadata": ["m"]}
+        | {
+            "answers": [
+                {"pm_score": n, "selected": n > 2, "text": text} for n, text in ((3, "A pear."), (0, "A stone."))
+            ]
+        },
+        (ASKED,),
+    ),
+    "Nectar": (
+        {"prompt": "Name a fruit.", "turns": 1, "num_responses": 2, "source": ["s"], "good_natured": True}
+        | {"answers": [{"answer": "A pear.", "model": "m", "rank": 1.0}, {"answer": "A stone.", "rank": 2.0}]},
+        "Name a fruit.",
+    ),
+    "Label Studio's full export": (
+        {"id": 1, "data": {"prompt": "Name a fruit.", "answer1": "A pear.", "answer2": "A stone."}, "meta": {}}
+        | {"annotations": [{"id": 1, "result": [{"type": "pairwise", "value": {"selected": "left"}}]}]}
+        | {"drafts": [], "predictions": [], "total_annotations": 1, "cancelled_annotations": 0, "total_predictions": 0}
+        | {"comment_count": 0, "unresolved_comment_count": 0, "inner_id": 1, "project": 1, "updated_by": 1},
+        "Name a fruit.",
+    ),
     "Stack Exchange pairs": (
         {"qid": 1, "question": "Name a fruit.", "date": "d", "response_j": "A pear.", "response_k": "A stone."},
         (ASKED,),
@@ -100,6 +131,7 @@ def test_scores_that_contradict_the_sides_are_bad_unless_ignored(tmp_path: Path)
 @pytest.mark.parametrize(
     "record",
     [
+        {"completion": [ASK, says("A stone.")], "label": False},
         {"instruction": "Name a fruit.", "input": "", "output": "A stone.", "kto_tag": False},
         {"messages": [ASK, says("A stone.")], "label": False},
         {
@@ -124,6 +156,7 @@ def test_labelled_samples_of_axolotl_and_llama_factory(tmp_path: Path, record: d
         ({"system_prompt": "Be brief.", "question": "Name a fruit.", "response": "A pear."}, (SYSTEM,)),
         ({"question": "Name a fruit.", "category": "food", "answer": "A pear."}, ()),
         ({"input": "Name a fruit.", "output": "A pear."}, ()),
+        ({"question": "Name a fruit.", "generation": "A pear."}, ()),
         ({"instruction": "Name a fruit.", "input": "", "response": "A pear."}, ()),
         ({"instruction": "Name a fruit.", "context": "", "response": "A pear.", "category": "c"}, ()),
         ({"conversation": [{"input": "Name a fruit.", "output": "A pear."}], "source": "s"}, ()),
@@ -134,6 +167,38 @@ def test_single_responses(tmp_path: Path, record: dict[str, Any], before: tuple[
     found = read(tmp_path, [record], ResponseRow)
     assert refusal(found, 0) is None
     assert [(row.prompt, row.response) for row in found.rows] == [((*before, ASKED), "A pear.")]
+
+
+def test_segments_are_learned_by_their_label(tmp_path: Path) -> None:
+    def segments(*given: tuple[str, Any]) -> dict[str, Any]:
+        return {"segments": [{"text": text, "label": label} for text, label in given]}
+
+    found = read(
+        tmp_path,
+        [
+            segments(("Q", False), (":", 0), (" a", True), ("b", "true"), ("\n", False)),
+            segments(("Q", False), ("a", True), ("R", False), ("", True), ("b", True), ("S", False)),
+            segments(("Q", False)),
+            segments(("a", True), ("Q", False)),
+            segments(("Q", False), ("a", "perhaps")),
+            {"segments": json.dumps([{"text": "Q", "label": False}, {"text": "a", "label": True}])},
+            {"segments": [{"text": "Q"}]},
+        ],
+        ResponseRow,
+    )
+    assert [(row.prompt, row.response, row.parts) for row in found.rows] == [
+        ("Q:", " ab", None),
+        ("Q", "aRb", (("a", True), ("R", False), ("b", True))),
+        ("Q", "a", None),
+    ]
+    assert found.counts.unused == {"text after the last segment to learn": 1, "segments without one to learn": 1}
+    assert found.counts.bad == {
+        "no text before the first segment to learn": 1,
+        "label is not true or false: perhaps": 1,
+        "segments is not a list of objects with text and label": 1,
+    }
+    prompts = read(tmp_path, [segments(("Q", False), ("a", True))], PromptRow)
+    assert [row.prompt for row in prompts.rows] == ["Q"]
 
 
 def test_several_turns_are_learned_with_masks_and_the_rest_is_counted(tmp_path: Path) -> None:

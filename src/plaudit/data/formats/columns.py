@@ -21,6 +21,7 @@ _CONTEXT_NAMES = {
 }  # fmt: skip
 _RESPONSE_NAMES = {
     "response", "responses", "completion", "completions", "output", "outputs", "answer", "answers", "generations",
+    "generation", "reply", "replies", "continuation", "corrected", "correction",
 }  # fmt: skip
 _CONTEXT_ENDINGS = {"prompt", "instruction", "question", "query", "context", "history", "system", "conversation"}
 # A column such as chosen_model or score_source describes a judgement, but is none.

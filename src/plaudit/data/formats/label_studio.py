@@ -79,13 +79,18 @@ def _is_task(record: Record) -> bool:
     return isinstance(structured(record["data"]), Mapping) and isinstance(structured(record["annotations"]), list)
 
 
+_COUNTS = (
+    "predictions", "drafts", "meta", "file_upload", "total_annotations", "cancelled_annotations", "total_predictions",
+    "comment_count", "unresolved_comment_count", "last_comment_updated_at", "comment_authors",
+)  # fmt: skip
+
 FORMATS = (
     Format(
         "label_studio",
         ("data", "annotations"),
         KINDS,
         _label_studio,
-        ignores=("predictions", "drafts", "meta", "file_upload", "total_annotations"),
+        ignores=_COUNTS,
         matches=_is_task,
         unordered=True,
         ties="as many annotations for each: counted, no row",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of
+from plaudit.data.formats.dialogues import is_dialogue
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read
 from plaudit.data.formats.sides import judged_dialogue, judged_side
 from plaudit.data.formats.values import label
@@ -26,6 +27,10 @@ def _completion(record: Record) -> tuple[Prompt, str]:
 def _dialogue(record: Record) -> tuple[Prompt, str]:
     column = first_of(record, DIALOGUES) or "messages"
     return judged_dialogue(record, record.get(column), column)
+
+
+def _whole_completion(record: Record) -> tuple[Prompt, str]:
+    return judged_dialogue(record, record.get("completion"), "completion")
 
 
 def _convert(
@@ -86,6 +91,19 @@ FORMATS = (
         also_reads=AROUND,
         settle=_settled(_dialogue),
         judgement=LABELS,
+        dialogue=True,
+        labels=_SPELLED,
+    ),
+    Format(
+        "labelled_completion",
+        ("completion", LABELS),
+        (LabelledRow, ResponseRow, PromptRow),
+        lambda record, origin, kind: _convert(_whole_completion, (), record, origin, kind),
+        also_reads=AROUND,
+        matches=lambda record: is_dialogue(record["completion"]) and first_of(record, PROMPTS) is None,
+        settle=_settled(_whole_completion),
+        judgement=LABELS,
+        recognised_by="`completion` with a whole dialogue, `label` or `kto_tag`",
         dialogue=True,
         labels=_SPELLED,
     ),

@@ -48,6 +48,12 @@ def _preference(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     yield ranking(prompts[0], responses, [0] * len(sides[0]) + [1] * len(sides[1]), origin)
 
 
+def _reads(record: Record) -> tuple[str, ...]:
+    """Return the columns that depend on the record: an instruction's input, and a copy of the chosen response."""
+    copied = "chosen" in record and record.get("response") == record["chosen"]
+    return (*input_read(record), *(("response",) if copied else ()))
+
+
 def _responses(record: Record, columns: tuple[str, ...]) -> list[tuple[Prompt, str]]:
     column = first_of(record, columns) or columns[0]
     value = with_messages(record.get(column))
@@ -105,7 +111,7 @@ FORMATS = (
         _KINDS,
         _preference,
         also_reads=("messages", *AROUND, *_SCORE_COLUMNS),
-        varying=input_read,
+        varying=_reads,
         ignores=_WORKING,
         judgement=(*_CHOSEN, *_REJECTED),
         ties="none between the sides; a side may be a list of equally good responses",

@@ -24,6 +24,7 @@ _KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
 _RESPONSES = ("responses", "completions", "answers", "candidates", "outputs", "generations")
 _BEST = ("best", "best_index", "best_response", "best_response_id", "choice", "winner", "chosen_index")
 _RANKS, _SCORES = ("ranks", "rank", "ranking"), ("scores", "ratings", "rewards", "score", "rating")
+_SCORE = ("score", "rating", "reward", "pm_score")
 _TEXTS = ("response", "answer", "text", "content", "completion", "output", "generation")
 
 
@@ -65,7 +66,7 @@ def _rank(entry: Mapping[str, Any]) -> float:
     rank = first_of(entry, ("rank",))
     if rank is not None:
         return number(entry[rank], rank)
-    score = first_of(entry, ("score", "rating", "reward")) or "score"
+    score = first_of(entry, _SCORE) or "score"
     return -number(entry.get(score), score)
 
 
@@ -121,7 +122,7 @@ def _are_objects(record: Record) -> bool:
         isinstance(entries, list | tuple)
         and bool(entries)
         and all(isinstance(entry, Mapping) and first_of(entry, _TEXTS) for entry in entries)
-        and any(key in entry for entry in entries for key in ("rank", "score", "rating", "reward"))
+        and any(key in entry for entry in entries for key in ("rank", *_SCORE))
     )
 
 
@@ -161,8 +162,9 @@ FORMATS = (
         also_reads=AROUND,
         varying=input_read,
         matches=_are_objects,
+        ignores=("good_natured",),
         judgement=_RESPONSES,
-        recognised_by="a prompt and a list of objects with a text and `rank`, `score`, `rating` or `reward`",
+        recognised_by="a prompt and a list of objects with a text and `rank`, `score`, `rating`, …",
         ties="kept; a tie of all gives no row",
         dialogue=True,
         labels="lower ranks and higher scores are better",

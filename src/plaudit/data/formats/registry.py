@@ -17,6 +17,7 @@ from plaudit.data.formats import (
     ratings,
     real_toxicity_prompts,
     responses,
+    segments,
     votes,
 )
 from plaudit.data.formats.base import Format
@@ -30,6 +31,7 @@ FORMATS: Registry[Format] = Registry(
             plain,
             responses,
             instructions,
+            segments,
             conversations,
             labelled,
             preferences,

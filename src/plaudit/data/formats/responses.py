@@ -7,7 +7,7 @@ from plaudit.data.formats.prompts import AROUND
 from plaudit.data.formats.sides import learned_side
 from plaudit.data.rows import Message, Origin, Prompt, PromptRow, ResponseRow, Row
 
-RESPONSES = ("response", "answer", "output")
+RESPONSES = ("response", "answer", "output", "generation")
 _QUESTIONS = ("question", "query", "input")
 
 

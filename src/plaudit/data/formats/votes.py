@@ -127,6 +127,13 @@ def _helpsteer3(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Un
     yield from ranking_or_tie(prompt, answers, ranks(better), origin, kind)
 
 
+def _helpsteer3_edits(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    answers = [text_in(record, name, "response") for name in _EDITS]
+    prompt = checked_prompt(not_learned(dialogue_in(record, "context")))
+    yield from ranking_or_tie(prompt, answers, (0, 1), origin, kind)
+
+
+_EDITS = ("good_edited_response", "bad_edited_response")
 _SAFETY = tuple(
     name
     for number in (0, 1)
@@ -249,5 +256,16 @@ FORMATS = (
         ties="0: counted, no row",
         dialogue=True,
         labels="-3 (the first) to 3 (the second)",
+    ),
+    Format(
+        "helpsteer3_edits",
+        ("context", *_EDITS),
+        KINDS,
+        _helpsteer3_edits,
+        ignores=("original_response", "feedback"),
+        judgement=_EDITS,
+        ties="none",
+        dialogue=True,
+        labels="the column's name",
     ),
 )

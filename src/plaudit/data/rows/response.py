@@ -15,6 +15,7 @@ class ResponseRow:
 
     ``final`` is the response as a turn if it is more than its text: if it calls functions. ``response`` is then the
     turn's text with the calls as JSON. Turns of the assistant in the prompt are learned as well if they are marked so.
+    ``parts``, if there are any, are the response in pieces, each with whether it is learned.
     """
 
     kind: ClassVar[str] = "response"
@@ -23,6 +24,7 @@ class ResponseRow:
     response: str
     origin: Origin
     final: Message | None = None
+    parts: tuple[tuple[str, bool], ...] | None = None
 
     @property
     def responses(self) -> tuple[str, ...]:
