@@ -1,7 +1,6 @@
-"""Weights in shards: the numbers of one process, from two; exact resume; resume with another number of processes."""
+"""Weights in shards: the steps, checkpoints and memory of small models in two processes, and in four."""
 
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,120 +10,28 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from distributed_runs import (
-    STAGES,
-    assert_close,
-    assert_same_bits,
-    metrics,
-    start,
-    stop_after_two_steps,
-    take_step,
-    toy,
-    toy_loss,
-    toy_rows,
-    toy_strategy,
-    uneven_recipe,
-)
+from distributed_runs import take_step, toy, toy_loss, toy_rows, toy_strategy
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
+from plaudit.parallel.processes import OneProcess
 from plaudit.parallel.saved_files import SavedFiles
-from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import Session, start_session
 from plaudit.stages.training import build_trainer
 from two_processes import TwoProcesses
 
-ARRANGEMENTS = {
-    "shared": ["rl.weights=shared", "rl.value_model=null"],
-    "adapters": ["rl.weights=adapters", "rl.value_model=null"],
-    "adapters, recomputed": ["rl.model={path: 'stage:sft', lora: {rank: 2}}", "rl.gradient_checkpointing=true"],
-    "bf16": ["precision=bf16"],
-}
-
-
-# Whole runs -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sharded")
-    start(uneven_recipe(folder), "fsdp2").finish()
-    return folder / "runs" / "tiny"
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(load_recipe(str(uneven_recipe(tmp_path_factory.mktemp("alone")))))
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_trains_as_one_process_does(sharded: Path, alone: Path, stage: str) -> None:
-    assert any(line.get("gradient_norm", 0) > 0.3 for line in metrics(alone, stage)), "nothing was clipped"
-    assert_close(sharded, alone, stage)
-
-
-def test_saved_models_load_in_transformers_with_the_logits_of_one_process(sharded: Path, alone: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    tokens = torch.arange(4, 20)[None]
-    for auto_class, stage in ((AutoModelForCausalLM, "rl"), (AutoModelForSequenceClassification, "reward")):
-        found, expected = (auto_class.from_pretrained(folder / stage / "model") for folder in (sharded, alone))
-        with torch.no_grad():
-            torch.testing.assert_close(found(tokens).logits, expected(tokens).logits, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-def test_every_arrangement_of_weights_trains_as_one_process_does(alone: Path, tmp_path: Path, arrangement: str) -> None:
-    recipe = uneven_recipe(tmp_path)
-    models = [f"rl.model.path={alone}/sft/model" if "lora" in arrangement else f"rl.model={alone}/sft/model"]
-    options = [
-        *[option.replace("stage:sft", f"{alone}/sft/model") for option in ARRANGEMENTS[arrangement]],
-        f"rl.rewards.0.path={alone}/reward/model",
-        *[f"{stage}=null" for stage in STAGES[:4]],
-    ]
-    if "lora" not in "".join(options):
-        options += models
-    if not any(option.startswith("rl.value_model") for option in options):
-        options.append(f"rl.value_model={alone}/reward/model")
-    expected = run(load_recipe(str(recipe), [*options, "name=alone"]))
-    start(recipe, "fsdp2", *options, "name=sharded").finish()
-    assert_close(tmp_path / "runs/sharded", expected, "rl", tolerance=0.02 if arrangement == "bf16" else 1e-4)
-
-
-def test_a_run_that_is_killed_twice_ends_with_the_same_bits(sharded: Path, tmp_path: Path) -> None:
-    recipe = uneven_recipe(tmp_path)
-    folder = tmp_path / "runs" / "tiny"
-    for stage in ("reward", "rl"):
-        names = stop_after_two_steps(start(recipe, "fsdp2"), folder / stage)
-        shards = {f"shard-{rank}-of-2.safetensors" for rank in (1, 2)}
-        assert names == {"task.safetensors", "state.json", "manifest.json"} | shards
-    output = start(recipe, "fsdp2").finish()
-    assert "rl: continuing after step" in output
-    for stage in STAGES:
-        assert_same_bits(folder, sharded, stage)
-
-
-def test_a_run_continues_in_another_number_of_processes(alone: Path, tmp_path: Path) -> None:
-    recipe = uneven_recipe(tmp_path)
-    folder = tmp_path / "runs" / "tiny"
-    stop_after_two_steps(start(recipe, "fsdp2"), folder / "rl", signal.SIGTERM)
-    finished = len(metrics(folder, "rl"))
-    run(load_recipe(str(recipe)))
-    assert 0 < finished < len(metrics(folder, "rl"))
-    for stage in STAGES:
-        assert_close(folder, alone, stage)
-
-
-# Small models ---------------------------------------------------------------------------------------------------------
-
 
 def the_steps_are_those_of_one_process(rank: int) -> None:
-    for settings in ({}, {"reshard_after_forward": False}):
+    count = int(os.environ["WORLD_SIZE"])
+    for settings in ({"replicas": count // 2}, {"replicas": count}, {"reshard_after_forward": False}):
         model, expected = toy(), toy()
         strategy, alone = toy_strategy(model, {"kind": "fsdp2", **settings}), one_process(expected)
         for step in range(4):
-            for row in toy_rows(step)[rank::2]:
+            for row in toy_rows(step)[rank::count]:
                 strategy.backward(toy_loss(model, [row]))
             norm = take_step(strategy)
             alone.backward(toy_loss(expected, toy_rows(step)))
@@ -243,14 +150,80 @@ def weights_that_cannot_be_sharded_are_refused(rank: int) -> None:
         toy_strategy(quantised, "fsdp2")
 
 
-def every_process_holds_half_of_all_weights(rank: int) -> None:
-    """Policy, reference, value model and reward model, after passes with and without gradients."""
+class Held(TorchDispatchMode):
+    """Measures the largest number of bytes of tensors that exist at the same time; ``meta`` tensors need none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        output = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and not tensor.is_meta:
+                storage = local(tensor).untyped_storage()
+                self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.storages = {key: held for key, held in self.storages.items() if not held[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self.storages.values()))
+        return output
+
+
+def only_the_main_process_holds_whole_models_while_they_are_loaded(rank: int) -> None:
+    """Also the weights are right: those of policy, reference, value model and reward model."""
+    session = tiny_session()
+    with Held() as held:
+        trainer = build_trainer(session, "rl")
+    alone = Session(load_recipe(os.environ["RECIPE"]), session.run, OneProcess(torch.device("cpu")))
+    expected = rl_modules(build_trainer(alone, "rl"))
+    sizes = [parameter.nbytes for module in expected for parameter in module.parameters()]
+    fraction = held.most / sum(sizes)
+    assert fraction > 1 if rank == 0 else 0.5 < fraction < 0.75, fraction  # shards, one tensor, and small things
+    for module, other in zip(rl_modules(trainer), expected, strict=True):
+        roots = list(module.values()) if isinstance(module, nn.ModuleDict) else [module]
+        others = list(other.values()) if isinstance(other, nn.ModuleDict) else [other]
+        for root, whole in zip(roots, others, strict=True):
+            assert all(map(torch.equal, root.buffers(), whole.buffers()))
+            with trainer.strategy.gathered(root):
+                assert all(map(torch.equal, root.parameters(), whole.parameters()))
+
+
+def tiny_session() -> Session:
     recipe = load_recipe(os.environ["RECIPE"], ["processes=2", "distributed=fsdp2"])
-    session = start_session(recipe, RunDirectory(Path(os.environ["RUN"])))
-    trainer = build_trainer(session, "rl")
-    task: Any = trainer.task
+    return start_session(recipe, RunDirectory(Path(os.environ["RUN"])))
+
+
+def rl_modules(trainer: Any) -> list[nn.Module]:
+    task = trainer.task
     modules = [task.roles.module, *task.roles.frozen_modules(), *task.iteration.scorer.reward.modules]
     assert len(modules) == 3
+    return modules
+
+
+def parameters_beside_a_sharded_module_are_those_of_the_main_process(rank: int) -> None:
+    model, head = toy(), nn.Linear(3, 1)
+    strategy = toy_strategy(model, "fsdp2")
+    nn.init.constant_(head.weight, 5.0 + rank)
+    strategy.prepare(nn.Sequential(model, head))
+    assert head.weight.tolist() == [[5.0, 5.0, 5.0]]
+
+
+def an_error_while_loading_reaches_every_process(rank: int) -> None:
+    def fail(device: torch.device) -> nn.Module:
+        assert rank == 0
+        raise PlauditError("cannot load it")
+
+    strategy = toy_strategy(toy(), "fsdp2")
+    with pytest.raises(PlauditError, match="cannot load it"):
+        strategy.load(fail)
+
+
+def every_process_holds_half_of_all_weights(rank: int) -> None:
+    """Policy, reference, value model and reward model, after passes with and without gradients."""
+    session = tiny_session()
+    trainer = build_trainer(session, "rl")
+    task: Any = trainer.task
+    modules = rl_modules(trainer)
     assert_in_shards(modules, session)
     trainer.run_step(1)
     assert_in_shards(modules, session)
@@ -291,6 +264,32 @@ def local(tensor: Any) -> Tensor:
     return own
 
 
+def only_the_first_replica_writes_checkpoints(rank: int) -> None:
+    """Two replicas of two processes: the files are those of two processes, and every replica reads them."""
+    model = toy()
+    strategy = toy_strategy(model, {"kind": "fsdp2", "replicas": 2})
+    strategy.backward(toy_loss(model, toy_rows(0)[rank::4]))
+    take_step(strategy)
+    files = strategy.processes.gather(strategy.state())  # type: ignore[attr-defined]
+    assert [list(its) for its in files] == [["shard-1-of-2"], ["shard-2-of-2"], [], []]
+    folder = Path(strategy.processes.gather(tempfile.mkdtemp())[0])  # type: ignore[attr-defined]
+    if rank == 0:
+        for file, tensors in (files[0] | files[1]).items():
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / f"{file}.safetensors")
+    strategy.processes.wait_for_everyone()  # type: ignore[attr-defined]
+    again = toy()
+    resumed = toy_strategy(again, {"kind": "fsdp2", "replicas": 2})
+    resumed.load_state(SavedFiles(folder))
+    with strategy.gathered(model):
+        whole = [parameter.detach().clone() for parameter in model.parameters()]
+    with resumed.gathered(again):
+        assert all(map(torch.equal, again.parameters(), whole))
+
+
+FOUR_PROCESSES: tuple[Callable[[int], None], ...] = (
+    the_steps_are_those_of_one_process,
+    only_the_first_replica_writes_checkpoints,
+)
 CHECKS: tuple[Callable[[int], None], ...] = (
     the_steps_are_those_of_one_process,
     weights_are_whole_in_their_own_type_where_passes_compute_in_bfloat16,
@@ -298,6 +297,9 @@ CHECKS: tuple[Callable[[int], None], ...] = (
     a_step_without_a_loss_changes_nothing,
     gradients_that_are_not_finite_show_in_the_norm_and_keep_the_weights,
     weights_that_cannot_be_sharded_are_refused,
+    parameters_beside_a_sharded_module_are_those_of_the_main_process,
+    an_error_while_loading_reaches_every_process,
+    only_the_main_process_holds_whole_models_while_they_are_loaded,
     every_process_holds_half_of_all_weights,
 )
 
@@ -309,8 +311,13 @@ def test_small_models_in_two_processes(alone: Path, tmp_path: Path, monkeypatch:
     assert output.count("passed") == 2 * len(CHECKS)
 
 
+def test_small_models_in_two_replicas_of_two_processes() -> None:
+    output = TwoProcesses(__file__, count=4).finish()
+    assert output.count("passed") == 4 * len(FOUR_PROCESSES)
+
+
 if __name__ == "__main__":
-    for check in CHECKS:
+    for check in CHECKS if os.environ["WORLD_SIZE"] == "2" else FOUR_PROCESSES:
         print(check.__name__, flush=True)
         check(int(os.environ["RANK"]))
         print("passed", flush=True)

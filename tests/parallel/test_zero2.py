@@ -31,7 +31,6 @@ from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
 from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.strategy import OutOfMemoryElsewhereError
-from plaudit.runner import run
 from plaudit.runs.checkpoints import save_checkpoint
 from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
@@ -54,11 +53,6 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharded")
     start(uneven_recipe(folder, dpo=None), "zero2").finish()
     return folder / "runs" / "tiny"
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(load_recipe(str(uneven_recipe(tmp_path_factory.mktemp("alone"), dpo=None))))
 
 
 @needs_deepspeed

@@ -1,6 +1,7 @@
 """Runs of a tiny recipe in two processes whose numbers of micro-batches differ, and toy models for strategies."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -100,8 +101,8 @@ def toy(dtype: torch.dtype = torch.float32) -> nn.Sequential:
 
 
 def toy_strategy(model: nn.Module, distributed: Any) -> Strategy:
-    """Return a strategy that trains ``model`` in two processes, or in one with ``none``."""
-    processes = 1 if distributed == "none" else 2
+    """Return a strategy that trains ``model`` in the processes that were started, or in one with ``none``."""
+    processes = 1 if distributed == "none" else int(os.environ["WORLD_SIZE"])
     recipe = Recipe.model_validate(
         {"name": "toy", "device": "cpu", "processes": processes, "distributed": distributed, "threads": 1}
     )

@@ -18,7 +18,7 @@ from plaudit.parallel.gradients import clip_gradients
 from plaudit.parallel.processes import Processes
 from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import load_optimizer_tensors, optimizer_tensors, trained_parameters
-from plaudit.parallel.strategy import Item, StrategyClass
+from plaudit.parallel.strategy import Item, Loaded, StrategyClass
 
 DUMMIES = 1  # passes that are added to each reading
 
@@ -42,6 +42,9 @@ class PoisonedStrategy:
         self.kept: dict[nn.Parameter, Tensor] = {}
         self.roots: list[nn.Module] = []
         self.inside = False
+
+    def load(self, load: Callable[[torch.device], Loaded]) -> Loaded:
+        return load(torch.device("cpu"))
 
     def prepare(self, module: nn.Module) -> None:
         for root in module.children() if isinstance(module, nn.ModuleDict) else [module]:

@@ -3,6 +3,9 @@
 Every process holds a shard of each parameter's rows. A module gathers the whole weights of a transformer block before
 the block's forward and backward pass and drops them afterwards; gradients are summed and sharded during the backward
 pass. Therefore all processes must run the same number of passes.
+
+Only the main process loads a model, into the memory of the CPU. When the model is prepared, each process gets its rows,
+one tensor after the other, so that no device ever holds a whole model.
 """
 
 import warnings
@@ -16,12 +19,14 @@ from torch import Tensor, nn
 from plaudit.config.schema.distribution import Fsdp2Config
 from plaudit.errors import PlauditError
 from plaudit.models.collective_passes import register_collective_passes
+from plaudit.models.loading.outline import from_outline, outline_of
 from plaudit.models.trunk import blocks_of
 from plaudit.parallel.processes import Processes
 from plaudit.parallel.saved_files import WEIGHT, SavedFiles, sliced_name
 from plaudit.parallel.state import load_optimizer_tensors, optimizer_tensors, trained_parameters
-from plaudit.parallel.strategy import Item
+from plaudit.parallel.strategy import Item, Loaded
 from plaudit.parallel.uneven_passes import missing_examples
+from plaudit.parallel.weight_transfer import give_memory, receive, receive_rows, take_weights
 
 
 class Fsdp2Strategy:
@@ -36,16 +41,38 @@ class Fsdp2Strategy:
         # Outputs that are views are harmless as long as nothing changes them in place.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
         self.config, self.processes = config, processes
-        self.mesh = init_device_mesh(processes.device.type, (processes.count,))
+        shards = processes.count // config.replicas
+        self.mesh = init_device_mesh(
+            processes.device.type, (config.replicas, shards), mesh_dim_names=("replicas", "shards")
+        )
+        if config.replicas == 1:
+            self.mesh = self.mesh["shards"]
+        self._shard_of = [rank % shards for rank in range(processes.count)]
+        self._own_shard, self._shards = self._shard_of[processes.rank], shards
         self.parameters: dict[str, nn.Parameter] = {}
         self.max_gradient_norm: float | None = None
         self.passes = 0
 
+    def load(self, load: Callable[[torch.device], Loaded]) -> Loaded:
+        """Load in the main process, on the CPU; the others get the models with empty parameters."""
+        loaded: list[Loaded] = []
+
+        def outline() -> bytes:
+            loaded.append(load(torch.device("cpu")))
+            return outline_of(loaded[0])
+
+        sent = self.processes.from_main(outline)
+        return loaded[0] if loaded else from_outline(sent)
+
     def prepare(self, module: nn.Module) -> None:
-        """Shard a module. Raises PlauditError if its weights cannot be sharded."""
+        """Shard a module. Raises PlauditError if its weights cannot be sharded.
+
+        Parameters that a module adds to one that is prepared, such as a head, are not sharded.
+        """
         for root in _roots(module):
             if not _units(root):
                 self._shard(root)
+            self._copy_rest(root)
 
     def start(
         self, module: nn.Module, make_optimizer: Callable[[], torch.optim.Optimizer], max_gradient_norm: float | None
@@ -60,6 +87,7 @@ class Fsdp2Strategy:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
         _check(root)
+        weights = take_weights(root)
         param_dtype = torch.bfloat16 if self.config.param_dtype == "bf16" else None
         # Inputs are cast by autocast, as in one process.
         policy = MixedPrecisionPolicy(param_dtype, torch.float32, cast_forward_inputs=False)
@@ -69,6 +97,9 @@ class Fsdp2Strategy:
             )
         # By default a root keeps its gathered weights until the next backward pass, and so through optimizer steps.
         fully_shard(root, mesh=self.mesh, mp_policy=policy, reshard_after_forward=True)
+        give_memory(root, self.processes.device)
+        for name, parameter in root.named_parameters():
+            receive_rows(_local(parameter), self._of_main(weights.pop(name)), parameter.shape, self._shard_of)
         for unit in _units(root):
             # Losses are already divided by the units of the whole step, so gradients are summed.
             unit.set_gradient_divide_factor(1.0)
@@ -79,6 +110,18 @@ class Fsdp2Strategy:
             register_fsdp_forward_method(root, name)
         root.empty_pass()  # type: ignore[operator]
         register_collective_passes(root, lambda passes: self.processes.most(passes) - passes)
+
+    def _copy_rest(self, root: nn.Module) -> None:
+        """Give every process the parameters that are not sharded."""
+        sharded = {part for unit in _units(root) for part in unit.modules()}
+        for part in (part for part in root.modules() if part not in sharded):
+            for name, parameter in list(part.named_parameters(recurse=False)):
+                own = torch.empty(parameter.shape, dtype=parameter.dtype, device=self.processes.device)
+                receive(own, self._of_main(parameter.detach()))
+                part.register_parameter(name, nn.Parameter(own, parameter.requires_grad))
+
+    def _of_main(self, weights: Tensor) -> Tensor | None:
+        return weights if self.processes.is_main else None
 
     @contextmanager
     def gathered(self, module: nn.Module) -> Iterator[None]:
@@ -134,13 +177,15 @@ class Fsdp2Strategy:
         norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
         squares = torch.stack([norm.square() for norm in norms]).sum() if norms else torch.zeros(())
         squares = squares.to(self.processes.device)
-        self.processes.sum_in_place(squares)
+        torch.distributed.all_reduce(squares, group=self.mesh.get_group("shards"))
         return squares.sqrt()
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Return this process's rows of the trained weights and of the optimizer's state."""
+        """Return this process's rows of the trained weights and of the optimizer's state, in the first replica."""
+        if self.processes.rank >= self._shards:
+            return {}
         weights = {f"{WEIGHT}/{name}": parameter for name, parameter in self.parameters.items()}
         tensors = {}
         for path, tensor in (weights | optimizer_tensors(self.optimizer, self.parameters.items())).items():
@@ -148,7 +193,7 @@ class Fsdp2Strategy:
             rows = self._own_rows(self.parameters[name])
             if rows:
                 tensors[sliced_name(key, name, rows) if tensor.dim() else path] = _local(tensor)
-        return {f"shard-{self.processes.rank + 1}-of-{self.processes.count}": tensors}
+        return {f"shard-{self._own_shard + 1}-of-{self._shards}": tensors}
 
     def load_state(self, files: SavedFiles) -> None:
         """Restore this process's rows, from the shards of any number of processes or from whole tensors."""
@@ -164,9 +209,9 @@ class Fsdp2Strategy:
 
     def _own_rows(self, parameter: Tensor) -> range:
         """Return the rows of a parameter that this process holds; ``fully_shard`` splits like ``torch.chunk``."""
-        rows, count = parameter.shape[0], self.processes.count
-        size = -(-rows // count)
-        own = range(min(self.processes.rank * size, rows), min((self.processes.rank + 1) * size, rows))
+        rows = parameter.shape[0]
+        size = -(-rows // self._shards)
+        own = range(min(self._own_shard * size, rows), min((self._own_shard + 1) * size, rows))
         assert len(own) == len(_local(parameter))
         return own
 

@@ -27,11 +27,27 @@ BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
 class Processes(ABC):
-    """The processes that train together. All of them must call every method except ``shard`` in the same order."""
+    """The processes that train together. All of them must call every method except ``shard`` in the same order.
+
+    ``rank`` and ``count`` number all processes. Those with the same data rank form one unit, which computes the same
+    rows together: with tensor parallelism, they hold parts of one model.
+    """
 
     rank: int
     count: int
     device: torch.device
+    data_ranks: Sequence[int]
+    """The data rank of every process, by rank; the data ranks are 0, 1, …"""
+
+    @property
+    def data_rank(self) -> int:
+        """The data rank of this process."""
+        return self.data_ranks[self.rank]
+
+    @property
+    def data_count(self) -> int:
+        """The number of data ranks."""
+        return max(self.data_ranks) + 1
 
     @property
     def is_main(self) -> bool:
@@ -41,6 +57,10 @@ class Processes(ABC):
     @abstractmethod
     def gather(self, value: Any) -> list[Any]:
         """Return every process's value, in the order of the ranks."""
+
+    @abstractmethod
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's value."""
 
     @abstractmethod
     def sum_in_place(self, tensor: Tensor) -> None:
@@ -73,7 +93,7 @@ class Processes(ABC):
             except Exception as error:
                 failure = error
                 text = str(error) if isinstance(error, PlauditError) else f"the main process failed: {one_line(error)}"
-        result, text = self.gather((result, text))[0]
+        result, text = self.broadcast((result, text))
         if text is not None:
             raise failure or PlauditError(text)
         return cast(Result, result)
@@ -83,16 +103,26 @@ class Processes(ABC):
         return self.any_of([flag])[0]
 
     def shard(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Return this process's shard of ``items``, which all processes hold: every ``count``-th, from its rank on."""
-        return items[self.rank :: self.count]
+        """Return this data rank's shard of ``items``, which all processes hold: every ``data_count``-th."""
+        return items[self.data_rank :: self.data_count]
 
     def merge_shards(self, own: Sequence[Any]) -> list[Any]:
-        """Undo ``shard``: gather the processes' results and return them in the original order."""
-        shards = self.gather(list(own))
+        """Undo ``shard``: gather the data ranks' results and return them in the original order."""
+        shards = self.of_data_ranks(self.gather(list(own)))
         merged: list[Any] = [None] * sum(len(shard) for shard in shards)
         for rank, shard in enumerate(shards):
-            merged[rank :: self.count] = shard
+            merged[rank :: self.data_count] = shard
         return merged
+
+    def of_data_ranks(self, values: Sequence[Result]) -> list[Result]:
+        """Keep one of all processes' values for every data rank: that of its first process."""
+        return [values[self.data_ranks.index(data_rank)] for data_rank in range(self.data_count)]
+
+    def agreed(self, value: Result) -> Result:
+        """Return the value of this data rank's first process, where the others may have got another one."""
+        if self.data_count == self.count:
+            return value
+        return self.of_data_ranks(self.gather(value))[self.data_rank]
 
 
 class OneProcess(Processes):
@@ -100,6 +130,7 @@ class OneProcess(Processes):
 
     rank = 0
     count = 1
+    data_ranks = (0,)
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -107,6 +138,10 @@ class OneProcess(Processes):
     def gather(self, value: Any) -> list[Any]:
         """Return the value in a list."""
         return [value]
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the value."""
+        return value
 
     def sum_in_place(self, tensor: Tensor) -> None:
         """Leave the tensor as it is."""
@@ -130,7 +165,8 @@ class OneProcess(Processes):
 class ProcessGroup(Processes):
     """The processes of torch's default process group, which must be initialised."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, data_ranks: Sequence[int]) -> None:
+        self.data_ranks = data_ranks
         self.rank = torch.distributed.get_rank()
         self.count = torch.distributed.get_world_size()
         self.device = device
@@ -140,6 +176,12 @@ class ProcessGroup(Processes):
         values: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(values, value)
         return values
+
+    def broadcast(self, value: Any) -> Any:
+        """Send the pickled value."""
+        values = [value]
+        torch.distributed.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]
 
     def sum_in_place(self, tensor: Tensor) -> None:
         """Sum by all-reduce."""
@@ -182,11 +224,12 @@ def check_launch(count: int) -> None:
         raise PlauditError(f"processes: {count} requested, but {launched} started; {remedy}")
 
 
-def start_processes(count: int, device: str) -> Processes:
+def start_processes(count: int, device: str, data_ranks: Sequence[int] | None = None) -> Processes:
     """Join the ``count`` processes that a launcher has started, each on a separate device unless they use the CPU.
 
-    ``device`` is the type of a torch device, or ``auto``: the accelerator if there is one, otherwise the CPU. Raises
-    PlauditError if that device does not exist.
+    ``device`` is the type of a torch device, or ``auto``: the accelerator if there is one, otherwise the CPU.
+    ``data_ranks`` is the data rank of every process; by default each has its own. Raises PlauditError if the device
+    does not exist.
     """
     chosen = _device(device, count)
     if chosen.type == "cpu":
@@ -196,7 +239,7 @@ def start_processes(count: int, device: str) -> Processes:
         return OneProcess(chosen)
     if not torch.distributed.is_initialized():
         _join(chosen)
-    return ProcessGroup(chosen)
+    return ProcessGroup(chosen, data_ranks or range(count))
 
 
 def _device(wanted: str, count: int) -> torch.device:

@@ -11,7 +11,7 @@ from plaudit.parallel.gradients import clip_gradients
 from plaudit.parallel.processes import Processes
 from plaudit.parallel.saved_files import WEIGHT, SavedFiles
 from plaudit.parallel.state import load_optimizer_tensors, load_weights, optimizer_tensors, trained_parameters
-from plaudit.parallel.strategy import Item
+from plaudit.parallel.strategy import Item, Loaded
 
 
 class SingleStrategy:
@@ -24,6 +24,10 @@ class SingleStrategy:
         self.processes = processes
         self.parameters: dict[str, nn.Parameter] = {}
         self.max_gradient_norm: float | None = None
+
+    def load(self, load: Callable[[torch.device], Loaded]) -> Loaded:
+        """Load in every process, on its device."""
+        return load(self.processes.device)
 
     def prepare(self, module: nn.Module) -> None:
         """Do nothing: every process keeps complete weights."""

@@ -3,9 +3,9 @@
 A stage has one ``Strategy``. It manages the weights of the stage's models from the time when they are loaded until the
 trained model is saved. Strategies and the rest of Plaudit may rely only on the following:
 
-- *Loading.* Models are loaded, changed and copied while every process holds complete weights. Then each model is passed
-  to ``prepare``, frozen or not, and is not copied or given parameters afterwards. ``prepare`` may replace parameters by
-  shards, so the optimizer is created in ``start``, after it.
+- *Loading.* ``load`` calls a function that loads, changes and copies models, and decides which processes hold their
+  weights. Then each model is passed to ``prepare``, frozen or not, and is not copied or given parameters afterwards.
+  ``prepare`` may replace parameters by shards, so the optimizer is created in ``start``, after it.
 - *Passes*, with or without gradients, call the modules that were passed to ``prepare`` (of an ``nn.ModuleDict`` or
   ``nn.ModuleList`` its entries), or one of the methods in their ``forward_methods``, never a module inside them.
   Training passes run between ``discard`` or ``step`` and the next ``step``. Numbers of passes without gradients are
@@ -30,6 +30,7 @@ from plaudit.parallel.saved_files import SavedFiles
 from plaudit.plugins import check_methods, import_object
 
 Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
 
 
 class OutOfMemoryElsewhereError(MemoryError):
@@ -48,8 +49,18 @@ class Strategy(Protocol):
     If forward passes exchange weights, the other processes wait for the failed pass, and the run must end.
     """
 
+    def load(self, load: Callable[[torch.device], Loaded]) -> Loaded:
+        """Return the models that ``load`` returns for a device, in every process.
+
+        Between this and ``prepare`` only the main process is sure to hold values of the parameters. A strategy may call
+        ``load`` in the main process alone, so what it returns must be such that it can be pickled.
+
+        Raises the error of ``load`` in every process.
+        """
+        ...
+
     def prepare(self, module: nn.Module) -> None:
-        """Distribute the weights of ``module``, which every process holds completely.
+        """Distribute the weights of ``module``, whose values are those in the main process.
 
         A module that is prepared, or contains a prepared module, stays as it is.
         """

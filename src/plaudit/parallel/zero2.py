@@ -21,7 +21,7 @@ from plaudit.parallel.gradients import BUCKET_ELEMENTS
 from plaudit.parallel.processes import Processes
 from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import load_optimizer_tensors, load_weights, optimizer_tensors, trained_parameters
-from plaudit.parallel.strategy import Item, OutOfMemoryElsewhereError
+from plaudit.parallel.strategy import Item, Loaded, OutOfMemoryElsewhereError
 from plaudit.parallel.uneven_passes import missing_examples
 
 
@@ -35,6 +35,10 @@ class Zero2Strategy:
         self.own_file = f"optimizer-{processes.rank + 1}-of-{processes.count}"
         self.passes = 0
         self.arrivals = 0
+
+    def load(self, load: Callable[[torch.device], Loaded]) -> Loaded:
+        """Load in every process, on its device."""
+        return load(self.processes.device)
 
     def prepare(self, module: nn.Module) -> None:
         """Do nothing: every process keeps complete weights."""

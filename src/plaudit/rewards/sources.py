@@ -5,7 +5,7 @@ each source are kept with the total. The configuration section of each kind name
 which has a class method ``load(config, device)``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LARGEST_SCORE = 1e9
+
+LoadModules = Callable[[Callable[[torch.device], "RewardSource"]], "RewardSource"]
 
 
 class RewardSource(Protocol):
@@ -61,8 +63,9 @@ class NonFiniteScoreError(PlauditError):
 class HoldsModules(Protocol):
     """A reward source with models whose weights may be distributed over the processes.
 
-    Its ``score`` is called by all processes together, also without samples, and always runs the models' passes through
-    ``plaudit.models.inference``.
+    Its class has the property as well, and its objects can be pickled, because a strategy may load them in the main
+    process alone and send them to the others without weights. Its ``score`` is called by all processes together, also
+    without samples, and always runs the models' passes through ``plaudit.models.inference``.
     """
 
     @property
@@ -122,15 +125,19 @@ class ComposedReward:
 
 
 def build_reward(
-    configs: Sequence[RewardSourceConfig], device: torch.device, made: Mapping[str, RewardSource] = MappingProxyType({})
+    configs: Sequence[RewardSourceConfig],
+    device: torch.device,
+    made: Mapping[str, RewardSource] = MappingProxyType({}),
+    load_modules: LoadModules | None = None,
 ) -> ComposedReward:
     """Build the sources of ``configs``, except those given by name in ``made``, and combine them.
 
-    Raises PlauditError if a source cannot be built.
+    ``load_modules`` loads those that hold modules: see ``Strategy.load``. Raises PlauditError if a source cannot be
+    built.
     """
     refuse_duplicate_names([config.name for config in configs])
     check_functions(configs)
-    sources = [made.get(config.name) or _build_source(config, device) for config in configs]
+    sources = [made.get(config.name) or _build_source(config, device, load_modules) for config in configs]
     return ComposedReward(sources, [config.weight for config in configs])
 
 
@@ -141,17 +148,21 @@ def refuse_duplicate_names(names: Sequence[str]) -> None:
             raise PlauditError(f"two reward sources are named {name!r}: give each a different name")
 
 
-def _build_source(config: RewardSourceConfig, device: torch.device) -> RewardSource:
+def _build_source(config: RewardSourceConfig, device: torch.device, load_modules: LoadModules | None) -> RewardSource:
     place = f"reward source {config.name!r}"
     kind: Any = import_object(config.source, place)
-    if is_built_in(kind):
-        source: RewardSource = kind.load(config, device)
-        return source
     check_methods(kind, RewardSourceClass, place)
-    with user_code(f"{place}: {config.source}", kind.load):
-        loaded: RewardSource = kind.load(config, device)
-    check_methods(loaded, RewardSource, place)
-    return loaded
+
+    def load(device: torch.device) -> RewardSource:
+        if is_built_in(kind):
+            source: RewardSource = kind.load(config, device)
+            return source
+        with user_code(f"{place}: {config.source}", kind.load):
+            loaded: RewardSource = kind.load(config, device)
+        check_methods(loaded, RewardSource, place)
+        return loaded
+
+    return load_modules(load) if load_modules is not None and hasattr(kind, "modules") else load(device)
 
 
 def _scores_of(source: RewardSource, samples: Sequence[Sample]) -> torch.Tensor:

@@ -37,6 +37,11 @@ class Session:
         return self.processes.rank
 
     @property
+    def data_rank(self) -> int:
+        """The data rank of this process, which decides what it computes: see ``Processes``."""
+        return self.processes.data_rank
+
+    @property
     def is_main(self) -> bool:
         """Whether this process writes files and prints."""
         return self.processes.is_main
@@ -48,16 +53,20 @@ class Session:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def shard(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Return this process's shard of ``items``, which all processes hold."""
+        """Return this data rank's shard of ``items``, which all processes hold."""
         return self.processes.shard(items)
 
     def merge_shards(self, own: Sequence[Any]) -> list[Any]:
-        """Undo ``shard``: gather the processes' results and return them in the original order."""
+        """Undo ``shard``: gather the data ranks' results and return them in the original order."""
         return self.processes.merge_shards(own)
 
     def gather(self, value: Any) -> list[Any]:
         """Return every process's value, in the order of the ranks."""
         return self.processes.gather(value)
+
+    def gather_shards(self, value: Any) -> list[Any]:
+        """Return every data rank's value, in their order."""
+        return self.processes.of_data_ranks(self.processes.gather(value))
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is true in any process."""
@@ -77,4 +86,5 @@ def start_session(recipe: Recipe, run: RunDirectory, on_metrics: OnMetrics | Non
     check_strategy(recipe.distributed, recipe.processes)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    return Session(recipe, run, start_processes(recipe.processes, recipe.device), on_metrics)
+    data_ranks = recipe.distributed.data_ranks(recipe.processes)
+    return Session(recipe, run, start_processes(recipe.processes, recipe.device, data_ranks), on_metrics)

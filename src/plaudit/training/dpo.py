@@ -170,7 +170,7 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     config = context.config
     objective = preference_loss(config.loss)
     load_loss(objective, "dpo.loss")  # fails before the reference is computed
-    loaded = load_policy(config.model, context.session.device, context.seed)
+    loaded = context.strategy.load(lambda device: load_policy(config.model, device, context.seed))
     rows: StageRows[LabelledRow] | StageRows[RankingRow]
     if objective.reads == "labels":
         rows = labelled = load_stage_rows(context, config.data, LabelledRow, loaded)

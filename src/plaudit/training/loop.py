@@ -107,7 +107,7 @@ class Trainer(Generic[T]):
     # One step --------------------------------------------------------------------------------------------------------
 
     def _draw(self, step: int) -> Sequence[Example[T]]:
-        torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.rank))
+        torch.manual_seed(derived_seed(self.session.recipe.seed, self.stage.folder.name, step, self.session.data_rank))
         return self.task.begin_step(step)
 
     def _update(self, step: int, examples: Sequence[Example[T]]) -> dict[str, Mean]:

@@ -99,10 +99,10 @@ class MetricExchange:
         """Return the sums over all processes and the largest maxima; all processes call this together."""
         if self.processes.count == 1:
             return own
-        rows = self.processes.gather_numbers(self._row(own))
+        rows = self._rows(own)
         if any(has_new for has_new, *_ in rows):
             self._agree_on_names(own)
-            rows = self.processes.gather_numbers(self._row(own))
+            rows = self._rows(own)
         merged = MetricSums()
         for _, *row in rows:
             pairs, maxima = row[: 2 * len(self.names)], row[2 * len(self.names) :]
@@ -112,6 +112,9 @@ class MetricExchange:
                 if value != -math.inf:
                     merged.maximum(name, value)
         return merged
+
+    def _rows(self, own: MetricSums) -> list[list[float]]:
+        return self.processes.of_data_ranks(self.processes.gather_numbers(self._row(own)))
 
     def _row(self, own: MetricSums) -> list[float]:
         """Return whether ``own`` has names that the processes have not agreed on, and its numbers in their order."""

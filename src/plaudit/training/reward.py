@@ -18,7 +18,7 @@ from plaudit.algorithms.interface import LossOutputs, Mean, RewardInputs
 from plaudit.algorithms.preference_losses import centering_penalty
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example
-from plaudit.config.schema import RewardConfig
+from plaudit.config.schema import ModelConfig, RewardConfig
 from plaudit.data.rows import RankingRow
 from plaudit.data.rows.ranking import Ranks
 from plaudit.models.heads.scalar import ScoreModule, scalar_head
@@ -137,11 +137,16 @@ def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tu
     """
     config, seed = context.config, context.seed + member - 1
     load_loss(reward_loss(config.loss), "reward.loss")  # fails before the model is loaded
-    loaded, has_head = load_scorer(config.model, context.session.device, seed)
-    if not has_head:
-        _start_head(loaded, seed)
+    loaded = context.strategy.load(lambda device: _load_scorer(config.model, device, seed))
     rows = load_stage_rows(context, config.data, RankingRow, loaded)
     return RewardTask(context, ModelReader(context, loaded), rows.examples(lambda row: row.ranks)), rows
+
+
+def _load_scorer(config: ModelConfig, device: torch.device, seed: int) -> LoadedModel:
+    loaded, has_head = load_scorer(config, device, seed)
+    if not has_head:
+        _start_head(loaded, seed)
+    return loaded
 
 
 def _start_head(loaded: LoadedModel, seed: int) -> None:

@@ -66,7 +66,7 @@ class SftTask(SupervisedTask[None]):
         columns = self.reader.of_shard(self._measured, self.module, own)
         for part, hits in zip(*columns, strict=True):
             sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])
-        loss, hits_total, tokens = torch.stack(self.session.gather(sums)).sum(0).tolist()
+        loss, hits_total, tokens = torch.stack(self.session.gather_shards(sums)).sum(0).tolist()
         mean = -loss / tokens
         return {
             "held_out/loss": mean,
@@ -94,7 +94,7 @@ class SftTask(SupervisedTask[None]):
 def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", "response"]) -> SftTask:
     """Return the stage's task; ``usual_rows`` is the kind of rows that ``rows: auto`` means in this stage."""
     config = context.config
-    loaded = load_policy(config.model, context.session.device, context.seed)
+    loaded = context.strategy.load(lambda device: load_policy(config.model, device, context.seed))
     kind = ROW_KINDS[usual_rows if config.rows == "auto" else config.rows]
     # With loss_on=all, everything is learned as one response.
     earlier = config.learn_turns == "all" and config.loss_on == "response"

@@ -1,10 +1,11 @@
 """Distribution strategies: a section for each kind, and the registry of kinds."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import MAY_CHANGE, NamedBy, Section
+from plaudit.config.schema.base import MAY_CHANGE, NamedBy, Positive, Section
 from plaudit.config.schema.kinds import Kinds
 from plaudit.registry import Registry
 
@@ -26,6 +27,14 @@ class StrategyConfig(Section):
     """The command that installs the package."""
 
     kind: str = Field(description="which strategy", json_schema_extra=MAY_CHANGE)
+
+    def data_ranks(self, processes: int) -> Sequence[int]:
+        """Return the data rank of every process; processes with the same one compute the same rows together."""
+        return range(processes)
+
+    def unsuitable(self, processes: int) -> Mapping[str, str]:
+        """Return the keys that do not fit this number of processes, each with what is wrong and the remedy."""
+        return {}
 
 
 class NoDistributionConfig(StrategyConfig):
@@ -76,11 +85,23 @@ class Fsdp2Config(StrategyConfig):
         "pass; false needs more memory and less communication",
         json_schema_extra=MAY_CHANGE,
     )
+    replicas: Positive = Field(
+        1,
+        description="number of groups of processes that each hold the whole model in shards (hybrid sharding); it must "
+        "divide the number of processes",
+        json_schema_extra=MAY_CHANGE,
+    )
     param_dtype: Literal["bf16"] | None = Field(
         None,
         description="type of the gathered weights and of the computation with them; bf16 halves the communication; "
         "default: their own type",
     )
+
+    def unsuitable(self, processes: int) -> Mapping[str, str]:
+        """Return ``replicas`` unless every replica has the same number of processes."""
+        if processes % self.replicas == 0:
+            return {}
+        return {"replicas": f"{self.replicas} replicas cannot share {processes} processes equally; choose a divisor"}
 
 
 STRATEGIES: Registry[type[StrategyConfig]] = Registry(

@@ -1,12 +1,13 @@
 """The section of the whole recipe."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
-from plaudit.config.schema.base import MAY_CHANGE, Positive, Section, largest
+from plaudit.config.schema.base import MAY_CHANGE, Place, Positive, Section, largest
 from plaudit.config.schema.distribution import NoDistributionConfig, StrategyReference
 from plaudit.config.schema.evaluation import EvaluateConfig, ReportConfig
 from plaudit.config.schema.reinforcement import RlConfig
@@ -82,6 +83,10 @@ class Recipe(Section):
                 "digits, '-', '_' and '.', and begin with a letter or digit"
             )
         return name
+
+    def impossible(self) -> Mapping[Place, str]:
+        """Return the settings of the strategy that do not fit the number of processes."""
+        return {("distributed", key): why for key, why in self.distributed.unsuitable(self.processes).items()}
 
     def sections(self) -> dict[str, Section]:
         """Return the sections of this recipe's stages, in the order in which they run."""

@@ -145,13 +145,18 @@ def layout_of_prompts(starts: Sequence[int], length: int) -> TreeLayout | None:
     return TreeLayout([(row, start, length) for row, start in enumerate(starts)], mask)
 
 
-def use_tree_attention(model: "PreTrainedModel") -> None:
-    """Make a transformers model use ``attend``. Raises ValueError for models that choose their own attention."""
+def register_tree_attention() -> None:
+    """Make ``attend`` known to transformers under the name that configurations give it."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
     AttentionInterface.register(TREE_ATTENTION, attend)
     AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
+
+
+def use_tree_attention(model: "PreTrainedModel") -> None:
+    """Make a transformers model use ``attend``. Raises ValueError for models that choose their own attention."""
+    register_tree_attention()
     model.set_attn_implementation(TREE_ATTENTION)
 
 

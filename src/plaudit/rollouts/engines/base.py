@@ -41,6 +41,9 @@ class Engine(Generates, Protocol):
     The rest of the code uses an engine through ``ModelEngine``, which calls ``update_weights`` before the first
     ``generate``. All processes of a run make the same calls in the same order, except ``generate`` and ``stream``,
     which a process may leave out, and ``close`` after an error: these must not wait for other processes.
+
+    While it generates, the model has its whole weights in this process. An engine that needs them only in
+    ``update_weights`` sets ``computes_elsewhere = True``, so that they may stay in shards.
     """
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:

@@ -39,6 +39,11 @@ class ModelEngine:
         self._engine.update_weights(version, saved_weights(self._loaded.model))
         self._is_current = True
 
+    @property
+    def computes_elsewhere(self) -> bool:
+        """Whether this process may release the model's weights while the engine generates."""
+        return bool(getattr(self._engine, "computes_elsewhere", False))
+
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         """Return a sample for each request. Raises PlauditError if the engine returns anything else."""
         return generated(self._current(), requests, settings)

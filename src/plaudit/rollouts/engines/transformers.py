@@ -171,7 +171,8 @@ class TransformersEngine:
             settings,
             self._loaded.device,
             takes_dense_masks=self._loaded.acceleration.takes_dense_masks,
-            compiled_decoding=self._loaded.acceleration.uses(DECODING),
+            # The model may have been loaded on another device than this.
+            compiled_decoding=self._loaded.device.type == "cpu" and self._loaded.acceleration.uses(DECODING),
         )
 
     @torch.inference_mode()

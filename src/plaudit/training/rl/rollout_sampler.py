@@ -1,7 +1,7 @@
 """Samples responses to prompts."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 
 from plaudit.config.schema import GenerationConfig
@@ -41,6 +41,8 @@ class RolloutSampler:
         return self._generate([requests[:1] for requests in self.session.shard(prompts)], settings)
 
     def _generate(self, prompts: Sequence[Requests], settings: GenerationConfig) -> list[list[Sample]]:
-        with self.gathered(), self.session.autocast():
-            samples: Iterator[Sample] = iter(self.engine.generate(list(chain.from_iterable(prompts)), settings))
+        weights = nullcontext() if self.engine.computes_elsewhere else self.gathered()
+        with weights, self.session.autocast():
+            generated = self.engine.generate(list(chain.from_iterable(prompts)), settings)
+        samples: Iterator[Sample] = iter(self.session.processes.agreed(generated))
         return [[next(samples) for _ in requests] for requests in prompts]

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import torch
+
 from plaudit.config.schema import ModelReward, RlConfig
 from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
@@ -17,7 +19,7 @@ from plaudit.training.rl.readings import build_policy_reading
 from plaudit.training.rl.roles.adapter_reward import AdapterReward, is_adapter_on
 from plaudit.training.rl.roles.adapters import AdapterRoles
 from plaudit.training.rl.roles.base import Roles
-from plaudit.training.rl.roles.build import build_roles
+from plaudit.training.rl.roles.build import build_roles, recompute_activations_of
 from plaudit.training.rl.rollout_sampler import RolloutSampler
 from plaudit.training.rl.scoring import Scorer
 from plaudit.training.rl.task import RlTask
@@ -25,9 +27,16 @@ from plaudit.training.rl.task import RlTask
 
 def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
     """Return the stage's task."""
-    config, device = context.config, context.session.device
-    roles = build_roles(config, device, context.seed)
-    reward = build_reward(config.rewards, device, _rewards_on_the_base(config, roles))
+    config = context.config
+
+    def load(device: torch.device) -> tuple[Roles, dict[str, RewardModelSource]]:
+        roles = build_roles(config, device, context.seed)
+        return roles, _rewards_on_the_base(config, roles)
+
+    roles, made = context.strategy.load(load)
+    if config.gradient_checkpointing:
+        recompute_activations_of(roles)
+    reward = build_reward(config.rewards, context.session.device, made, context.strategy.load)
     reward.check_tokenizer(roles.loaded.tokenizer)
     return build_rl_task(context, roles, reward, _load_prompts(context, roles))
 

@@ -63,6 +63,8 @@ CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 class VllmEngine:
     """Generates with a server that all processes share. The main process starts it, sends it weights, and ends it."""
 
+    computes_elsewhere = True
+
     def __init__(
         self, config: VllmEngineConfig, loaded: "LoadedModel", processes: "Processes", address: "Address"
     ) -> None:

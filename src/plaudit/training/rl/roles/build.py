@@ -27,11 +27,14 @@ def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
     else:
         value = _value_model(config, device, seed) if needs_values else None
         roles = SeparateRoles(load_policy(config.model, device, seed), value)
-    if config.gradient_checkpointing:
-        for part in roles.module.values():
-            if isinstance(part, PolicyModule | ValueModule):
-                recompute_activations(part.model)
     return roles
+
+
+def recompute_activations_of(roles: Roles) -> None:
+    """Recompute the activations of policy and value model in the backward pass."""
+    for part in roles.module.values():
+        if isinstance(part, PolicyModule | ValueModule):
+            recompute_activations(part.model)
 
 
 def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModule:
