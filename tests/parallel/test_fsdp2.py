@@ -9,20 +9,26 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from distributed_runs import take_step, toy, toy_loss, toy_rows, toy_strategy
-from plaudit.config.load import load_recipe
+from distributed_runs import (
+    held,
+    local,
+    rl_modules,
+    take_step,
+    tiny_session,
+    toy,
+    toy_loss,
+    toy_rows,
+    toy_strategy,
+    whole_bytes,
+)
 from plaudit.errors import PlauditError
 from plaudit.parallel.processes import OneProcess
 from plaudit.parallel.saved_files import SavedFiles
-from plaudit.runs.directory import RunDirectory
-from plaudit.runs.session import Session, start_session
+from plaudit.runs.session import Session
 from plaudit.stages.training import build_trainer
-from two_processes import TwoProcesses
+from two_processes import assert_checks_pass, run_checks
 
 
 def the_steps_are_those_of_one_process(rank: int) -> None:
@@ -47,7 +53,6 @@ def one_process(model: nn.Module) -> Any:
     """Return the strategy of one process, in a process that is one of two."""
     from distributed_runs import CONFIG
     from plaudit.config.schema.distribution import NoDistributionConfig
-    from plaudit.parallel.processes import OneProcess
     from plaudit.parallel.single import SingleStrategy
     from plaudit.training.optimization import ParameterGroup, build_optimizer
 
@@ -150,74 +155,6 @@ def weights_that_cannot_be_sharded_are_refused(rank: int) -> None:
         toy_strategy(quantised, "fsdp2")
 
 
-class Held(TorchDispatchMode):
-    """Measures the largest number of bytes of tensors that exist at the same time; ``meta`` tensors need none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.most = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        output = function(*arguments, **(options or {}))
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, Tensor) and not tensor.is_meta:
-                storage = local(tensor).untyped_storage()
-                self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-        self.storages = {key: held for key, held in self.storages.items() if not held[0].expired()}
-        self.most = max(self.most, sum(size for _, size in self.storages.values()))
-        return output
-
-
-def only_the_main_process_holds_whole_models_while_they_are_loaded(rank: int) -> None:
-    """Also the weights are right: those of policy, reference, value model and reward model."""
-    session = tiny_session()
-    with Held() as held:
-        trainer = build_trainer(session, "rl")
-    alone = Session(load_recipe(os.environ["RECIPE"]), session.run, OneProcess(torch.device("cpu")))
-    expected = rl_modules(build_trainer(alone, "rl"))
-    sizes = [parameter.nbytes for module in expected for parameter in module.parameters()]
-    fraction = held.most / sum(sizes)
-    assert fraction > 1 if rank == 0 else 0.5 < fraction < 0.75, fraction  # shards, one tensor, and small things
-    for module, other in zip(rl_modules(trainer), expected, strict=True):
-        roots = list(module.values()) if isinstance(module, nn.ModuleDict) else [module]
-        others = list(other.values()) if isinstance(other, nn.ModuleDict) else [other]
-        for root, whole in zip(roots, others, strict=True):
-            assert all(map(torch.equal, root.buffers(), whole.buffers()))
-            with trainer.strategy.gathered(root):
-                assert all(map(torch.equal, root.parameters(), whole.parameters()))
-
-
-def tiny_session() -> Session:
-    recipe = load_recipe(os.environ["RECIPE"], ["processes=2", "distributed=fsdp2"])
-    return start_session(recipe, RunDirectory(Path(os.environ["RUN"])))
-
-
-def rl_modules(trainer: Any) -> list[nn.Module]:
-    task = trainer.task
-    modules = [task.roles.module, *task.roles.frozen_modules(), *task.iteration.scorer.reward.modules]
-    assert len(modules) == 3
-    return modules
-
-
-def parameters_beside_a_sharded_module_are_those_of_the_main_process(rank: int) -> None:
-    model, head = toy(), nn.Linear(3, 1)
-    strategy = toy_strategy(model, "fsdp2")
-    nn.init.constant_(head.weight, 5.0 + rank)
-    strategy.prepare(nn.Sequential(model, head))
-    assert head.weight.tolist() == [[5.0, 5.0, 5.0]]
-
-
-def an_error_while_loading_reaches_every_process(rank: int) -> None:
-    def fail(device: torch.device) -> nn.Module:
-        assert rank == 0
-        raise PlauditError("cannot load it")
-
-    strategy = toy_strategy(toy(), "fsdp2")
-    with pytest.raises(PlauditError, match="cannot load it"):
-        strategy.load(fail)
-
-
 def every_process_holds_half_of_all_weights(rank: int) -> None:
     """Policy, reference, value model and reward model, after passes with and without gradients."""
     session = tiny_session()
@@ -244,24 +181,6 @@ def assert_in_shards(modules: Sequence[nn.Module], session: Session) -> None:
         assert whole == 0
         assert sum(shards) == whole_bytes(module)
         assert max(shards) < 0.51 * whole_bytes(module)
-
-
-def held(module: nn.Module) -> tuple[int, int]:
-    """Return the bytes of a module's weights in this process: of whole ones, and of shards."""
-    from torch.distributed.tensor import DTensor
-
-    parameters = list(module.parameters())
-    whole = sum(parameter.nbytes for parameter in parameters if not isinstance(parameter, DTensor))
-    return whole, sum(local(parameter).nbytes for parameter in parameters if isinstance(parameter, DTensor))
-
-
-def whole_bytes(module: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
-
-
-def local(tensor: Any) -> Tensor:
-    own: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return own
 
 
 def only_the_first_replica_writes_checkpoints(rank: int) -> None:
@@ -297,27 +216,17 @@ CHECKS: tuple[Callable[[int], None], ...] = (
     a_step_without_a_loss_changes_nothing,
     gradients_that_are_not_finite_show_in_the_norm_and_keep_the_weights,
     weights_that_cannot_be_sharded_are_refused,
-    parameters_beside_a_sharded_module_are_those_of_the_main_process,
-    an_error_while_loading_reaches_every_process,
-    only_the_main_process_holds_whole_models_while_they_are_loaded,
     every_process_holds_half_of_all_weights,
 )
 
 
-def test_small_models_in_two_processes(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RECIPE", str(alone.parent.parent / "recipe.yaml"))
-    monkeypatch.setenv("RUN", str(alone))
-    output = TwoProcesses(__file__).finish()
-    assert output.count("passed") == 2 * len(CHECKS)
+def test_small_models_in_two_processes(alone: Path) -> None:
+    assert_checks_pass(__file__, CHECKS, RUN=str(alone))
 
 
 def test_small_models_in_two_replicas_of_two_processes() -> None:
-    output = TwoProcesses(__file__, count=4).finish()
-    assert output.count("passed") == 4 * len(FOUR_PROCESSES)
+    assert_checks_pass(__file__, FOUR_PROCESSES, count=4)
 
 
 if __name__ == "__main__":
-    for check in CHECKS if os.environ["WORLD_SIZE"] == "2" else FOUR_PROCESSES:
-        print(check.__name__, flush=True)
-        check(int(os.environ["RANK"]))
-        print("passed", flush=True)
+    run_checks(CHECKS if os.environ["WORLD_SIZE"] == "2" else FOUR_PROCESSES)

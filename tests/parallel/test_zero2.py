@@ -1,7 +1,6 @@
 """Sharded gradients and optimizer state: two processes give the numbers of one; exact resuming; atomic steps."""
 
 import importlib.util
-import os
 import signal
 import tempfile
 from collections.abc import Callable
@@ -37,7 +36,7 @@ from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
 from tiny_runs import tiny_recipe
-from two_processes import TwoProcesses
+from two_processes import assert_checks_pass, run_checks
 
 STAGES = ("pretrain", "sft", "reward", "rl")
 needs_deepspeed = pytest.mark.skipif(
@@ -225,12 +224,8 @@ CHECKS: tuple[Callable[[int], None], ...] = (
 
 @needs_deepspeed
 def test_small_models_in_two_processes() -> None:
-    output = TwoProcesses(__file__).finish()
-    assert output.count("passed") == 2 * len(CHECKS)
+    assert_checks_pass(__file__, CHECKS)
 
 
 if __name__ == "__main__":
-    for check in CHECKS:
-        print(check.__name__, flush=True)
-        check(int(os.environ["RANK"]))
-        print("passed", flush=True)
+    run_checks(CHECKS)

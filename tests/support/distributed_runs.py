@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from plaudit.config.load import load_recipe
 from plaudit.config.schema import OptimizerConfig, Recipe
 from plaudit.parallel.strategy import Strategy, build_strategy
 from plaudit.runs.directory import RunDirectory
-from plaudit.runs.session import start_session
+from plaudit.runs.session import Session, start_session
 from plaudit.training.optimization import ParameterGroup, build_optimizer, set_learning_rate
 from tiny_runs import tiny_recipe
 from two_processes import TwoProcesses
@@ -130,3 +131,45 @@ def toy_loss(model: nn.Module, rows: Sequence[Tensor]) -> Tensor:
 def toy_rows(step: int) -> list[Tensor]:
     """Return the rows of a step."""
     return list(torch.randn(4, 5, generator=torch.Generator().manual_seed(step)))
+
+
+# The stage ``rl`` of the tiny recipe ----------------------------------------------------------------------------------
+
+
+def tiny_recipe_of_run(*overrides: str) -> Recipe:
+    """Return the recipe of the finished run in the environment's ``RUN``."""
+    return load_recipe(str(Path(os.environ["RUN"]).parents[1] / "recipe.yaml"), overrides)
+
+
+def tiny_session() -> Session:
+    """Return a session with that recipe under ``fsdp2``."""
+    recipe = tiny_recipe_of_run("processes=2", "distributed=fsdp2")
+    return start_session(recipe, RunDirectory(Path(os.environ["RUN"])))
+
+
+def rl_modules(trainer: Any) -> list[nn.Module]:
+    """Return the modules of policy and value model, of the reference and of the reward model."""
+    task = trainer.task
+    modules = [task.roles.module, *task.roles.frozen_modules(), *task.iteration.scorer.reward.modules]
+    assert len(modules) == 3
+    return modules
+
+
+def held(module: nn.Module) -> tuple[int, int]:
+    """Return the bytes of a module's weights in this process: of whole ones, and of shards."""
+    from torch.distributed.tensor import DTensor
+
+    parameters = list(module.parameters())
+    whole = sum(parameter.nbytes for parameter in parameters if not isinstance(parameter, DTensor))
+    return whole, sum(local(parameter).nbytes for parameter in parameters if isinstance(parameter, DTensor))
+
+
+def whole_bytes(module: nn.Module) -> int:
+    """Return the bytes of a module's weights in all processes."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+
+
+def local(tensor: Any) -> Tensor:
+    """Return this process's part of a tensor."""
+    own: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return own

@@ -37,11 +37,12 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
     return {name: p.grad for name, p in parameters.items() if p.grad is not None}, everyone
 
 
-def _worker(stage: str, recipe: str, folder: str) -> None:
-    gradients, sums = first_step(stage, Path(recipe), ["processes=2", "distributed=replicated"])
-    if os.environ["RANK"] == "0":
-        save_file(gradients, Path(folder) / "gradients.safetensors")
-        (Path(folder) / "sums.json").write_text(json.dumps(sums.state_dict()))
+def _worker(recipe: str, folder: str, *stages: str) -> None:
+    for stage in stages:
+        gradients, sums = first_step(stage, Path(recipe), ["processes=2", "distributed=replicated"])
+        if os.environ["RANK"] == "0":
+            save_file(gradients, Path(folder) / f"{stage}.safetensors")
+            (Path(folder) / f"{stage}.json").write_text(json.dumps(sums.state_dict()))
     # Exit without cleanup: gloo's threads may abort a process during Python's shutdown.
     torch.distributed.barrier()
     os._exit(0)

@@ -86,12 +86,18 @@ def test_preference_losses(recipe: Path, loss: str) -> None:
     assert_same(first_step("dpo", recipe, [*chosen, "dpo.token_budget=64"]), first_step("dpo", recipe, chosen))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_processes(recipe: Path, stage: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def in_two_processes(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gradients")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    script = [stage_trainers.__file__, stage, str(recipe), str(tmp_path)]
+    script = [stage_trainers.__file__, str(recipe), str(folder), *STAGES]
     done = subprocess.run([*command, *script], env=child_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes(recipe: Path, in_two_processes: Path, stage: str) -> None:
     sums = MetricSums()
-    sums.load_state_dict(json.loads((tmp_path / "sums.json").read_text()))
-    assert_same((load_file(tmp_path / "gradients.safetensors"), sums), first_step(stage, recipe, []))
+    sums.load_state_dict(json.loads((in_two_processes / f"{stage}.json").read_text()))
+    assert_same((load_file(in_two_processes / f"{stage}.safetensors"), sums), first_step(stage, recipe, []))

@@ -1,27 +1,24 @@
 """Killed at any moment, then started again: the final weights are the same bits as without the kill."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from forked_commands import ForkedCommand
 from tiny_runs import tiny_recipe
 
 STAGES = ("pretrain", "sft", "reward", "dpo", "rl")
 
 
-def start(recipe: Path, *overrides: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "plaudit", "run", str(recipe), *overrides]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(recipe: Path) -> ForkedCommand:
+    return ForkedCommand("-m", "plaudit", "run", str(recipe))
 
 
-def finish(process: subprocess.Popen[bytes]) -> str:
-    output = process.communicate(timeout=300)[0].decode()
+def finish(process: ForkedCommand) -> str:
+    output = process.communicate()[0]
     assert process.returncode == 0, output
     return output
 
@@ -61,8 +58,8 @@ def test_kill_in_a_stage_changes_no_bit(uninterrupted: Path, tmp_path: Path, sta
     while process.poll() is None and checkpoints_seen(run, stage) < after_step:
         time.sleep(0.002)
     time.sleep(pause)
-    process.kill()
-    output = process.communicate()[0].decode()
+    process.send_signal(signal.SIGKILL)
+    output = process.communicate()[0]
     assert process.returncode == -signal.SIGKILL, f"the run was over before the kill: {output}"
     output = finish(start(recipe))
     assert f"{stage}: continuing after step" in output
@@ -79,8 +76,8 @@ def test_sigterm_writes_a_checkpoint_and_says_so(uninterrupted: Path, tmp_path: 
     process = start(recipe)
     while process.poll() is None and not (run / "rl" / "metrics.jsonl").exists():
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGTERM)
-    output = process.communicate()[0].decode()
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate()[0]
     assert process.returncode == 143, output
     assert "the same command resumes" in output
     assert checkpoints_seen(run, "rl") >= 1

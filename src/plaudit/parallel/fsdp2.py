@@ -11,22 +11,28 @@ one tensor after the other, so that no device ever holds a whole model.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from plaudit.config.schema.distribution import Fsdp2Config
-from plaudit.errors import PlauditError
 from plaudit.models.collective_passes import register_collective_passes
 from plaudit.models.loading.outline import from_outline, outline_of
 from plaudit.models.trunk import blocks_of
 from plaudit.parallel.processes import Processes
 from plaudit.parallel.saved_files import WEIGHT, SavedFiles, sliced_name
+from plaudit.parallel.shards import check_weights, distributed_like, local_part, roots_of, shards_of, units_of
 from plaudit.parallel.state import load_optimizer_tensors, optimizer_tensors, trained_parameters
 from plaudit.parallel.strategy import Item, Loaded
 from plaudit.parallel.uneven_passes import missing_examples
-from plaudit.parallel.weight_transfer import give_memory, receive, receive_rows, take_weights
+from plaudit.parallel.weight_transfer import (
+    computing_on_cpu,
+    give_memory,
+    receive,
+    receive_rows,
+    take_weights,
+    whole_on_cpu,
+)
 
 
 class Fsdp2Strategy:
@@ -69,8 +75,8 @@ class Fsdp2Strategy:
 
         Parameters that a module adds to one that is prepared, such as a head, are not sharded.
         """
-        for root in _roots(module):
-            if not _units(root):
+        for root in roots_of(module):
+            if not units_of(root):
                 self._shard(root)
             self._copy_rest(root)
 
@@ -86,7 +92,7 @@ class Fsdp2Strategy:
     def _shard(self, root: nn.Module) -> None:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-        _check(root)
+        check_weights(root)
         weights = take_weights(root)
         param_dtype = torch.bfloat16 if self.config.param_dtype == "bf16" else None
         # Inputs are cast by autocast, as in one process.
@@ -99,8 +105,8 @@ class Fsdp2Strategy:
         fully_shard(root, mesh=self.mesh, mp_policy=policy, reshard_after_forward=True)
         give_memory(root, self.processes.device)
         for name, parameter in root.named_parameters():
-            receive_rows(_local(parameter), self._of_main(weights.pop(name)), parameter.shape, self._shard_of)
-        for unit in _units(root):
+            receive_rows(local_part(parameter), self._of_main(weights.pop(name)), parameter.shape, self._shard_of)
+        for unit in units_of(root):
             # Losses are already divided by the units of the whole step, so gradients are summed.
             unit.set_gradient_divide_factor(1.0)
             unit.set_force_sum_reduction_for_comms(True)
@@ -113,7 +119,7 @@ class Fsdp2Strategy:
 
     def _copy_rest(self, root: nn.Module) -> None:
         """Give every process the parameters that are not sharded."""
-        sharded = {part for unit in _units(root) for part in unit.modules()}
+        sharded = {part for unit in units_of(root) for part in unit.modules()}
         for part in (part for part in root.modules() if part not in sharded):
             for name, parameter in list(part.named_parameters(recurse=False)):
                 own = torch.empty(parameter.shape, dtype=parameter.dtype, device=self.processes.device)
@@ -126,9 +132,9 @@ class Fsdp2Strategy:
     @contextmanager
     def gathered(self, module: nn.Module) -> Iterator[None]:
         """Return a context in which this process holds all weights of a prepared module, in their own type."""
-        units, whole = _units(module), []
+        units, whole = units_of(module), []
         if self.config.param_dtype == "bf16":  # units gather weights in bfloat16
-            whole = [(owner, name, shard.full_tensor()) for owner, name, shard in _shards(module)]
+            whole = [(owner, name, shard.full_tensor()) for owner, name, shard in shards_of(module)]
         for unit in units:
             unit.set_reshard_after_forward(False, recurse=False)
             unit.unshard()
@@ -141,7 +147,27 @@ class Fsdp2Strategy:
                 unit.reshard()
                 reshards = unit is module or self.config.reshard_after_forward
                 unit.set_reshard_after_forward(reshards, recurse=False)
-            _units(module)[0].reset_iter_state()
+            units_of(module)[0].reset_iter_state()
+
+    @contextmanager
+    def gathered_in_main(self, module: nn.Module) -> Iterator[None]:
+        """Return a context in which the main process holds all weights of a prepared module, on the CPU."""
+        units = units_of(module)
+        for unit in units:
+            unit.reshard()
+        shards = shards_of(module)
+        whole = whole_on_cpu([shard for *_, shard in shards], self.processes.is_main)
+        if not self.processes.is_main:
+            yield
+            return
+        with computing_on_cpu(module, units):
+            for owner, name, shard in shards:
+                owner.register_parameter(name, whole[shard])
+            try:
+                yield
+            finally:
+                for owner, name, shard in shards:
+                    owner.register_parameter(name, shard)
 
     # One step --------------------------------------------------------------------------------------------------------
 
@@ -161,7 +187,7 @@ class Fsdp2Strategy:
 
     def step(self) -> Tensor:
         """Clip, and update this process's shards; if the norm is not finite, keep the weights."""
-        gradients = [_local(parameter.grad) for parameter in self.parameters.values() if parameter.grad is not None]
+        gradients = [local_part(parameter.grad) for parameter in self.parameters.values() if parameter.grad is not None]
         norm = self._norm(gradients)
         if self.max_gradient_norm is not None:
             # As torch.nn.utils.clip_grads_with_norm_ does.
@@ -192,7 +218,7 @@ class Fsdp2Strategy:
             key, _, name = path.partition("/")
             rows = self._own_rows(self.parameters[name])
             if rows:
-                tensors[sliced_name(key, name, rows) if tensor.dim() else path] = _local(tensor)
+                tensors[sliced_name(key, name, rows) if tensor.dim() else path] = local_part(tensor)
         return {f"shard-{self._own_shard + 1}-of-{self._shards}": tensors}
 
     def load_state(self, files: SavedFiles) -> None:
@@ -201,10 +227,10 @@ class Fsdp2Strategy:
         for name, parameter in self.parameters.items():
             rows = self._own_rows(parameter)
             with torch.no_grad():
-                _local(parameter).copy_(files.rows(WEIGHT, name, rows))
+                local_part(parameter).copy_(files.rows(WEIGHT, name, rows))
             for key in files.optimizer_keys(name):
                 own = files.rows(key, name, rows)
-                state[f"{key}/{name}"] = _distributed(own, parameter) if own.dim() else own
+                state[f"{key}/{name}"] = distributed_like(own, parameter) if own.dim() else own
         load_optimizer_tensors(self.optimizer, self.parameters.items(), state)
 
     def _own_rows(self, parameter: Tensor) -> range:
@@ -212,7 +238,7 @@ class Fsdp2Strategy:
         rows = parameter.shape[0]
         size = -(-rows // self._shards)
         own = range(min(self._own_shard * size, rows), min((self._own_shard + 1) * size, rows))
-        assert len(own) == len(_local(parameter))
+        assert len(own) == len(local_part(parameter))
         return own
 
     def close(self) -> None:
@@ -221,64 +247,5 @@ class Fsdp2Strategy:
         del self.optimizer
 
 
-def _roots(module: nn.Module) -> list[nn.Module]:
-    """Return the modules whose passes are called from outside."""
-    return list(module.children()) if isinstance(module, nn.ModuleDict | nn.ModuleList) else [module]
-
-
-def _units(module: nn.Module) -> list[Any]:
-    """Return the modules that gather their weights together: the root and its blocks."""
-    from torch.distributed.fsdp import FSDPModule
-
-    return [part for part in module.modules() if isinstance(part, FSDPModule)]
-
-
 def _empty_pass() -> None:
     """Compute nothing."""
-
-
-def _shards(module: nn.Module) -> list[tuple[nn.Module, str, Any]]:
-    """Return every sharded parameter with the module that holds it and its name there; shared ones repeat."""
-    return [
-        (part, name, parameter)
-        for part in module.modules()
-        for name, parameter in part.named_parameters(recurse=False)
-        if type(parameter) is not nn.Parameter
-    ]
-
-
-def _local(tensor: Any) -> Tensor:
-    """Return this process's part of a distributed tensor; a plain tensor is whole in every process."""
-    from torch.distributed.tensor import DTensor
-
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _distributed(own: Tensor, parameter: Any) -> Tensor:
-    """Return the distributed tensor of which this process holds the rows ``own``, split like ``parameter``."""
-    from torch.distributed.tensor import DTensor
-
-    return DTensor.from_local(
-        own.to(parameter.device),
-        parameter.device_mesh,
-        parameter.placements,
-        run_check=False,
-        shape=parameter.shape,
-        stride=parameter.stride(),
-    )
-
-
-def _check(root: nn.Module) -> None:
-    """Raise PlauditError if the weights cannot be sharded."""
-    if any(not parameter.is_floating_point() for parameter in root.parameters()):
-        raise PlauditError(
-            "distributed: fsdp2 cannot shard quantised weights; remove model.quantization, or use "
-            "distributed=replicated"
-        )
-    types = {parameter.dtype for parameter in root.parameters() if parameter.requires_grad}
-    if len(types) > 1:
-        names = sorted(str(dtype).removeprefix("torch.") for dtype in types)
-        raise PlauditError(
-            f"distributed: fsdp2 needs weights of one type, but this model trains {' and '.join(names)}; set "
-            "model.dtype=float32 with precision=bf16, or use distributed=replicated"
-        )

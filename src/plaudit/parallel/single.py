@@ -44,6 +44,10 @@ class SingleStrategy:
         """Return an empty context: the weights are always complete."""
         return nullcontext()
 
+    def gathered_in_main(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return an empty context: the weights are always complete."""
+        return nullcontext()
+
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         """Return none: backward passes do not communicate, so processes may run different numbers of them."""
         return []

@@ -10,8 +10,8 @@ trained model is saved. Strategies and the rest of Plaudit may rely only on the 
   ``nn.ModuleList`` its entries), or one of the methods in their ``forward_methods``, never a module inside them.
   Training passes run between ``discard`` or ``step`` and the next ``step``. Numbers of passes without gradients are
   made equal in all processes for modules of ``plaudit.models.collective_passes``.
-- *Everything else that reads weights* (generating in this process, passing weights to an engine, saving) happens in a
-  ``gathered`` block.
+- *Everything else that reads weights* happens in a ``gathered`` block (generating in this process), or in the main
+  process in a ``gathered_in_main`` block (saving, passing weights to an engine outside of this process).
 - *Checkpoints* store what ``state`` returns and pass it to ``load_state``.
 """
 
@@ -87,6 +87,14 @@ class Strategy(Protocol):
 
         All processes enter it together. It is never nested, and no training happens in it. Writes to the weights inside
         the context may be kept or lost.
+        """
+        ...
+
+    def gathered_in_main(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which a prepared ``module`` holds its complete current weights in the main process.
+
+        They may be in the memory of the CPU, so that no device needs room for them; the main process may compute with
+        them. All processes enter it together, and it is never nested.
         """
         ...
 

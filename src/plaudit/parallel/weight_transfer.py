@@ -1,7 +1,9 @@
 """Moves weights from the main process into the memory of those that train with them, one tensor after the other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +60,39 @@ def receive(own: Tensor, whole: Tensor | None) -> None:
     if whole is not None:
         own.copy_(whole)
     torch.distributed.broadcast(_bytes(own), src=0)
+
+
+def whole_on_cpu(shards: Sequence[Any], is_main: bool) -> dict[Any, nn.Parameter]:
+    """Gather sharded parameters, one after the other; return those of the main process, on the CPU."""
+    whole: dict[Any, nn.Parameter] = {}
+    for shard in dict.fromkeys(shards):
+        gathered = shard.detach().full_tensor()
+        if is_main:
+            whole[shard] = nn.Parameter(gathered.cpu(), shard.requires_grad)
+    return whole
+
+
+@contextmanager
+def computing_on_cpu(module: nn.Module, units: Sequence[Any]) -> Iterator[None]:
+    """Return a context in which sharded ``units`` exchange nothing in their passes, and buffers are on the CPU."""
+    buffers = [(part, name, buffer) for part in module.modules() for name, buffer in part.named_buffers(recurse=False)]
+    hooks = [
+        (all_hooks, dict(all_hooks)) for unit in units for all_hooks in (unit._forward_pre_hooks, unit._forward_hooks)
+    ]
+    for unit in units:
+        state = unit._get_fsdp_state()
+        unit._forward_pre_hooks.pop(state._pre_forward_hook_handle.id)
+        unit._forward_hooks.pop(state._post_forward_hook_handle.id)
+    for part, name, buffer in buffers:
+        setattr(part, name, buffer.cpu())
+    try:
+        yield
+    finally:
+        for part, name, buffer in buffers:
+            setattr(part, name, buffer)
+        for all_hooks, before in hooks:
+            all_hooks.clear()
+            all_hooks.update(before)
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -63,6 +63,10 @@ class Zero2Strategy:
         """Return an empty context: the weights are always complete."""
         return nullcontext()
 
+    def gathered_in_main(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Return an empty context: the weights are always complete."""
+        return nullcontext()
+
     # One step --------------------------------------------------------------------------------------------------------
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:

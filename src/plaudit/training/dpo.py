@@ -79,8 +79,7 @@ class DpoTask(SupervisedTask[Preference]):
 
     def measure(self, step: int) -> dict[str, float]:
         """Measure on the held-out prompts, and write sample completions."""
-        with self.context.strategy.gathered(self.module):
-            self.samples.write(step)
+        self.samples.write(step, self.module)
         return super().measure(step)
 
     def measure_held_out(self) -> dict[str, float]:
@@ -148,7 +147,7 @@ class DpoTask(SupervisedTask[Preference]):
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy."""
         numbers = self.closing_numbers()
-        with self.context.strategy.gathered(self.module):
+        with self.context.strategy.gathered_in_main(self.module):
             if self.session.is_main:
                 save_model(self.loaded.model, self.loaded.tokenizer, folder)
         return numbers

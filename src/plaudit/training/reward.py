@@ -119,7 +119,7 @@ class RewardTask(SupervisedTask[Ranks]):
         numbers = self.closing_numbers()
         if self.held_out and self.session.is_main:
             warn_if_no_better_than_chance(numbers["held_out/accuracy"], numbers["held_out/pairs"])
-        with self.context.strategy.gathered(self.module):
+        with self.context.strategy.gathered_in_main(self.module):
             if self.session.is_main:
                 save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)
         return numbers | {"gain": scale.gain, "bias": scale.bias}

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
 from plaudit.data.rows import Origin, PromptRow
 from plaudit.data.tokenization import TokenizedRow, tokenize_rows
@@ -11,6 +13,7 @@ from plaudit.rollouts.samples import Request
 from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.seeding import derived_seed
+from plaudit.training.engine_weights import EngineWeights
 from plaudit.training.examples import StageRows
 
 
@@ -27,13 +30,15 @@ class SampleCompletions:
         self.requests = self._requests(rows)
         self.engine = configured_engine(self.config.sample_engine, loaded, self.session.processes)
 
-    def write(self, step: int) -> None:
-        """Append the completions to the stage's samples, in the main process."""
+    def write(self, step: int, module: nn.Module) -> None:
+        """Append the completions of ``module`` to the stage's samples, in the main process."""
         if not self.requests:
             return
-        self.engine.update(step)
-        if self.session.is_main:
-            self._write(step)
+        weights = EngineWeights(self.engine, self.context.strategy, module)
+        weights.update(step)
+        with weights.generating():
+            if self.session.is_main:
+                self._write(step)
         self.engine.release()
 
     def close(self) -> None:

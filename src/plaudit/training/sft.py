@@ -55,8 +55,7 @@ class SftTask(SupervisedTask[None]):
 
     def measure(self, step: int) -> dict[str, float]:
         """Measure on the held-out examples, and write sample completions."""
-        with self.context.strategy.gathered(self.module):
-            self.samples.write(step)
+        self.samples.write(step, self.module)
         return super().measure(step)
 
     def measure_held_out(self) -> dict[str, float]:
@@ -81,7 +80,7 @@ class SftTask(SupervisedTask[None]):
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model."""
-        with self.context.strategy.gathered(self.module):
+        with self.context.strategy.gathered_in_main(self.module):
             if self.session.is_main:
                 save_model(self.loaded.model, self.loaded.tokenizer, folder)
         return {"steps": float(self.steps), "training_rows": float(len(self.train))}

@@ -136,8 +136,9 @@ def without_times(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_two_processes_share_a_server_and_send_each_version_once(folder: Path, server: FakeVllm) -> None:
+    """Their weights are in shards, and whole only in the main process while they are sent."""
     wanted = rl_metrics(folder, "alone")
-    options = [*alone(folder), "name=shared", "processes=2", "distributed=replicated"]
+    options = [*alone(folder), "name=shared", "processes=2", "distributed=fsdp2"]
     options.append(f"rl.generation.engine={{kind: vllm, url: {server.url}}}")
     TwoProcesses("-m", "plaudit", "run", str(folder / "recipe.yaml"), *options).finish()
     found = [line for line in read_json_lines(folder / "runs/shared/rl/metrics.jsonl") if "kl" in line]

@@ -42,8 +42,9 @@ class Engine(Generates, Protocol):
     ``generate``. All processes of a run make the same calls in the same order, except ``generate`` and ``stream``,
     which a process may leave out, and ``close`` after an error: these must not wait for other processes.
 
-    While it generates, the model has its whole weights in this process. An engine that needs them only in
-    ``update_weights`` sets ``computes_elsewhere = True``, so that they may stay in shards.
+    While it generates, the model has its whole weights in this process. The class of an engine that needs them only in
+    ``update_weights``, and there only in the main process, sets ``computes_elsewhere = True``, so that they may stay in
+    shards.
     """
 
     def update_weights(self, version: int, tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -54,9 +55,9 @@ class Engine(Generates, Protocol):
                 engine that already has this version need not read them again.
             tensors: names and values of the weights as a plain transformers model saves them, with merged adapters (see
                 ``saved_weights``). Each tensor is computed when the iteration reaches it, so an engine that shares the
-                model's memory saves that cost by not iterating. Every process has all of them; an engine that serves
-                all processes reads them in one. Read the tensors during the call and copy those that you keep, because
-                training changes their memory afterwards.
+                model's memory saves that cost by not iterating. Every process has all of them; with
+                ``computes_elsewhere`` only the main process. Read the tensors during the call and copy those that you
+                keep, because training changes their memory afterwards.
         """
         ...
 

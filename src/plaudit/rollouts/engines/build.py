@@ -16,9 +16,14 @@ def build_engine(config: EngineConfig, loaded: "LoadedModel", processes: "Proces
 
     Raises PlauditError if it cannot be imported or lacks a method of ``Engine``.
     """
-    place = f"engine {config.kind}"
-    engine_class = import_object(config.engine, place)
-    check_methods(engine_class, EngineClass, place)
-    engine: Engine = engine_class.load(config, loaded, processes)
-    check_methods(engine, Engine, place)
+    engine: Engine = engine_class_of(config).load(config, loaded, processes)
+    check_methods(engine, Engine, f"engine {config.kind}")
     return engine
+
+
+def engine_class_of(config: EngineConfig) -> EngineClass:
+    """Return the class that a section names. Raises PlauditError if it cannot be imported or lacks ``load``."""
+    place = f"engine {config.kind}"
+    engine_class: EngineClass = import_object(config.engine, place)
+    check_methods(engine_class, EngineClass, place)
+    return engine_class

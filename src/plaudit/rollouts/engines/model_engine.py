@@ -8,7 +8,7 @@ from plaudit.config.schema import GenerationConfig
 from plaudit.config.schema.engines import EngineConfig
 from plaudit.models.saving import saved_weights
 from plaudit.rollouts.engines.base import Engine, ReleasesMemory, generated
-from plaudit.rollouts.engines.build import build_engine
+from plaudit.rollouts.engines.build import build_engine, engine_class_of
 from plaudit.rollouts.samples import Piece, Request, Sample
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ MakeEngine = Callable[["LoadedModel"], Engine]
 class ModelEngine:
     """Generates with the weights that a model had at the last ``update``.
 
-    The engine starts at the first ``update`` and runs until ``close``. All processes of a run call ``update`` and
-    ``release`` in the same order.
+    ``computes_elsewhere`` is that of the engine's class. The engine starts at the first ``update`` and runs until
+    ``close``. All processes of a run call ``update`` and ``release`` in the same order.
     """
 
-    def __init__(self, make: MakeEngine, loaded: "LoadedModel") -> None:
-        self._make, self._loaded = make, loaded
+    def __init__(self, make: MakeEngine, loaded: "LoadedModel", computes_elsewhere: bool = False) -> None:
+        self._make, self._loaded, self.computes_elsewhere = make, loaded, computes_elsewhere
         self._engine: Engine | None = None
         self._is_current = False
 
@@ -38,11 +38,6 @@ class ModelEngine:
             self._engine.resume()
         self._engine.update_weights(version, saved_weights(self._loaded.model))
         self._is_current = True
-
-    @property
-    def computes_elsewhere(self) -> bool:
-        """Whether this process may release the model's weights while the engine generates."""
-        return bool(getattr(self._engine, "computes_elsewhere", False))
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         """Return a sample for each request. Raises PlauditError if the engine returns anything else."""
@@ -73,4 +68,5 @@ class ModelEngine:
 
 def configured_engine(config: EngineConfig, loaded: "LoadedModel", processes: "Processes") -> ModelEngine:
     """Return the engine that ``config`` names, before it starts; the caller closes it."""
-    return ModelEngine(partial(build_engine, config, processes=processes), loaded)
+    make = partial(build_engine, config, processes=processes)
+    return ModelEngine(make, loaded, getattr(engine_class_of(config), "computes_elsewhere", False))

@@ -1,7 +1,5 @@
 """The reinforcement-learning stage: loads models, rewards and prompts, and builds the task."""
 
-from functools import partial
-
 import torch
 
 from plaudit.config.schema import ModelReward, RlConfig
@@ -11,6 +9,7 @@ from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rewards.trained_model import RewardModelSource
 from plaudit.rollouts.engines.model_engine import configured_engine
 from plaudit.runs.context import StageContext
+from plaudit.training.engine_weights import EngineWeights
 from plaudit.training.examples import StageRows, load_stage_rows
 from plaudit.training.rl.held_out import HeldOutPrompts
 from plaudit.training.rl.iteration import Iteration
@@ -54,8 +53,8 @@ def build_rl_task(
         rows.train, config.prompts_per_iteration, config.responses_per_prompt, (context.seed, context.name)
     )
     engine = configured_engine(config.generation.engine, roles.loaded, context.session.processes)
-    gathered = partial(context.strategy.gathered, roles.module["policy"])
-    sampler = RolloutSampler(engine, config.generation, context.session, gathered)
+    weights = EngineWeights(engine, context.strategy, roles.module["policy"])
+    sampler = RolloutSampler(weights, config.generation, context.session)
     iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
     held_out = HeldOutPrompts(context, rows.held_out[: config.held_out_prompts], prompts, sampler, scorer)
     return RlTask(context, iteration, prompts, held_out)
