@@ -11,19 +11,30 @@ import runpy
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from child_processes import child_environment
 
 _CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["warm_imports"])
+
+
+def _start_server() -> None:
+    """Start the process that imports everything, unless it runs; errors of its imports would not be shown."""
+    _CONTEXT.set_forkserver_preload(["warm_imports"])
+    before = dict(os.environ)
+    os.environ.update(child_environment())
+    forkserver.ensure_running()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 class ForkedCommand:
     """``python ARGUMENTS``, with the methods of ``subprocess.Popen``; errors are part of the output."""
 
     def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        _start_server()
         handle, self._output = tempfile.mkstemp()
         os.close(handle)
         variables = {**child_environment(), **(environment or {})}
@@ -61,6 +72,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: str, 
     stream = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
+    assert "warm_imports" in sys.modules
     import torch
 
     torch.set_num_threads(1)
