@@ -25,7 +25,7 @@ test: .venv/installed-for-tests
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/lint-imports --no-cache
-	OMP_NUM_THREADS=1 $(bin)/pytest -n $(TEST_WORKERS)
+	OMP_NUM_THREADS=1 $(bin)/pytest -n $(TEST_WORKERS) --dist loadgroup
 
 format: .venv/installed-for-tests
 	$(bin)/ruff check --fix

@@ -6,7 +6,7 @@ their weights, because a sharded model would hold only a part of them.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -100,6 +100,9 @@ class PoisonedStrategy:
         yield
         self._empty(module)
         self.inside = False
+
+    def gathered_in_main(self, module: nn.Module) -> AbstractContextManager[None]:
+        return self.gathered(module)
 
     def dummy_examples(self, examples: Sequence[Item], batches: int) -> list[Item]:
         return []

@@ -122,7 +122,8 @@ class Processes(ABC):
         """Return the value of this data rank's first process, where the others may have got another one."""
         if self.data_count == self.count:
             return value
-        return self.of_data_ranks(self.gather(value))[self.data_rank]
+        decided: Result = self.of_data_ranks(self.gather(value))[self.data_rank]
+        return decided
 
 
 class OneProcess(Processes):
@@ -130,7 +131,7 @@ class OneProcess(Processes):
 
     rank = 0
     count = 1
-    data_ranks = (0,)
+    data_ranks: Sequence[int] = (0,)
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -165,10 +166,10 @@ class OneProcess(Processes):
 class ProcessGroup(Processes):
     """The processes of torch's default process group, which must be initialised."""
 
-    def __init__(self, device: torch.device, data_ranks: Sequence[int]) -> None:
-        self.data_ranks = data_ranks
+    def __init__(self, device: torch.device, data_ranks: Sequence[int] | None = None) -> None:
         self.rank = torch.distributed.get_rank()
         self.count = torch.distributed.get_world_size()
+        self.data_ranks = data_ranks or range(self.count)
         self.device = device
 
     def gather(self, value: Any) -> list[Any]:
@@ -239,7 +240,7 @@ def start_processes(count: int, device: str, data_ranks: Sequence[int] | None = 
         return OneProcess(chosen)
     if not torch.distributed.is_initialized():
         _join(chosen)
-    return ProcessGroup(chosen, data_ranks or range(count))
+    return ProcessGroup(chosen, data_ranks)
 
 
 def _device(wanted: str, count: int) -> torch.device:
