@@ -139,7 +139,7 @@ def test_gradients_equal_those_of_separate_models(folder: Path, recompute: bool)
     with roles.values(batch()) as values:
         assert values is not None
         values.square().sum().backward()
-    assert len(computed) == (4 if recompute == "true" else 2)
+    assert len(computed) == (4 if recompute else 2)
     found = {name: p.grad for name, p in roles.model.named_parameters() if p.grad is not None}
     separate = separate_gradients(config, roles.value_head)
     assert found.keys() == separate.keys()
