@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from padded_batches import Padded, left_aligned, padded_batches, property_test
-from plaudit.algorithms.aggregation import importance_weights, token_weights, weighted_sum
+from plaudit.algorithms.aggregation import importance_weights, masked_importance_weights, token_weights, weighted_sum
 from plaudit.algorithms.catalogue import Aggregation
 
 MODES: list[Aggregation] = ["token_mean", "sequence_mean", "sequence_sum"]
@@ -51,4 +51,12 @@ def test_importance_weights_are_ratios_up_to_a_limit_and_carry_no_gradient() -> 
     sampling = torch.tensor([0.25, 0.3, 0.1]).log()
     weights = importance_weights(training, sampling, limit=3.0)
     assert weights.tolist() == pytest.approx([2.0, 1.0, 3.0])
+    assert not weights.requires_grad
+
+
+def test_masked_importance_weights_are_ratios_within_a_range_and_zero_outside() -> None:
+    training = torch.tensor([0.5, 0.2, 0.9, 0.1, 0.3]).log().requires_grad_()
+    sampling = torch.tensor([0.125, 0.25, 0.1, 0.4, 0.3]).log()
+    weights = masked_importance_weights(training, sampling, low=0.5, high=5.0)
+    assert weights.tolist() == pytest.approx([4.0, 0.8, 0.0, 0.0, 1.0])
     assert not weights.requires_grad

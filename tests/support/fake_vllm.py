@@ -8,6 +8,7 @@ Its model has random weights until the first update. As a script, it stands for 
 import json
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
@@ -16,17 +17,19 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch._C._distributed_c10d import TCPStore
 
 from plaudit.config.schema import GenerationConfig
 from plaudit.models.acceleration.install import install
 from plaudit.rollouts.engines.transformers import TransformersEngine
+from plaudit.rollouts.engines.vllm.plugin.plaudit_vllm.group import JOIN, Group, report_ready
 from plaudit.rollouts.samples import Request
 
 Answer = tuple[int, Any]
 
 
 class FakeVllm:
-    """Serves the model whose configuration is in ``folder``.
+    """Serves the model whose configuration is in ``folder``; asleep, it has none.
 
     ``calls`` are the paths of all requests, ``applied`` the versions of weights. ``faults`` maps a path to a function
     from the right answer (status and body) to the one that is sent.
@@ -45,6 +48,9 @@ class FakeVllm:
         self.engine = TransformersEngine(loaded)
         self.version = "default"
         self.staged: dict[str, torch.Tensor] = {}
+        self.update: dict[str, Any] = {}
+        self.group: Group | None = None
+        self.can_sleep, self.is_asleep = True, False
         self.is_paused = False
         self.calls: list[str] = []
         self.applied: list[str] = []
@@ -73,7 +79,7 @@ class FakeVllm:
             self.calls.append(path)
             try:
                 right: Answer = 200, self._work(path, body)
-            except ValueError as error:
+            except (ValueError, AssertionError, ConnectionError) as error:
                 right = 500, {"error": str(error)}
             fault = self.faults.get(path)
             return right if fault is None else fault(right)
@@ -85,9 +91,14 @@ class FakeVllm:
             self.is_paused = False
         elif path == "/start_weight_update":
             self.staged = {}
+        elif path == "/init_weight_transfer_engine":
+            self._join(**body["init_info"])
+        elif path == "/get_world_size":
+            return {"world_size": 1}
         elif path == "/update_weights":
             self._stage(body["update_info"])
         elif path == "/finish_weight_update":
+            self._receive()
             self.apply()
             self.version = body["weight_version"]
             self.applied.append(self.version)
@@ -95,21 +106,47 @@ class FakeVllm:
             return {"success": True}
         elif path == "/inference/v1/generate":
             return self._generate(body)
-        elif path not in ("/health", "/init_weight_transfer_engine"):
+        elif path == "/server_info?config_format=json":
+            return {"vllm_config": {"model_config": {"enable_sleep_mode": self.can_sleep}}}
+        elif path == "/sleep?level=2&mode=wait":
+            self.is_asleep = True
+            for weight in self.model.state_dict().values():
+                weight.zero_()
+        elif path == "/wake_up":
+            self.is_asleep = False
+        elif path != "/health":
             raise ValueError(f"unknown path {path}")
         return {}
 
+    def _join(self, host: str = "", port: int = 0, size: int = 0, first_rank: int = 0, seconds: float = 0) -> None:
+        self.group = None
+        if host:
+            store = TCPStore(host, port, timeout=timedelta(seconds=seconds), wait_for_workers=False)
+            report_ready(store, JOIN, first_rank)
+            self.group = Group(store, host, first_rank, size, torch.device("cpu"), seconds=seconds)
+
     def _stage(self, info: dict[str, Any]) -> None:
-        with safe_open(info["file"], "pt") as file:
-            if file.metadata()["version"] != info["version"]:
-                raise ValueError("the file has another version")
-            self.staged = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        assert not self.is_asleep
+        self.staged, self.update = {}, info
+        if "file" in info:
+            with safe_open(info["file"], "pt") as file:
+                if file.metadata()["version"] != info["version"]:
+                    raise ValueError("the file has another version")
+                self.staged = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if {(name, *value.shape) for name, value in self.staged.items()} != _announced(info):
+                raise ValueError("the announced shapes are wrong")
         tied = {"lm_head.weight"} if self.model.config.tie_word_embeddings else set()
         expected = {(name, *value.shape) for name, value in self.model.state_dict().items() if name not in tied}
-        if wrong := expected ^ {(name, *value.shape) for name, value in self.staged.items()}:
+        if wrong := expected ^ _announced(info):
             raise ValueError(f"tensors differ: {sorted(wrong)}")
-        if {(name, *shape) for name, shape in info["shapes"].items()} != expected:
-            raise ValueError("the announced shapes are wrong")
+
+    def _receive(self) -> None:
+        if self.group is None:
+            return
+        self.group.report_ready(self.update["version"])
+        for name, dtype, shape in self.update["tensors"]:
+            self.staged[name] = torch.empty(shape, dtype=getattr(torch, dtype))
+            self.group.broadcast(self.staged[name])
 
     def apply(self) -> None:
         assert self.is_paused
@@ -117,12 +154,18 @@ class FakeVllm:
 
     def _generate(self, body: dict[str, Any]) -> Any:
         assert not self.is_paused
+        assert not self.is_asleep
         given = body["sampling_params"]
         assert given["ignore_eos"] is True
         assert given["logprobs"] == 0
         assert body["cache_salt"] == self.version or self.faults
         self.engine._end_ids = frozenset(given["stop_token_ids"])
-        settings = GenerationConfig(max_new_tokens=given["max_tokens"], temperature=given["temperature"])
+        settings = GenerationConfig(
+            max_new_tokens=given["max_tokens"],
+            min_new_tokens=given["min_tokens"],
+            temperature=given["temperature"],
+            **{key: given[key] for key, neutral in (("top_k", 0), ("top_p", 1)) if given[key] != neutral},
+        )
         sample = self.engine.generate([Request(tuple(body["token_ids"]), "", given["seed"])], settings)[0]
         return {
             "choices": [
@@ -158,6 +201,10 @@ class FakeVllm:
                 """Print nothing."""
 
         return Handler
+
+
+def _announced(info: dict[str, Any]) -> set[tuple[Any, ...]]:
+    return {(name, *shape) for name, _, shape in info["tensors"]}
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ class FixedAnswers:
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         return [
-            Sample(r.prompt_ids, self.tokens, r.prompt_text, "good", True, (-0.5, -0.5), (0.0, 0.0), r.fields)
-            for r in requests
+            Sample(r.prompt_ids, self.tokens, r.prompt_text, "good", True, (-0.5, -0.5), r.fields) for r in requests
         ]
 
     def stream(self, requests: Sequence[Request], settings: GenerationConfig) -> Generator[Piece, None, None]:

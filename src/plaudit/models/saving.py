@@ -124,6 +124,16 @@ def _valid(generation: Any) -> Any:
     return generation
 
 
+class SavedWeights:
+    """What ``saved_weights`` yields, as often as one iterates."""
+
+    def __init__(self, model: "PreTrainedModel | PeftModel") -> None:
+        self._model = model
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        return saved_weights(self._model)
+
+
 def saved_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, Tensor]]:
     """Yield name and value of every weight that ``save_model`` would write, one at a time, without changing the model.
 

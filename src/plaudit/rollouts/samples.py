@@ -13,14 +13,13 @@ class Sample:
     """A response to a prompt, as tokens and as text.
 
     ``response_ids`` ends with the EOS token if and only if ``ended`` is true and the end was not a stop string.
-    ``log_probabilities`` are those of the sampled tokens at the sampling temperature, over the whole vocabulary.
-    ``log_kept_mass`` is the logarithm of the probability mass that each token was sampled from: zero without top_k,
-    top_p and forbidden tokens. Both are empty for responses that were not generated. ``prompt_text`` and
-    ``response_text`` contain no special tokens.
+    ``log_probabilities`` are those of the sampled tokens in the distribution that they were drawn from: at the sampling
+    temperature, and among the tokens that top_k, top_p and min_new_tokens leave. They are empty for responses that were
+    not generated. ``prompt_text`` and ``response_text`` contain no special tokens.
 
     ``learned`` holds a flag for each token of the response; None means that all are learned. It is False for tokens
     that the model did not choose, such as a tool's result or a user's turn: the model reads them but does not learn
-    them. ``log_probabilities`` and ``log_kept_mass`` then cover only the learned tokens.
+    them. ``log_probabilities`` then cover only the learned tokens.
     """
 
     prompt_ids: tuple[int, ...]
@@ -29,7 +28,6 @@ class Sample:
     response_text: str
     ended: bool
     log_probabilities: tuple[float, ...] = ()
-    log_kept_mass: tuple[float, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     learned: tuple[bool, ...] | None = None
 

@@ -7,28 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from child_processes import child_environment
 from fake_vllm import Answer, FakeVllm
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import GenerationConfig, ModelConfig
-from plaudit.config.schema.engines import TransformersEngineConfig, VllmEngineConfig
+from plaudit.config.schema.engines import VllmEngineConfig
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import LoadedModel, load_policy
-from plaudit.models.saving import saved_weights
 from plaudit.parallel.processes import OneProcess
-from plaudit.rollouts.engines.model_engine import ModelEngine, configured_engine
-from plaudit.rollouts.engines.vllm.engine import VllmEngine, check_machines
-from plaudit.rollouts.samples import Request
+from plaudit.rollouts.engines.model_engine import configured_engine
+from plaudit.rollouts.engines.vllm.fleet import check_machines
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
 from rl_runs import perturb, rl_metrics
-from tiny_runs import FRESH, tiny_recipe, write_tokenizer
+from tiny_runs import tiny_recipe
 from two_processes import TwoProcesses
+from vllm_engines import CPU, GENERATE, differences, engine_at, fresh_policy, requests
 
-CPU = torch.device("cpu")
-GENERATE = "/inference/v1/generate"
 UPDATE = ["/pause?mode=wait", "/start_weight_update", "/update_weights", "/finish_weight_update"]
 UPDATE += ["/reset_prefix_cache", "/resume"]
 
@@ -52,31 +48,6 @@ def policy(folder: Path, **changes: Any) -> LoadedModel:
     return load_policy(config, CPU)
 
 
-def engine_at(url: str, loaded: LoadedModel, **changes: Any) -> ModelEngine:
-    return configured_engine(VllmEngineConfig.model_validate({"url": url, **changes}), loaded, OneProcess(CPU))
-
-
-def requests() -> list[Request]:
-    prompts = [(5, 6, 7), (5, 6, 7), (9,), (4, 8, 12, 16)]
-    return [Request(prompt, f"prompt {number}", 70 + number, {"row": number}) for number, prompt in enumerate(prompts)]
-
-
-def differences(server: FakeVllm, loaded: LoadedModel, settings: GenerationConfig) -> list[int]:
-    """Return the indices of the samples in which the server differs from the engine in this process."""
-    here, there = configured_engine(TransformersEngineConfig(), loaded, OneProcess(CPU)), engine_at(server.url, loaded)
-    here.update(0)
-    there.update(0)
-    wanted, found = here.generate(requests(), settings), there.generate(requests(), settings)
-    there.close()
-    assert len(found) == len(wanted)
-    return [
-        index
-        for index, (its, own) in enumerate(zip(found, wanted, strict=True))
-        if vars(its) | {"log_probabilities": ()} != vars(own) | {"log_probabilities": ()}
-        or its.log_probabilities != pytest.approx(own.log_probabilities, abs=1e-5)
-    ]
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -84,6 +55,7 @@ def differences(server: FakeVllm, loaded: LoadedModel, settings: GenerationConfi
         {"temperature": 0.0},
         {"random_length": True, "max_new_tokens": 20},
         {"stop": ["w3", "w1"], "max_new_tokens": 20},
+        {"top_k": 3, "top_p": 0.9, "min_new_tokens": 5},
     ],
     ids=str,
 )
@@ -91,23 +63,20 @@ def test_samples_are_those_of_the_engine_in_this_process(
     folder: Path, server: FakeVllm, settings: dict[str, Any]
 ) -> None:
     generation = GenerationConfig.model_validate({"max_new_tokens": 8, **settings})
-    assert not differences(server, policy(folder), generation)
+    assert not differences(server.url, policy(folder), generation)
 
 
 def test_the_server_gets_merged_adapters(folder: Path, server: FakeVllm) -> None:
     loaded = policy(folder, lora={"rank": 2})
     perturb(loaded.model)
-    assert not differences(server, loaded, GenerationConfig(max_new_tokens=8))
+    assert not differences(server.url, loaded, GenerationConfig(max_new_tokens=8))
 
 
 def test_the_server_gets_tied_weights_once(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path)
-    fresh = FRESH | {"options": {**FRESH["options"], "tie_word_embeddings": True}}  # type: ignore[dict-item]
-    loaded = load_policy(ModelConfig.model_validate({"fresh": fresh, "tokenizer": str(tmp_path)}), CPU)
+    loaded = fresh_policy(tmp_path, tie_word_embeddings=True)
     perturb(loaded.model)
-    loaded.model.config.save_pretrained(tmp_path / "model")
-    with FakeVllm(tmp_path / "model") as server:
-        assert not differences(server, loaded, GenerationConfig(max_new_tokens=8))
+    with FakeVllm(tmp_path) as server:
+        assert not differences(server.url, loaded, GenerationConfig(max_new_tokens=8))
 
 
 def test_a_version_is_sent_once_and_in_the_order_of_the_protocol(folder: Path, server: FakeVllm) -> None:
@@ -122,9 +91,10 @@ def test_a_version_is_sent_once_and_in_the_order_of_the_protocol(folder: Path, s
     engine.close()
 
 
-def test_a_whole_run_is_that_of_the_engine_in_this_process(folder: Path, server: FakeVllm) -> None:
+@pytest.mark.parametrize("options", ["weights: file", "weights: broadcast, sleep: true"])
+def test_a_whole_run_is_that_of_the_engine_in_this_process(folder: Path, server: FakeVllm, options: str) -> None:
     wanted = rl_metrics(folder, "here")
-    found = rl_metrics(folder, "there", f"rl.generation.engine={{kind: vllm, url: {server.url}}}")
+    found = rl_metrics(folder, "there", f"rl.generation.engine={{kind: vllm, url: {server.url}, {options}}}")
     assert [without_times(line) for line in found] == [pytest.approx(without_times(line), abs=1e-4) for line in wanted]
     assert [version.rpartition("-")[2] for version in server.applied] == ["0", "1", "2"]
     here, there = (read_json_lines(folder / f"runs/{name}/rl/samples.jsonl") for name in ("here", "there"))
@@ -230,8 +200,9 @@ def test_processes_on_several_machines_are_refused() -> None:
             return [value, "another-machine"]
 
     with pytest.raises(PlauditError, match=r"one machine, not on .*another-machine.*engine=transformers"):
-        check_machines(TwoMachines(CPU))
-    check_machines(OneProcess(CPU))
+        check_machines(TwoMachines(CPU), VllmEngineConfig(python="python"))
+    check_machines(OneProcess(CPU), VllmEngineConfig(python="python"))
+    check_machines(TwoMachines(CPU), VllmEngineConfig(url="http://192.0.2.1:8000"))
 
 
 @pytest.mark.parametrize("lost", ["lm_head.weight", "model.layers.1.mlp.up_proj.weight"])
@@ -244,19 +215,6 @@ def test_a_server_that_forgets_a_weight_is_found(folder: Path, server: FakeVllm,
     engine = engine_at(server.url, policy(folder))
     with pytest.raises(PlauditError, match=r"log-probabilities that differ from the model.s"):
         engine.update(0)
-    engine.close()
-
-
-def test_a_missing_tensor_is_refused_before_the_model_changes(folder: Path, server: FakeVllm) -> None:
-    loaded = policy(folder)
-    config = VllmEngineConfig(url=server.url)
-    engine = VllmEngine.load(config, loaded, OneProcess(CPU))
-    engine.update_weights(0, saved_weights(loaded.model))
-    weights = dict(saved_weights(loaded.model))
-    del weights["model.norm.weight"]
-    with pytest.raises(PlauditError, match=r"/update_weights.*status 500.*model\.norm\.weight"):
-        engine.update_weights(1, weights.items())
-    assert len(server.applied) == 1
     engine.close()
 
 
@@ -282,15 +240,6 @@ def test_a_server_that_is_gone_is_named(folder: Path) -> None:
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("key, value", [("top_k", 5), ("top_p", 0.9), ("min_new_tokens", 2)])
-def test_settings_without_exact_log_probabilities_are_refused(folder: Path, key: str, value: Any) -> None:
-    recipe = str(folder / "recipe.yaml")
-    options = [f"rl.generation.{key}={value}", "rl.importance_correction=2"]
-    load_recipe(recipe, options)
-    with pytest.raises(PlauditError, match=rf"rl\.generation\.{key}={value}: vLLM .*set {key}="):
-        load_recipe(recipe, [*options, "rl.generation.engine={kind: vllm, url: 'http://x'}"])
 
 
 @pytest.mark.parametrize("written", ["vllm", "{kind: vllm, python: a, url: b}"])

@@ -11,22 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from child_processes import child_environment
-from plaudit.config.schema import GenerationConfig, ModelConfig
+from plaudit.config.schema import GenerationConfig
 from plaudit.config.schema.engines import VllmEngineConfig
 from plaudit.errors import PlauditError
-from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.parallel.processes import OneProcess
 from plaudit.rollouts.engines.model_engine import configured_engine
 from plaudit.rollouts.engines.vllm import server as server_module
 from plaudit.rollouts.engines.vllm.client import Client
 from plaudit.rollouts.engines.vllm.server import Server, last_error, plugin_path, server_arguments, server_environment
 from plaudit.rollouts.samples import Request
-from tiny_runs import FRESH, write_tokenizer
+from vllm_engines import CPU, fresh_policy
 
-CPU = torch.device("cpu")
+WIDE = {"hidden_size": 64, "num_attention_heads": 2}  # heads of a size that vLLM supports
 WATCHDOG = Path(server_module.__file__).with_name("watchdog.py")
 TREE = """
 import pathlib, subprocess, sys, time
@@ -122,7 +120,9 @@ time.sleep(1000)
 def test_a_server_that_does_not_start_is_explained_by_its_log(tmp_path: Path) -> None:
     python = script(tmp_path, "raise RuntimeError('no vLLM here')")
     server = Server(VllmEngineConfig(python=python), "float32", tmp_path, tmp_path / "weights")
-    with pytest.raises(PlauditError, match=r"ended before it was ready: RuntimeError: no vLLM here; see .*server\.log"):
+    with pytest.raises(
+        PlauditError, match=r"ended before it was ready: RuntimeError: no vLLM here; see .*server-0\.log"
+    ):
         server.wait_until_ready(Client(server.url, 1, ""), 60)
     server.close()
 
@@ -186,14 +186,6 @@ def test_the_last_error_of_a_log(tmp_path: Path, text: str, line: str) -> None:
     assert last_error(tmp_path / "log") == line
 
 
-def wide_policy(folder: Path) -> LoadedModel:
-    """Return a model with heads of a size that vLLM supports."""
-    write_tokenizer(folder)
-    options = {**FRESH["options"], "hidden_size": 64, "num_attention_heads": 2}  # type: ignore[dict-item]
-    fresh = FRESH | {"options": options}
-    return load_policy(ModelConfig.model_validate({"fresh": fresh, "tokenizer": str(folder)}), CPU)
-
-
 def started_server(folder: Path, monkeypatch: Any, **options: Any) -> VllmEngineConfig:
     """Return the section of an engine that starts the server in ``fake_vllm.py`` and writes only to ``folder``."""
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -206,20 +198,24 @@ def started_server(folder: Path, monkeypatch: Any, **options: Any) -> VllmEngine
 
 def test_a_server_whose_first_answers_are_wrong_leaves_its_log(tmp_path: Path, monkeypatch: Any) -> None:
     config = started_server(tmp_path, monkeypatch, dtype="bfloat16", tolerance=1e-9)
-    engine = configured_engine(config, wide_policy(tmp_path), OneProcess(CPU))
-    with pytest.raises(PlauditError, match=r"/inference/v1/generate .*differ from the model's.*; see .*server\.log"):
+    engine = configured_engine(config, fresh_policy(tmp_path / "model", **WIDE), OneProcess(CPU))
+    with pytest.raises(PlauditError, match=r"/inference/v1/generate .*differ from the model's.*; see .*server-0\.log"):
         engine.update(0)
     engine.close()
-    [log] = tmp_path.glob("plaudit-vllm-*/server.log")
+    [log] = tmp_path.glob("plaudit-vllm-*/server-0.log")
     assert log.exists()
 
 
 def test_a_server_is_started_from_the_configuration_alone_and_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:
     config = started_server(tmp_path, monkeypatch)
-    engine = configured_engine(config, wide_policy(tmp_path), OneProcess(CPU))
+    engine = configured_engine(config, fresh_policy(tmp_path / "model", **WIDE), OneProcess(CPU))
     engine.update(0)
     [folder] = tmp_path.glob("plaudit-vllm-*")
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "plaudit_vllm-1.0.dist-info", "server.log"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "plaudit_vllm-1.0.dist-info",
+        "server-0.log",
+    ]
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     samples = engine.generate([Request((5, 6, 7), "w1", 3)], GenerationConfig(max_new_tokens=4))
     assert 1 <= len(samples[0].response_ids) <= 4

@@ -135,6 +135,22 @@ def test_online_objectives_raise_the_reward(folder: Path, objective: str) -> Non
     assert lines[-1]["reward/mean"] > lines[0]["reward/mean"] + 0.2
 
 
+def test_importance_weights_are_limited_or_dropped_and_counted(folder: Path) -> None:
+    """The weights are the probability of the three likeliest tokens, which is on both sides of 0.2."""
+    cut = [*GROUPS, "rl.generation={max_new_tokens: 6, top_k: 3}"]
+    weights, counted = [], []
+    for option in ("rl.importance_correction=9", "rl.importance_mask=[0.2,5]"):
+        made = trainer(folder, *cut, option)
+        step_loss(made)
+        task: Any = made.task
+        weights.append(task.experience.rows.importance[task.experience.mask])
+        counted.append(task.metrics["importance_limited"])
+    dropped = weights[0] < 0.2
+    assert 0 < dropped.sum() < len(dropped)
+    assert torch.equal(weights[1], weights[0].masked_fill(dropped, 0.0))
+    assert counted == [0.0, pytest.approx(float(dropped.float().mean()))]
+
+
 def test_top_k_and_top_p_are_corrected_by_the_kept_mass(folder: Path) -> None:
     """Every token was drawn from the three most likely, so its weight is the probability of these three together."""
     options = ["rl.generation={max_new_tokens: 6, top_k: 3}", "rl.importance_correction=2.0"]

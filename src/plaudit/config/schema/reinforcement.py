@@ -127,7 +127,12 @@ class RlConfig(StageConfig):
     importance_correction: Annotated[float, Field(ge=1)] | None = Field(
         None,
         description="weight each token by its probability in training divided by that in sampling, but at most by "
-        "this; required with top_k and top_p",
+        "this; top_k and top_p require this or importance_mask",
+    )
+    importance_mask: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None,
+        description="instead of importance_correction: the same weights, but zero outside of this range around 1, such "
+        "as [0.5, 5] (IcePop)",
     )
     value_clip: Annotated[float, Field(gt=0)] | None = Field(
         0.2, description="clip range of the value loss; null: no clipping; nothing limits the values themselves"
@@ -169,6 +174,11 @@ class RlConfig(StageConfig):
     def uses_values(self) -> bool:
         """Whether a value function is trained with the policy."""
         return self.estimator is not None and self.estimator.uses_values
+
+    @property
+    def corrects_importance(self) -> bool:
+        """Whether tokens are weighted by the ratio of training to sampling."""
+        return self.importance_correction is not None or self.importance_mask is not None
 
     @property
     def uses_greedy(self) -> bool:
@@ -241,8 +251,13 @@ class RlConfig(StageConfig):
                 "with dropout, the policy in training differs from the policy that sampled: set model.dropout=0 and "
                 "model.lora.dropout=0"
             )
+        if self.importance_correction is not None and self.importance_mask is not None:
+            problems["importance_mask",] = "importance_correction is set as well: remove one of them"
+        limits = self.importance_mask
+        if limits is not None and not (len(limits) == 2 and limits[0] <= 1 <= limits[1]):
+            problems["importance_mask",] = "give two numbers around 1, such as [0.5, 5]"
         cut = self.generation.top_k or self.generation.top_p < 1
-        if cut and self.estimator is not None and self.importance_correction is None:
+        if cut and self.estimator is not None and not self.corrects_importance:
             problems["importance_correction",] = (
                 "top_k and top_p truncate the distribution that responses are sampled from, but not the one that is "
                 "trained: set importance_correction=2, or top_k=0 and top_p=1"
@@ -283,6 +298,7 @@ ADVANTAGE_KEYS = (
     "aggregation",
     "gamma",
     "importance_correction",
+    "importance_mask",
     "entropy_coefficient",
     "whiten_advantages",
     "mask_truncated",

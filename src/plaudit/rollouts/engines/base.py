@@ -54,10 +54,10 @@ class Engine(Generates, Protocol):
             version: number of finished training iterations. The weights of one version are always the same, so an
                 engine that already has this version need not read them again.
             tensors: names and values of the weights as a plain transformers model saves them, with merged adapters (see
-                ``saved_weights``). Each tensor is computed when the iteration reaches it, so an engine that shares the
-                model's memory saves that cost by not iterating. Every process has all of them; with
-                ``computes_elsewhere`` only the main process. Read the tensors during the call and copy those that you
-                keep, because training changes their memory afterwards.
+                ``saved_weights``). They may be iterated several times. Each tensor is computed when an iteration
+                reaches it, so an engine that shares the model's memory saves that cost by not iterating. Every process
+                has all of them; with ``computes_elsewhere`` only the main process. Read the tensors during the call
+                and copy those that you keep, because training changes their memory afterwards.
         """
         ...
 

@@ -43,7 +43,6 @@ def finished_sample(
     request: Request,
     response: Sequence[int],
     log_probabilities: Sequence[float],
-    log_kept_mass: Sequence[float],
     *,
     stops: Sequence[str],
     end_ids: Collection[int],
@@ -66,6 +65,5 @@ def finished_sample(
         response_text=text,
         ended=cut is not None or response[-1] in end_ids,
         log_probabilities=tuple(log_probabilities[:length]),
-        log_kept_mass=tuple(log_kept_mass[:length]),
         fields=request.fields,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plaudit.config.schema import GenerationConfig
 from plaudit.config.schema.engines import EngineConfig
-from plaudit.models.saving import saved_weights
+from plaudit.models.saving import SavedWeights
 from plaudit.rollouts.engines.base import Engine, ReleasesMemory, generated
 from plaudit.rollouts.engines.build import build_engine, engine_class_of
 from plaudit.rollouts.samples import Piece, Request, Sample
@@ -36,7 +36,7 @@ class ModelEngine:
             self._engine = self._make(self._loaded)
         elif not self._is_current and isinstance(self._engine, ReleasesMemory):
             self._engine.resume()
-        self._engine.update_weights(version, saved_weights(self._loaded.model))
+        self._engine.update_weights(version, SavedWeights(self._loaded.model))
         self._is_current = True
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:

@@ -40,7 +40,6 @@ class RunningBatch:
         self._request_of_row = torch.arange(len(requests), device=device)
         self._tokens = torch.zeros(len(requests), self.longest, dtype=torch.long, device=device)
         self._log_probabilities = torch.zeros(len(requests), self.longest, device=device)
-        self._log_kept_mass = torch.zeros(len(requests), self.longest, device=device)
         self._lengths = torch.zeros(len(requests), dtype=torch.long, device=device)
         self._pad_prompts(device)
 
@@ -103,8 +102,7 @@ class RunningBatch:
     def append(self, choice: Choice, is_end: Tensor) -> None:
         """Write the chosen tokens [rows]; those of finished rows are written but do not count."""
         self._tokens[self._request_of_row, self._step] = choice.tokens
-        self._log_probabilities[self._request_of_row, self._step] = choice.log_probabilities
-        self._log_kept_mass[self._request_of_row, self._step] = choice.log_kept_mass
+        self._log_probabilities[self._request_of_row, self._step] = choice.log_probabilities - choice.log_kept_mass
         self._lengths.index_add_(0, self._request_of_row, (~self.finished).long())
         self._newest = choice.tokens
         self._step += 1
@@ -148,11 +146,11 @@ class RunningBatch:
         ended[self._request_of_row] = self.finished
         return ended.tolist()
 
-    def results(self) -> list[tuple[list[int], list[float], list[float]]]:
-        """Return every request's response so far, log-probabilities, and logarithms of the kept mass."""
-        rows = zip(self._tokens.tolist(), self._log_probabilities.tolist(), self._log_kept_mass.tolist(), strict=True)
+    def results(self) -> list[tuple[list[int], list[float]]]:
+        """Return every request's response so far, and its log-probabilities."""
+        rows = zip(self._tokens.tolist(), self._log_probabilities.tolist(), strict=True)
         lengths = self._lengths.tolist()
         return [
-            (tokens[:length], log_probabilities[:length], log_kept_mass[:length])
-            for length, (tokens, log_probabilities, log_kept_mass) in zip(lengths, rows, strict=True)
+            (tokens[:length], log_probabilities[:length])
+            for length, (tokens, log_probabilities) in zip(lengths, rows, strict=True)
         ]

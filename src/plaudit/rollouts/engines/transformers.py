@@ -226,14 +226,12 @@ class TransformersEngine:
         request: Request,
         response: list[int],
         log_probabilities: list[float],
-        log_kept_mass: list[float],
         stops: Sequence[str],
     ) -> Sample:
         return finished_sample(
             request,
             response,
             log_probabilities,
-            log_kept_mass,
             stops=stops,
             end_ids=self._end_ids,
             tokenizer=self._loaded.tokenizer,

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plaudit.algorithms.aggregation import importance_weights
+from plaudit.algorithms.aggregation import importance_weights, masked_importance_weights
 from plaudit.algorithms.catalogue import advantage, policy_loss
 from plaudit.algorithms.estimators import AdvantageInputs, Advantages
 from plaudit.algorithms.interface import LossOutputs
@@ -38,12 +38,11 @@ from plaudit.batching.ragged import response_mask, rows_from
 from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
 from plaudit.models.heads.log_probabilities import Extras
-from plaudit.rollouts.samples import Sample
 from plaudit.seeding import python_generator
 from plaudit.training.losses import load_estimator, load_loss
 from plaudit.training.rl.dynamic_sampling import refill
 from plaudit.training.rl.experience import Experience, ResponseNumbers, ResponseRows, all_numbers, numbered, trees_of
-from plaudit.training.rl.metrics import rollout_metrics
+from plaudit.training.rl.metrics import limited_fraction, rollout_metrics
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective, value_objective
 from plaudit.training.rl.prompts import PromptSchedule
 from plaudit.training.rl.readings import PolicyReading, Readings
@@ -92,7 +91,7 @@ class Iteration:
         greedy = None if scored.greedy is None else self.scale_and_clip(scored.greedy)
         found = self.estimate_advantages(scores, greedy, readings, mask)
 
-        sampled = rows_from([sampling_log_probabilities(sample) for sample in samples])
+        sampled = rows_from([torch.tensor(sample.log_probabilities) for sample in samples])
         old = None if readings.policy is None else readings.policy.log_probabilities
         rows = ResponseRows(
             sampled=sampled,
@@ -107,6 +106,8 @@ class Iteration:
         experience = Experience(numbered(trees), lengths, rows, old)
         metrics |= rollout_metrics(scored) | self.reading.metrics_before(readings, experience)
         metrics["kl_coefficient"] = self.controller.coefficient
+        if self.config.corrects_importance:
+            metrics["importance_limited"] = limited_fraction(experience, self.config.importance_correction or 0.0)
         if self.config.uses_values:
             metrics["explained_variance"] = float(explained_variance(rows.values, rows.returns, mask))
         return experience, metrics
@@ -165,12 +166,15 @@ class Iteration:
         return Advantages(whiten(advantages, mask) if whitens else advantages, found.returns, found.scale)
 
     def importance(self, old: Tensor | None, sampled: Tensor, mask: Tensor) -> Tensor:
-        """Return the tokens' weights in the policy loss [R, T]: bounded ratios of training to sampling, or ones."""
-        limit = self.config.importance_correction
-        if limit is None:
+        """Return the tokens' weights in the policy loss [R, T]: limited ratios of training to sampling, or ones."""
+        if not self.config.corrects_importance:
             return mask.float()
         assert old is not None
-        return mask * importance_weights(old, sampled, limit)
+        if (limits := self.config.importance_mask) is not None:
+            low, high = limits
+            return mask * masked_importance_weights(old, sampled, low, high)
+        assert self.config.importance_correction is not None
+        return mask * importance_weights(old, sampled, self.config.importance_correction)
 
     # From experience to losses ---------------------------------------------------------------------------------------
 
@@ -217,8 +221,3 @@ class Iteration:
         """Restore what ``state_dict`` returned."""
         self.controller.load_state_dict(state["controller"])
         self.reward_moments.load_state_dict(state["reward_moments"])
-
-
-def sampling_log_probabilities(sample: Sample) -> Tensor:
-    """Return the log-probabilities with which the tokens were sampled, [length], renormalised for top_k and top_p."""
-    return torch.tensor(sample.log_probabilities) - torch.tensor(sample.log_kept_mass)

@@ -23,6 +23,11 @@ def rollout_metrics(scored: ScoredGroups) -> dict[str, float]:
     }
 
 
+def limited_fraction(experience: Experience, limit: float) -> float:
+    """Return the fraction of tokens whose importance weight is ``limit``: the largest, or zero for dropped ones."""
+    return float((experience.rows.importance == limit)[experience.mask].float().mean())
+
+
 def policy_metrics(old: Tensor, entropies: Tensor, experience: Experience) -> dict[str, float]:
     """Return the KL of the sampling policy to the reference, its entropy, and how well sampling and training agree.
 

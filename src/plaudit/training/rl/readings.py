@@ -192,6 +192,6 @@ def is_needed_before(config: RlConfig) -> bool:
         config.epochs * config.minibatches > 1
         or (config.objective == "policy_gradient" and kl_in_reward)
         or config.uses_values
-        or config.importance_correction is not None
+        or config.corrects_importance
         or config.kl.budget is not None
     )

@@ -1,6 +1,9 @@
 """Requests to a server. Every failure is a PlauditError that names the server and what to look at."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
+from urllib.parse import urlsplit
 
 from plaudit.errors import PlauditError, one_line
 
@@ -22,13 +25,25 @@ class Client:
         self._http = httpx2.Client(base_url=self.url, timeout=timeout, limits=unlimited, trust_env=False)
         self._transport_error = httpx2.TransportError
 
+    @property
+    def host(self) -> str:
+        """The server's name or address, without the port."""
+        return urlsplit(self.url).hostname or ""
+
     def post(self, path: str, body: Any = None) -> Any:
         """Return the JSON answer; None if it is empty.
 
         Raises PlauditError if the server cannot be reached, answers another status than 200, or no JSON.
         """
+        return self._ask("POST", path, body)
+
+    def get(self, path: str) -> Any:
+        """Return the JSON answer to a request without a body; raises as ``post`` does."""
+        return self._ask("GET", path, None)
+
+    def _ask(self, method: str, path: str, body: Any) -> Any:
         try:
-            response = self._http.post(path, json=body)
+            response = self._http.request(method, path, json=body)
         except self._transport_error as error:
             raise self.error(path, f"got no answer ({one_line(error)})") from error
         if response.status_code != OK:
@@ -55,3 +70,18 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+
+def post_to_all(clients: Sequence[Client], path: str, body: Any = None) -> list[Any]:
+    """Return the answers of all servers, which work at the same time; raises the first error when it comes."""
+    return post_each(clients, path, [body] * len(clients))
+
+
+def post_each(clients: Sequence[Client], path: str, bodies: Sequence[Any]) -> list[Any]:
+    """Send each server its own body; otherwise as ``post_to_all``."""
+    pool = ThreadPoolExecutor(len(clients))
+    answers = [pool.submit(client.post, path, body) for client, body in zip(clients, bodies, strict=True)]
+    pool.shutdown(wait=False)
+    for answer in as_completed(answers):
+        answer.result()
+    return [answer.result() for answer in answers]

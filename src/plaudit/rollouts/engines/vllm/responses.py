@@ -16,7 +16,7 @@ NO_NUMBER = -9999.0  # the server's text for a log-probability that is not finit
 def generate(
     client: Client, request: Request, limit: int, settings: GenerationConfig, end_ids: Collection[int], version: str
 ) -> tuple[list[int], list[float]]:
-    """Return the response's token ids and their log-probabilities at the sampling temperature.
+    """Return the response's token ids and their log-probabilities in the distribution that they were drawn from.
 
     ``limit`` is the maximum number of tokens. Raises PlauditError if the server fails, or if any token was generated
     with weights of another version.
@@ -28,7 +28,10 @@ def generate(
             "cache_salt": version,  # what was computed with other weights must not be reused
             "sampling_params": {
                 "max_tokens": limit,
+                "min_tokens": settings.min_new_tokens,
                 "temperature": settings.temperature,
+                "top_k": settings.top_k,
+                "top_p": settings.top_p,
                 "seed": request.seed,
                 "logprobs": 0,  # those of the sampled tokens alone
                 "stop_token_ids": sorted(end_ids),

@@ -36,13 +36,13 @@ OF_A_LAUNCHER = (
 class Server:
     """A running server. ``close`` must be called; the server also ends when this process dies."""
 
-    def __init__(self, config: VllmEngineConfig, dtype: str, folder: Path, transfer: Path) -> None:
-        """Start the server.
+    def __init__(self, config: VllmEngineConfig, dtype: str, folder: Path, transfer: Path, number: int = 0) -> None:
+        """Start the server with this number.
 
         ``folder`` contains the model's configuration and gets the log. ``transfer`` is deleted if this process dies.
         """
         assert config.python is not None
-        self.log = folder / "server.log"
+        self.log = folder / f"server-{number}.log"
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [config.python, *server_arguments(folder, port, dtype, config)]
@@ -52,7 +52,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=server_environment(os.environ, config.environment) | {"PYTHONPATH": plugin_path(folder)},
+                env=server_environment(os.environ, config.environment_of(number)) | {"PYTHONPATH": plugin_path(folder)},
                 start_new_session=True,
             )
 
@@ -101,6 +101,7 @@ def server_arguments(folder: Path, port: int, dtype: str, config: VllmEngineConf
         *("--logprobs-mode", "processed_logprobs"),
         *("--weight-transfer-config", json.dumps({"backend": "plaudit"})),
         *("--kv-cache-memory-bytes", str(config.cache_mib * 2**20)),
+        *(["--enable-sleep-mode"] if config.sleep else []),
         *config.arguments,
     ]
 
@@ -120,7 +121,7 @@ def server_environment(own: Mapping[str, str], further: Mapping[str, str]) -> di
 def plugin_path(folder: Path) -> str:
     """Write the entry point of the plug-in into ``folder``; return the PYTHONPATH with which vLLM finds the plug-in."""
     metadata = folder / "plaudit_vllm-1.0.dist-info"
-    metadata.mkdir(parents=True)
+    metadata.mkdir(parents=True, exist_ok=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plaudit-vllm\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[vllm.general_plugins]\nplaudit = plaudit_vllm:register\n")
     return os.pathsep.join([str(HERE / "plugin"), str(folder)])

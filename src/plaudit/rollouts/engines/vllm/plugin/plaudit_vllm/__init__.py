@@ -1,4 +1,4 @@
-"""A plug-in for vLLM: the weight-transfer back end ``plaudit``, which reads weights from a file.
+"""A plug-in for vLLM: the weight-transfer back end ``plaudit``, which reads weights from a file or a process group.
 
 It runs in the environment of the server, whose PYTHONPATH names the folder that contains this package.
 """
@@ -9,4 +9,4 @@ def register() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     if "plaudit" not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine("plaudit", "plaudit_vllm.weights", "FileTransfer")
+        WeightTransferEngineFactory.register_engine("plaudit", "plaudit_vllm.weights", "Transfer")

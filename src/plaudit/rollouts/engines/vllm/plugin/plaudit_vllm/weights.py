@@ -1,34 +1,48 @@
-"""Weights from a safetensors file to the served model. ``update_weights`` reads and checks, ``finish`` applies."""
+"""Weights for the served model, from a file or the trainer. ``update_weights`` checks them, ``finish`` applies them."""
 
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch._C._distributed_c10d import TCPStore
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from .group import JOIN, Group, report_ready
+
 INTERNAL_ERROR = 70
+Entry = tuple[str, str, tuple[int, ...]]
+"""Name, type and shape of a tensor."""
 
 
 @dataclass
 class InitInfo(WeightTransferInitInfo):
-    """Nothing is needed before the first update."""
+    """The trainer's process group: address, size, and the rank of this server's first worker. Without: files alone."""
+
+    host: str = ""
+    port: int = 0
+    first_rank: int = 0
+    size: int = 0
+    seconds: float = 0
 
 
 @dataclass
 class UpdateInfo(WeightTransferUpdateInfo):
-    """A file, and the version and shapes that it must have."""
+    """The tensors in the order in which they come, and the file that has them; without one they are broadcast."""
 
-    file: str
     version: str
-    shapes: dict[str, list[int]]
+    tensors: list[Any]
+    file: str | None = None
 
 
-class FileTransfer(WeightTransferEngine[InitInfo, UpdateInfo]):
+class Transfer(WeightTransferEngine[InitInfo, UpdateInfo]):
     """Replaces all weights of the model of one worker process."""
 
     init_info_cls, update_info_cls = InitInfo, UpdateInfo
@@ -36,43 +50,62 @@ class FileTransfer(WeightTransferEngine[InitInfo, UpdateInfo]):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.staged: list[tuple[str, Tensor]] | None = None
+        self.group: Group | None = None
+        self.announced: UpdateInfo | None = None
+        self.entries: list[Entry] | None = None
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
-        """Do nothing."""
+        """Forget an earlier trainer; join the group of this one."""
+        self.shutdown()
+        if not init_info.host:
+            return
+        parallel = self.parallel_config
+        rank = init_info.first_rank + parallel.data_parallel_index * parallel.world_size + parallel.rank
+        seconds = init_info.seconds
+        store = TCPStore(init_info.host, init_info.port, timeout=timedelta(seconds=seconds), wait_for_workers=False)
+        report_ready(store, JOIN, rank)
+        self.group = Group(store, init_info.host, rank, init_info.size, self.device, seconds=seconds)
 
     def start_weight_update(self) -> None:
         """Forget what an interrupted update may have left."""
-        self.staged = None
+        self.announced = None
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Read and check; the inherited method would wait for an accelerator, which a CPU build does not have."""
+        """Check; the inherited method would wait for an accelerator, which a CPU build does not have."""
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: UpdateInfo) -> None:
-        """Read the file. The model does not change before it has been checked."""
-        with safe_open(update_info.file, "pt") as file:
-            if (version := (file.metadata() or {}).get("version")) != update_info.version:
-                raise ValueError(f"{update_info.file} has version {version}, not {update_info.version}")
-            weights = [(name, file.get_tensor(name)) for name in file.keys()]  # noqa: SIM118 (not a dictionary)
-        announced = {(name, *shape) for name, shape in update_info.shapes.items()}
-        if wrong := announced ^ {(name, *weight.shape) for name, weight in weights}:
-            raise ValueError(f"{update_info.file}: tensors differ from those announced: {sorted(wrong)[:3]}")
-        self.staged = weights
+        """Check what is announced: against the file, and against the tensors of the first update."""
+        entries = _sorted_entries(update_info.tensors)
+        if update_info.file is not None:
+            _check_file(update_info.file, update_info.version, entries)
+        elif self.group is None:
+            raise ValueError("the trainer broadcasts weights, but this server has joined no group")
+        if self.entries is not None and self.entries != entries:
+            raise ValueError(f"tensors differ from those of the first update: {_difference(entries, self.entries)}")
+        self.announced, self.entries = update_info, entries
 
     def finish_weight_update(self) -> None:
-        """Apply what was read. A model with a part of the new weights must not serve: after an error, end."""
-        weights, self.staged = self.staged, None
-        if weights is None:
+        """Apply the weights. A model with a part of the new weights must not serve: after an error, end."""
+        update, self.announced = self.announced, None
+        if update is None:
             raise RuntimeError("finish_weight_update came before update_weights")
         try:
-            self._apply(weights)
+            self._apply(self._broadcast(update) if update.file is None else _read(update.file))
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(INTERNAL_ERROR)
 
-    def _apply(self, weights: list[tuple[str, Tensor]]) -> None:
+    def _broadcast(self, update: UpdateInfo) -> Iterator[tuple[str, Tensor]]:
+        assert self.group is not None
+        self.group.report_ready(update.version)
+        for name, dtype, shape in update.tensors:
+            tensor = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
+            self.group.broadcast(tensor)
+            yield name, tensor
+
+    def _apply(self, weights: Iterator[tuple[str, Tensor]]) -> None:
         names = {name for name, _ in self.model.named_parameters()}
         initialize_layerwise_reload(self.model)
         loaded = self.model.load_weights(weights)
@@ -92,5 +125,29 @@ class FileTransfer(WeightTransferEngine[InitInfo, UpdateInfo]):
                 dispatch_cpu_unquantized_gemm(layer, remove_weight=False)
 
     def shutdown(self) -> None:
-        """Forget what was read."""
-        self.staged = None
+        """Leave the group, and forget the tensors of earlier updates."""
+        self.group = self.announced = self.entries = None
+
+
+def _read(file: str) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(file, "pt") as opened:
+        for name in opened.keys():  # noqa: SIM118 (not a dictionary)
+            yield name, opened.get_tensor(name)
+
+
+def _check_file(path: str, version: str, announced: list[Entry]) -> None:
+    """Raise ValueError unless the file has this version and these tensors."""
+    with safe_open(path, "pt") as file:
+        if (found := (file.metadata() or {}).get("version")) != version:
+            raise ValueError(f"{path} has version {found}, not {version}")
+        shapes = sorted((name, tuple(file.get_slice(name).get_shape())) for name in file.keys())  # noqa: SIM118
+    if shapes != (expected := [(name, shape) for name, _, shape in announced]):
+        raise ValueError(f"{path}: tensors differ from those announced: {_difference(shapes, expected)}")
+
+
+def _sorted_entries(tensors: list[Any]) -> list[Entry]:
+    return sorted((name, dtype, tuple(shape)) for name, dtype, shape in tensors)
+
+
+def _difference(found: list[Any], expected: list[Any]) -> list[Any]:
+    return sorted(set(found) ^ set(expected))[:3]
