@@ -91,13 +91,16 @@ def test_a_version_is_sent_once_and_in_the_order_of_the_protocol(folder: Path, s
     engine.close()
 
 
-@pytest.mark.parametrize("options", ["weights: file", "weights: broadcast, sleep: true"])
-def test_a_whole_run_is_that_of_the_engine_in_this_process(folder: Path, server: FakeVllm, options: str) -> None:
+@pytest.mark.parametrize("options, sent", [("weights: file", "012"), ("weights: broadcast, sleep: true", "00112")])
+def test_a_whole_run_is_that_of_the_engine_in_this_process(
+    folder: Path, server: FakeVllm, options: str, sent: str
+) -> None:
     wanted = rl_metrics(folder, "here")
-    found = rl_metrics(folder, "there", f"rl.generation.engine={{kind: vllm, url: {server.url}, {options}}}")
+    name = f"there-{len(options)}"
+    found = rl_metrics(folder, name, f"rl.generation.engine={{kind: vllm, url: {server.url}, {options}}}")
     assert [without_times(line) for line in found] == [pytest.approx(without_times(line), abs=1e-4) for line in wanted]
-    assert [version.rpartition("-")[2] for version in server.applied] == ["0", "1", "2"]
-    here, there = (read_json_lines(folder / f"runs/{name}/rl/samples.jsonl") for name in ("here", "there"))
+    assert "".join(version.rpartition("-")[2] for version in server.applied) == sent
+    here, there = (read_json_lines(folder / f"runs/{run}/rl/samples.jsonl") for run in ("here", name))
     assert [line["response"] for line in there] == [line["response"] for line in here]
 
 

@@ -136,19 +136,22 @@ def test_online_objectives_raise_the_reward(folder: Path, objective: str) -> Non
 
 
 def test_importance_weights_are_limited_or_dropped_and_counted(folder: Path) -> None:
-    """The weights are the probability of the three likeliest tokens, which is on both sides of 0.2."""
-    cut = [*GROUPS, "rl.generation={max_new_tokens: 6, top_k: 3}"]
-    weights, counted = [], []
-    for option in ("rl.importance_correction=9", "rl.importance_mask=[0.2,5]"):
-        made = trainer(folder, *cut, option)
+    """The weights are the probabilities of the three likeliest tokens together; the smaller half of them is dropped."""
+
+    def weights(option: str) -> tuple[Tensor, float]:
+        made = trainer(folder, *GROUPS, "rl.generation={max_new_tokens: 6, top_k: 3}", option)
         step_loss(made)
         task: Any = made.task
-        weights.append(task.experience.rows.importance[task.experience.mask])
-        counted.append(task.metrics["importance_limited"])
-    dropped = weights[0] < 0.2
+        return task.experience.rows.importance[task.experience.mask], task.metrics["importance_limited"]
+
+    whole, count = weights("rl.importance_correction=9")
+    assert count == 0
+    low = float(whole.median())
+    dropped = whole < low
     assert 0 < dropped.sum() < len(dropped)
-    assert torch.equal(weights[1], weights[0].masked_fill(dropped, 0.0))
-    assert counted == [0.0, pytest.approx(float(dropped.float().mean()))]
+    masked, count = weights(f"rl.importance_mask=[{low!r},5]")
+    assert torch.equal(masked, whole.masked_fill(dropped, 0.0))
+    assert count == pytest.approx(float(dropped.float().mean()))
 
 
 def test_top_k_and_top_p_are_corrected_by_the_kept_mass(folder: Path) -> None:
