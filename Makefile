@@ -1,7 +1,7 @@
 # make quickstart   set up, then train and show the embedded task
 # make test         set up, then lint, types, imports and all tests
 # make format       lint fixes and formatting
-# make docs         write docs/configuration.md from the schema
+# make docs         write docs/configuration.md from the schema, and build the site in site/
 # make wheel        build dist/plaudit-VERSION-py3-none-any.whl
 #
 # The set-up is in .venv and is repeated only when pyproject.toml or constraints.txt changes.
@@ -31,8 +31,9 @@ format: .venv/installed-for-tests
 	$(bin)/ruff check --fix
 	$(bin)/ruff format
 
-docs: .venv/installed
+docs: .venv/installed-for-docs
 	$(bin)/python -m plaudit.config.reference
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
 
 wheel: .venv/installed-for-tests
 	$(bin)/python -m pip wheel . --quiet --no-deps --no-build-isolation --wheel-dir dist
@@ -47,6 +48,11 @@ $(bin)/python:
 	$(pip) torch
 	$(pip) --editable '.[cpu]'
 	touch $@
+
+.venv/installed-for-docs: $(requirements) | $(bin)/python
+	$(pip) torch
+	$(pip) --editable '.[cpu,docs]'
+	touch $@ .venv/installed
 
 .venv/installed-for-tests: $(requirements) | $(bin)/python
 	$(pip) torch

@@ -104,7 +104,7 @@ def test_data_that_change_while_a_run_is_in_progress_are_noticed(
     data.write_text("{}\n")
     train = STAGES["rl"].run
 
-    def change(context: Any) -> dict[str, Any]:
+    def change(context: Any) -> Any:
         data.write_text("[]\n")
         return train(context)
 

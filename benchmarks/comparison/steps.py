@@ -58,7 +58,7 @@ class Steps:
         loaded, _ = load_scorer(model, self.session.device, SEED)
         examples = Examples([Example(tree, tuple(range(len(tree.responses)))) for tree in trees], [])
         context = self._context(config)
-        task = RewardTask(context, ModelReader(context, loaded), examples)
+        task = RewardTask(context, ModelReader(context, loaded), examples, StageRows([], []))
         return self._training(task, trees, _scores(loaded.model, trees))
 
     def sft(self, model: ModelConfig, trees: Trees) -> Step:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from plaudit.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from plaudit.api import chat, dpo, evaluate, pretrain, report, reward, rl, run, sft, world
+    from plaudit.api import chat, dpo, evaluate, iterate, pretrain, report, reward, rl, run, sft, world
     from plaudit.config.load import load_recipe
     from plaudit.config.schema import Recipe
-    from plaudit.errors import Interrupted, PlauditError
+    from plaudit.errors import Interrupted, PlauditError, Stop
     from plaudit.runs.run import Run
 
     __version__: str
@@ -21,10 +21,12 @@ __all__ = [
     "PlauditError",
     "Recipe",
     "Run",
+    "Stop",
     "__version__",
     "chat",
     "dpo",
     "evaluate",
+    "iterate",
     "load_recipe",
     "pretrain",
     "report",
@@ -38,10 +40,10 @@ __all__ = [
 _exported, __dir__ = lazy_exports(
     __name__,
     {
-        "api": ["chat", "dpo", "evaluate", "pretrain", "report", "reward", "rl", "run", "sft", "world"],
+        "api": ["chat", "dpo", "evaluate", "iterate", "pretrain", "report", "reward", "rl", "run", "sft", "world"],
         "config.load": ["load_recipe"],
         "config.schema": ["Recipe"],
-        "errors": ["Interrupted", "PlauditError"],
+        "errors": ["Interrupted", "PlauditError", "Stop"],
         "runs.run": ["Run"],
     },
 )

@@ -4,20 +4,21 @@ Each takes a recipe and overrides, see ``load_recipe``, and returns the run. The
 Bad input raises plaudit.errors.PlauditError.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from plaudit.config.load import RecipeSource, load_recipe
 from plaudit.config.schema import Recipe
-from plaudit.errors import PlauditError, errors_of_the_system
+from plaudit.errors import Interrupted, PlauditError, Stop, errors_of_the_system
 from plaudit.log import new_console, show_messages_by_default
-from plaudit.plugins import errors_of_user_code
+from plaudit.plugins import errors_of_user_code, user_code
 from plaudit.registries.stages import STAGES
 from plaudit.runs.run import Run
 
-if TYPE_CHECKING:
-    from plaudit.runs.session import OnMetrics
+OnMetrics = Callable[[str, dict[str, Any]], object]
+"""Called with the name of a stage and a line of its metrics, which holds ``step`` and ``seconds`` as well."""
 
 
 class StageCall(Protocol):
@@ -28,9 +29,23 @@ class StageCall(Protocol):
         recipe: RecipeSource,
         *overrides: str | Mapping[str, Any],
         restart: bool = False,
-        on_metrics: "OnMetrics | None" = None,
+        on_metrics: OnMetrics | None = None,
     ) -> Run:
-        """Run the stage and return the run; ``restart`` first removes its results. See ``run``."""
+        """Run the stage and return the run.
+
+        Args:
+            recipe: as for ``run``.
+            overrides: as for ``run``.
+            restart: first remove the stage's results and what was computed from them.
+            on_metrics: as for ``run``.
+
+        Returns:
+            The run.
+
+        Raises:
+            PlauditError: bad input, or ``on_metrics`` failed; the run then stops with a checkpoint.
+            Interrupted: a signal came, such as Ctrl-C; the run has stopped with a checkpoint.
+        """
 
 
 def run(
@@ -38,39 +53,88 @@ def run(
     *overrides: str | Mapping[str, Any],
     restart: bool = False,
     only: str | Sequence[str] = (),
-    on_metrics: "OnMetrics | None" = None,
+    on_metrics: OnMetrics | None = None,
     confirm: Callable[[str], bool] = lambda _: True,
 ) -> Run:
     """Run all stages of a recipe, or only some, and return the run.
 
     Args:
         recipe: a YAML file, the name of a shipped recipe, a dictionary of keys and values, or a ``Recipe``. In a
-            dictionary, a reward may be a function, a model may be a pair of model and tokenizer of transformers, and a
-            data source may be a list of dictionaries, a ``datasets.Dataset`` or a pandas ``DataFrame``.
+            dictionary, a reward, a loss or an advantage estimator may be a function, a model may be a pair of model and
+            tokenizer of transformers, and a data source may be a list of dictionaries, a ``datasets.Dataset`` or a
+            pandas ``DataFrame``.
         overrides: texts such as ``"rl.iterations=50"``, or dictionaries such as ``{"rl.iterations": 50}``.
         restart: first remove the results of all stages or, with ``only``, of these and what was computed from them.
             They are kept in the run's folder ``.trash`` until the next success.
         only: a stage or several.
-        on_metrics: a function that the main process calls with the stage's name and each new line of metrics, for
-            example to plot them or to stop the run with an exception.
+        on_metrics: a function that the main process calls with the stage's name and each new line of metrics. If it
+            raises ``Stop``, the run stops with a checkpoint, and the unfinished run is returned.
         confirm: gets a sentence with the names of the results that ``restart`` removes; false stops the call.
+
+    Returns:
+        The run, which names its folder, its models and its metrics.
+
+    Raises:
+        PlauditError: bad input, or ``on_metrics`` failed; the run then stops with a checkpoint.
+        Interrupted: a signal came, such as Ctrl-C; the run has stopped with a checkpoint.
     """
     show_messages_by_default()
     with errors_of_the_system(), errors_of_user_code():
-        only = [only] if isinstance(only, str) else list(only)
-        return _run(load_recipe(recipe, overrides), restart, only, on_metrics, confirm)
+        loaded = load_recipe(recipe, overrides)
+        with closing(_lines(loaded, restart, only, confirm)) as lines:
+            for stage, line in lines:
+                if on_metrics is not None and not _continues(on_metrics, stage, line):
+                    break
+    return Run(Path(loaded.output) / loaded.name)
 
 
-def _run(
-    loaded: Recipe,
-    restart: bool,
-    only: Sequence[str],
-    on_metrics: "OnMetrics | None",
-    confirm: Callable[[str], bool],
-) -> Run:
-    from plaudit.runner import run as run_recipe
+def iterate(
+    recipe: RecipeSource,
+    *overrides: str | Mapping[str, Any],
+    restart: bool = False,
+    only: str | Sequence[str] = (),
+    confirm: Callable[[str], bool] = lambda _: True,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run a recipe as ``run`` does, as an iterator over the lines of metrics.
 
-    present = loaded.sections()
+    Leaving the loop, with ``break`` or an exception, stops the run with a checkpoint. An iterator that is kept in a
+    variable stops the run when its method ``close`` is called. The same call or command resumes the run. With several
+    processes, only the main one enters the loop's body.
+
+    Args:
+        recipe: as for ``run``.
+        overrides: as for ``run``.
+        restart: as for ``run``.
+        only: a stage or several.
+        confirm: as for ``run``.
+
+    Yields:
+        The stage's name and a line of its metrics, which holds ``step`` and ``seconds`` as well.
+
+    Raises:
+        PlauditError: bad input.
+        Interrupted: a signal came, such as Ctrl-C; the run has stopped with a checkpoint.
+    """
+    show_messages_by_default()
+    with errors_of_the_system(), errors_of_user_code():
+        yield from _lines(load_recipe(recipe, overrides), restart, only, confirm)
+
+
+def _continues(on_metrics: OnMetrics, stage: str, line: dict[str, Any]) -> bool:
+    with user_code("on_metrics", on_metrics):
+        try:
+            on_metrics(stage, line)
+        except Stop:
+            return False
+    return True
+
+
+def _lines(
+    loaded: Recipe, restart: bool, only: str | Sequence[str], confirm: Callable[[str], bool]
+) -> Generator[tuple[str, dict[str, Any]]]:
+    from plaudit.runner import iterate as lines_of
+
+    only, present = [only] if isinstance(only, str) else list(only), loaded.sections()
     if not present:
         raise PlauditError(
             f"{loaded.name}: this recipe has no stages; add at least one of these sections: {', '.join(STAGES)}"
@@ -81,7 +145,11 @@ def _run(
             raise PlauditError(
                 f"{loaded.name}: this recipe has no section {name}; add it, or choose one of: {', '.join(present)}"
             )
-    return Run(run_recipe(loaded, only or None, restart, on_metrics, confirm))
+    try:
+        yield from lines_of(loaded, only or None, restart, confirm)
+    except Interrupted as stop:
+        if stop.signal_number is not None:
+            raise
 
 
 if TYPE_CHECKING:
@@ -104,14 +172,12 @@ else:
             recipe: RecipeSource,
             *overrides: str | Mapping[str, Any],
             restart: bool = False,
-            on_metrics: "OnMetrics | None" = None,
+            on_metrics: OnMetrics | None = None,
         ) -> Run:
             return run(recipe, *overrides, restart=restart, only=name, on_metrics=on_metrics)
 
         run_stage.__name__ = name
-        run_stage.__doc__ = (
-            f"{STAGES[name].help}\n\n``restart`` first removes its results and what was computed from them."
-        )
+        run_stage.__doc__ = f"{STAGES[name].help}\n\n{StageCall.__call__.__doc__}"
         return run_stage
 
 
@@ -127,8 +193,17 @@ def chat(
 ) -> None:
     """Chat with a run, a model folder or a hub model in the terminal.
 
-    ``best_of`` candidates are sampled per turn, scored by the run's reward model and by ``rewards``; ``sampling`` may
-    contain temperature, top_p and max_new_tokens; the defaults are the run's.
+    Args:
+        target: a run's folder or name, a model folder or a hub name.
+        best_of: candidates per turn; they are scored by the run's reward model and by ``rewards``.
+        rewards: folders or hub names of reward models.
+        plain: continue the typed text as it is, without a prompt template.
+        seed: of the samples.
+        device: ``cpu``, ``cuda`` or ``mps``; by default the best one that is available.
+        sampling: temperature, top_p and max_new_tokens; by default those of the run.
+
+    Raises:
+        PlauditError: the target or a reward model cannot be found or loaded, or a setting is not valid.
     """
     from plaudit.serving.targets import find_target, open_chat_model
     from plaudit.serving.terminal import Terminal, typed_lines

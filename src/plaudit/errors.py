@@ -16,15 +16,25 @@ class PlauditError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818 - an interruption by the user is not an error
-    """The run was interrupted and has written a checkpoint.
+    """The run was interrupted and has written a checkpoint. The same call or command resumes it.
 
-    ``exit_code`` follows the shell's convention of 128 + signal: 130 after Ctrl-C (SIGINT), 143 after SIGTERM.
+    Attributes:
+        signal_number: the signal that interrupted the run; None if the main process's Python code stopped it.
+        exit_code: by the shell's convention 128 + signal: 130 after Ctrl-C (SIGINT), 143 after SIGTERM; otherwise 0.
     """
 
-    def __init__(self, signal_number: int) -> None:
-        name = signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name} with a checkpoint; the same command resumes the run")
-        self.exit_code = 128 + signal_number
+    def __init__(self, signal_number: int | None) -> None:
+        by = f"by {signal.Signals(signal_number).name} " if signal_number else ""
+        super().__init__(f"stopped {by}with a checkpoint; the same command resumes the run")
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number if signal_number else 0
+
+
+class Stop(Exception):  # noqa: N818 - as above
+    """Raised by a function ``on_metrics`` to stop the run after this step, with a checkpoint.
+
+    The call then returns the unfinished run. The same call or command resumes it.
+    """
 
 
 class Terminated(BaseException):

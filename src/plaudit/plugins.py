@@ -8,6 +8,7 @@ point group ``plaudit.plugins``.
 import inspect
 import opcode
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +23,33 @@ from typing import Any
 from plaudit.errors import Interrupted, PlauditError, Terminated
 
 GROUP = "plaudit.plugins"
+GIVEN = "python: "
 
 _LIBRARIES = (Path(__file__).parent, Path(os.__file__).parent)  # Plaudit itself and Python's standard library
 _INSTALLED = {"site-packages", "dist-packages"}
 _plugin_packages: set[str] = set()
+
+
+class GivenFunction(str):
+    """A function that a Python program gave and that cannot be imported by name, such as a lambda or a bound method.
+
+    The text, ``python: NAME (FILE:LINE)``, is what a run records. It is enough to recognize the function when the
+    program gives it again, and not to call it.
+    """
+
+    function: Callable[..., Any]
+
+    def __new__(cls, name: str, function: Callable[..., Any]) -> "GivenFunction":
+        """Record ``function`` as ``name``."""
+        given = super().__new__(cls, GIVEN + name)
+        given.function = function
+        return given
+
+
+def is_same_function(one: Any, other: Any) -> bool:
+    """Return whether two texts name the same given function, which may have moved to another line of its file."""
+    texts = isinstance(one, str) and isinstance(other, str) and one.startswith(GIVEN)
+    return texts and re.sub(r":\d+\)", ")", one) == re.sub(r":\d+\)", ")", other)
 
 
 @cache
@@ -107,7 +131,14 @@ def import_object(reference: str, place: str) -> Any:
 
 
 def import_function(reference: str, place: str) -> Callable[..., Any]:
-    """Return the function ``module:name``. Raises PlauditError, which begins with ``place``."""
+    """Return the function ``module:name``, or a given one. Raises PlauditError, which begins with ``place``."""
+    if isinstance(reference, GivenFunction):
+        return reference.function
+    if reference.startswith(GIVEN):
+        raise PlauditError(
+            f"{place}: this run needs the function {reference.removeprefix(GIVEN)}, which a Python program gave it; "
+            "run that program again to continue, with the same name and output"
+        )
     found = import_object(reference, place)
     if not callable(found):
         raise PlauditError(f"{place}: {reference} is of type {type(found).__name__}; name a function")
@@ -154,7 +185,7 @@ def errors_of_user_code() -> Iterator[None]:
     """
     try:
         yield
-    except (PlauditError, Interrupted):
+    except (PlauditError, Interrupted, GeneratorExit):
         raise
     except BaseException as error:
         from plaudit.memory import is_out_of_memory
@@ -208,7 +239,7 @@ def user_code(place: str, function: Callable[..., Any]) -> Iterator[None]:
     """
     try:
         yield
-    except (PlauditError, Interrupted):
+    except (PlauditError, Interrupted, GeneratorExit):
         raise
     except BaseException as error:
         from plaudit.memory import is_out_of_memory

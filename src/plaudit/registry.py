@@ -29,15 +29,22 @@ class Registry(Generic[Entry]):
     def register(self, name: str, entry: "Entry | str", before: str | None = None) -> None:
         """Add an entry, or ``"module:attribute"`` to import it from, at the end or before another entry.
 
-        Raises PlauditError if the name is in use for another entry.
+        Raises PlauditError if the name is in use for another entry, or ``before`` is unknown.
         """
         if self._entries.get(name, entry) != entry:
             raise PlauditError(f"{name}: a {self.what} with this name is already registered; choose another name")
         if before is not None and name not in self._entries:
+            self._refuse_unknown(before)
             names = list(self._entries)
             later = {following: self._entries.pop(following) for following in names[names.index(before) :]}
             self._entries |= {name: entry, **later}
         self._entries[name] = entry
+
+    def _refuse_unknown(self, name: str) -> None:
+        if name not in self._entries:
+            near = get_close_matches(name, self._entries, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise PlauditError(f"{name}: unknown {self.what}; {hint}choose from {', '.join(self._entries)}")
 
     def unregister(self, name: str) -> None:
         """Remove an entry."""
@@ -62,10 +69,7 @@ class Registry(Generic[Entry]):
 
         Raises PlauditError, with the known names, for an unknown name, and if the entry cannot be imported.
         """
-        if name not in self._entries:
-            near = get_close_matches(name, self._entries, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise PlauditError(f"{name}: unknown {self.what}; {hint}choose from {', '.join(self._entries)}")
+        self._refuse_unknown(name)
         entry = self._entries[name]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")

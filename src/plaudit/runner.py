@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from plaudit.plugins import is_built_in, user_code
 from plaudit.registries.stages import STAGES, restart_command
 from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
+from plaudit.runs.lines import Lines, last
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata, warn_about_changed_data
-from plaudit.runs.session import OnMetrics, Session, start_session
+from plaudit.runs.session import Session, start_session
 from plaudit.runs.start_models import record_or_check_models
 from plaudit.runs.trackers import check_trackers
 from plaudit.stages.preflight import check_before_start
@@ -28,10 +30,19 @@ def run(
     recipe: Recipe,
     stages: Sequence[str] | None = None,
     restart: bool = False,
-    on_metrics: OnMetrics | None = None,
     confirm: Callable[[str], bool] = lambda _: True,
 ) -> Path:
-    """Run the recipe's stages (or those named) in its folder and return the folder.
+    """Run the recipe's stages (or those named) in its folder and return the folder. See ``iterate``."""
+    return last(iterate(recipe, stages, restart, confirm))
+
+
+def iterate(
+    recipe: Recipe,
+    stages: Sequence[str] | None = None,
+    restart: bool = False,
+    confirm: Callable[[str], bool] = lambda _: True,
+) -> Lines[Path]:
+    """Run the recipe's stages (or those named) in its folder: yield each line of metrics and return the folder.
 
     The same call resumes an interrupted run. ``restart`` first moves all stages, or those named and what was computed
     from them, to the run's trash, which is emptied at the next success; ``confirm`` gets their names and returns
@@ -43,12 +54,12 @@ def run(
     is_new = not folder.folder.exists()
     wanted = [name for name in recipe.sections() if stages is None or name in stages]
     check_before_start(recipe, folder, wanted, wanted if restart else ())
-    session = start_session(recipe, folder, on_metrics)
+    session = start_session(recipe, folder)
     try:
         session.processes.from_main(lambda: _open(session, restart, stages, confirm))
         _check_inputs(folder, wanted, session.is_main)
         for name in wanted:
-            _run_stage(name, session)
+            yield from _run_stage(name, session)
         if session.is_main:
             if stages is None:
                 folder.empty_trash()
@@ -71,7 +82,7 @@ def _open(session: Session, restart: bool, stages: Sequence[str] | None, confirm
     begin_metadata(run.metadata, collect_metadata(recipe, session.device, session.processes.count), begun)
 
 
-def _run_stage(name: str, session: Session) -> None:
+def _run_stage(name: str, session: Session) -> Lines[None]:
     stage = session.run.stage(name)
     if stage.finished and not STAGES[name].repeats:
         if session.is_main:
@@ -91,7 +102,7 @@ def _run_stage(name: str, session: Session) -> None:
     context = stage_context(session, name)
     started = time.monotonic()
     try:
-        result = _result_of(name, context)
+        result = yield from _result_of(name, context)
     except (RuntimeError, MemoryError) as fault:
         # Running out of memory for activations is handled where they are computed; here weights did not fit.
         if is_out_of_memory(fault):
@@ -112,13 +123,13 @@ def _verify_inputs(section: Section, run: RunDirectory) -> None:
         run.verify(stage, file)
 
 
-def _result_of(name: str, context: StageContext[Any]) -> dict[str, Any]:
+def _result_of(name: str, context: StageContext[Any]) -> Lines[dict[str, Any]]:
     """Do the stage's work. Raises PlauditError with file and line if a stage from outside fails."""
     stage = STAGES[name]
-    if is_built_in(stage):
-        return stage.run(context)
-    with user_code(f"{name}: {type(stage).__name__}.run", stage.run):
+    with nullcontext() if is_built_in(stage) else user_code(f"{name}: {type(stage).__name__}.run", stage.run):
         result = stage.run(context)
+        if isinstance(result, Generator):
+            result = yield from result
     if not isinstance(result, dict):
         raise PlauditError(
             f"{name}: {type(stage).__name__}.run returned a value of type {type(result).__name__}: return a dictionary"

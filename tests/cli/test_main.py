@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,7 +52,6 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str] | Non
         recipe: Recipe,
         stages: Sequence[str] | None,
         restart: bool,
-        on_metrics: object,
         confirm: Callable[[str], bool],
     ) -> Path:
         assert confirm("not at a terminal")
@@ -64,8 +63,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sequence[str] | Non
 
 
 def _replace_runner(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+    def iterate(*arguments: Any) -> Iterator[Any]:
+        run(*arguments)
+        yield from ()
+
     runner = ModuleType("plaudit.runner")
-    runner.run = run  # type: ignore[attr-defined]
+    runner.iterate = iterate  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "plaudit.runner", runner)
 
 
@@ -208,6 +211,7 @@ def test_control_characters_of_messages_are_shown_as_escapes(command: Plaudit, m
 
 def test_other_errors_are_not_hidden(command: Plaudit, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of Plaudit or of a library keeps its traceback; json.loads accepts none of the runner's arguments."""
+    monkeypatch.setattr("plaudit.plugins._is_from_outside", lambda _: False)
     _replace_runner(monkeypatch, json.loads)
     with pytest.raises(TypeError):
         command("run", "trial.yaml")

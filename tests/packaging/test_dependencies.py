@@ -28,7 +28,7 @@ def declared(requirements: list[str]) -> set[str]:
 
 CORE = declared(PROJECT["dependencies"])
 EXTRAS = {
-    name: declared(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in {"test", "all"}
+    name: declared(lines) for name, lines in PROJECT["optional-dependencies"].items() if name not in {"test", "docs"}
 }
 
 

@@ -170,14 +170,16 @@ def every_process_holds_half_of_all_weights(rank: int) -> None:
         assert held(modules[1])[0] == 0
     state = trainer.strategy.optimizer.state
     moments = sum(local(value).nbytes for its in state.values() for key, value in its.items() if key != "step")
-    assert session.gather(moments) == [2 * shard for shard in session.gather(held(task.roles.module)[1])]
+    assert session.processes.gather(moments) == [
+        2 * shard for shard in session.processes.gather(held(task.roles.module)[1])
+    ]
 
 
 def assert_in_shards(modules: Sequence[nn.Module], session: Session) -> None:
     """Assert that the processes' shards are the whole of each module, and about half each: a head is one row."""
     for module in modules:
         whole, shard = held(module)
-        shards = session.gather(shard)
+        shards = session.processes.gather(shard)
         assert whole == 0
         assert sum(shards) == whole_bytes(module)
         assert max(shards) < 0.51 * whole_bytes(module)

@@ -33,6 +33,7 @@ from plaudit.parallel.strategy import OutOfMemoryElsewhereError
 from plaudit.runs.checkpoints import save_checkpoint
 from plaudit.runs.context import StageContext
 from plaudit.runs.directory import RunDirectory
+from plaudit.runs.lines import last
 from plaudit.runs.session import start_session
 from plaudit.training.loop import Trainer
 from tiny_runs import tiny_recipe
@@ -86,7 +87,7 @@ def test_a_checkpoint_of_two_processes_is_refused_in_one(tmp_path: Path) -> None
     with pytest.raises(
         PlauditError, match=r"checkpoints: written with another number of processes or another `distrib"
     ):
-        Trainer(ToyTask(StageContext(recipe.sft, session, stage))).train()  # type: ignore[arg-type]
+        last(Trainer(ToyTask(StageContext(recipe.sft, session, stage))).train())  # type: ignore[arg-type]
 
 
 # A model of a few numbers ---------------------------------------------------------------------------------------------

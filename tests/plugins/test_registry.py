@@ -24,6 +24,14 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         Registry[int]("reward kind", {"model": 1, "http": 2})["modl"]
 
 
+def test_an_entry_before_an_unknown_one_is_refused() -> None:
+    registry = Registry[int]("stage", {"sft": 1, "rl": 2})
+    registry.register("dpo", 3, before="rl")
+    assert registry.names == ("sft", "dpo", "rl")
+    with pytest.raises(PlauditError, match="unknown stage; did you mean rl"):
+        registry.register("reward", 4, before="rll")
+
+
 def test_a_name_in_use_is_refused_but_the_same_entry_may_come_twice() -> None:
     registry: Registry[int] = Registry("loss", {"ppo": 1})
     registry.register("ppo", 1)

@@ -139,10 +139,8 @@ def test_a_module_in_the_current_directory_is_found(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "function, message",
     [
-        ("my_rewards", "write module:name"),
         ("bad_syntax:f", r"SyntaxError at bad_syntax\.py:2"),
         ("fails:f", r"ZeroDivisionError at fails\.py:3"),
-        (":name", "write module:name"),
         ("no_such_module_here:f", "ModuleNotFoundError.*run from the folder.*next to the recipe"),
         ("json:no_such_name", "does not define no_such_name"),
         ("json:__doc__", "json:__doc__ is of type str; name a function"),
@@ -192,6 +190,15 @@ def test_the_parameters_are_checked_before_the_first_call(
     message = str(caught.value)
     assert message.startswith(f"reward source 'taste': has_parameters:good({parameters})")
     assert message.endswith("(prompts, responses) or (prompts, responses, fields)")
+
+
+def test_columns_are_passed_as_lists() -> None:
+    def scored(prompts: list[str], responses: list[str], prompt: str = "", **columns: list[Any]) -> list[float]:
+        assert "prompts" not in columns
+        return [10.0 * (a or 0) + len(b or "") for a, b in zip(columns["wanted"], columns["unit"], strict=True)]
+
+    samples = [sample_of("the", "day", wanted=2, unit="kg"), sample_of("the", "day", wanted=3, prompts="no")]
+    assert source_of(scored).score(samples).tolist() == [22.0, 30.0]
 
 
 def test_vader_distinguishes_good_from_bad() -> None:

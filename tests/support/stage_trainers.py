@@ -32,7 +32,7 @@ def first_step(stage: str, recipe: Path, overrides: list[str]) -> tuple[dict[str
     parameters = trained_parameters(trainer.task.module)
     sum_gradients(list(parameters.values()), session.processes)
     everyone = MetricSums()
-    for share in session.gather(sums):
+    for share in session.processes.gather(sums):
         everyone.merge(share)
     return {name: p.grad for name, p in parameters.items() if p.grad is not None}, everyone
 

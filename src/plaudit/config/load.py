@@ -55,6 +55,9 @@ def load_recipe(source: RecipeSource, overrides: Sequence[str | Mapping[str, Any
             functions and rows of data, see ``plain_recipe``.
         overrides: texts ``a.b.c=value``, or mappings of ``a.b.c`` to a value.
 
+    Returns:
+        The recipe, which cannot be changed.
+
     Raises:
         PlauditError: one line per problem, with the file or override, the dotted key, and the remedy.
     """

@@ -1,72 +1,117 @@
 """Converts recipes written in Python to plain values, so that they can be written as YAML and a run can be resumed.
 
-A function becomes ``module:name``. Rows, models and tokenizers become files named after their content: the same objects
-give the same recipe.
+A function becomes ``module:name``; one without such a name, such as a lambda, becomes a ``GivenFunction``. Rows, models
+and tokenizers become files named after their content: the same objects give the same recipe.
 """
 
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from plaudit.config.places import dotted, section_in, type_at
+from plaudit.config.places import alternatives, dotted, kinds_of, name_of, section_in, type_at
+from plaudit.config.schema import RewardSourceConfig
 from plaudit.config.schema.base import Place
 from plaudit.config.schema.data import SourceConfig
+from plaudit.config.words import in_words
 from plaudit.errors import PlauditError
+from plaudit.plugins import GIVEN, GivenFunction
 
 FOLDER = ".data"  # in the folder of the runs
 
 
 def plain_recipe(recipe: Mapping[str, Any], default_output: str) -> dict[str, Any]:
-    """Return a recipe as plain YAML data.
+    """Return a recipe as plain YAML data, in which functions without a name to import are a ``GivenFunction``.
 
     Args:
         recipe: nested keys and values. A value may be a function, a path, a model or tokenizer of transformers, or a
-            pair of both. A data source may be rows: a list of dictionaries, a ``datasets.Dataset`` or a pandas
-            ``DataFrame``.
+            pair of both. A reward source may be a function. A data source may be rows: a list of dictionaries, a
+            ``datasets.Dataset`` or a pandas ``DataFrame``.
         default_output: folder of the runs if the recipe does not name one.
 
     Raises:
-        PlauditError: a function cannot be imported by name, a row holds a value that JSON cannot represent, or a model
-            has adapters.
+        PlauditError: a function or another object is at a key that takes none, a row holds a value that JSON cannot
+            represent, or a model has adapters.
     """
     folder = Path(recipe.get("output") or default_output) / FOLDER
-    plain: dict[str, Any] = _plain(dict(recipe), (), dict(recipe), folder)
+    plain: dict[str, Any] = _Converter(dict(recipe), folder).plain(dict(recipe), ())
     return plain
 
 
-def _plain(value: Any, place: Place, recipe: dict[str, Any], folder: Path) -> Any:
-    if _is_source(place, recipe) and not isinstance(value, str | Path | Mapping):
-        return str(_write_rows(value, place, folder))
-    if _is_saved(value):
-        return str(_save([value], place, folder))
-    if isinstance(value, tuple) and len(value) == 2 and all(map(_is_saved, value)):
-        return str(_save(value, place, folder))
-    if isinstance(value, Mapping):
-        return {key: _plain(inner, (*place, key), recipe, folder) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner, (*place, number), recipe, folder) for number, inner in enumerate(value)]
-    if isinstance(value, Path):
-        return str(value)
-    return _reference(value, place) if callable(value) else value
+class _Converter:
+    def __init__(self, recipe: dict[str, Any], folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.given: list[GivenFunction] = []
+
+    def plain(self, value: Any, place: Place) -> Any:
+        """Return a value at a place of the recipe as plain data."""
+        if self._is_source(place) and not isinstance(value, str | Path | Mapping):
+            return str(_write_rows(value, place, self.folder))
+        if _is_saved(value):
+            return str(_save([value], place, self.folder))
+        if isinstance(value, tuple) and len(value) == 2 and all(map(_is_saved, value)):
+            return str(_save(value, place, self.folder))
+        if isinstance(value, Mapping):
+            return {key: self.plain(inner, (*place, key)) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(inner, (*place, number)) for number, inner in enumerate(value)]
+        if isinstance(value, Path):
+            return str(value)
+        return self._function(value, place) if callable(value) else value
+
+    def _is_source(self, place: Place) -> bool:
+        return len(place) > 1 and section_in(type_at(place, self.recipe)) is SourceConfig
+
+    def _function(self, function: Callable[..., Any], place: Place) -> Any:
+        expected = type_at(place, self.recipe)
+        if (kinds := kinds_of(expected)) is not None and kinds.base is RewardSourceConfig:
+            name = getattr(function, "__name__", type(function).__name__)
+            source = {"name": name if name.isidentifier() else f"reward-{int(place[-1]) + 1}", "kind": "function"}
+            return source | {"function": _name_to_import(function) or self._given(function)}
+        if (name := _name_to_import(function)) is not None:
+            return name
+        if expected is None or any(
+            names.functions for names in map(name_of, alternatives(expected)) if names is not None
+        ):
+            return self._given(function)
+        what = getattr(function, "__name__", type(function).__name__)
+        raise PlauditError(f"{dotted(place)}: expected {in_words(expected)}, not {what}")
+
+    def _given(self, function: Callable[..., Any]) -> GivenFunction:
+        """Return the record of a function; those of the same line, such as closures of a loop, are numbered."""
+        name = _described(function)
+        same_line = [given for given in self.given if given.removeprefix(GIVEN).partition(" #")[0] == name]
+        for given in same_line:
+            if given.function is function:
+                return given
+        given = GivenFunction(f"{name} #{len(same_line) + 1}" if same_line else name, function)
+        self.given.append(given)
+        return given
 
 
-def _is_source(place: Place, recipe: dict[str, Any]) -> bool:
-    return len(place) > 1 and section_in(type_at(place, recipe)) is SourceConfig
-
-
-def _reference(function: Callable[..., Any], place: Place) -> str:
+def _name_to_import(function: Callable[..., Any]) -> str | None:
+    """Return ``module:name`` if that is how to import this function."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
-    if not module or not name.isidentifier():
-        what = name or type(function).__name__
-        raise PlauditError(
-            f"{dotted(place)}: {what} cannot be imported by its name; define a function with `def` outside of other "
-            "functions"
-        )
-    return f"{module}:{name}"
+    found = getattr(sys.modules.get(module or ""), name, None)
+    return f"{module}:{name}" if found is function and name.isidentifier() else None
+
+
+def _described(function: Callable[..., Any]) -> str:
+    """Return a function's name with the file and line where it, or the method that calls it, is defined."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code = getattr(function, "__code__", getattr(type(function).__call__, "__code__", None))
+    if code is None:
+        return name
+    # In a notebook or an interactive session, the name of the file differs from one session to the next.
+    file = Path(code.co_filename).name if Path(code.co_filename).is_file() else function.__module__
+    return f"{name} ({file}:{code.co_firstlineno})"
 
 
 def _is_saved(value: Any) -> bool:

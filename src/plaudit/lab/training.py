@@ -20,7 +20,9 @@ from plaudit.models.loading.pretrained import load_from
 from plaudit.parallel.processes import OneProcess
 from plaudit.registries.stages import STAGES
 from plaudit.rewards.sources import build_reward
+from plaudit.runs.lines import last
 from plaudit.seeding import derived_seed
+from plaudit.stages.training import TrainingStage
 
 if TYPE_CHECKING:
     from plaudit.runs.context import StageContext
@@ -73,7 +75,9 @@ def _train_rl(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tensor
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": p, "problem": problem.number}) + "\n" for p in PROMPTS))
     context = _context("rl", rl_section(entry, problem.beta, folder / "reference", prompts), seed, folder)
-    STAGES["rl"].run(context)
+    stage = STAGES["rl"]
+    assert isinstance(stage, TrainingStage)
+    last(stage.run(context))
     return saved_policy(context.directory.model)
 
 
@@ -105,7 +109,7 @@ def _train_dpo(entry: Entry, problem: Problem, seed: int, folder: Path) -> Tenso
     reader, module = ModelReader(context, loaded), SequenceModule(loaded.model)
     examples = preference_examples(context, entry, problem, context.config.batch_size * DPO_STEPS, reader, module)
     samples = SampleCompletions(context, loaded, StageRows([], []))
-    Trainer(DpoTask(context, reader, module, examples, samples)).train()
+    last(Trainer(DpoTask(context, reader, module, examples, samples)).train())
     return saved_policy(context.directory.model)
 
 

@@ -12,7 +12,7 @@ from plaudit.reporting.examples import Progress, training_samples
 from plaudit.reporting.figures import curve_figure, curve_label, reward_kl_figure
 from plaudit.reporting.numbers import MINUS, significant
 from plaudit.reporting.panels import Panel, panels
-from plaudit.reporting.reading import Run, Stage
+from plaudit.reporting.reading import Run, StageFiles
 from plaudit.reporting.reward_kl import RewardKl, reward_kl
 
 
@@ -45,12 +45,12 @@ def training(run: Run) -> Mapping[str, Any] | None:
     return {"stages": shown} if shown else None
 
 
-def curve_grid(run: Run, stage: Stage) -> list[Figure]:
+def curve_grid(run: Run, stage: StageFiles) -> list[Figure]:
     """All panels of a stage for which it has data."""
     return [_panel(stage, panel, f"{stage.name}-{index}") for index, panel in enumerate(panels(stage, run.config))]
 
 
-def _panel(stage: Stage, panel: Panel, identifier: str) -> Figure:
+def _panel(stage: StageFiles, panel: Panel, identifier: str) -> Figure:
     labelled = zip(panel.lines, SERIES_COLOURS, strict=False) if len(panel.lines) > 1 else ()
     keys = tuple((line.label, COLOURS[colour]) for line, colour in labelled)
     drawing = svg(curve_figure(stage, panel), identifier, curve_label(stage, panel))

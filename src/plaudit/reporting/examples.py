@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plaudit.reporting.numbers import fixed
-from plaudit.reporting.reading import Run, Stage, is_number
+from plaudit.reporting.reading import Run, StageFiles, is_number
 from plaudit.reporting.tables import judging_source
 
 SHOWN_AT_ONCE = 6
@@ -82,7 +82,7 @@ def _scores(row: Mapping[str, Any]) -> Scores:
     return [(name, fixed(score, 2)) for name, score in (row.get("scores") or {}).items() if is_number(score)]
 
 
-def training_samples(stage: Stage) -> list[Progress]:
+def training_samples(stage: StageFiles) -> list[Progress]:
     """Responses to the prompts that were sampled most often, from the first step to the last."""
     by_prompt: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(stage.samples, key=lambda row: row["step"]):

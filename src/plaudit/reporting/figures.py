@@ -21,7 +21,7 @@ from plaudit.reporting.drawing import (
 )
 from plaudit.reporting.numbers import significant
 from plaudit.reporting.panels import Level, Panel
-from plaudit.reporting.reading import Series, Stage
+from plaudit.reporting.reading import Series, StageFiles
 from plaudit.reporting.reward_kl import Point, RewardKl
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def _groups(values: Sequence[T]) -> list[Sequence[T]]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def curve_figure(stage: Stage, panel: Panel) -> Any:
+def curve_figure(stage: StageFiles, panel: Panel) -> Any:
     """A panel as a matplotlib figure: raw values thin, their moving average thick, its last value written out."""
     figure, axes = empty_figure(PANEL_SIZE, left=46, right=50, bottom=30, top=10)
     ends, shown = [], []
@@ -125,7 +125,7 @@ def reliability_label(bins: Sequence[Mapping[str, float]]) -> str:
     return f"Fraction of pairs ordered correctly, by predicted probability: {'; '.join(dots)}."
 
 
-def curve_label(stage: Stage, panel: Panel) -> str:
+def curve_label(stage: StageFiles, panel: Panel) -> str:
     """A panel in words: where each of its lines starts and ends."""
     parts = []
     for line in panel.lines:

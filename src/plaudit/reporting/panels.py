@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from plaudit.registries.stages import STAGES
-from plaudit.reporting.reading import Stage, is_number
+from plaudit.reporting.reading import StageFiles, is_number
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Panel:
 CHANCE = Level(0.5, "chance")
 
 
-def panels(stage: Stage, config: Mapping[str, Any]) -> list[Panel]:
+def panels(stage: StageFiles, config: Mapping[str, Any]) -> list[Panel]:
     """The panels of a stage for which it has data. ``config`` is the run's whole configuration."""
     planned = STAGES[stage.name].panels(stage, config.get(stage.name) or {})
     return [shown for panel in planned if (shown := _with_data(panel, stage)).lines]
 
 
-def _with_data(panel: Panel, stage: Stage) -> Panel:
+def _with_data(panel: Panel, stage: StageFiles) -> Panel:
     lines = tuple(line for line in panel.lines if len(stage.series(line.metric)))
     spread = panel.spread if panel.spread and len(stage.series(panel.spread)) else None
     return replace(panel, lines=lines, spread=spread)
 
 
-def reinforcement_panels(stage: Stage, config: Mapping[str, Any]) -> Iterator[Panel]:
+def reinforcement_panels(stage: StageFiles, config: Mapping[str, Any]) -> Iterator[Panel]:
     """Rewards, KL, entropy, losses and lengths of reinforcement learning."""
     sources = [name for name in stage.metric_names("reward") if name not in ("mean", "std")]
     held_out = stage.metric_names("held_out")

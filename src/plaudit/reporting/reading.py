@@ -27,7 +27,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageFiles:
     """The files that one stage wrote."""
 
     name: str
@@ -55,12 +55,12 @@ class Run:
     metadata: Mapping[str, Any]
     config: Mapping[str, Any]
     config_text: str
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, StageFiles]
     summary: Mapping[str, Any]
 
-    def stage(self, name: str) -> Stage:
+    def stage(self, name: str) -> StageFiles:
         """The stage with this name; an empty one if the run does not have it."""
-        return self.stages.get(name, Stage(name))
+        return self.stages.get(name, StageFiles(name))
 
     @property
     def simulated(self) -> bool:
@@ -109,14 +109,14 @@ def read_run(folder: Path) -> Run:
     return Run(name, metadata, config, config_text, stages, summary)
 
 
-def _read_stage(directory: StageDirectory) -> Stage:
+def _read_stage(directory: StageDirectory) -> StageFiles:
     metrics: dict[int, dict[str, Any]] = {}
     for row in _read_lines(directory.metrics):
         # A step may have several lines: separate measurements, or a repetition after an interruption.
         metrics[row["step"]] = metrics.get(row["step"], {}) | row
     ordered = [metrics[step] for step in sorted(metrics)]
     samples, notes = _read_lines(directory.samples), _read_object(directory.notes_file).get("notes", [])
-    return Stage(directory.name, ordered, samples, _read_object(directory.result_file), list(map(str, notes)))
+    return StageFiles(directory.name, ordered, samples, _read_object(directory.result_file), list(map(str, notes)))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from plaudit.reporting.curves import Figure, curve_grid
 from plaudit.reporting.drawing import svg
 from plaudit.reporting.figures import reliability_figure, reliability_label
 from plaudit.reporting.numbers import fixed, percent
-from plaudit.reporting.reading import Run, Stage, is_number
+from plaudit.reporting.reading import Run, StageFiles, is_number
 from plaudit.reporting.tables import judged
 
 
@@ -30,7 +30,7 @@ def _counted(result: Mapping[str, Any]) -> dict[str, float | None]:
     return {"pairs": pairs if known else None, "prompts": prompts if known else None}
 
 
-def _last_measurement(stage: Stage) -> list[tuple[str, str]]:
+def _last_measurement(stage: StageFiles) -> list[tuple[str, str]]:
     measured: Sequence[tuple[str, str, Callable[[float], str]]] = (
         ("held-out accuracy", "held_out/accuracy", lambda value: percent(value, 1)),
         ("held-out calibration error", "held_out/calibration_error", lambda value: fixed(value, 3)),

@@ -18,7 +18,8 @@ class FunctionSource:
     """Scores with a function of (prompts: list[str], responses: list[str]) that returns one number per response.
 
     Parameters named ``prompts`` and ``responses`` are passed by name, otherwise by position. A function with a
-    parameter ``fields`` also gets the other columns of the prompts' rows, as a list of mappings.
+    parameter ``fields`` also gets the other columns of the prompts' rows, as a list of mappings; one with a parameter
+    ``**columns`` gets each of them as a list with one value per response, None where a row lacks it.
     """
 
     def __init__(self, config: FunctionReward, function: Callable[..., Any]) -> None:
@@ -45,7 +46,12 @@ class FunctionSource:
     def _call(self, samples: Sequence[Sample]) -> Any:
         prompts = [sample.prompt_text for sample in samples]
         responses = [sample.response_text for sample in samples]
-        extra = {"fields": [dict(sample.fields) for sample in samples]} if "fields" in self.parameters else {}
+        extra: dict[str, Any] = {}
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in self.parameters.values()):
+            columns = dict.fromkeys(name for sample in samples for name in sample.fields if name not in self.parameters)
+            extra = {name: [sample.fields.get(name) for sample in samples] for name in columns}
+        if "fields" in self.parameters:
+            extra["fields"] = [dict(sample.fields) for sample in samples]
         with user_code(self.place, self.function):
             if _takes_names(self.parameters):
                 return self.function(prompts=prompts, responses=responses, **extra)

@@ -11,6 +11,7 @@ from plaudit.config.schema import Recipe
 from plaudit.config.schema.base import Place
 from plaudit.config.secrets import mask_addresses
 from plaudit.errors import PlauditError
+from plaudit.plugins import is_same_function
 from plaudit.registries.stages import STAGES, restart_command
 
 SHOWN_DIFFERENCES = 8
@@ -40,14 +41,17 @@ def refuse_changes(configuration: Path, new: Recipe, begun: Collection[str]) -> 
 
 
 def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, Any, Any]]:
-    """Yield place, old value and new value of every difference between two nested configurations."""
+    """Yield place, old value and new value of every difference between two nested configurations.
+
+    A function that was given from Python and moved to another line is not a difference.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old | new:
             yield from differences(old.get(name), new.get(name), (*place, name))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from differences(before, after, (*place, index))
-    elif old != new:
+    elif old != new and not is_same_function(old, new):
         yield place, old, new
 
 

@@ -38,10 +38,10 @@ class StageContext(Generic[ConfigT_co]):
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the stage's result in the main process once all processes have called this."""
-        self.session.wait_for_everyone()
+        self.session.processes.wait_for_everyone()
         if self.session.is_main:
             self.directory.finish(result)
-        self.session.wait_for_everyone()
+        self.session.processes.wait_for_everyone()
 
 
 def stage_context(session: Session, name: str) -> StageContext[Any]:

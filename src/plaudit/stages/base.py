@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 if TYPE_CHECKING:
     from plaudit.config.schema import DataConfig, GenerationConfig, RewardSourceConfig, Section
     from plaudit.reporting.panels import Panel
-    from plaudit.reporting.reading import Stage as StageRecord
+    from plaudit.reporting.reading import StageFiles
     from plaudit.runs.context import StageContext
     from plaudit.runs.directory import StageDirectory
+    from plaudit.runs.lines import Lines
 
 ConfigT = TypeVar("ConfigT", bound="Section")
 
@@ -44,11 +45,11 @@ class Stage(ABC, Generic[ConfigT]):
         """Return the class of the stage's section in the recipe."""
 
     @abstractmethod
-    def run(self, context: "StageContext[ConfigT]") -> dict[str, Any]:
+    def run(self, context: "StageContext[ConfigT]") -> "dict[str, Any] | Lines[dict[str, Any]]":
         """Do the stage's work in ``context.directory`` and return the content of ``result.json``.
 
         Every process calls this. Only the main process (``context.session.is_main``) writes files, and its result is
-        used.
+        used. A stage that trains is a generator, which yields the lines of metrics that ``Trainer.train`` yields.
         """
 
     def check(self, config: ConfigT) -> None:
@@ -60,7 +61,7 @@ class Stage(ABC, Generic[ConfigT]):
     def show(self, directory: "StageDirectory") -> None:
         """Print the stage's results at the end of the run."""
 
-    def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
+    def panels(self, stage: "StageFiles", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return the report's panels; ``config`` is the stage's section as plain data. Panels may lack data."""
         return ()
 

@@ -8,7 +8,7 @@ from plaudit.stages.training import TrainingStage
 if TYPE_CHECKING:
     from plaudit.config.schema import DataConfig, DpoConfig
     from plaudit.reporting.panels import Panel
-    from plaudit.reporting.reading import Stage as StageRecord
+    from plaudit.reporting.reading import StageFiles
     from plaudit.runs.context import StageContext
     from plaudit.training.task import Task
 
@@ -42,7 +42,7 @@ class DpoStage(TrainingStage["DpoConfig"]):
 
         load_loss(preference_loss(config.loss), "dpo.loss")
 
-    def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
+    def panels(self, stage: "StageFiles", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return accuracy, loss, implicit rewards and drift."""
         from plaudit.reporting.panels import preference_panels
 

@@ -8,7 +8,7 @@ from plaudit.stages.training import TrainingStage
 if TYPE_CHECKING:
     from plaudit.config.schema import SftConfig
     from plaudit.reporting.panels import Panel
-    from plaudit.reporting.reading import Stage as StageRecord
+    from plaudit.reporting.reading import StageFiles
 
 
 class LanguageModelStage(TrainingStage["SftConfig"]):
@@ -22,7 +22,7 @@ class LanguageModelStage(TrainingStage["SftConfig"]):
 
         return SftConfig
 
-    def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
+    def panels(self, stage: "StageFiles", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return loss, perplexity and token accuracy."""
         from plaudit.reporting.panels import language_model_panels
 

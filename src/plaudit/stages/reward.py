@@ -1,6 +1,7 @@
 """The stage ``reward``: trains a reward model, or an ensemble of them, on comparisons."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from plaudit.stages.training import TrainingStage
@@ -8,8 +9,9 @@ from plaudit.stages.training import TrainingStage
 if TYPE_CHECKING:
     from plaudit.config.schema import RewardConfig
     from plaudit.reporting.panels import Panel
-    from plaudit.reporting.reading import Stage as StageRecord
+    from plaudit.reporting.reading import StageFiles
     from plaudit.runs.context import StageContext
+    from plaudit.runs.lines import Lines
     from plaudit.training.task import Task
 
 
@@ -33,7 +35,7 @@ class RewardStage(TrainingStage["RewardConfig"]):
         """Load the model and the comparisons."""
         from plaudit.training.reward import load_reward_task
 
-        return load_reward_task(context)[0]
+        return load_reward_task(context)
 
     def check(self, config: "RewardConfig") -> None:
         """Import the loss."""
@@ -42,37 +44,31 @@ class RewardStage(TrainingStage["RewardConfig"]):
 
         load_loss(reward_loss(config.loss), "reward.loss")
 
-    def run(self, context: "StageContext[RewardConfig]") -> dict[str, Any]:
+    def run(self, context: "StageContext[RewardConfig]") -> "Lines[dict[str, Any]]":
         """Train the model, or all members of the ensemble that are not finished."""
         from plaudit.training.ensembles import combined, members
 
         if context.config.members == 1:
-            return _train(context, 1)
+            return (yield from super().run(context))
         for number, member in enumerate(members(context, context.config.members), start=1):
             if not member.directory.finished:
-                member.finish(_train(member, number))
+                member.finish((yield from _train(member, number)))
         return combined(context, context.config.members)
 
-    def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
+    def panels(self, stage: "StageFiles", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return accuracy, loss, margin and calibration."""
         from plaudit.reporting.panels import reward_model_panels
 
         return reward_model_panels()
 
 
-def _train(context: "StageContext[RewardConfig]", member: int) -> dict[str, Any]:
-    """Train one model and compare it with two trivial baselines; ``member`` counts from 1."""
-    from plaudit.evaluation.reward_judgement import judge_reward_model
+def _train(context: "StageContext[RewardConfig]", member: int) -> "Lines[dict[str, Any]]":
+    """Train one member of an ensemble; ``member`` counts from 1."""
     from plaudit.training.loop import Trainer
     from plaudit.training.reward import load_reward_task
 
-    task, rows = load_reward_task(context, member)
-    result: dict[str, Any] = dict(Trainer(task).train())
-    if task.held_out_scores is not None and context.session.is_main:
-        ranks = [example.target for example in task.held_out]
-        train, held_out = ([row.row for row in part] for part in (rows.train, rows.held_out))
-        result |= judge_reward_model(task.held_out_scores, ranks, train, held_out)
-    return result
+    with closing(load_reward_task(context, member)) as task:
+        return dict((yield from Trainer(task).train()))
 
 
 STAGE = RewardStage()

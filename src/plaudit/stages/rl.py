@@ -8,7 +8,7 @@ from plaudit.stages.training import TrainingStage
 if TYPE_CHECKING:
     from plaudit.config.schema import DataConfig, GenerationConfig, RewardSourceConfig, RlConfig
     from plaudit.reporting.panels import Panel
-    from plaudit.reporting.reading import Stage as StageRecord
+    from plaudit.reporting.reading import StageFiles
     from plaudit.runs.context import StageContext
     from plaudit.training.task import Task
 
@@ -44,7 +44,7 @@ class RlStage(TrainingStage["RlConfig"]):
         load_loss(policy_loss(config.policy_loss), "rl.policy_loss")
         load_estimator(advantage(config.advantages), "rl.advantages")
 
-    def panels(self, stage: "StageRecord", config: Mapping[str, Any]) -> "Iterable[Panel]":
+    def panels(self, stage: "StageFiles", config: Mapping[str, Any]) -> "Iterable[Panel]":
         """Return rewards, KL, entropy, losses and lengths."""
         from plaudit.reporting.panels import reinforcement_panels
 

@@ -10,6 +10,7 @@ from plaudit.stages.base import Stage
 if TYPE_CHECKING:
     from plaudit.config.schema import StageConfig
     from plaudit.runs.context import StageContext
+    from plaudit.runs.lines import Lines
     from plaudit.runs.session import Session
     from plaudit.training.loop import Trainer
     from plaudit.training.task import Task
@@ -30,12 +31,12 @@ class TrainingStage(Stage[TrainingConfigT]):
 
         return Trainer(self.load_task(context))
 
-    def run(self, context: "StageContext[TrainingConfigT]") -> dict[str, Any]:
+    def run(self, context: "StageContext[TrainingConfigT]") -> "Lines[dict[str, Any]]":
         """Train, starting from the newest checkpoint if there is one, and close the task."""
         from plaudit.training.loop import Trainer
 
         with closing(self.load_task(context)) as task:
-            return dict(Trainer(task).train())
+            return dict((yield from Trainer(task).train()))
 
 
 def build_trainer(session: "Session", name: str) -> "Trainer[Any]":

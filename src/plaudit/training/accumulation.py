@@ -56,7 +56,7 @@ class GradientAccumulator(Generic[T]):
             failed = True
         else:
             failed = False
-        return None if self.session.any(failed) else sums
+        return None if self.session.processes.any(failed) else sums
 
     def _backward_all(self, examples: Sequence[Example[T]], sums: MetricSums) -> None:
         batches = self.micro_batches(examples)

@@ -6,11 +6,10 @@ from a checkpoint repeats nothing.
 """
 
 import logging
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -19,7 +18,6 @@ from plaudit.batching.trees import Example
 from plaudit.errors import Interrupted, errors_of_the_system
 from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import trained_parameters
-from plaudit.plugins import user_code
 from plaudit.runs.checkpoints import (
     Checkpoint,
     latest_checkpoint,
@@ -29,6 +27,7 @@ from plaudit.runs.checkpoints import (
 from plaudit.runs.disk_space import check_free_space
 from plaudit.runs.interruption import Interruption
 from plaudit.runs.jsonl import JsonLinesWriter
+from plaudit.runs.lines import Line, Lines
 from plaudit.runs.progress import StageProgress
 from plaudit.runs.trackers import StageTrackers, stage_trackers
 from plaudit.seeding import derived_seed
@@ -71,29 +70,41 @@ class Trainer(Generic[T]):
             named.setdefault(rates.get(name, default), []).append((name, parameter))
         return [ParameterGroup(parameters, rate) for rate, parameters in named.items()]
 
-    def train(self) -> dict[str, float]:
-        """Train, save the model, and return the stage's closing numbers."""
+    def train(self) -> Lines[dict[str, Any]]:
+        """Train and save the model: yield the lines of metrics and return the stage's closing numbers.
+
+        Raises Interrupted, after a checkpoint, if a signal came or the main process's generator was closed.
+        """
         done = self._resume()
         if self.session.is_main:
             self._check_free_space(done)
         with ExitStack() as stack:
             interruption = stack.enter_context(Interruption())
             self._open_records(stack, done)
-            if done == 0:
-                self._record(0, self.task.measure(0))
-            for step in range(done + 1, self.task.steps + 1):
+            for step in range(done + 1 if done else 0, self.task.steps + 1):
                 if self.task.is_finished():
                     break
-                metrics = self.run_step(step)
-                if metrics is not None and self.task.measures_at(step):
-                    metrics |= self.task.measure(step)
-                self._record(step, metrics)
-                stopped = self.session.any(interruption.requested)
-                if stopped or step % self.config.checkpoint_every == 0:
+                line, closed = self._record(step, self._metrics(step)), False
+                if line is not None:
+                    try:
+                        yield line
+                    except GeneratorExit:
+                        closed = True
+                stopped = self.session.processes.any(closed or interruption.requested)
+                if step > 0 and (stopped or step % self.config.checkpoint_every == 0):
                     self.checkpoint(step)
+                if closed:
+                    return {}  # to nobody: the generator is closed
                 if stopped:
-                    raise Interrupted(interruption.signal_number or signal.SIGTERM)
+                    raise Interrupted(self.session.processes.most(interruption.signal_number or 0) or None)
         return self._finish()
+
+    def _metrics(self, step: int) -> dict[str, float] | None:
+        """Take a step, except for step 0, and return the metrics and measurements that are due after it."""
+        metrics = self.run_step(step) if step else {}
+        if metrics is not None and (step == 0 or self.task.measures_at(step)):
+            metrics |= self.task.measure(step)
+        return metrics
 
     def run_step(self, step: int) -> dict[str, float] | None:
         """Draw a batch, sum its gradients and take an optimizer step; return metrics if a line is due."""
@@ -130,18 +141,18 @@ class Trainer(Generic[T]):
             self.log = stack.enter_context(JsonLinesWriter(self.stage.metrics))
         self.progress = stack.enter_context(StageProgress(name, self.task.steps, done, self.session.is_main))
 
-    def _record(self, step: int, metrics: dict[str, float] | None) -> None:
+    def _record(self, step: int, metrics: dict[str, float] | None) -> Line | None:
+        """Write the metrics where users read them; return them in the main process."""
         if not metrics:
-            return
+            return None
         line = self.task.line_number(step)
         self.progress.update(step, self._status(line, metrics))
-        if self.log is not None:
-            name, entry = self.stage.folder.name, {"step": line, "seconds": self._seconds(), **metrics}
-            self.log.append(entry)
-            if self.session.on_metrics is not None:
-                with user_code("on_metrics", self.session.on_metrics):
-                    self.session.on_metrics(name, entry)
-            self.trackers.log({f"{name}/{key}": value for key, value in metrics.items()}, line)
+        if self.log is None:
+            return None
+        name, entry = self.stage.folder.name, {"step": line, "seconds": self._seconds(), **metrics}
+        self.log.append(entry)
+        self.trackers.log({f"{name}/{key}": value for key, value in metrics.items()}, line)
+        return name, entry
 
     def _status(self, line: int, metrics: dict[str, float]) -> str:
         """Return the loss and the headline metric for the progress; a metric of an earlier line with its step."""
@@ -175,7 +186,7 @@ class Trainer(Generic[T]):
                 state,
                 self.config.keep_checkpoints,
                 is_main=self.session.is_main,
-                wait_for_everyone=self.session.wait_for_everyone,
+                wait_for_everyone=self.session.processes.wait_for_everyone,
             )
 
     def _check_free_space(self, done: int) -> None:
@@ -213,7 +224,7 @@ class Trainer(Generic[T]):
         self.task.restore(checkpoint.tensors["task"], checkpoint.state["task"])
         self.seconds_before = checkpoint.state["seconds"]
 
-    def _finish(self) -> dict[str, float]:
+    def _finish(self) -> dict[str, Any]:
         with errors_of_the_system(self.stage.model):
             numbers = self.task.save(self.stage.model)
         self.strategy.close()

@@ -31,10 +31,10 @@ class ModelReader:
 
     def per_response(self, module: nn.Module, trees: Sequence[PromptTree]) -> Tensor:
         """Return what ``module`` (batch -> [R]) computes for all responses: [responses], float32 on the CPU."""
-        own = self.session.shard(trees)
+        own = self.session.processes.shard(trees)
         found = self._run(lambda positions: per_response(module, own, self.loaded, positions, self.pack_length))
         parts = found.split([len(tree.responses) for tree in own])
-        return torch.cat(self.session.merge_shards(parts)) if trees else found
+        return torch.cat(self.session.processes.merge_shards(parts)) if trees else found
 
     def per_token(
         self,
@@ -47,12 +47,12 @@ class ModelReader:
 
         ``compute`` turns a batch into ``columns`` tensors [N], by ``modules``.
         """
-        own = self.session.shard(trees)
+        own = self.session.processes.shard(trees)
         sizes = [len(tree.responses) for tree in own]
         merged = []
         for column in self.of_shard(compute, modules, own) or [[]] * columns:
             parts = iter(column)
-            shards = self.session.merge_shards([[next(parts) for _ in range(size)] for size in sizes])
+            shards = self.session.processes.merge_shards([[next(parts) for _ in range(size)] for size in sizes])
             merged.append(list(chain.from_iterable(shards)))
         return merged
 

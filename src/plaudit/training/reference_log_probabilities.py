@@ -62,7 +62,7 @@ def reference_log_probabilities(
     if session.is_main:
         key = _key(groups, model, session.recipe.precision)
         kept = _read(path, key)
-    kept = session.gather(kept)[0]
+    kept = session.processes.gather(kept)[0]
     context.strategy.prepare(module)
     if kept is not None:
         return kept

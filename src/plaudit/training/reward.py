@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import ModelConfig, RewardConfig
 from plaudit.data.rows import RankingRow
 from plaudit.data.rows.ranking import Ranks
+from plaudit.evaluation.reward_judgement import judge_reward_model
 from plaudit.models.heads.scalar import ScoreModule, scalar_head
 from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
@@ -51,22 +53,25 @@ class Comparisons:
 
 
 class RewardTask(SupervisedTask[Ranks]):
-    """K ranked responses per prompt; the unit is a prompt.
-
-    ``held_out_scores`` [R] are the held-out responses' scores at the last measurement, before any scale; None before
-    the first measurement and without held-out data.
-    """
+    """K ranked responses per prompt; the unit is a prompt."""
 
     headline_metric = "held_out/accuracy"
 
-    def __init__(self, context: StageContext[RewardConfig], reader: ModelReader, examples: Examples[Ranks]) -> None:
+    def __init__(
+        self,
+        context: StageContext[RewardConfig],
+        reader: ModelReader,
+        examples: Examples[Ranks],
+        rows: StageRows[RankingRow],
+    ) -> None:
+        """``rows`` are those of the examples; the baselines read their texts."""
         super().__init__(context, reader, Examples(_with_order(examples.train), _with_order(examples.held_out)))
         self.config = config = context.config
         entry = reward_loss(config.loss)
         self.loss = load_loss(entry, "reward.loss")
         self.settings = {name: getattr(config, name) for name in entry.defaults} | config.loss_settings
         self.module = ScoreModule(self.loaded.model)
-        self.held_out_scores: Tensor | None = None
+        self.rows = rows
 
     def units_of(self, example: Example[Ranks]) -> int:
         """Return 1: every prompt has the same weight, regardless of its number of responses."""
@@ -94,7 +99,7 @@ class RewardTask(SupervisedTask[Ranks]):
 
     def measure_held_out(self) -> dict[str, float]:
         """Return loss, pair accuracy, mean margin and calibration error."""
-        scores = self.held_out_scores = self.raw_scores(self.held_out)
+        scores = self.raw_scores(self.held_out)
         flat = Comparisons.of([example.target for example in self.held_out], torch.device("cpu"))
         inputs = self._inputs(scores, flat)
         gaps = score_gaps(scores, inputs.pairs)
@@ -113,16 +118,24 @@ class RewardTask(SupervisedTask[Ranks]):
         """Return the unscaled scores of all responses, [R]."""
         return self.reader.per_response(self.module, [example.tree for example in examples])
 
-    def save(self, folder: Path) -> dict[str, float]:
+    def save(self, folder: Path) -> dict[str, Any]:
         """Write the model with its scale, which gives mean 0 and variance 1 on the training responses."""
         scale = ScoreScale.normalizing(self.raw_scores(self.train)) if self.config.normalize else ScoreScale()
         numbers = self.closing_numbers()
         if self.held_out and self.session.is_main:
             warn_if_no_better_than_chance(numbers["held_out/accuracy"], numbers["held_out/pairs"])
+        judgement = self._judgement() if self.held_out else {}
         with self.context.strategy.gathered_in_main(self.module):
             if self.session.is_main:
                 save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)
-        return numbers | {"gain": scale.gain, "bias": scale.bias}
+        return numbers | {"gain": scale.gain, "bias": scale.bias} | judgement
+
+    def _judgement(self) -> dict[str, Any]:
+        """Return the held-out accuracy with its interval, next to that of two trivial baselines."""
+        scores = self.raw_scores(self.held_out)
+        ranks = [example.target for example in self.held_out]
+        train, held_out = ([row.row for row in rows] for rows in (self.rows.train, self.rows.held_out))
+        return judge_reward_model(scores, ranks, train, held_out) if self.session.is_main else {}
 
 
 def _with_order(examples: Sequence[Example[Ranks]]) -> list[Example[Ranks]]:
@@ -130,8 +143,8 @@ def _with_order(examples: Sequence[Example[Ranks]]) -> list[Example[Ranks]]:
     return [example for example in examples if len(set(example.target)) > 1]
 
 
-def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tuple[RewardTask, StageRows[RankingRow]]:
-    """Return the stage's task and its rows; a model without a trained head gets a new one.
+def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> RewardTask:
+    """Return the stage's task; a model without a trained head gets a new one.
 
     ``member`` numbers the models of an ensemble from 1. Random initial weights differ between members.
     """
@@ -139,7 +152,8 @@ def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> tu
     load_loss(reward_loss(config.loss), "reward.loss")  # fails before the model is loaded
     loaded = context.strategy.load(lambda device: _load_scorer(config.model, device, seed))
     rows = load_stage_rows(context, config.data, RankingRow, loaded)
-    return RewardTask(context, ModelReader(context, loaded), rows.examples(lambda row: row.ranks)), rows
+    examples = rows.examples(lambda row: row.ranks)
+    return RewardTask(context, ModelReader(context, loaded), examples, rows)
 
 
 def _load_scorer(config: ModelConfig, device: torch.device, seed: int) -> LoadedModel:

@@ -60,12 +60,13 @@ class SftTask(SupervisedTask[None]):
 
     def measure_held_out(self) -> dict[str, float]:
         """Return loss per token, perplexity and token accuracy."""
-        own = self.session.shard([example.tree for example in self.held_out])
+        own = self.session.processes.shard([example.tree for example in self.held_out])
         sums = torch.zeros(3, dtype=torch.float64)
         columns = self.reader.of_shard(self._measured, self.module, own)
         for part, hits in zip(*columns, strict=True):
             sums += torch.tensor([part.double().sum(), hits.double().sum(), len(part)])
-        loss, hits_total, tokens = torch.stack(self.session.gather_shards(sums)).sum(0).tolist()
+        everyone = self.session.processes.of_data_ranks(self.session.processes.gather(sums))
+        loss, hits_total, tokens = torch.stack(everyone).sum(0).tolist()
         mean = -loss / tokens
         return {
             "held_out/loss": mean,

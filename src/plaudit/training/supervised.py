@@ -62,7 +62,7 @@ class SupervisedTask(ABC, Generic[T]):
         """Return this process's shard of the step's batch, and count the units of the whole batch."""
         examples = [self.train[index] for index in self.order.batch(step)]
         self.units = max(sum(self.units_of(example) for example in examples), 1)
-        return self.session.shard(examples)
+        return self.session.processes.shard(examples)
 
     @abstractmethod
     def units_of(self, example: Example[T]) -> int:
@@ -94,7 +94,7 @@ class SupervisedTask(ABC, Generic[T]):
         """Return metrics on the held-out examples; called only if there are any."""
 
     @abstractmethod
-    def save(self, folder: Path) -> dict[str, float]:
+    def save(self, folder: Path) -> dict[str, Any]:
         """Write the model and return the stage's closing numbers."""
 
     def closing_numbers(self) -> dict[str, float]:

@@ -86,7 +86,7 @@ class Task(Protocol[T]):
         """Restore what ``checkpoint`` returned."""
         ...
 
-    def save(self, folder: Path) -> dict[str, float]:
+    def save(self, folder: Path) -> dict[str, Any]:
         """Write the trained model (in the main process) and return the stage's closing numbers."""
         ...
 

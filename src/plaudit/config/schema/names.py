@@ -8,13 +8,16 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-_FUNCTION = re.compile(r"[\w.]+:\w+")
+from plaudit.plugins import GIVEN, GivenFunction
+
+_FUNCTION = re.compile(rf"([\w.]+:\w+|{GIVEN}.+)")
 
 
 class NameOf:
-    """A constraint on a string: a name in ``entries`` or ``others`` or, with ``functions``, a ``module:name``.
+    """A constraint on a string: a name in ``entries`` or ``others`` or, with ``functions``, a function.
 
-    Use it as ``Annotated[str, NameOf(entries)]``. Entries may be added later.
+    A function is ``module:name``, or what ``GivenFunction`` records. Use it as ``Annotated[str, NameOf(entries)]``.
+    Entries may be added later.
     """
 
     def __init__(self, entries: Collection[str], *others: str, functions: bool = False) -> None:
@@ -31,7 +34,12 @@ class NameOf:
         raise PydanticCustomError("literal_error", "unknown name")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+        def check(value: Any, inner: core_schema.ValidatorFunctionWrapHandler) -> str:
+            is_given = isinstance(value, GivenFunction)
+            name = self._check(inner(str(value) if is_given else value))
+            return value if is_given else name  # pydantic would return the text without the function
+
+        return core_schema.no_info_wrap_validator_function(check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         names = {"enum": [*self.others, *self.entries]}

@@ -19,6 +19,7 @@ from plaudit.config.schema.base import (
 )
 from plaudit.config.schema.kinds import Kinds
 from plaudit.config.schema.models import WeightsConfig
+from plaudit.config.schema.names import NameOf
 from plaudit.registry import Registry
 
 LONGEST_URL = 2000
@@ -90,8 +91,8 @@ class FunctionReward(RewardSourceConfig):
     source: ClassVar[str] = "plaudit.rewards.function:FunctionSource"
 
     kind: Literal["function"] = Field("function", description="a Python function")
-    function: str = Field(
-        description="module:name; called with (prompts, responses), it returns one number per response",
+    function: Annotated[str, NameOf((), functions=True)] = Field(
+        description="called with (prompts, responses), it returns one number per response",
         json_schema_extra=NAMES_FUNCTION,
     )
 

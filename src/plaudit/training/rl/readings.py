@@ -164,7 +164,7 @@ class ReadDuringStep:
     def policy_rows(self) -> PolicyRows:
         """Return the statistics of all processes' responses, in the order of their indices."""
         merged: dict[int, tuple[Tensor, Tensor]] = {}
-        for shard in self.reader.session.gather(self._of_response):
+        for shard in self.reader.session.processes.gather(self._of_response):
             merged |= shard
         columns = zip(*(merged[number] for number in sorted(merged)), strict=True)
         return PolicyRows(*map(rows_from, columns))

@@ -22,12 +22,12 @@ class RolloutSampler:
 
     def sample(self, prompts: Sequence[Requests]) -> list[list[Sample]]:
         """Return a sample per request, in a group per prompt, for this process's shard of ``prompts``."""
-        return self._generate(self.session.shard(prompts), self.settings)
+        return self._generate(self.session.processes.shard(prompts), self.settings)
 
     def sample_greedily(self, prompts: Sequence[Requests]) -> list[list[Sample]]:
         """Return groups of one greedy response, one group per prompt of this process's shard."""
         settings = self.settings.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
-        return self._generate([requests[:1] for requests in self.session.shard(prompts)], settings)
+        return self._generate([requests[:1] for requests in self.session.processes.shard(prompts)], settings)
 
     def _generate(self, prompts: Sequence[Requests], settings: GenerationConfig) -> list[list[Sample]]:
         with self.weights.generating(), self.session.autocast():

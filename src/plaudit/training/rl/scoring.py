@@ -83,7 +83,7 @@ class Scorer:
         sizes = [len(group) for group in own]
 
         def merged(column: Tensor) -> Tensor:
-            return torch.cat(self.session.merge_shards(column.split(sizes)))
+            return torch.cat(self.session.processes.merge_shards(column.split(sizes)))
 
         total, each = merged(scored.total), {name: merged(scores) for name, scores in scored.each.items()}
-        return ScoredGroups(self.session.merge_shards(own), total, each)
+        return ScoredGroups(self.session.processes.merge_shards(own), total, each)

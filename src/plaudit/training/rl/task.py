@@ -89,7 +89,7 @@ class RlTask:
         minibatches = self.iteration.minibatches(self.experience, iteration)
         examples = next(islice(minibatches, step_within, None))
         self.units = StepUnits.of(examples, self.experience)
-        return self.session.shard(examples)
+        return self.session.processes.shard(examples)
 
     def losses(self, batch: Batch, targets: Sequence[ResponseNumbers]) -> Iterator[LossOutputs]:
         """Yield the policy's loss and, if the value function has separate weights, the value loss."""

@@ -38,6 +38,8 @@ def test_members_differ_and_the_first_is_the_stage_s_model(folder: Path) -> None
     assert not torch.equal(one["score.weight"], two["score.weight"])
     assert not torch.equal(two["score.weight"], three["score.weight"])
     assert all(torch.equal(tensor, one[name]) for name, tensor in weights(folder / "reward/model").items())
+    files = [folder / f"reward/{path}model/model.safetensors" for path in ("", "member-1/")]
+    assert files[0].samefile(files[1]), "the largest file is not copied"
     assert (folder / "reward/metrics.jsonl").read_bytes() == (folder / "reward/member-1/metrics.jsonl").read_bytes()
 
 
