@@ -19,13 +19,14 @@ requirements := pyproject.toml constraints.txt
 quickstart: .venv/installed
 	$(bin)/plaudit run quickstart
 
-# One torch thread per worker: the tests' models are too small for more.
+# One torch thread per worker: the tests' models are too small for more. A file's tests share fixtures, so one worker runs
+# them all, and in their order, because the last files are short.
 test: .venv/installed-for-tests
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/lint-imports --no-cache
-	OMP_NUM_THREADS=1 $(bin)/pytest -n $(TEST_WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(bin)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 format: .venv/installed-for-tests
 	$(bin)/ruff check --fix

@@ -23,16 +23,6 @@ if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Let one worker run all tests of a module that share a fixture, so that the fixture is made once."""
-    for item in items:
-        definitions = [definition for its in item._fixtureinfo.name2fixturedefs.values() for definition in its]
-        shares = any(definition.scope == "module" and definition.baseid for definition in definitions)
-        if shares and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(autouse=True)
 def _messages() -> None:
     """Show messages as the command line does."""
