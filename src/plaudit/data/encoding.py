@@ -48,12 +48,12 @@ def encode_parts(
 
 def _after_line_break(texts: Sequence[Text], special: SpecialTokens, tokenizer: Any) -> list[Ids]:
     (line_break,) = _batch(["\n"], tokenizer, special_tokens=False)
-    after = encode([(Text("\n") + text, True) for text in texts], special, tokenizer)
-    alone = encode([(text, True) for text in texts], special, tokenizer)
     length = len(line_break)
-    return [
-        ids[length:] if ids[:length] == line_break else fallback for ids, fallback in zip(after, alone, strict=True)
-    ]
+    after = encode([(Text("\n") + text, True) for text in texts], special, tokenizer)
+    found = [ids[length:] if ids[:length] == line_break else None for ids in after]
+    joined = [text for ids, text in zip(found, texts, strict=True) if ids is None]
+    alone = iter(encode([(text, True) for text in joined], special, tokenizer))
+    return [next(alone) if ids is None else ids for ids in found]
 
 
 def _batch(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[Ids]:
@@ -61,9 +61,15 @@ def _batch(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[I
     if not texts:
         return []
     # verbose=False: tokenizers may warn about texts beyond the model's length, but the caller applies the limits.
-    all_ids = tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
-    ends = 1 if special_tokens and _adds_eos(tokenizer) else 0
-    return [list(ids[: len(ids) - ends]) for ids in all_ids]
+    # Masks are not needed and take time.
+    all_ids: list[Ids] = tokenizer(
+        list(texts),
+        add_special_tokens=special_tokens,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
+    return [ids[:-1] for ids in all_ids] if special_tokens and _adds_eos(tokenizer) else all_ids
 
 
 def _adds_eos(tokenizer: Any) -> bool:

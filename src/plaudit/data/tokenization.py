@@ -152,12 +152,13 @@ def _prompted_rows(rows: Sequence[R], renderer: Renderer, tokenizer: Any) -> Ite
         tokenizer,
     )
     encoded = iter(encode_parts([rendered for _, _, rendered in numbered], prompts, renderer.special, tokenizer))
+    eos = tokenizer.eos_token_id  # its look-up is slow
     for (index, row, rendered), prompt in zip(numbered, prompts, strict=True):
         responses = []
         for parts in rendered.responses:
             segments = [Segment(tuple(next(encoded)), part.learned) for part in parts]
             if not (rendered.special_tokens and parts[-1].text.text.rstrip().endswith(renderer.ends)):
-                segments[-1] = Segment((*segments[-1].tokens, tokenizer.eos_token_id))
+                segments[-1] = Segment((*segments[-1].tokens, eos))
             responses.append(segments)
         text = rendered.prompt.text
         if rendered.special_tokens:
