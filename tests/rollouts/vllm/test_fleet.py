@@ -1,5 +1,6 @@
 """Several servers, and servers that sleep."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,8 @@ from plaudit.errors import PlauditError
 from plaudit.models.loading.models import LoadedModel
 from plaudit.parallel.processes import OneProcess
 from plaudit.rollouts.engines.model_engine import configured_engine
+from plaudit.rollouts.engines.vllm import client
+from plaudit.rollouts.engines.vllm.client import Client
 from vllm_engines import CPU, GENERATE, differences, engine_at, fresh_policy, requests
 
 SETTINGS = GenerationConfig(max_new_tokens=8)
@@ -62,6 +65,24 @@ def test_a_server_that_dies_is_named(loaded: LoadedModel, servers: list[FakeVllm
         engine.generate(requests(), SETTINGS)
     assert "\n" not in str(caught.value)
     engine.close()
+
+
+def test_a_server_whose_engine_died_is_named_before_the_timeout(monkeypatch: Any) -> None:
+    class Server(Client):
+        is_alive = True
+
+        def post(self, path: str, body: Any = None) -> Any:
+            time.sleep(0.2 if self.is_alive else 2)
+
+        def is_healthy(self) -> bool:
+            return self.is_alive
+
+    monkeypatch.setattr(client, "HEALTH_INTERVAL", 0.05)
+    alive, dead = Server("http://a", 9, ""), Server("http://b", 9, "")
+    assert client.post_to_all([alive, alive], "/pause") == [None, None]
+    dead.is_alive = False
+    with pytest.raises(PlauditError, match=r"http://b/pause got no answer.*no longer healthy"):
+        client.post_to_all([alive, dead], "/pause")
 
 
 def test_sleeping_servers_return_their_weights_and_get_them_again(loaded: LoadedModel, servers: list[FakeVllm]) -> None:

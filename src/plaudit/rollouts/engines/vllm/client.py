@@ -1,7 +1,7 @@
 """Requests to a server. Every failure is a PlauditError that names the server and what to look at."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,6 +9,7 @@ from plaudit.errors import PlauditError, one_line
 
 SHOWN = 300  # characters of an answer in an error message
 OK = 200
+HEALTH_INTERVAL = 5  # seconds without an answer until the servers' health is looked at
 
 
 class Client:
@@ -82,6 +83,13 @@ def post_each(clients: Sequence[Client], path: str, bodies: Sequence[Any]) -> li
     pool = ThreadPoolExecutor(len(clients))
     answers = [pool.submit(client.post, path, body) for client, body in zip(clients, bodies, strict=True)]
     pool.shutdown(wait=False)
-    for answer in as_completed(answers):
-        answer.result()
+    waiting = dict(zip(answers, clients, strict=True))
+    while waiting:
+        done, _ = wait(waiting, HEALTH_INTERVAL, FIRST_COMPLETED)
+        for answer in done:
+            answer.result()
+            del waiting[answer]
+        for client in () if done else waiting.values():
+            if not client.is_healthy():  # its engine died, and nothing in it answers the request
+                raise client.error(path, "got no answer, and the server is no longer healthy")
     return [answer.result() for answer in answers]
