@@ -140,7 +140,7 @@ class VllmEngine:
     ) -> list[Sample]:
         check_requests(requests, settings, self._loaded.context_length)
         limits = draw_limits(requests, settings)
-        with self._log_of_errors(), ThreadPoolExecutor(settings.batch_size) as pool:
+        with self._log_of_errors(), ThreadPoolExecutor(settings.batch_size * len(clients)) as pool:
             each = zip(cycle(clients), requests, limits, strict=False)
             samples = [pool.submit(self._sample, *one, settings) for one in each]
             try:
