@@ -1,7 +1,7 @@
 """Python commands in processes that are forked from one that has imported everything.
 
-Most of the time of a short command is spent in imports. Apart from them, it runs as in a new process: with an
-environment, a working directory, output and signals of its own.
+Most of the time of a short command is spent in imports. Apart from them, it runs as in a new process, with another
+environment and working directory, and can be killed.
 """
 
 import atexit

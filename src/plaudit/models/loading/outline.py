@@ -25,7 +25,7 @@ def from_outline(outline: bytes) -> Any:
     """Return what ``outline_of`` received, with empty parameters. Tied parameters are tied again."""
     from transformers.dynamic_module_utils import init_hf_modules
 
-    init_hf_modules()  # classes of models with code of their own are imported from transformers' cache
+    init_hf_modules()  # code from a model's folder is imported from transformers' cache
     register_tree_attention()
     return _OutlineUnpickler(io.BytesIO(outline)).load()
 
