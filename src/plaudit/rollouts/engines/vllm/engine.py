@@ -69,7 +69,7 @@ class VllmEngine:
         """
         check_machines(processes, config)
         with ExitStack() as resources:
-            found = find_servers(config, loaded, resources) if processes.is_main else None
+            found = find_servers(config, loaded, processes.device, resources) if processes.is_main else None
             fleet = processes.gather(found and found[0])[0]
             return cls(config, loaded, processes, fleet, found and found[1], resources.pop_all())
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from plaudit.config.schema.engines import VllmEngineConfig
 from plaudit.errors import PlauditError, one_line
 from plaudit.models.trunk import unwrapped
@@ -44,10 +46,12 @@ class Fleet:
         return [Client(url, timeout, remedy) for url, remedy in self.servers]
 
 
-def find_servers(config: VllmEngineConfig, loaded: "LoadedModel", resources: ExitStack) -> tuple[Fleet, Channel]:
+def find_servers(
+    config: VllmEngineConfig, loaded: "LoadedModel", device: torch.device, resources: ExitStack
+) -> tuple[Fleet, Channel]:
     """Start the servers or look for those that run, and open the channel for weights, in the main process.
 
-    ``resources`` ends what was started.
+    ``device`` is that of training; whole weights may be on another one. ``resources`` ends what was started.
     """
     run, transfer = uuid.uuid4().hex[:8], transfer_folder(_size(loaded) if config.weights == "file" else 0)
     resources.callback(shutil.rmtree, transfer, ignore_errors=True)
@@ -55,13 +59,13 @@ def find_servers(config: VllmEngineConfig, loaded: "LoadedModel", resources: Exi
         remedy = "check engine.url and the server's log"
         fleet = Fleet(tuple((url, remedy) for url in config.urls), run)
     else:
-        fleet = _start(config, loaded, run, transfer, resources)
+        fleet = _start(config, loaded, device, run, transfer, resources)
     clients = fleet.clients(config.timeout)
     for client in clients:
         resources.callback(client.close)
     if config.sleep:
         _check_sleep(clients)
-    return fleet, _channel(config, loaded, clients, transfer)
+    return fleet, _channel(config, device, clients, transfer)
 
 
 def check_machines(processes: "Processes", config: VllmEngineConfig) -> None:
@@ -89,9 +93,16 @@ def dtype_name(config: VllmEngineConfig, loaded: "LoadedModel") -> str:
     return config.dtype or str(unwrapped(loaded.model).dtype).removeprefix("torch.")
 
 
-def _start(config: VllmEngineConfig, loaded: "LoadedModel", run: str, transfer: Path, resources: ExitStack) -> Fleet:
-    _check_head_size(loaded)
-    if config.sleep and loaded.device.type == "cpu":
+def _start(
+    config: VllmEngineConfig,
+    loaded: "LoadedModel",
+    device: torch.device,
+    run: str,
+    transfer: Path,
+    resources: ExitStack,
+) -> Fleet:
+    _check_head_size(loaded, device)
+    if config.sleep and device.type == "cpu":
         raise PlauditError("engine.sleep: vLLM has no sleep mode on a CPU; remove this key")
     folder = Path(tempfile.mkdtemp(prefix="plaudit-vllm-"))
     write_model_configuration(unwrapped(loaded.model), folder)
@@ -106,9 +117,9 @@ def _start(config: VllmEngineConfig, loaded: "LoadedModel", run: str, transfer: 
     return fleet
 
 
-def _channel(config: VllmEngineConfig, loaded: "LoadedModel", clients: Sequence[Client], transfer: Path) -> Channel:
+def _channel(config: VllmEngineConfig, device: torch.device, clients: Sequence[Client], transfer: Path) -> Channel:
     if config.weights == "broadcast":
-        return BroadcastChannel.open(clients, loaded.device, config.timeout)
+        return BroadcastChannel.open(clients, device, config.timeout)
     if elsewhere := [url for url in config.urls if not is_here(url)]:
         raise PlauditError(f"engine.url: {elsewhere[0]} is not on this machine; set engine.weights=broadcast")
     post_to_all(clients, INIT, {"init_info": {}})
@@ -127,10 +138,10 @@ def _size(loaded: "LoadedModel") -> int:
     return sum(weight.numel() * weight.element_size() for weight in loaded.model.parameters())
 
 
-def _check_head_size(loaded: "LoadedModel") -> None:
+def _check_head_size(loaded: "LoadedModel", device: torch.device) -> None:
     config = unwrapped(loaded.model).config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    if loaded.device.type == "cpu" and size not in CPU_HEAD_SIZES:
+    if device.type == "cpu" and size not in CPU_HEAD_SIZES:
         raise PlauditError(
             f"vLLM: on a CPU it supports no attention heads of size {size}, only {', '.join(map(str, CPU_HEAD_SIZES))};"
             " use engine=transformers"
