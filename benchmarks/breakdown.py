@@ -1,6 +1,6 @@
 """Shows where a stage spends its time: phases by wall clock, operators by torch's profiler.
 
-Runs steps over pairs or prompts (reinforcement learning: iterations with sampling) with a randomly initialised model,
+Runs steps over pairs or prompts (reinforcement learning: iterations with sampling) with a randomly initialized model,
 after one warm-up step. The time of a phase within another phase counts only for the inner one.
 
     python benchmarks/breakdown.py reward

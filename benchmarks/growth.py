@@ -1,6 +1,6 @@
 """Measures how the cost of a step grows with its sizes, compared with the peak rate of matrix products.
 
-The sweeps use trees of random tokens unless stated otherwise, and a randomly initialised model:
+The sweeps use trees of random tokens unless stated otherwise, and a randomly initialized model:
 
 - context: a step of the reward model over pairs of 128 to 4,096 positions, prompt a half, each response a quarter
 - batch: a step of the reward model over 4 to 64 pairs of 224 positions

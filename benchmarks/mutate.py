@@ -95,7 +95,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 
 def _kept(tree: ast.AST) -> Iterator[int]:
-    """Yield the identities of nodes that no test of behaviour can judge."""
+    """Yield the identities of nodes that no test of behavior can judge."""
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
         if isinstance(node, ast.arg | ast.AnnAssign):

@@ -1,7 +1,7 @@
-"""Measures how far a learned reward can be optimised before the true reward falls, as in Gao et al. 2022.
+"""Measures how far a learned reward can be optimized before the true reward falls, as in Gao et al. 2022.
 
 On the embedded task, one policy is fine-tuned, and several reward models are trained on the simulated annotators'
-choices. Then the policy is optimised against them in several ways, with a KL penalty that is too weak to stop it, and
+choices. Then the policy is optimized against them in several ways, with a KL penalty that is too weak to stop it, and
 the gold score is recorded. Best-of-N and DPO are measured for comparison. The result is a figure (gold and learned
 score against the root of the KL), a table of fitted curves and peaks, and both as JSON. Finished runs are not repeated.
 
@@ -175,15 +175,15 @@ def _draw(paths: dict[str, list[Point]], file: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for number, (name, points) in enumerate(paths.items()):
-        colour = f"C{number}"
+        color = f"C{number}"
         for axes, column, fit in ((left, 1, _fits(name, points)[0]), (right, 2, _fits(name, points)[1])):
             axes.scatter(
-                [point[0] for point in points], [point[column] for point in points], s=7, color=colour, alpha=0.4
+                [point[0] for point in points], [point[column] for point in points], s=7, color=color, alpha=0.4
             )
             for curve in _curve(fit):
-                axes.plot(*curve, color=colour, linewidth=1.6, label=name)
+                axes.plot(*curve, color=color, linewidth=1.6, label=name)
             if fit and fit.peak is not None and column == 1:
-                axes.plot([fit.peak], [fit(fit.peak)], marker="v", color=colour, markersize=9)
+                axes.plot([fit.peak], [fit(fit.peak)], marker="v", color=color, markersize=9)
     left.set_ylabel("gold score (triangles: fitted peaks)")
     right.set_ylabel("learned score")
     for axes in (left, right):

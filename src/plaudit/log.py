@@ -51,7 +51,7 @@ def new_console(stderr: bool = False) -> "Console":
 
 @cache
 def console() -> "Console":
-    """Return the console on standard error: colours and bars on a terminal, plain lines in a pipe or a notebook."""
+    """Return the console on standard error: colors and bars on a terminal, plain lines in a pipe or a notebook."""
     return new_console(stderr=True)
 
 

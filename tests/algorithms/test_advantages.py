@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from padded_batches import Padded, left_aligned, padded_batches, property_test
 from plaudit.algorithms.advantages import (
     gae,
-    group_centred,
+    group_centered,
     group_deviation,
     grpo,
     remax,
@@ -173,10 +173,10 @@ def test_remax_by_hand() -> None:
     assert found.tolist() == [-0.5, 0.5, -1.0, 1.0]
 
 
-def test_group_centred_by_hand() -> None:
+def test_group_centered_by_hand() -> None:
     # Means 2 and 4; deviations sqrt((1 + 1) / 1) and 0.
     scores = torch.tensor([1.0, 3.0, 4.0, 4.0])
-    assert group_centred(scores, 2).tolist() == [-1.0, 1.0, 0.0, 0.0]
+    assert group_centered(scores, 2).tolist() == [-1.0, 1.0, 0.0, 0.0]
     assert group_deviation(scores, 2).tolist() == pytest.approx([math.sqrt(2)] * 2 + [0.0] * 2)
     with pytest.raises(ValueError, match="at least 2"):
-        group_centred(scores, 1)
+        group_centered(scores, 1)

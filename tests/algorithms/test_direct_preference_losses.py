@@ -1,4 +1,4 @@
-"""Losses of direct preference optimisation: by hand, against slow loops, and what each converges to."""
+"""Losses of direct preference optimization: by hand, against slow loops, and what each converges to."""
 
 import math
 from collections import defaultdict

@@ -64,11 +64,11 @@ def test_grpo_divides_by_the_deviation_and_discards_groups_without_spread() -> N
     assert not found.returns.any()
 
 
-def test_the_scale_of_grpo_turns_centred_rewards_into_advantages() -> None:
+def test_the_scale_of_grpo_turns_centered_rewards_into_advantages() -> None:
     # Deviations of exactly 1 and of 0: half of the gap of sqrt 2 is 1 / sqrt 2.
     rewards = torch.tensor([[0.0], [math.sqrt(2)], [3.0], [3.0]], dtype=torch.float64)
     inputs = AdvantageInputs(rewards, torch.zeros(4, 1), torch.ones(4, 1, dtype=torch.bool), 2, 1.0, 1.0)
     found = grpo_estimate(inputs)
-    centred = rewards - rewards.reshape(2, 2).mean(1).repeat_interleave(2)[:, None]
-    assert_close(found.advantages, centred / found.scale[:, None], rtol=1e-12, atol=0)
+    centered = rewards - rewards.reshape(2, 2).mean(1).repeat_interleave(2)[:, None]
+    assert_close(found.advantages, centered / found.scale[:, None], rtol=1e-12, atol=0)
     assert found.scale.tolist() == [pytest.approx(1.000001, rel=1e-12)] * 2 + [math.inf] * 2

@@ -55,7 +55,7 @@ def test_k3_keeps_its_digits_near_zero() -> None:
 
 
 def test_bfloat16_is_widened_before_the_difference() -> None:
-    # -1 and -1.0078125 are neighbours in bfloat16; squared and halved: 3.0517578e-5, exact in float32
+    # -1 and -1.0078125 are neighbors in bfloat16; squared and halved: 3.0517578e-5, exact in float32
     a, b = torch.tensor([-1.0], dtype=torch.bfloat16), torch.tensor([-1.0078125], dtype=torch.bfloat16)
     assert k2(a, b).dtype == torch.float32
     assert k2(a, b).item() == 0.0078125**2 / 2

@@ -1,4 +1,4 @@
-"""Log-probabilities, entropy, and the loss of language modelling."""
+"""Log-probabilities, entropy, and the loss of language modeling."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from padded_batches import Padded, padded_batches, property_test
 from plaudit.algorithms.entropy import entropy
-from plaudit.algorithms.language_modelling import language_modelling_loss, likeliest_is_target
+from plaudit.algorithms.language_modeling import language_modeling_loss, likeliest_is_target
 from plaudit.algorithms.log_probabilities import token_log_probabilities
 
 LOGITS = torch.tensor([[0.0, math.log(3.0)], [math.log(8.0), math.log(2.0)]])
@@ -86,11 +86,11 @@ def test_bfloat16_logits_are_widened() -> None:
     assert entropy(logits, 1.0).item() == pytest.approx(math.log(1000), abs=1e-5)
 
 
-def test_language_modelling_by_hand() -> None:
+def test_language_modeling_by_hand() -> None:
     # -(ln 1/2 + ln 1/4 + ln 1/8) = 6 ln 2; per token 2 ln 2, perplexity 4
     log_probs = torch.tensor([[0.5, 0.25], [0.125, 1e-9]]).log()
     mask = torch.tensor([[True, True], [True, False]])
-    loss = language_modelling_loss(log_probs, mask)
+    loss = language_modeling_loss(log_probs, mask)
     assert loss.item() == pytest.approx(6 * math.log(2))
     assert math.exp(loss.item() / mask.sum().item()) == pytest.approx(4)
 
@@ -104,9 +104,9 @@ def test_accuracy_by_hand() -> None:
 
 @property_test
 @given(padded_batches(), st.integers(0, 5))
-def test_language_modelling_ignores_padding_and_splits(batch: Padded, cut: int) -> None:
+def test_language_modeling_ignores_padding_and_splits(batch: Padded, cut: int) -> None:
     log_probs, mask = batch.values("log_probs"), batch.mask
-    loss = language_modelling_loss(log_probs, mask)
-    assert_close(language_modelling_loss(batch.soiled(log_probs), mask), loss, rtol=0, atol=0)
-    parts = language_modelling_loss(log_probs[:cut], mask[:cut]) + language_modelling_loss(log_probs[cut:], mask[cut:])
+    loss = language_modeling_loss(log_probs, mask)
+    assert_close(language_modeling_loss(batch.soiled(log_probs), mask), loss, rtol=0, atol=0)
+    parts = language_modeling_loss(log_probs[:cut], mask[:cut]) + language_modeling_loss(log_probs[cut:], mask[cut:])
     assert_close(parts, loss)

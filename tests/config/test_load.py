@@ -73,7 +73,7 @@ class TestOverrides:
         assert (recipe.seed, recipe.trackers, recipe.rl.value_clip) == (2, ["tensorboard", "wandb"], None)
         assert recipe.description == "a: b=c"
 
-    def test_neighbours_keep_their_values(self) -> None:
+    def test_neighbors_keep_their_values(self) -> None:
         recipe = load("rl.kl.target=6")
         assert recipe.rl is not None
         assert (recipe.rl.kl.coefficient, recipe.rl.kl.target) == (0.2, 6.0)

@@ -176,8 +176,8 @@ def test_special_tokens_in_the_data_stay_text(name: str) -> None:
         assert number in as_token.prompt
 
 
-def test_data_without_special_tokens_is_tokenised_as_before() -> None:
-    """The careful way of tokenising gives the same tokens as the fast one where no special token is text."""
+def test_data_without_special_tokens_is_tokenized_as_before() -> None:
+    """The careful way of tokenizing gives the same tokens as the fast one where no special token is text."""
     tokenizer = tokenizer_of("chatml")
     text = tokenizer.apply_chat_template(SHORT, tokenize=False)
     from plaudit.data.special_tokens import SpecialTokens, Text

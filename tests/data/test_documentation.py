@@ -1,4 +1,4 @@
-"""The page on data formats names every format, with examples that are recognised and the right columns."""
+"""The page on data formats names every format, with examples that are recognized and the right columns."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def test_the_table_is_the_one_of_the_registry() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_examples_are_recognised_and_valid(tmp_path: Path, name: str) -> None:
+def test_examples_are_recognized_and_valid(tmp_path: Path, name: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(EXAMPLES[name], encoding="utf-8")
     read: SourceRows[Row] = read_source(

@@ -1,4 +1,4 @@
-"""Every format: recognised by its columns, turned into the rows worked out here by hand, refused with a reason."""
+"""Every format: recognized by its columns, turned into the rows worked out here by hand, refused with a reason."""
 
 import copy
 import json
@@ -14,9 +14,9 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.formats import openai
 from plaudit.data.formats.base import BadRowError, Kind, Unused
 from plaudit.data.formats.plain import first_sentence, opening
-from plaudit.data.formats.recognition import recognise
+from plaudit.data.formats.recognition import recognize
 from plaudit.data.formats.registry import FORMATS
-from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError
 
@@ -44,8 +44,8 @@ OWN_ROWS: dict[str, list[Row]] = {
     "implicit_preference": [RankingRow("The sky is", (" blue.", " black."), (0, 1), AT)],
     "prompt_completion": [ResponseRow("The sky is", " blue.", AT)],
     "unpaired_preference": [
-        LabelledRow("The sky is", (" blue.",), (True,), AT),
-        LabelledRow("The sky is", (" green.",), (False,), AT),
+        LabeledRow("The sky is", (" blue.",), (True,), AT),
+        LabeledRow("The sky is", (" green.",), (False,), AT),
     ],
     "messages": [ResponseRow((USER,), REPLY, AT)],
     "hh_rlhf": [RankingRow(MUSEUM, ("It is closed on Mondays.", "No idea."), (0, 1), AT)],
@@ -85,9 +85,9 @@ OWN_ROWS: dict[str, list[Row]] = {
     "question_answer": [ResponseRow((Message("user", "Two and two?"),), "Four.", AT)],
     "dolly": [ResponseRow((Message("user", "Who wrote it?\n\nAda wrote the note."),), "Ada.", AT)],
     "preference_messages": [RankingRow(FRUIT, ("A pear.", "A stone."), (0, 1), AT)],
-    "labelled_messages": [
-        LabelledRow(FRUIT, ("A pear.",), (True,), AT),
-        LabelledRow(FRUIT, ("A stone.",), (False,), AT),
+    "labeled_messages": [
+        LabeledRow(FRUIT, ("A pear.",), (True,), AT),
+        LabeledRow(FRUIT, ("A stone.",), (False,), AT),
     ],
     "segments": [
         ResponseRow("Q: Two?\nA:", " Four.", AT),
@@ -98,7 +98,7 @@ OWN_ROWS: dict[str, list[Row]] = {
             parts=((" Four.", True), ("\nQ: Ten?\nA:", False), (" No.", True)),
         ),
     ],
-    "labelled_completion": [LabelledRow((USER,), (REPLY,), (True,), AT)],
+    "labeled_completion": [LabeledRow((USER,), (REPLY,), (True,), AT)],
     "helpsteer3_edits": [RankingRow(FRUIT, ("A pear.", "A stone."), (0, 1), AT)],
     "best_of_responses": [
         RankingRow("Name a fruit.", ("A stone.", "A pear.", "Ash."), (1, 0, 1), AT),
@@ -181,22 +181,22 @@ def test_a_ranking_serves_as_labels(tmp_path: Path) -> None:
     ranks = {"a": 0, "b": 0, "c": 1, "d": 2, "e": 3, "f": 3, "g": 3}
     record = {"prompt": "p", "responses": list(ranks), "ranks": list(ranks.values())}
     # c beats 4 and loses to 2; d beats 3 and loses to 3.
-    expected = LabelledRow("p", tuple("abcefg"), (True, True, True, False, False, False), AT)
-    assert _rows(_read(tmp_path, [record], LabelledRow)) == [expected]
-    pair = _read(tmp_path, EXAMPLES["preference"], LabelledRow)
-    assert _rows(pair) == [LabelledRow("The sky is", (" blue.", " green."), (True, False), AT)]
+    expected = LabeledRow("p", tuple("abcefg"), (True, True, True, False, False, False), AT)
+    assert _rows(_read(tmp_path, [record], LabeledRow)) == [expected]
+    pair = _read(tmp_path, EXAMPLES["preference"], LabeledRow)
+    assert _rows(pair) == [LabeledRow("The sky is", (" blue.", " green."), (True, False), AT)]
 
 
-def test_labelled_rows_of_messages_and_of_text_in_other_types(tmp_path: Path) -> None:
+def test_labeled_rows_of_messages_and_of_text_in_other_types(tmp_path: Path) -> None:
     messages = [{"prompt": MESSAGES[:1], "completion": MESSAGES[1:], "label": False}]
     read = _read(tmp_path, messages)
     assert (read.row_format.name, _rows(read)) == (
         "unpaired_preference",
-        [LabelledRow((USER,), (REPLY,), (False,), AT)],
+        [LabeledRow((USER,), (REPLY,), (False,), AT)],
     )
     for value, label in ((1, True), (0, False), ("True", True), ("false", False)):
         read = _read(tmp_path, [{"prompt": "p", "completion": " c", "label": value}])
-        assert _rows(read) == [LabelledRow("p", (" c",), (label,), AT)]
+        assert _rows(read) == [LabeledRow("p", (" c",), (label,), AT)]
     read = _read(tmp_path, [{"prompt": "p", "completion": " c", "label": "sky"}])
     assert (read.row_format.name, read.counts.bad) == ("unpaired_preference", {"label is not true or false: sky": 1})
 
@@ -494,9 +494,9 @@ def test_recognition_prefers_the_richer_and_the_wanted(
 ) -> None:
     if name is None:
         with pytest.raises(PlauditError, match=r"fit several formats.*choose one with format"):
-            recognise("auto", [record], kind, "rows.jsonl")
+            recognize("auto", [record], kind, "rows.jsonl")
     else:
-        assert recognise("auto", [record], kind, "rows.jsonl").row_format.name == name
+        assert recognize("auto", [record], kind, "rows.jsonl").row_format.name == name
 
 
 def test_recognition_ignores_bad_first_records(tmp_path: Path) -> None:
@@ -572,7 +572,7 @@ def _is_sound(row: Row) -> bool:
     if isinstance(row, RankingRow):
         assert sorted(set(row.ranks)) == list(range(len(set(row.ranks))))
         assert len(set(row.ranks)) > 1
-    elif isinstance(row, LabelledRow):
+    elif isinstance(row, LabeledRow):
         assert len(row.desirable) == len(row.responses)
     assert all(isinstance(text, str) and text.strip() for text in row.responses)
     if row.prompt is not None:

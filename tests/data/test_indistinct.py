@@ -1,7 +1,7 @@
 """Responses that truncation makes equal are dropped where they were judged differently."""
 
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import LabelledRow, Origin, RankingRow, Row
+from plaudit.data.rows import LabeledRow, Origin, RankingRow, Row
 from plaudit.data.tokenization import INDISTINCT, INDISTINCT_ROWS, Tokenized, tokenize_rows
 from tiny_tokenizers import byte_level
 
@@ -36,6 +36,6 @@ def test_equal_members_of_one_rank_stay() -> None:
 
 
 def test_labels_that_contradict_each_other_are_dropped() -> None:
-    done = _cut(LabelledRow("zq", ("zqzqx", "zqzqz", "x"), (True, False, False), AT))
+    done = _cut(LabeledRow("zq", ("zqzqx", "zqzqz", "x"), (True, False, False), AT))
     (row,) = done.rows
-    assert row.row == LabelledRow("zq", ("x",), (False,), AT)
+    assert row.row == LabeledRow("zq", ("x",), (False,), AT)

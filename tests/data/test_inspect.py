@@ -105,7 +105,7 @@ def test_the_command_prints_the_counts_and_the_data_as_it_is(file: str, tmp_path
     lines = told(result.output)
     for line in (
         "format preference",
-        "row kinds ranking, labelled, response, prompt (read as ranking)",
+        "row kinds ranking, labeled, response, prompt (read as ranking)",
         "records 8",
         "duplicate rows 1",
         "mismatched prompts 1",
@@ -126,7 +126,7 @@ def test_a_file_that_a_stage_would_refuse(tmp_path: Path) -> None:
     assert "A stage would refuse this: " in result.output
     assert "does not read is_safe, which looks like a judgement" in result.output
     lines = told(result.output)
-    assert "recognised by columns prompt, response" in lines
+    assert "recognized by columns prompt, response" in lines
     assert "columns not read id, is_safe" in lines
     accepted = CliRunner().invoke(app, ["inspect", str(path), "--ignore-column", "is_safe"], env={"COLUMNS": "200"})
     assert accepted.exit_code == 0, accepted.output
@@ -148,7 +148,7 @@ def test_the_command_shows_labels(tmp_path: Path) -> None:
     lines = told(result.output)
     for line in (
         "format unpaired_preference",
-        "row kinds labelled, response, prompt (read as labelled)",
+        "row kinds labeled, response, prompt (read as labeled)",
         "response, desirable blue.",
         "response, undesirable green.",
     ):

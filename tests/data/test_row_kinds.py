@@ -1,4 +1,4 @@
-"""A kind of row from outside the package: registered with a format, then read, split, tokenised and inspected."""
+"""A kind of row from outside the package: registered with a format, then read, split, tokenized and inspected."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -64,7 +64,7 @@ def file(tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("rated")
-def test_it_is_recognised_read_and_split(file: str) -> None:
+def test_it_is_recognized_read_and_split(file: str) -> None:
     loaded = load_rows(DataConfig.model_validate({"sources": [file], "held_out_fraction": 0.3}), RatedRow, None, 0)
     assert loaded.counts[0].format == "rated"
     rows = sorted(loaded.train + loaded.held_out, key=lambda row: row.origin.line)
@@ -102,5 +102,5 @@ def test_it_is_inspected(file: str) -> None:
 
 
 def test_without_registration_it_is_unknown() -> None:
-    with pytest.raises(PlauditError, match="choose from text, response, ranking, labelled, prompt"):
+    with pytest.raises(PlauditError, match="choose from text, response, ranking, labeled, prompt"):
         ROW_KINDS["rated"]

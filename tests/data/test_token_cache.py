@@ -43,7 +43,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_trees_are_the_same_and_tokenised_once(name: str, tmp_path: Path) -> None:
+def test_trees_are_the_same_and_tokenized_once(name: str, tmp_path: Path) -> None:
     config = DataConfig.model_validate({"sources": ["rows.jsonl"]})
     expected = tokenize_rows(ROWS, TOKENIZERS[name], config, 100).trees
     first, second = Counting(TOKENIZERS[name]), Counting(TOKENIZERS[name])

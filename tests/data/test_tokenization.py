@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.tokenization import Tokenized, tokenize_rows, with_loss_on_all
 from plaudit.errors import PlauditError
 from tiny_tokenizers import CHAT_TEMPLATE, byte_level, space_in_front
@@ -83,15 +83,15 @@ def test_plain_text_follows_the_bos_token_or_its_own_first_token() -> None:
 def test_rows_keep_their_content() -> None:
     rows: list[Row] = [
         RankingRow("The sky is", (" blue.", " green.", " grey."), (0, 2, 1), AT),
-        LabelledRow("The sky is", (" red.",), (False,), AT),
+        LabeledRow("The sky is", (" red.",), (False,), AT),
         PromptRow("One, two", AT, {"topic": "numbers", "origin": "mine"}),
     ]
     done = tokenize_rows(rows, BYTES, _config(prompt_template="Q: {prompt}"), 512)
     assert [kept.row for kept in done.rows] == rows
     assert [kept.prompt_text for kept in done.rows] == ["Q: The sky is", "Q: The sky is", "Q: One, two"]
-    ranking, labelled, prompt = done.trees
+    ranking, labeled, prompt = done.trees
     assert [_text(BYTES, response) for response in ranking.responses] == [" blue.", " green.", " grey."]
-    assert [_text(BYTES, response) for response in labelled.responses] == [" red."]
+    assert [_text(BYTES, response) for response in labeled.responses] == [" red."]
     assert prompt.responses == ()
 
 

@@ -73,7 +73,7 @@ def test_reliability_resamples_the_prompts_of_a_bin() -> None:
 
 
 class LengthReward:
-    """Twice the number of words: what a normalised score with gain 2 is to the number of words."""
+    """Twice the number of words: what a normalized score with gain 2 is to the number of words."""
 
     name = "length"
 
@@ -135,7 +135,7 @@ def test_length_learns_whether_longer_or_shorter_is_better(ranks: tuple[int, int
     assert (length["sign"], length["accuracy"]) == (sign, 1.0)
 
 
-def test_the_fit_minimises_its_loss() -> None:
+def test_the_fit_minimizes_its_loss() -> None:
     # One word decides three pairs: 3 softplus(-w) + w^2 / 2 is least where 3 sigmoid(-w) = w.
     (weight,) = word_weights([ranking("good", "") for _ in range(3)], {"good": 0}).tolist()
     assert 3 / (1 + math.exp(weight)) == pytest.approx(weight, abs=1e-6)

@@ -11,7 +11,7 @@ from format_examples import EXAMPLES
 from fuzzing.effort import cases
 from plaudit.data.conversion import convert_records
 from plaudit.data.formats import openai
-from plaudit.data.formats.recognition import recognise
+from plaudit.data.formats.recognition import recognize
 from plaudit.data.formats.registry import FORMATS
 from plaudit.errors import PlauditError
 
@@ -68,7 +68,7 @@ def test_damaged_records_of_every_format(monkeypatch: pytest.MonkeyPatch) -> Non
         for asked in ("auto", name):
             kind = case.choice([None, *FORMATS[name].kinds])
             try:
-                row_format = recognise(asked, records, kind, "rows.jsonl").row_format
+                row_format = recognize(asked, records, kind, "rows.jsonl").row_format
             except PlauditError:
                 continue
             done = convert_records(list(enumerate(records, 1)), "rows.jsonl", row_format, kind or row_format.kinds[0])

@@ -1,4 +1,4 @@
-"""Models on quantised bases are saved as adapters only, and load as they were trained."""
+"""Models on quantized bases are saved as adapters only, and load as they were trained."""
 
 import copy
 import importlib.util
@@ -140,7 +140,7 @@ def test_a_saved_policy_loads_and_answers(base: str, quantization: Any, tmp_path
 def test_unsupported_uses_of_an_adapter_are_errors(base: str, tmp_path: Path) -> None:
     saved_reward_model(base, None, tmp_path)
     with pytest.raises(
-        PlauditError, match=r"an adapter on a quantised base cannot be trained further; start from .*model"
+        PlauditError, match=r"an adapter on a quantized base cannot be trained further; start from .*model"
     ):
         load_scorer(ModelConfig(path=str(tmp_path), lora=LoraConfig(rank=4)), CPU)
     assert json.loads((tmp_path / "base_model.json").read_text()) == {"quantization": None}

@@ -107,7 +107,7 @@ def test_recomputed_activations_cover_all_positions() -> None:
     assert set(rows) == {batch.positions for batch in batches()}
 
 
-class Neighbour(nn.Module):
+class Neighbor(nn.Module):
     """An MLP that reads the previous position."""
 
     def forward(self, states: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class Neighbour(nn.Module):
 
 def test_an_mlp_that_mixes_positions_is_not_changed() -> None:
     model = tiny_causal_model("llama")
-    trunk_of(model).layers[-1].mlp = Neighbour()
+    trunk_of(model).layers[-1].mlp = Neighbor()
     mlp: Any = last_mlp(trunk_of(model))
     assert str(last_mlp_fault(model)).startswith("hidden states differ")
     assert not computes_read_positions_only(mlp)

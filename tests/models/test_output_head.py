@@ -75,7 +75,7 @@ def load_tokenizer_of(folder: Path) -> Any:
 
 @pytest.mark.parametrize("architecture", [*PACKABLE, "bloom", "mistral", *CHANGED])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_heads_are_recognised(architecture: str, dtype: torch.dtype) -> None:
+def test_heads_are_recognized(architecture: str, dtype: torch.dtype) -> None:
     assert head_is_known(tiny_causal_model(architecture, dtype=dtype))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from plaudit.algorithms.entropy import entropy
-from plaudit.algorithms.language_modelling import likeliest_is_target
+from plaudit.algorithms.language_modeling import likeliest_is_target
 from plaudit.algorithms.log_probabilities import token_log_probabilities
 from plaudit.models.heads import rowwise
 from plaudit.models.heads.rowwise import by_rows

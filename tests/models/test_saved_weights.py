@@ -74,7 +74,7 @@ def test_tensors_are_merged_only_when_iterated(monkeypatch: pytest.MonkeyPatch) 
     assert merges == ["weight"] * 4
 
 
-def test_adapters_on_a_quantised_base_cannot_be_merged() -> None:
+def test_adapters_on_a_quantized_base_cannot_be_merged() -> None:
     model = adapted("llama")
     model.get_base_model().is_quantized = True
     with pytest.raises(PlauditError, match=r"remove model\.quantization"):

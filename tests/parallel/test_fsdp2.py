@@ -149,10 +149,10 @@ def weights_that_cannot_be_sharded_are_refused(rank: int) -> None:
     mixed = nn.ModuleDict({"both": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.bfloat16))})
     with pytest.raises(PlauditError, match="needs weights of one type, but this model trains bfloat16 and float32;"):
         toy_strategy(mixed, "fsdp2")
-    quantised = nn.Linear(2, 2)
-    quantised.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.uint8), requires_grad=False)
-    with pytest.raises(PlauditError, match=r"cannot shard quantised weights; remove model\.quantization"):
-        toy_strategy(quantised, "fsdp2")
+    quantized = nn.Linear(2, 2)
+    quantized.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(PlauditError, match=r"cannot shard quantized weights; remove model\.quantization"):
+        toy_strategy(quantized, "fsdp2")
 
 
 def every_process_holds_half_of_all_weights(rank: int) -> None:

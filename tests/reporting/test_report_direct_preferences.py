@@ -38,7 +38,7 @@ def test_its_curves_and_samples_are_shown(tmp_path: Path) -> None:
     assert [line.label for line in shown["Margin"].lines] == ["training", "held out"]
     assert [line.label for line in shown["Implicit rewards"].lines] == ["better", "worse"]
     text = page(run, ReportConfig())
-    assert "Direct preference optimisation" in text
+    assert "Direct preference optimization" in text
     assert "Until six." in text
 
 

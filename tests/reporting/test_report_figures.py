@@ -62,7 +62,7 @@ def test_the_drawn_dots_are_the_points(tmp_path: Path) -> None:
     numpy.testing.assert_allclose(best_of_n.get_xdata(), [point.x for point in picture.best_of_n])
 
 
-def test_an_over_optimised_score_has_its_curve_and_its_peak(tmp_path: Path) -> None:
+def test_an_over_optimized_score_has_its_curve_and_its_peak(tmp_path: Path) -> None:
     distances = [0.25 * step for step in range(25)]
     rows = [
         {"step": step, "kl": d * d, "reward/gold": 0.5 + (d * (1 - 0.5 * math.log(d)) if d else 0.0)}
@@ -96,7 +96,7 @@ def test_the_reliability_diagram_draws_the_bins_with_areas_like_their_pairs() ->
     "curves, side",
     [([(0.4, 0.9), (0.45, 0.52)], "left"), ([(0.51, 0.9), (0.52, 0.8)], "right"), ([(0.6, 0.4), (0.6, 0.45)], "right")],
 )
-def test_a_level_is_labelled_where_there_is_space_above_it(curves: list[tuple[float, float]], side: str) -> None:
+def test_a_level_is_labeled_where_there_is_space_above_it(curves: list[tuple[float, float]], side: str) -> None:
     training, held_out = curves
     rows = [{"step": step, "accuracy": training[step], "held_out/accuracy": held_out[step]} for step in (0, 1)]
     stage = StageFiles("reward", rows)

@@ -89,7 +89,7 @@ def test_blocks_of_the_vocabulary_change_nothing(vocabulary: int) -> None:
     tokens, log_probabilities, log_kept_mass = choose_tokens(rows, EVENLY, GenerationConfig(temperature=0.7))
     exact = (logits.double() / 0.7).log_softmax(-1)
     wanted = torch.searchsorted(exact.exp().cumsum(-1), EVENLY.double()).clamp(max=vocabulary - 1)
-    assert (tokens != wanted).sum() <= 20, "neighbours, where a uniform number meets a border within rounding"
+    assert (tokens != wanted).sum() <= 20, "neighbors, where a uniform number meets a border within rounding"
     torch.testing.assert_close(log_probabilities.double(), exact[tokens], atol=2e-6, rtol=0)
     assert not log_kept_mass.any()
 

@@ -424,7 +424,7 @@ def test_finishing_waits_for_the_disk_but_not_again_for_checkpoints(
         file.parent.mkdir(parents=True)
         file.touch()
     monkeypatch.setattr(
-        "plaudit.runs.directory.synchronise", lambda path: waited.append(str(path.relative_to(stage.folder)))
+        "plaudit.runs.directory.synchronize", lambda path: waited.append(str(path.relative_to(stage.folder)))
     )
     stage.finish({})
     assert sorted(waited) == [".", "manifest.json", "model", "model/weights"]

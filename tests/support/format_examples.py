@@ -138,7 +138,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             ]
         },
     ],
-    "labelled_completion": [{"completion": MESSAGES, "label": True}],
+    "labeled_completion": [{"completion": MESSAGES, "label": True}],
     "helpsteer3_edits": [
         {
             "domain": "general",
@@ -150,7 +150,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "feedback": ["name one"],
         }
     ],
-    "labelled_messages": [
+    "labeled_messages": [
         {
             "messages": [{"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A pear."}],
             "label": True,

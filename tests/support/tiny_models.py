@@ -79,7 +79,7 @@ def _random(auto_class: Any, config: Any, seed: int, dtype: torch.dtype) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = auto_class.from_config(config)
-        # With the usual initialisation, which is small, a wrong mask would hardly show.
+        # With the usual initialization, which is small, a wrong mask would hardly show.
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.3)

@@ -355,7 +355,7 @@ def test_unpaired_labels_come_from_a_file(tmp_path: Path, capsys: pytest.Capture
     last = json.loads((folder / "dpo" / "metrics.jsonl").read_text().splitlines()[-1])
     assert (last["accuracy"], last["loss"]) == (1.0, pytest.approx(0.0, abs=0.4))
     assert last["margin"] > 1
-    with pytest.raises(PlauditError, match="gives labelled or response or prompt rows, but ranking rows are needed"):
+    with pytest.raises(PlauditError, match="gives labeled or response or prompt rows, but ranking rows are needed"):
         task_of(recipe, sources, "dpo.loss=dpo")
 
 

@@ -61,7 +61,7 @@ def with_settings(inputs):
     return LossOutputs(own(inputs).loss, {"factor": Maximum(inputs.settings["factor"])})
 
 
-def centred(inputs):
+def centered(inputs):
     totals = inputs.rewards.sum(1)
     found = (totals - totals.mean())[:, None] * inputs.mask
     return Advantages(found, torch.zeros_like(found), torch.ones_like(totals))
@@ -133,7 +133,7 @@ def test_a_loss_gets_its_settings(losses: Path, stage: str, key: str) -> None:
 
 
 def test_an_estimator_next_to_the_recipe(losses: Path) -> None:
-    keys = ["rl.advantages=losses_of_mine:centred", "rl.responses_per_prompt=2", "rl.value_model=null"]
+    keys = ["rl.advantages=losses_of_mine:centered", "rl.responses_per_prompt=2", "rl.value_model=null"]
     _, lines = weights_and_lines(losses, "mine", "rl", *keys)
     assert "explained_variance" not in lines[-1]
     assert lines[-1]["policy_loss"] != 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from plaudit.algorithms import catalogue, estimators
-from plaudit.algorithms.advantages import group_centred, group_deviation, grpo, rloo
+from plaudit.algorithms.advantages import group_centered, group_deviation, grpo, rloo
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES
 from plaudit.algorithms.kl import ESTIMATORS, sequence_kl
 from plaudit.algorithms.masking import whiten
@@ -143,9 +143,9 @@ def test_trap_14_the_gradient_of_kl_in_the_loss(folder: Path, estimator: str, mo
 def textbook_grpo(scores: Tensor, group_size: int, epsilon: float = 1e-6) -> Tensor:
     """The bug: mean and standard deviation as in the paper, without handling groups of one or equal scores."""
     groups = scores.reshape(-1, group_size)
-    centred = groups - groups.mean(1, keepdim=True)
-    deviation = (centred.square().sum(1, keepdim=True) / (group_size - 1 or torch.nan)).sqrt()
-    return (centred / (deviation + epsilon)).flatten()
+    centered = groups - groups.mean(1, keepdim=True)
+    deviation = (centered.square().sum(1, keepdim=True) / (group_size - 1 or torch.nan)).sqrt()
+    return (centered / (deviation + epsilon)).flatten()
 
 
 def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> None:
@@ -169,7 +169,7 @@ def test_trap_17_a_group_of_one_is_refused(folder: Path, monkeypatch: Any) -> No
         assert refuses(lambda: advantages(scores, 1), ValueError)
 
     check_recipe()
-    for equation in (rloo, group_centred, group_deviation, lambda scores, size: grpo(scores, size, 1e-6)):
+    for equation in (rloo, group_centered, group_deviation, lambda scores, size: grpo(scores, size, 1e-6)):
         check_equation(equation)
     with pytest.raises(AssertionError):
         check_equation(textbook_grpo)

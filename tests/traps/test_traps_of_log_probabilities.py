@@ -209,8 +209,8 @@ def kept_share(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 
 @pytest.mark.parametrize("cut", ["{top_k: 4}", "{top_p: 0.6}", "{top_k: 9, top_p: 0.8}"])
-def test_trap_04_top_p_and_top_k_are_renormalised_in_the_ratio(folder: Path, cut: str, monkeypatch: Any) -> None:
-    """Top-p and top-k renormalise the remaining tokens, so the sampling probability is larger than the policy's.
+def test_trap_04_top_p_and_top_k_are_renormalized_in_the_ratio(folder: Path, cut: str, monkeypatch: Any) -> None:
+    """Top-p and top-k renormalize the remaining tokens, so the sampling probability is larger than the policy's.
 
     NeMo-Aligner's PPO ignored the settings in its log-probabilities (reported in December 2023).
     """
@@ -228,11 +228,11 @@ def test_trap_04_top_p_and_top_k_are_renormalised_in_the_ratio(folder: Path, cut
     with pytest.raises(PlauditError, match="set importance_correction"):
         trainer(folder, options[0])
 
-    def without_renormalising(*arguments: Any) -> Any:
+    def without_renormalizing(*arguments: Any) -> Any:
         choice = choose_tokens(*arguments)
         return choice._replace(log_kept_mass=torch.zeros_like(choice.log_kept_mass))
 
-    monkeypatch.setattr(engine_module, "choose_tokens", without_renormalising)
+    monkeypatch.setattr(engine_module, "choose_tokens", without_renormalizing)
     with pytest.raises(AssertionError):
         check()
 

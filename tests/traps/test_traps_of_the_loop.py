@@ -40,7 +40,7 @@ ROLLOUTS = ["rl.prompts_per_iteration=7", "rl.generation={max_new_tokens: 8, tem
 # 21 -------------------------------------------------------------------------------------------------------------------
 
 
-def neighbours_are_seen(task: Any, monkeypatch: Any) -> None:
+def neighbors_are_seen(task: Any, monkeypatch: Any) -> None:
     """The bug: packed sides of a comparison see each other; the reference was computed one by one."""
     causal = lambda ids, _: torch.ones(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool).tril()  # noqa: E731
     monkeypatch.setattr(batches, "dense_tree_mask", causal)
@@ -54,7 +54,7 @@ def reference_per_token(task: Any, monkeypatch: Any) -> None:
         task.train[place] = replace(example, target=replace(example.target, reference=means))
 
 
-@pytest.mark.parametrize("mutation", [neighbours_are_seen, reference_per_token])
+@pytest.mark.parametrize("mutation", [neighbors_are_seen, reference_per_token])
 def test_trap_21_a_fresh_dpo_loss_is_ln_2(folder: Path, mutation: Any, monkeypatch: Any) -> None:
     """Policy and reference are still one model: every log-ratio is 0, every loss ln 2, in any layout and packing.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from plaudit.algorithms.kl import k1, k2, k3, kl_loss, sequence_kl
     from plaudit.algorithms.kl_controllers import AdaptiveKl, FixedKl
-    from plaudit.algorithms.language_modelling import language_modelling_loss
+    from plaudit.algorithms.language_modeling import language_modeling_loss
     from plaudit.algorithms.policy_losses import gspo_loss, policy_gradient_loss, ppo_loss
     from plaudit.algorithms.preference_losses import best_of_k_loss, pairwise_ranking_loss
     from plaudit.algorithms.reference_free_losses import orpo_loss, simpo_loss
@@ -52,7 +52,7 @@ __all__ = [
     "k3",
     "kl_loss",
     "kto_loss",
-    "language_modelling_loss",
+    "language_modeling_loss",
     "orpo_loss",
     "pairwise_ranking_loss",
     "plackett_luce_dpo_loss",
@@ -81,7 +81,7 @@ __getattr__, __dir__ = lazy_exports(
         "interface": ["LossOutputs", "Maximum", "Mean", "PolicyInputs", "PreferenceInputs", "RewardInputs"],
         "kl": ["k1", "k2", "k3", "kl_loss", "sequence_kl"],
         "kl_controllers": ["AdaptiveKl", "FixedKl"],
-        "language_modelling": ["language_modelling_loss"],
+        "language_modeling": ["language_modeling_loss"],
         "policy_losses": ["gspo_loss", "policy_gradient_loss", "ppo_loss"],
         "preference_losses": ["best_of_k_loss", "pairwise_ranking_loss"],
         "reference_free_losses": ["orpo_loss", "simpo_loss"],

@@ -10,7 +10,7 @@ from plaudit.algorithms.masking import ROUNDING, widened, zero_masked
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_: float) -> tuple[Tensor, Tensor]:
-    """Return generalised advantage estimates and the returns that the value function learns::
+    """Return generalized advantage estimates and the returns that the value function learns::
 
         delta_t = r_t + gamma V_{t+1} - V_t
         A_t     = delta_t + gamma lambda A_{t+1}
@@ -56,16 +56,16 @@ def rloo(scores: Tensor, group_size: int) -> Tensor:
     ``scores`` [responses], where every ``group_size`` consecutive responses answer one prompt. Source: Kool et al.
     2019; Ahmadian et al. 2024. Raises ``ValueError`` for groups of one.
     """
-    centred = _centred(scores, group_size)
-    return (centred * (group_size / (group_size - 1))).flatten()
+    centered = _centered(scores, group_size)
+    return (centered * (group_size / (group_size - 1))).flatten()
 
 
-def group_centred(scores: Tensor, group_size: int) -> Tensor:
+def group_centered(scores: Tensor, group_size: int) -> Tensor:
     """Return ``A_i = r_i - mean r``, where the mean is over the response's group: [responses] -> [responses].
 
     Source: Liu et al. 2025 (Dr. GRPO). Raises ``ValueError`` for groups of one.
     """
-    return _centred(scores, group_size).flatten()
+    return _centered(scores, group_size).flatten()
 
 
 def group_deviation(scores: Tensor, group_size: int) -> Tensor:
@@ -73,21 +73,21 @@ def group_deviation(scores: Tensor, group_size: int) -> Tensor:
 
     Exactly zero for a group whose scores differ only by rounding. Raises ``ValueError`` for groups of one.
     """
-    squares = _centred(scores, group_size).square().sum(dim=1)
+    squares = _centered(scores, group_size).square().sum(dim=1)
     deviation = (squares / (group_size - 1)).sqrt()
     largest = widened(scores).reshape(-1, group_size).abs().amax(dim=1)
     return deviation.masked_fill(deviation <= ROUNDING * largest, 0.0).repeat_interleave(group_size)
 
 
 def grpo(scores: Tensor, group_size: int, epsilon: float) -> Tensor:
-    """Return the standardised advantage ``A_i = (r_i - mean r) / (std r + epsilon)`` of each response, [responses].
+    """Return the standardized advantage ``A_i = (r_i - mean r) / (std r + epsilon)`` of each response, [responses].
 
     ``scores`` [responses], where every ``group_size`` consecutive responses answer one prompt; mean and standard
     deviation are computed within such a group. A group whose scores differ only by rounding gets zeros. Source: Shao et
     al. 2024, section 4.1.2. Raises ``ValueError`` for groups of one.
     """
     deviation = group_deviation(scores, group_size)
-    return (group_centred(scores, group_size) / (deviation + epsilon)).masked_fill(deviation == 0, 0.0)
+    return (group_centered(scores, group_size) / (deviation + epsilon)).masked_fill(deviation == 0, 0.0)
 
 
 def spread_over_tokens(advantages: Tensor, mask: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def spread_over_tokens(advantages: Tensor, mask: Tensor) -> Tensor:
     return zero_masked(advantages[:, None].expand_as(mask), mask)
 
 
-def _centred(scores: Tensor, group_size: int) -> Tensor:
+def _centered(scores: Tensor, group_size: int) -> Tensor:
     """Return the scores minus their group's mean, [groups, group_size]."""
     if group_size < 2:
         raise ValueError("group_size is 1, but responses are compared within a group: use at least 2")

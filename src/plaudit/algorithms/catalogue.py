@@ -121,7 +121,7 @@ ADVANTAGES: Catalogue[AdvantageEntry] = Catalogue(
         "dr_grpo": AdvantageEntry(
             "A_i = r_i - mean r",
             "Liu et al. 2025, arXiv:2503.20783",
-            f"{_ESTIMATORS}:group_centred_estimate",
+            f"{_ESTIMATORS}:group_centered_estimate",
             compares=True,
         ),
         "reinforce++": AdvantageEntry(
@@ -134,7 +134,7 @@ ADVANTAGES: Catalogue[AdvantageEntry] = Catalogue(
         "reinforce++_baseline": AdvantageEntry(
             "A_i = whitened over the iteration: r_i - mean r of its group",
             "Hu et al. 2025, arXiv:2501.03262",
-            f"{_ESTIMATORS}:group_centred_estimate",
+            f"{_ESTIMATORS}:group_centered_estimate",
             compares=True,
             whitens=True,
         ),

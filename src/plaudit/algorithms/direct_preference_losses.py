@@ -1,4 +1,4 @@
-"""Direct preference optimisation against a reference: losses of a policy over ranked, judged or labelled responses.
+"""Direct preference optimization against a reference: losses of a policy over ranked, judged or labeled responses.
 
 All are sums over prompts: divide by the number of counted prompts over all micro-batches and processes. The responses
 of all prompts are stored flat, as in ``comparisons``: tensors are [responses] unless stated otherwise. With h the

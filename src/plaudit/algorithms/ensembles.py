@@ -17,7 +17,7 @@ def ensemble_scores(scores: Tensor, combination: Combination, penalty: float) ->
         penalized   mean_m s_m - penalty Var_m s_m  (uncertainty weighted)
 
     The variance is the population variance over the members. Disagreement between the members marks scores that are
-    likely wrong and that optimisation would exploit. ``penalty`` affects only ``penalized``. Source: Coste et al. 2023.
+    likely wrong and that optimization would exploit. ``penalty`` affects only ``penalized``. Source: Coste et al. 2023.
     """
     scores = widened(scores)
     if combination == "minimum":

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from plaudit.algorithms.advantages import (
     gae,
-    group_centred,
+    group_centered,
     group_deviation,
     grpo,
     remax,
@@ -76,9 +76,9 @@ def rloo_estimate(inputs: AdvantageInputs) -> Advantages:
     return _per_response(inputs, rloo(inputs.totals, inputs.group_size))
 
 
-def group_centred_estimate(inputs: AdvantageInputs) -> Advantages:
-    """See ``group_centred``."""
-    return _per_response(inputs, group_centred(inputs.totals, inputs.group_size))
+def group_centered_estimate(inputs: AdvantageInputs) -> Advantages:
+    """See ``group_centered``."""
+    return _per_response(inputs, group_centered(inputs.totals, inputs.group_size))
 
 
 def grpo_estimate(inputs: AdvantageInputs) -> Advantages:

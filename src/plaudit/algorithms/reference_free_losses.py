@@ -1,4 +1,4 @@
-"""Direct preference optimisation without a reference: losses on length-normalised log-probabilities.
+"""Direct preference optimization without a reference: losses on length-normalized log-probabilities.
 
 All are sums over prompts of the mean over a prompt's pairs, as in ``direct_preference_losses``. The responses of all
 prompts are stored flat: ``log_probabilities`` (sums over a response's tokens, in nats), ``lengths`` (tokens, EOS

@@ -32,11 +32,11 @@ def _data() -> None:
 def inspect(
     file: Annotated[str, typer.Argument(help="File (jsonl, jsonl.gz, json, csv, parquet) or hub dataset name.")],
     row_format: Annotated[
-        str, typer.Option("--format", help="Row format; auto recognises it by the columns.")
+        str, typer.Option("--format", help="Row format; auto recognizes it by the columns.")
     ] = "auto",
     kind: Annotated[
         str | None,
-        typer.Option(help="Kind of row to read: text, response, ranking, labelled or prompt.", show_default=False),
+        typer.Option(help="Kind of row to read: text, response, ranking, labeled or prompt.", show_default=False),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Tokenizer (folder or hub name) for lengths in tokens.", show_default=False)
@@ -87,7 +87,7 @@ def inspect(
 @app.command(epilog="Example: plaudit data formats")
 @with_output_options
 def formats() -> None:
-    """List the formats of rows that are recognised, as a Markdown table."""
+    """List the formats of rows that are recognized, as a Markdown table."""
     from plaudit.data.formats.table import format_table
 
     for line in format_table():
@@ -138,7 +138,7 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     bad_fraction = counts.bad_records / counts.records
     yield "source", found.path
     yield "format", found.format
-    yield "recognised by", counts.reason
+    yield "recognized by", counts.reason
     yield "row kinds", ", ".join(found.kinds) + f" (read as {found.kind})"
     yield "records", str(counts.records)
     yield "rows", str(counts.rows)

@@ -1,4 +1,4 @@
-"""Reads files and hub datasets into a few kinds of rows and tokenises them."""
+"""Reads files and hub datasets into a few kinds of rows and tokenizes them."""
 
 from typing import TYPE_CHECKING
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from plaudit.data.formats.base import BadRowError, Format, Record, Unused
 from plaudit.data.formats.values import shown
-from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, Row
+from plaudit.data.rows import LabeledRow, Origin, PromptRow, RankingRow, Row
 
 LONGEST_EXCERPT = 500
 _SHOWN_VERDICTS = 3
@@ -160,9 +160,9 @@ def _convert(
         elif isinstance(part, RankingRow):
             _judge(part, record, row_format, done)
     ranked = sum(len(part.responses) for part in parts if isinstance(part, RankingRow))
-    labelled = sum(len(row.responses) for row in rows if isinstance(row, LabelledRow))
-    if kind is LabelledRow and ranked > labelled:
-        done.unused["response with as many better as worse ones, which gets no label"] += ranked - labelled
+    labeled = sum(len(row.responses) for row in rows if isinstance(row, LabeledRow))
+    if kind is LabeledRow and ranked > labeled:
+        done.unused["response with as many better as worse ones, which gets no label"] += ranked - labeled
     done.rows += rows
     if rows:
         done.used += 1

@@ -1,4 +1,4 @@
-"""Tokenises rendered texts in batches. A response is the continuation of its prompt's tokens."""
+"""Tokenizes rendered texts in batches. A response is the continuation of its prompt's tokens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from plaudit.data.templates import Rendered
 
 
 def encode(texts: Sequence[tuple[Text, bool]], special: SpecialTokens, tokenizer: Any) -> list[Ids]:
-    """Tokenise texts; those without their own special tokens (the flag) get what the tokenizer adds, except EOS."""
+    """Tokenize texts; those without their own special tokens (the flag) get what the tokenizer adds, except EOS."""
     plain = iter(_batch([t.text for t, own in texts if not own and not t.literal], tokenizer, special_tokens=True))
     chat = iter(_batch([t.text for t, own in texts if own and not t.literal], tokenizer, special_tokens=False))
     return [
@@ -20,10 +20,10 @@ def encode(texts: Sequence[tuple[Text, bool]], special: SpecialTokens, tokenizer
 def encode_parts(
     all_rendered: Sequence[Rendered], prompts: Sequence[Ids], special: SpecialTokens, tokenizer: Any
 ) -> list[Ids]:
-    """Tokenise the parts of all responses, one after the other, so that each continues what is before it.
+    """Tokenize the parts of all responses, one after the other, so that each continues what is before it.
 
-    Both are tokenised together and split after the tokens of what is before. If a token spans the boundary, the part is
-    tokenised after a line break instead, because some tokenizers add a space at the start of a text.
+    Both are tokenized together and split after the tokens of what is before. If a token spans the boundary, the part is
+    tokenized after a line break instead, because some tokenizers add a space at the start of a text.
     """
     befores: list[Ids | None] = []  # None: the tokens of the preceding joint text
     parts, joint = [], []
@@ -57,7 +57,7 @@ def _after_line_break(texts: Sequence[Text], special: SpecialTokens, tokenizer: 
 
 
 def _batch(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[Ids]:
-    """Tokenise texts in one batch, without the EOS token that some tokenizers add at the end."""
+    """Tokenize texts in one batch, without the EOS token that some tokenizers add at the end."""
     if not texts:
         return []
     # verbose=False: tokenizers may warn about texts beyond the model's length, but the caller applies the limits.

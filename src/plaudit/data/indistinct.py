@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from plaudit.batching.trees import PromptTree
-from plaudit.data.rows import LabelledRow, RankingRow, Row
+from plaudit.data.rows import LabeledRow, RankingRow, Row
 
 
 def indistinct_responses(row: Row, tree: PromptTree) -> set[int]:
@@ -14,7 +14,7 @@ def indistinct_responses(row: Row, tree: PromptTree) -> set[int]:
     judgements: Sequence[Any] = ()
     if isinstance(row, RankingRow):
         judgements = row.ranks
-    elif isinstance(row, LabelledRow):
+    elif isinstance(row, LabeledRow):
         judgements = row.desirable
     if not judgements or len(set(tree.responses)) == len(tree.responses):
         return set()
@@ -34,7 +34,7 @@ def without_responses(row: Row, tree: PromptTree, left_out: set[int]) -> tuple[R
         levels = sorted({row.ranks[number] for number in numbers})
         ranks = tuple(levels.index(row.ranks[number]) for number in numbers)
         new = replace(row, responses=responses, ranks=ranks) if len(levels) > 1 else None
-    elif isinstance(row, LabelledRow) and numbers:
+    elif isinstance(row, LabeledRow) and numbers:
         new = replace(row, responses=responses, desirable=tuple(row.desirable[number] for number in numbers))
     if new is None:
         return None

@@ -9,13 +9,13 @@ from typing import Generic, TypeVar, cast
 from plaudit.config.schema import SourceConfig
 from plaudit.data.conversion import LONGEST_EXCERPT, Reject, convert_records
 from plaudit.data.formats.base import Format, Record
-from plaudit.data.formats.recognition import recognise
+from plaudit.data.formats.recognition import recognize
 from plaudit.data.readers import Malformed, read_records
 from plaudit.data.renames import renamed
 from plaudit.data.rows import Origin, Row
 from plaudit.errors import PlauditError
 
-# A format is recognised by this many records with the same columns empty, among the first ones.
+# A format is recognized by this many records with the same columns empty, among the first ones.
 _SAMPLE, _SEARCHED = 100, 20_000
 
 R = TypeVar("R", bound=Row)
@@ -84,8 +84,8 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
             f"{source.path}: all records are bad; the first, line {first.origin.line}: {first.reason}; correct the file"
         )
     _check_ignored(source, records)
-    recognised = recognise(source.format, _sample(records, source.ignore_columns), kind, source.path)
-    row_format = recognised.row_format
+    recognized = recognize(source.format, _sample(records, source.ignore_columns), kind, source.path)
+    row_format = recognized.row_format
     kind = kind or cast("type[R]", row_format.kinds[0])
     done = convert_records(records, source.path, row_format, kind, source.ignore_columns)
     rejects = sorted([*rejects, *done.rejects], key=lambda reject: reject.origin.line)
@@ -101,7 +101,7 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
         without_row=done.without_row,
         unread=dict(sorted(done.unread.items())),
         unread_examples=done.examples,
-        reason=recognised.reason,
+        reason=recognized.reason,
         verdicts=done.verdicts,
         warnings=[warning] if warning else [],
     )

@@ -22,7 +22,7 @@ _NOTHING = re.compile(r"(?!)")
 
 @dataclass(frozen=True)
 class Text:
-    """Text to tokenise. A special token that begins at one of the characters ``literal`` is the data's: it is text."""
+    """Text to tokenize. A special token that begins at one of the characters ``literal`` is the data's: it is text."""
 
     text: str
     literal: tuple[int, ...] = ()
@@ -94,7 +94,7 @@ class SpecialTokens:
         return [] if self._of_template is None else [match[0] for match in self._of_template.finditer(text)]
 
     def encode(self, text: Text, special_tokens: bool) -> Ids:
-        """Tokenise a text with literal parts; ``special_tokens`` adds what the tokenizer adds to every text."""
+        """Tokenize a text with literal parts; ``special_tokens`` adds what the tokenizer adds to every text."""
         body: Ids = []
         start, skips_space = 0, False
         for match in self._any.finditer(text.text) if self._any is not None else ():
@@ -116,7 +116,7 @@ class SpecialTokens:
         return [*within[:before], *body]
 
     def _plain(self, text: str, first: bool) -> Ids:
-        """Tokenise a part of a text without added tokens. Some tokenizers add a space only at the start of a text."""
+        """Tokenize a part of a text without added tokens. Some tokenizers add a space only at the start of a text."""
         if not text:
             return []
         if first or self._spaces_every_part():
@@ -128,7 +128,7 @@ class SpecialTokens:
         return self._without_added_tokens(text)
 
     def _spaces_every_part(self) -> bool:
-        """Return whether the part after a special token is tokenised like the start of a text."""
+        """Return whether the part after a special token is tokenized like the start of a text."""
         name = next(iter(self._added), None)
         if name is None:
             return True

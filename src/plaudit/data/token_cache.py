@@ -14,7 +14,7 @@ import torch
 
 from plaudit.permissions import follow_umask
 
-LEAST_CHARACTERS = 1_000_000  # about a second of tokenising; smaller datasets are not cached
+LEAST_CHARACTERS = 1_000_000  # about a second of tokenizing; smaller datasets are not cached
 FOLDER = ".tokens"
 
 

@@ -1,4 +1,4 @@
-"""Tokenises rows into prompt trees. Rows that are too long are dropped, cut or refused, and always counted."""
+"""Tokenizes rows into prompt trees. Rows that are too long are dropped, cut or refused, and always counted."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ class Tokenized(Generic[R]):
 
 
 def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context_length: int) -> Tokenized[R]:
-    """Tokenise rows; prompt and the longest response together have at most ``context_length`` tokens.
+    """Tokenize rows; prompt and the longest response together have at most ``context_length`` tokens.
 
     For prompts that will be answered, pass the context length minus the maximum length of the answer. Responses end
     as the chat template ends them, otherwise with the EOS token, unless they were truncated. Plain text becomes a

@@ -92,7 +92,7 @@ def _unknown(tokenizer: Any, vocabulary: dict[str, int]) -> set[int]:
 
 
 def _dropped(characters: set[str], tokenizer: Any) -> list[str]:
-    """Return the characters of which nothing is left after tokenising and decoding."""
+    """Return the characters of which nothing is left after tokenizing and decoding."""
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if not characters or (model is not None and type(model).__name__ != "BPE"):
         return []  # Other models fail at what they do not know, unless they have an unknown token.

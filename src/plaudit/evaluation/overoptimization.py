@@ -1,11 +1,11 @@
 """Fitted curves of reward against distance from the reference, and their peaks (Gao et al. 2022).
 
-With ``d = sqrt(KL)``, the independent ("gold") reward of a policy that is optimised against a learned one follows
+With ``d = sqrt(KL)``, the independent ("gold") reward of a policy that is optimized against a learned one follows
 
     best-of-N:  R(d) = R_0 + d (alpha - beta d)
     RL:         R(d) = R_0 + d (alpha - beta log d)
 
-alpha is the initial gain from optimisation, beta the loss from exploiting the reward model's errors.
+alpha is the initial gain from optimization, beta the loss from exploiting the reward model's errors.
 """
 
 import math

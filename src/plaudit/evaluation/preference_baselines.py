@@ -79,14 +79,14 @@ def _counts(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
 
 
 def word_weights(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
-    """Return the weights [words] that minimise the pairs' logistic loss plus ``PENALTY / 2 * |weights|^2``."""
+    """Return the weights [words] that minimize the pairs' logistic loss plus ``PENALTY / 2 * |weights|^2``."""
     counts = _counts(rows, vocabulary)
     pairs, _ = flat_pairs([row.ranks for row in rows])
     weights = torch.zeros(len(vocabulary), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        """Return the penalised loss over all pairs, and leave its gradient in the weights."""
+        """Return the penalized loss over all pairs, and leave its gradient in the weights."""
         optimizer.zero_grad()
         gaps = score_gaps(counts @ weights, pairs)
         total = softplus(-gaps).sum() + PENALTY / 2 * weights.square().sum()

@@ -94,7 +94,7 @@ def reward_accuracy(
 
     Returns what ``preference_accuracy`` does, the mean ``margin`` (score of the better minus that of the worse) and
     ``calibration_error`` of P(better) = sigmoid(margin / gain). ``gain`` is the factor by which a reward model's
-    scores were normalised after training: the probability belongs to the scores before that.
+    scores were normalized after training: the probability belongs to the scores before that.
     """
     ends = {tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)}
     samples = [sample for ranking in rankings for sample in _samples(ranking, tokenizer, ends)]

@@ -28,10 +28,10 @@ def wilson_interval(successes: float, total: int) -> tuple[float, float]:
     if total < 1:
         raise ValueError("a fraction needs at least 1 observation")
     share, z2 = successes / total, NORMAL_975**2
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    center = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = NORMAL_975 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
     # If all or none succeed, the interval ends at exactly 1 or 0; rounding would miss it.
-    return (0.0 if successes == 0 else centre - half), (1.0 if successes == total else centre + half)
+    return (0.0 if successes == 0 else center - half), (1.0 if successes == total else center + half)
 
 
 def win_rate(scores: Tensor, baseline: Tensor) -> dict[str, float]:

@@ -22,8 +22,8 @@ def miss_figure(rows: "Sequence[Row]") -> Any:
     axes = figure.add_subplot()
     for height, row in enumerate(reversed(rows)):
         values = [max(value, LEAST) for value in row.misses or [run.regret for run in row.runs]]
-        colour = FIRST if row.misses else MUTED
-        axes.scatter(values, [height] * len(values), s=14, color=colour, alpha=0.45, linewidths=0)
+        color = FIRST if row.misses else MUTED
+        axes.scatter(values, [height] * len(values), s=14, color=color, alpha=0.45, linewidths=0)
         axes.scatter(sum(values) / len(values), height, s=38, marker="|", color=INK, linewidths=1.8)
         if row.entry.mean is not None and row.entry.worst is not None:
             axes.scatter(

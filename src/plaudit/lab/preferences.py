@@ -1,4 +1,4 @@
-"""Sampled choices under the Bradley-Terry model of the rewards: all responses ranked, or one labelled.
+"""Sampled choices under the Bradley-Terry model of the rewards: all responses ranked, or one labeled.
 
 All responses are judged equally often, unlike samples from the reference. This does not change the optimum.
 """

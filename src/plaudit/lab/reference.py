@@ -57,7 +57,7 @@ def _random_distributions(problem: Problem, vocabulary: int) -> tuple[list[tuple
 
 
 def _fit(model: Any, contexts: list[tuple[int, ...]], wanted: Tensor) -> None:
-    """Minimise the cross-entropy to the target distributions; the resulting model is the reference.
+    """Minimize the cross-entropy to the target distributions; the resulting model is the reference.
 
     A second head learns to identify the context and is discarded afterwards. It gives every context separate features,
     so that learning in one context hardly disturbs the others. Without it the exact gradient needs several times as

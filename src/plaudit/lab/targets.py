@@ -55,7 +55,7 @@ def _deviation(probabilities: Tensor, values: Tensor) -> Tensor:
 
 
 def minimum(loss: PairLoss, exact: Exact) -> Tensor:
-    """The policy that minimises ``sum_ij P_ij loss_ij`` over pairs of different responses, by L-BFGS."""
+    """The policy that minimizes ``sum_ij P_ij loss_ij`` over pairs of different responses, by L-BFGS."""
     different = 1 - torch.eye(exact.rewards.shape[1], dtype=torch.float64)
     weights = _preferences(exact) * different / exact.rewards.numel()
     logits = exact.reference.clone().requires_grad_(True)

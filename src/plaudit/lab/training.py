@@ -147,7 +147,7 @@ def _merged(given: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def _exact_gradient(problem: Problem, folder: Path) -> Tensor:
-    """Maximise the exact objective, summed over all responses: the best that any gradient estimate could reach."""
+    """Maximize the exact objective, summed over all responses: the best that any gradient estimate could reach."""
     from transformers import AutoModelForCausalLM
 
     start = str(folder / "reference")

@@ -48,7 +48,7 @@ def score(prompt: str, response: str) -> float:
 ```
 
 The prompt is text as it was in training, after the prompt template or chat template. The score is read at the end token
-of the response. `score_scale.json` holds the gain and bias that normalise the scores; the weights already contain them,
+of the response. `score_scale.json` holds the gain and bias that normalize the scores; the weights already contain them,
 except for what is added above.
 """
 
@@ -139,7 +139,7 @@ def save_reward_model(model: Any, tokenizer: Any, scale: ScoreScale, folder: Pat
     """Write a folder with which ``AutoModelForSequenceClassification`` computes the scaled scores.
 
     The bias is left to the caller where the weights cannot hold it, and README.md says so. ``score_scale.json`` keeps
-    the scale, and ``unscaled.safetensors`` the weights without it. An adapter on a quantised base is saved without the
+    the scale, and ``unscaled.safetensors`` the weights without it. An adapter on a quantized base is saved without the
     scale.
     """
     expected = outputs_in_memory(model)

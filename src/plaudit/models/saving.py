@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Write a transformers folder with tokenizer; the active adapter is merged and also saved in ``adapter/``.
 
-    The model's weights do not change. Merging into a quantised base would lose precision: then the folder is the
+    The model's weights do not change. Merging into a quantized base would lose precision: then the folder is the
     adapter itself, which transformers loads together with its base.
 
     Raises PlauditError if the saved folder computes something else than the model.
@@ -42,7 +42,7 @@ def save_model(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
 
 
 def saves_only_adapter(model: "PreTrainedModel | PeftModel") -> bool:
-    """Whether ``save_model`` writes an adapter without its base, which is quantised."""
+    """Whether ``save_model`` writes an adapter without its base, which is quantized."""
     inner = unwrapped(model)
     return inner is not model and bool(getattr(inner, "is_quantized", False))
 
@@ -140,11 +140,11 @@ def saved_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, T
     A tensor without an adapter is not copied: it is the model's own memory.
 
     Raises:
-        PlauditError: the model has adapters on a quantised base; merging them would lose precision.
+        PlauditError: the model has adapters on a quantized base; merging them would lose precision.
     """
     inner = unwrapped(model)
     if inner is not model and getattr(inner, "is_quantized", False):
-        raise PlauditError("adapters on a quantised base cannot be merged for an engine; remove model.quantization")
+        raise PlauditError("adapters on a quantized base cannot be merged for an engine; remove model.quantization")
     seen: set[int] = set()
     for name, tensor in _weights(inner).items():
         if adapter_of(name) is not None or ".original_module." in name:

@@ -29,7 +29,7 @@ class Folded:
 def folded(model: "PreTrainedModel", gain: float, bias: float) -> Folded:
     """Return the weights of a classifier that computes ``gain * score + bias``.
 
-    The heads of transformers have no bias. If the last layer normalisation has one, a shift of it along the head's
+    The heads of transformers have no bias. If the last layer normalization has one, a shift of it along the head's
     weights ``w`` by ``bias * w / |w|^2`` adds ``bias`` to every score. Otherwise the bias is returned.
     """
     head: Any = model.score
@@ -45,7 +45,7 @@ def folded(model: "PreTrainedModel", gain: float, bias: float) -> Folded:
 
 
 def shifted_norm(norm_bias: Tensor, head: Tensor, bias: float) -> Tensor:
-    """Return the normalisation's bias [d] that adds ``bias`` to every score of a head [1, d]."""
+    """Return the normalization's bias [d] that adds ``bias`` to every score of a head [1, d]."""
     direction = head[0].double()
     return (norm_bias.double() + bias * direction / direction.square().sum()).to(norm_bias.dtype)
 
@@ -77,7 +77,7 @@ def restore_unscaled(model: "PreTrainedModel", folder: str, gain: float, bias: f
 
 @torch.no_grad()
 def _last_norm(model: "PreTrainedModel") -> nn.LayerNorm | None:
-    """Return the layer normalisation whose output is the model's last hidden state; None if there is none with bias."""
+    """Return the layer normalization whose output is the model's last hidden state; None if there is none with bias."""
     norms = [part for part in model.modules() if isinstance(part, nn.LayerNorm) and part.bias is not None]
     if not norms:
         return None

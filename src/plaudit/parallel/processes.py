@@ -164,7 +164,7 @@ class OneProcess(Processes):
 
 
 class ProcessGroup(Processes):
-    """The processes of torch's default process group, which must be initialised."""
+    """The processes of torch's default process group, which must be initialized."""
 
     def __init__(self, device: torch.device, data_ranks: Sequence[int] | None = None) -> None:
         self.rank = torch.distributed.get_rank()

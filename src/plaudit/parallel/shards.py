@@ -54,7 +54,7 @@ def check_weights(root: nn.Module) -> None:
     """Raise PlauditError if the weights cannot be sharded."""
     if any(not parameter.is_floating_point() for parameter in root.parameters()):
         raise PlauditError(
-            "distributed: fsdp2 cannot shard quantised weights; remove model.quantization, or use "
+            "distributed: fsdp2 cannot shard quantized weights; remove model.quantization, or use "
             "distributed=replicated"
         )
     types = {parameter.dtype for parameter in root.parameters() if parameter.requires_grad}

@@ -18,7 +18,7 @@ from plaudit.reporting.reward_kl import RewardKl, reward_kl
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with its caption. ``keys`` are the labels of its lines with their colours' names."""
+    """A drawing with its caption. ``keys`` are the labels of its lines with their colors' names."""
 
     title: str
     unit: str
@@ -51,8 +51,8 @@ def curve_grid(run: Run, stage: StageFiles) -> list[Figure]:
 
 
 def _panel(stage: StageFiles, panel: Panel, identifier: str) -> Figure:
-    labelled = zip(panel.lines, SERIES_COLOURS, strict=False) if len(panel.lines) > 1 else ()
-    keys = tuple((line.label, COLOURS[colour]) for line, colour in labelled)
+    labeled = zip(panel.lines, SERIES_COLOURS, strict=False) if len(panel.lines) > 1 else ()
+    keys = tuple((line.label, COLOURS[color]) for line, color in labeled)
     drawing = svg(curve_figure(stage, panel), identifier, curve_label(stage, panel))
     return Figure(panel.title, panel.unit, keys, drawing)
 
@@ -99,8 +99,8 @@ def _picture(picture: RewardKl, identifier: str) -> Figure:
     models = [f"{point.label} {significant(point.y)} at √KL {significant(point.x)}" for point in picture.models]
     label = f"{picture.source} against the square root of the KL to the reference. {'; '.join(models)}".strip()
     keys = tuple(
-        (name, colour)
-        for name, colour, shown in (
+        (name, color)
+        for name, color, shown in (
             ("reinforcement learning", "first", picture.trajectory),
             ("best of N", "second", picture.best_of_n),
             ("models", "ink", picture.models),

@@ -1,6 +1,6 @@
 """Axes, ticks, labels and SVG text that all figures share.
 
-Text stays text and colours become CSS variables, so that a figure uses the page's font and its light or dark colours.
+Text stays text and colors become CSS variables, so that a figure uses the page's font and its light or dark colors.
 The same data give the same bytes.
 """
 
@@ -46,8 +46,8 @@ def svg(figure: Any, identifier: str, label: str) -> Markup:
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = text.replace("xlink:href", "href")
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{identifier}-", text)
-    for colour, name in COLOURS.items():
-        text = text.replace(colour, f"var(--{name})")
+    for color, name in COLOURS.items():
+        text = text.replace(color, f"var(--{name})")
     view_box = re.search(r'viewBox="[^"]*"', text)
     opening = f'<svg {view_box.group() if view_box else ""} role="img" aria-label="{escape(label)}">'
     return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1).strip())
@@ -83,9 +83,9 @@ def set_ticks(axes: Any, x_label: str) -> None:
     axes.set_xlabel(x_label, color=MUTED, fontsize=10.5, loc="right", labelpad=1)
 
 
-def write_point(axes: Any, point: Point, colour: str, offset: tuple[int, int], weight: str = "normal") -> None:
+def write_point(axes: Any, point: Point, color: str, offset: tuple[int, int], weight: str = "normal") -> None:
     """Write a point's label at an offset in points; to the left of it if the offset is negative."""
-    style = {"color": colour, "fontsize": 10.5, "fontweight": weight, "ha": "left" if offset[0] > 0 else "right"}
+    style = {"color": color, "fontsize": 10.5, "fontweight": weight, "ha": "left" if offset[0] > 0 else "right"}
     # Names are shown literally: a dollar sign does not start a formula.
     axes.annotate(point.label, (point.x, point.y), offset, textcoords="offset points", parse_math=False, **style)
 
@@ -94,9 +94,9 @@ def write_ends(axes: Any, ends: Sequence[tuple[int, float, str]]) -> None:
     """Write the last values to the right of their lines and far enough apart to be read."""
     low, high = axes.get_ylim()
     gap, previous = 0.1 * (high - low), float("-inf")
-    for step, value, colour in sorted(ends, key=lambda end: end[1]):
+    for step, value, color in sorted(ends, key=lambda end: end[1]):
         height = max(value, previous + gap)
-        style = {"color": colour, "fontsize": 11, "fontweight": "bold", "va": "center", "annotation_clip": False}
+        style = {"color": color, "fontsize": 11, "fontweight": "bold", "va": "center", "annotation_clip": False}
         axes.annotate(significant(value), (step, height), (6, 0), textcoords="offset points", **style)
         previous = height
 

@@ -46,13 +46,13 @@ def smoothing_window(count: int) -> int:
 
 
 def thinned(series: Series) -> Series:
-    """At most ``MOST_POINTS`` points: neighbours that a figure of this width could not separate are averaged."""
+    """At most ``MOST_POINTS`` points: neighbors that a figure of this width could not separate are averaged."""
     steps = tuple(part[len(part) // 2] for part in _groups(series.steps))
     return Series(steps, tuple(map(fmean, _groups(series.values))))
 
 
 def _groups(values: Sequence[T]) -> list[Sequence[T]]:
-    """Neighbours in at most ``MOST_POINTS`` groups of equal size, the last perhaps smaller."""
+    """Neighbors in at most ``MOST_POINTS`` groups of equal size, the last perhaps smaller."""
     size = -(-len(values) // MOST_POINTS)
     return [values[start : start + size] for start in range(0, len(values), size)]
 
@@ -61,10 +61,10 @@ def curve_figure(stage: StageFiles, panel: Panel) -> Any:
     """A panel as a matplotlib figure: raw values thin, their moving average thick, its last value written out."""
     figure, axes = empty_figure(PANEL_SIZE, left=46, right=50, bottom=30, top=10)
     ends, shown = [], []
-    for line, colour in zip(panel.lines, SERIES_COLOURS, strict=False):
+    for line, color in zip(panel.lines, SERIES_COLOURS, strict=False):
         series = thinned(stage.series(line.metric))
-        smooth = _draw_series(axes, series, colour, 1 if panel.exact else smoothing_window(len(series)))
-        ends.append((series.steps[-1], smooth[-1], colour))
+        smooth = _draw_series(axes, series, color, 1 if panel.exact else smoothing_window(len(series)))
+        ends.append((series.steps[-1], smooth[-1], color))
         shown += [*_middle(series.values), *smooth]
     if panel.spread:
         shown += _draw_band(axes, thinned(stage.series(panel.lines[0].metric)), thinned(stage.series(panel.spread)))
@@ -87,9 +87,9 @@ def reward_kl_figure(picture: RewardKl) -> Any:
         axes.plot(*(moving_average(values, window) for values in points), color=FIRST, linewidth=2)
     if picture.best_of_n:
         _draw_best_of_n(axes, picture.best_of_n)
-    for fit, colour in ((picture.trajectory_fit, FIRST), (picture.best_of_n_fit, SECOND)):
+    for fit, color in ((picture.trajectory_fit, FIRST), (picture.best_of_n_fit, SECOND)):
         if fit:
-            _draw_fit(axes, fit, colour)
+            _draw_fit(axes, fit, color)
     for point in picture.models:
         axes.errorbar(point.x, point.y, yerr=1.96 * point.error, color=INK, marker="o", markersize=6, capsize=0)
         write_point(axes, point, INK, offset=(8, -13), weight="bold")
@@ -135,12 +135,12 @@ def curve_label(stage: StageFiles, panel: Panel) -> str:
     return f"{panel.title} by {STAGES[stage.name].step_name}: {'; '.join(parts)}."
 
 
-def _draw_series(axes: Any, series: Series, colour: str, window: int) -> list[float]:
+def _draw_series(axes: Any, series: Series, color: str, window: int) -> list[float]:
     smooth = moving_average(series.values, window)
     if window > 1:
-        axes.plot(series.steps, series.values, color=colour, linewidth=0.8, alpha=0.35)
+        axes.plot(series.steps, series.values, color=color, linewidth=0.8, alpha=0.35)
     marker = "" if len(series) >= FEWEST_TO_SMOOTH else "o"
-    axes.plot(series.steps, smooth, color=colour, linewidth=2, marker=marker, markersize=3.5, solid_capstyle="round")
+    axes.plot(series.steps, smooth, color=color, linewidth=2, marker=marker, markersize=3.5, solid_capstyle="round")
     return smooth
 
 
@@ -178,13 +178,13 @@ def _draw_best_of_n(axes: Any, points: Sequence[Point]) -> None:
             write_point(axes, point, SECOND, offset=(-5, 6))
 
 
-def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
+def _draw_fit(axes: Any, fit: FittedCurve, color: str) -> None:
     """The fitted curve, thin, with a triangle at its peak if it has one within the data."""
     distances = [fit.max_distance * step / 100 for step in range(101)]
     axes.plot(
         distances,
         [fit(distance) for distance in distances],
-        color=colour,
+        color=color,
         linewidth=0.9,
         alpha=0.8,
         gid=f"fit-{fit.form}",
@@ -193,7 +193,7 @@ def _draw_fit(axes: Any, fit: FittedCurve, colour: str) -> None:
         axes.plot(
             [fit.peak],
             [fit(fit.peak)],
-            color=colour,
+            color=color,
             marker="v",
             markersize=7,
             linestyle="none",

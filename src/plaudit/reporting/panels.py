@@ -96,7 +96,7 @@ def reward_model_panels() -> Iterator[Panel]:
 
 
 def preference_panels() -> Iterator[Panel]:
-    """Accuracy, loss, implicit rewards and drift of direct preference optimisation."""
+    """Accuracy, loss, implicit rewards and drift of direct preference optimization."""
     yield Panel("Accuracy", "fraction of pairs ordered correctly by the implicit reward", _both("accuracy"), CHANCE)
     yield Panel("Loss", "per prompt", _both("loss"))
     yield Panel("Margin", "implicit reward of the better response minus the worse", _both("margin"))

@@ -69,7 +69,7 @@ class Run:
 
     @property
     def trained_on(self) -> list[str]:
-        """The reward sources that reinforcement learning maximised. All others are independent judges."""
+        """The reward sources that reinforcement learning maximized. All others are independent judges."""
         return [name for name in self._scored_in_rl if name not in self.watched]
 
     @property

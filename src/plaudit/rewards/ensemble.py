@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EnsembleSource:
-    """Scores responses with every member, normalised per member, and combines the scores as configured."""
+    """Scores responses with every member, normalized per member, and combines the scores as configured."""
 
     def __init__(self, config: EnsembleReward, members: Sequence[RewardModelSource]) -> None:
         self.name = config.name

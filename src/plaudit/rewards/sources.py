@@ -142,7 +142,7 @@ def build_reward(
 
 
 def refuse_duplicate_names(names: Sequence[str]) -> None:
-    """Raise PlauditError if a name occurs twice, because metrics and tables are labelled by name."""
+    """Raise PlauditError if a name occurs twice, because metrics and tables are labeled by name."""
     for name in names:
         if names.count(name) > 1:
             raise PlauditError(f"two reward sources are named {name!r}: give each a different name")

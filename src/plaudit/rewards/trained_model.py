@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RewardModelSource:
-    """Scores responses with a reward model, at the last token and normalised."""
+    """Scores responses with a reward model, at the last token and normalized."""
 
     def __init__(self, name: str, model: "RewardModel", batch_size: int) -> None:
         self.name = name
@@ -53,7 +53,7 @@ class RewardModelSource:
             )
 
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
-        """Return the normalised scores [samples]; samples with the same tokens are scored once, so scores are equal."""
+        """Return the normalized scores [samples]; samples with the same tokens are scored once, so scores are equal."""
         longest = padded_positions(samples, 1)
         if longest > self.model.loaded.context_length:
             raise PlauditError(

@@ -20,7 +20,7 @@ from torch import Tensor
 from plaudit.errors import PlauditError
 from plaudit.permissions import follow_umask
 from plaudit.runs.disk_space import check_free_space
-from plaudit.runs.files import read_json, sha256, synchronise
+from plaudit.runs.files import read_json, sha256, synchronize
 from plaudit.runs.manifest import MANIFEST, file_problem
 
 logger = logging.getLogger(__name__)
@@ -83,13 +83,13 @@ def save_checkpoint(
         file = unfinished / f"{name}.safetensors"
         save_file(_saveable(named_tensors, name), file)
         follow_umask(file)
-        synchronise(file)
+        synchronize(file)
     wait_for_everyone()
     if is_main:
         (unfinished / "state.json").write_text(_state_text(step, state), encoding="utf-8")
         _write_manifest(unfinished)
         for path in (unfinished / "state.json", unfinished / MANIFEST, unfinished):
-            synchronise(path)
+            synchronize(path)
         _put_in_place(unfinished, final)
         _delete_superseded(folder, step, keep)
     return final
@@ -127,7 +127,7 @@ def _put_in_place(unfinished: Path, final: Path) -> None:
         _discard(replaced)
         os.rename(final, replaced)
     os.rename(unfinished, final)
-    synchronise(final.parent)
+    synchronize(final.parent)
 
 
 def _delete_superseded(folder: Path, step: int, keep: int) -> None:

@@ -15,7 +15,7 @@ from plaudit.config.schema import Recipe, Section
 from plaudit.errors import PlauditError
 from plaudit.registries.stages import STAGES
 from plaudit.runs.changes import refuse_changes
-from plaudit.runs.files import json_text, read_json, sha256, synchronise, write_atomically
+from plaudit.runs.files import json_text, read_json, sha256, synchronize, write_atomically
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
 from plaudit.runs.manifest import check_files, record_stages, recorded_stages, write_checksums
@@ -105,18 +105,18 @@ class StageDirectory:
         """Write what the report should say about the stage's data."""
         write_atomically(self.notes_file, json_text({"notes": notes}, indent=2) + "\n")
 
-    def synchronise_records(self) -> None:
+    def synchronize_records(self) -> None:
         """Wait until metrics and samples have reached the disk."""
         for path in (self.metrics, self.samples):
             if path.exists():
-                synchronise(path)
+                synchronize(path)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the checksums of all files, wait until they have reached the disk, and write ``result.json``."""
         write_checksums(self.create().folder, (CHECKPOINTS, TRACKERS))
         for path in (*self.folder.rglob("*"), self.folder):
-            if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these were synchronised when they were saved
-                synchronise(path)
+            if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these were synchronized when they were saved
+                synchronize(path)
         write_atomically(self.result_file, json_text(result, indent=2) + "\n")
 
     def result(self) -> dict[str, Any]:

@@ -22,9 +22,9 @@ def write_atomically(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     with errors_of_the_system(path):
         unfinished.write_text(text, encoding="utf-8", newline="")
-        synchronise(unfinished)
+        synchronize(unfinished)
     os.replace(unfinished, path)
-    synchronise(path.parent)
+    synchronize(path.parent)
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return content
 
 
-def synchronise(path: Path) -> None:
+def synchronize(path: Path) -> None:
     """Wait until a file's bytes, or a folder's entries, have reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)

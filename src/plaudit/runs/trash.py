@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plaudit.errors import PlauditError
-from plaudit.runs.files import synchronise
+from plaudit.runs.files import synchronize
 
 if TYPE_CHECKING:
     from plaudit.runs.directory import StageDirectory
@@ -39,8 +39,8 @@ def move_to_trash(stage_folder: Path) -> None:
     trash.mkdir(exist_ok=True)
     names = (stage_folder.name if number == 1 else f"{stage_folder.name}-{number}" for number in count(1))
     os.rename(stage_folder, next(trash / name for name in names if not (trash / name).exists()))
-    synchronise(trash)
-    synchronise(stage_folder.parent)
+    synchronize(trash)
+    synchronize(stage_folder.parent)
 
 
 def empty_trash(run_folder: Path, stage: str | None = None) -> list[Path]:

@@ -27,7 +27,7 @@ class Stage(ABC, Generic[ConfigT]):
         example: a command line for the help.
         makes: the kind of model that the stage writes to ``model`` in its folder; None if it writes none.
         repeats: whether the stage runs again after it has finished.
-        headline: a metric and its name in words. Its first and last values summarise a run without an evaluation.
+        headline: a metric and its name in words. Its first and last values summarize a run without an evaluation.
         step_name: the unit of the stage's metric lines.
     """
 

@@ -17,7 +17,7 @@ class DpoStage(TrainingStage["DpoConfig"]):
     """Trains a policy to prefer the responses that the data prefers."""
 
     name = "dpo"
-    title = "Direct preference optimisation"
+    title = "Direct preference optimization"
     help = "Train a policy on comparisons or labels, without a reward model."
     example = "plaudit dpo mine.yaml dpo.loss=simpo"
     makes = "policy"

@@ -1,4 +1,4 @@
-"""The base class of the stages ``pretrain`` and ``sft``, which maximise the likelihood of tokens."""
+"""The base class of the stages ``pretrain`` and ``sft``, which maximize the likelihood of tokens."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any

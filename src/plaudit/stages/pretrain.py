@@ -1,4 +1,4 @@
-"""The stage ``pretrain``: language modelling on plain text."""
+"""The stage ``pretrain``: language modeling on plain text."""
 
 from typing import TYPE_CHECKING, Any
 

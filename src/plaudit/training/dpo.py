@@ -1,4 +1,4 @@
-"""Direct preference optimisation: trains a policy on comparisons or labels, without reward model or sampling."""
+"""Direct preference optimization: trains a policy on comparisons or labels, without reward model or sampling."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from plaudit.algorithms.interface import LossOutputs, Maximum, Mean, PreferenceI
 from plaudit.batching.batches import Batch
 from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import DpoConfig
-from plaudit.data.rows import LabelledRow, RankingRow
+from plaudit.data.rows import LabeledRow, RankingRow
 from plaudit.models.loading.models import load_policy
 from plaudit.models.saving import save_model
 from plaudit.plugins import import_function
@@ -36,7 +36,7 @@ def settings_of(config: DpoConfig) -> dict[str, float]:
 
 
 class DpoTask(SupervisedTask[Preference]):
-    """A prompt with ranked or labelled responses; the unit is a prompt."""
+    """A prompt with ranked or labeled responses; the unit is a prompt."""
 
     module: SequenceModule
     headline_metric = "held_out/accuracy"
@@ -170,10 +170,10 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     objective = preference_loss(config.loss)
     load_loss(objective, "dpo.loss")  # fails before the reference is computed
     loaded = context.strategy.load(lambda device: load_policy(config.model, device, context.seed))
-    rows: StageRows[LabelledRow] | StageRows[RankingRow]
+    rows: StageRows[LabeledRow] | StageRows[RankingRow]
     if objective.reads == "labels":
-        rows = labelled = load_stage_rows(context, config.data, LabelledRow, loaded)
-        examples = labelled.examples(label_ranks)
+        rows = labeled = load_stage_rows(context, config.data, LabeledRow, loaded)
+        examples = labeled.examples(label_ranks)
     else:
         rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded)
         examples = ranked.examples(lambda row: row.ranks)

@@ -1,4 +1,4 @@
-"""Loads the examples of a stage (reads, splits, tokenises and reports them) and defines their order in training."""
+"""Loads the examples of a stage (reads, splits, tokenizes and reports them) and defines their order in training."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class Examples(Generic[T]):
 
 @dataclass(frozen=True)
 class StageRows(Generic[R]):
-    """A stage's tokenised training and held-out rows."""
+    """A stage's tokenized training and held-out rows."""
 
     train: list[TokenizedRow[R]]
     held_out: list[TokenizedRow[R]]

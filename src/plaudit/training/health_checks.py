@@ -14,7 +14,7 @@ def warn_if_no_better_than_chance(accuracy: float, pairs: float) -> None:
     if accuracy - 2 * math.sqrt(0.25 / pairs) <= 0.5:
         logger.warning(
             f"the reward model is no better than chance: {accuracy:.1%} of {pairs:.0f} held-out pairs. "
-            "Before optimising against it, train it on more comparisons, for more epochs, or from a stronger model"
+            "Before optimizing against it, train it on more comparisons, for more epochs, or from a stronger model"
         )
 
 

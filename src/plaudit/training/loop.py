@@ -177,7 +177,7 @@ class Trainer(Generic[T]):
         files = self.strategy.state()
         if self.session.is_main:
             files["task"] = tensors
-            self.stage.synchronise_records()  # a run that resumes from the checkpoint relies on them
+            self.stage.synchronize_records()  # a run that resumes from the checkpoint relies on them
         with errors_of_the_system(self.stage.checkpoints):
             save_checkpoint(
                 self.stage.checkpoints,

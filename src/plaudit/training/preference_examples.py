@@ -1,4 +1,4 @@
-"""Targets of direct preference optimisation: ranks, reference log-probabilities and mismatched responses."""
+"""Targets of direct preference optimization: ranks, reference log-probabilities and mismatched responses."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 from plaudit.algorithms.catalogue import PreferenceLossEntry
 from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import Section
-from plaudit.data.rows import LabelledRow
+from plaudit.data.rows import LabeledRow
 from plaudit.data.rows.ranking import Ranks
 from plaudit.runs.context import StageContext
 from plaudit.seeding import python_generator
@@ -41,7 +41,7 @@ class Preference:
     mismatched: Mismatched | None = None
 
 
-def label_ranks(row: LabelledRow) -> Ranks:
+def label_ranks(row: LabeledRow) -> Ranks:
     """Return labels as ranks: 0 for desirable, 1 for undesirable."""
     return tuple(0 if desirable else 1 for desirable in row.desirable)
 

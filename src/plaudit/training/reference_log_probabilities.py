@@ -24,7 +24,7 @@ from plaudit.models.adapters.lora import adapters_off
 from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.permissions import follow_umask
 from plaudit.runs.context import StageContext
-from plaudit.runs.files import synchronise
+from plaudit.runs.files import synchronize
 from plaudit.training.model_reader import ModelReader
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,6 @@ def _write(path: Path, key: str, tensors: dict[str, Tensor]) -> None:
     unfinished = path.with_suffix(".unfinished")
     save_file(tensors, unfinished, {"key": key})
     follow_umask(unfinished)
-    synchronise(unfinished)
+    synchronize(unfinished)
     os.replace(unfinished, path)
-    synchronise(path.parent)
+    synchronize(path.parent)

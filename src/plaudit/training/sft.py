@@ -1,4 +1,4 @@
-"""Supervised fine-tuning and language modelling: minimise -log p(response | prompt), a sum over tokens."""
+"""Supervised fine-tuning and language modeling: minimize -log p(response | prompt), a sum over tokens."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ import pytest
 
 from plaudit.config.schema import SourceConfig
 from plaudit.data.loading import refusal
-from plaudit.data.rows import LabelledRow, Message, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Message, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError
 
@@ -142,8 +142,8 @@ def test_scores_that_contradict_the_sides_are_bad_unless_ignored(tmp_path: Path)
         {"question": "Name a fruit.", "completion": "A stone.", "label": -1},
     ],
 )
-def test_labelled_samples_of_axolotl_and_llama_factory(tmp_path: Path, record: dict[str, Any]) -> None:
-    (row,) = read(tmp_path, [record], LabelledRow).rows
+def test_labeled_samples_of_axolotl_and_llama_factory(tmp_path: Path, record: dict[str, Any]) -> None:
+    (row,) = read(tmp_path, [record], LabeledRow).rows
     assert (row.prompt, row.responses, row.desirable) == ((ASKED,), ("A stone.",), (False,))
     learned = read(tmp_path, [record], ResponseRow)
     assert (learned.rows, learned.counts.unused) == ([], {"undesirable response": 1})
@@ -218,7 +218,7 @@ def test_a_final_call_of_a_function_is_kept_as_a_turn(tmp_path: Path) -> None:
     (row,) = read(tmp_path, [{"messages": turns, "tools": [{"name": "f"}]}], ResponseRow).rows
     assert row.final.tool_calls[0].name == "f"
     assert json.loads(row.response) == {"name": "f", "arguments": {}}
-    judged = read(tmp_path, [{"messages": turns, "label": True}], LabelledRow)
+    judged = read(tmp_path, [{"messages": turns, "label": True}], LabeledRow)
     assert list(judged.counts.bad) == ["a judged response calls functions, which only SFT can learn"]
 
 
@@ -342,7 +342,7 @@ def test_the_better_response_is_said_in_words_and_its_place_is_watched(tmp_path:
 
 def test_responses_without_a_label_are_counted(tmp_path: Path) -> None:
     record = {"prompt": "q", "responses": ["a", "b", "c"], "ranks": ["2.0", "0.0", 1.0]}
-    found = read(tmp_path, [record], LabelledRow)
+    found = read(tmp_path, [record], LabeledRow)
     assert (found.rows[0].responses, found.rows[0].desirable) == (("a", "b"), (False, True))
     assert found.counts.unused == {"response with as many better as worse ones, which gets no label": 1}
 

@@ -8,9 +8,9 @@ import pytest
 
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.columns import belongs_to_prompt, judges
-from plaudit.data.formats.recognition import recognise
+from plaudit.data.formats.recognition import recognize
 from plaudit.data.loading import load_rows, refusal
-from plaudit.data.rows import LabelledRow, Message, PromptRow, RankingRow, ResponseRow, Row, TextRow
+from plaudit.data.rows import LabeledRow, Message, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError
 
@@ -31,7 +31,7 @@ def read(folder: Path, records: list[Any], kind: type[Row] | None = None, **opti
         ({"question": "q", "chosen": "a", "rejected": "b"}, RankingRow, "preference"),
         ({"prompt": "q", "completion": "a", "label": 0.0}, ResponseRow, "unpaired_preference"),
         ({"prompt": "q", "completion": "a", "label": "sky"}, ResponseRow, "unpaired_preference"),
-        ({"messages": TURNS, "label": False}, ResponseRow, "labelled_messages"),
+        ({"messages": TURNS, "label": False}, ResponseRow, "labeled_messages"),
         ({"messages": TURNS, "prompt": "q"}, ResponseRow, "messages"),
         ({"text": "t", "label": 1}, TextRow, "text"),
         ({"text": "t", "label": 1}, PromptRow, "text"),
@@ -43,14 +43,14 @@ def read(folder: Path, records: list[Any], kind: type[Row] | None = None, **opti
     ],
 )
 def test_the_format_that_reads_all_with_meaning(record: dict[str, Any], kind: type[Row] | None, name: str) -> None:
-    assert recognise("auto", [record], kind, "rows.jsonl").row_format.name == name
+    assert recognize("auto", [record], kind, "rows.jsonl").row_format.name == name
 
 
 def test_the_reason_names_the_columns_and_what_others_would_leave_out() -> None:
     record = {**PAIR, "system": "S", "id": 1}
-    reason = recognise("auto", [record], RankingRow, "rows.jsonl").reason
+    reason = recognize("auto", [record], RankingRow, "rows.jsonl").reason
     assert reason == "columns chosen, prompt, rejected, system; implicit_preference would not read prompt"
-    assert recognise("preference", [record], RankingRow, "f").reason == "named in the configuration"
+    assert recognize("preference", [record], RankingRow, "f").reason == "named in the configuration"
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,11 @@ def test_zero_and_minus_one_in_one_file(tmp_path: Path) -> None:
         return [{"prompt": "q", "completion": "a", "label": value} for value in values]
 
     with pytest.raises(PlauditError, match="both 0 and -1"):
-        read(tmp_path, rows(1, 0, -1), LabelledRow)
-    signed = read(tmp_path, rows(*[1, -1] * 60, 0), LabelledRow)
+        read(tmp_path, rows(1, 0, -1), LabeledRow)
+    signed = read(tmp_path, rows(*[1, -1] * 60, 0), LabeledRow)
     assert [row.desirable for row in signed.rows] == [(True,), (False,)] * 60
     assert [reject.origin.line for reject in signed.rejects] == [121]
-    unsigned = read(tmp_path, rows(*[1, 0] * 60, -1.0), LabelledRow)
+    unsigned = read(tmp_path, rows(*[1, 0] * 60, -1.0), LabeledRow)
     assert [reject.origin.line for reject in unsigned.rejects] == [121]
 
 

@@ -27,7 +27,7 @@ class SourceConfig(Section):
         "train",
     )
     format: str = Field(
-        "auto", description="name of a row format; auto: recognised by the columns", json_schema_extra=NAMES_FORMAT
+        "auto", description="name of a row format; auto: recognized by the columns", json_schema_extra=NAMES_FORMAT
     )
     columns: dict[str, str] = Field(
         default_factory=dict, description="columns to rename: name in the file -> expected name"

@@ -58,7 +58,7 @@ class Kinds:
         )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # Serialise a value by its own class, not by the base class.
+        # Serialize a value by its own class, not by the base class.
         as_it_is = core_schema.wrap_serializer_function_ser_schema(
             lambda value, write: write(value), schema=core_schema.any_schema()
         )

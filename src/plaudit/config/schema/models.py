@@ -77,7 +77,7 @@ class ModelConfig(Section):
         return self
 
     def without_effect(self) -> dict[str, str]:
-        """Return the keys without effect: random weights are not quantised."""
+        """Return the keys without effect: random weights are not quantized."""
         return {"quantization": "on a fresh model"} if self.fresh else {}
 
 

@@ -66,10 +66,10 @@ class Recipe(Section):
     )
 
     world: WorldConfig | None = Field(None, description="generate the data of the embedded task")
-    pretrain: SftConfig | None = Field(None, description="language modelling on plain text")
+    pretrain: SftConfig | None = Field(None, description="language modeling on plain text")
     sft: SftConfig | None = Field(None, description="supervised fine-tuning")
     reward: RewardConfig | None = Field(None, description="reward model")
-    dpo: DpoConfig | None = Field(None, description="direct preference optimisation")
+    dpo: DpoConfig | None = Field(None, description="direct preference optimization")
     rl: RlConfig | None = Field(None, description="reinforcement learning")
     evaluate: EvaluateConfig | None = Field(None, description="measurements")
     report: ReportConfig | None = Field(None, description="HTML page")

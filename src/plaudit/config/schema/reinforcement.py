@@ -262,8 +262,8 @@ class RlConfig(StageConfig):
                 "top_k and top_p truncate the distribution that responses are sampled from, but not the one that is "
                 "trained: set importance_correction=2, or top_k=0 and top_p=1"
             )
-        standardised = self.estimator is not None and self.advantages == "grpo"
-        if standardised and self.kl.placement == "reward" and self.kl.estimator != "k1":
+        standardized = self.estimator is not None and self.advantages == "grpo"
+        if standardized and self.kl.placement == "reward" and self.kl.estimator != "k1":
             problems["kl", "estimator"] = (
                 "grpo divides by the standard deviation of a group's scores, even a tiny one, so a KL in the reward "
                 "must be k1: set kl.estimator=k1, or kl.placement=loss as in its paper, or advantages=dr_grpo"

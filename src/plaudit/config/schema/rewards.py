@@ -150,7 +150,7 @@ REWARD_KINDS: Registry[type[RewardSourceConfig]] = Registry(
 
 
 def repeated_names(sources: Sequence[RewardSourceConfig]) -> dict[Place, str]:
-    """Return the problem of every source whose name an earlier one has: metrics and tables are labelled by name."""
+    """Return the problem of every source whose name an earlier one has: metrics and tables are labeled by name."""
     names = [source.name for source in sources]
     return {
         ("rewards", number, "name"): f"{name} is the name of an earlier source: choose another one"

@@ -107,7 +107,7 @@ class LanguageModelStageConfig(SupervisedStageConfig):
 
 
 class SftConfig(LanguageModelStageConfig):
-    """Supervised fine-tuning: maximise the log-probability of the given responses."""
+    """Supervised fine-tuning: maximize the log-probability of the given responses."""
 
     rows: Literal["auto", "text", "response"] = Field(
         "auto", description="text: plain texts; response: responses to prompts; auto: text in pretrain, response in sft"
@@ -165,7 +165,7 @@ class RewardConfig(SupervisedStageConfig):
 
 
 class DpoConfig(LanguageModelStageConfig):
-    """Direct preference optimisation (Rafailov et al. 2023) and related losses, on comparisons or labels."""
+    """Direct preference optimization (Rafailov et al. 2023) and related losses, on comparisons or labels."""
 
     model: ModelReference = Field(description="policy to start from; losses with a reference use it as the reference")
     loss: Annotated[str, NameOf(PREFERENCE_LOSSES, functions=True)] = Field(

@@ -9,7 +9,7 @@ from plaudit.data.formats.comparisons import KINDS, coding_of_record, pair_in
 from plaudit.data.formats.prompts import PROMPTS, prompt_in
 from plaudit.data.formats.values import label, structured, whole_number
 from plaudit.data.formats.winners import lists_answers, ranks, winner
-from plaudit.data.rows import LabelledRow, Origin, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Origin, ResponseRow, Row
 
 _ANSWERS = ("response", "completion", "generation", "answer", "output")
 _SUFFIX = ".responses"
@@ -99,19 +99,19 @@ def _judged(fields: Record, votes: Mapping[str, list[Any]], origin: Origin, kind
         texts = [text_in(fields, name, "response") for name in pair]
         yield from ranking_or_tie(prompt, texts, ranks(better), origin, kind)
     elif answer is not None:
-        yield from _labelled(prompt, text_in(fields, answer, "response"), values, question, origin, kind)
+        yield from _labeled(prompt, text_in(fields, answer, "response"), values, question, origin, kind)
     else:
         raise BadRowError("the fields hold no response")
 
 
-def _labelled(
+def _labeled(
     prompt: Any, response: str, values: Sequence[Any], question: str, origin: Origin, kind: Kind
 ) -> Iterator[Row | Unused]:
     labels = [label(value, question) for value in values]
     if 2 * sum(labels) == len(labels):
         yield Unused("as many annotators for as against the response")
     elif kind is not ResponseRow:
-        yield LabelledRow(prompt, (response,), (2 * sum(labels) > len(labels),), origin)
+        yield LabeledRow(prompt, (response,), (2 * sum(labels) > len(labels),), origin)
     elif 2 * sum(labels) > len(labels):
         yield ResponseRow(prompt, response, origin)
     else:
@@ -162,7 +162,7 @@ FORMATS = (
         varying=_argilla_reads,
         matches=lambda record: bool(_answer_columns(record)),
         unordered=True,
-        recognised_by="a prompt, responses, and a column NAME`.responses` per question",
+        recognized_by="a prompt, responses, and a column NAME`.responses` per question",
         ties="as many votes for each: counted, no row",
         labels="the submitted answers, as in `argilla`",
     ),
@@ -175,7 +175,7 @@ FORMATS = (
         varying=_feedback_reads,
         matches=lambda record: bool(_feedback_columns(record)),
         unordered=True,
-        recognised_by="a prompt, responses, and a column of answers with `value` and `status` per question",
+        recognized_by="a prompt, responses, and a column of answers with `value` and `status` per question",
         ties="as many votes for each: counted, no row",
         labels="the submitted answers, as in `argilla`",
     ),

@@ -37,7 +37,7 @@ Settle = Callable[["Format", Sequence[Record]], "Format"]
 
 @dataclass(frozen=True)
 class Format:
-    """A row format: the columns by which it is recognised, and how a record becomes rows.
+    """A row format: the columns by which it is recognized, and how a record becomes rows.
 
     Args:
         name: the name, as in ``format: NAME``.
@@ -48,7 +48,7 @@ class Format:
         ignores: columns that are knowingly not read, because they repeat or only describe what is read.
         varying: returns the further columns that a record's conversion reads, where their names vary.
         matches: checks the values, if the columns are not enough.
-        fallback: whether it is recognised only if no other format fits.
+        fallback: whether it is recognized only if no other format fits.
         on_request: whether it is read only if a source names it.
         group: merges several records into one.
         settle: returns the format with a ``convert`` for the coding that a file's first records use.
@@ -56,7 +56,7 @@ class Format:
         answers: the columns with the response, which a prompt carries along for reward functions.
         unordered: whether the order of the responses says nothing about which one is better, so that the better one
             should be the first about as often as not.
-        recognised_by: words for the documentation if ``columns`` does not say it all.
+        recognized_by: words for the documentation if ``columns`` does not say it all.
         ties: words for the documentation on equally good responses.
         dialogue: whether prompts may have several turns.
         labels: words for the documentation on the values of ``judgement``.
@@ -77,7 +77,7 @@ class Format:
     judgement: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     unordered: bool = False
-    recognised_by: str = ""
+    recognized_by: str = ""
     ties: str = ""
     dialogue: bool = False
     labels: str = ""

@@ -17,7 +17,7 @@ from plaudit.data.formats.base import (
     ranking_or_tie,
 )
 from plaudit.data.formats.dialogues import dialogue_of, is_dialogue, not_learned
-from plaudit.data.formats.labelled import DIALOGUES
+from plaudit.data.formats.labeled import DIALOGUES
 from plaudit.data.formats.prompts import AROUND, PROMPTS, around, input_read, joined
 from plaudit.data.formats.sides import judged_dialogue, judged_side
 from plaudit.data.formats.winners import (
@@ -31,10 +31,10 @@ from plaudit.data.formats.winners import (
     ranks,
     winner,
 )
-from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
-KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
+KINDS = (RankingRow, LabeledRow, ResponseRow, PromptRow)
 DIFFERENT_PROMPTS = "the responses follow different earlier turns"
 
 _STEMS = (
@@ -211,7 +211,7 @@ FORMATS = (
         settle=settled(_comparison, WINNERS, pair_in),
         judgement=WINNERS,
         unordered=True,
-        recognised_by="two responses, such as `response_a` and `response_b`, and `winner`, `preference`, `choice`, …",
+        recognized_by="two responses, such as `response_a` and `response_b`, and `winner`, `preference`, `choice`, …",
         ties="`tie`, 1.5, or as many votes for each: counted, no row",
         dialogue=True,
         labels="a side (a/b, left/right, first/second, the column's or the model's name), 0/1, 1/2, 1 to 2, votes",
@@ -226,7 +226,7 @@ FORMATS = (
         matches=lambda record: _has_pair(record) and len(_votes_in(record)) > 1 and not first_of(record, WINNERS),
         settle=_settled_votes,
         unordered=True,
-        recognised_by="two responses and a vote per annotator, such as `annotator_1`, `annotator_2`, …",
+        recognized_by="two responses and a vote per annotator, such as `annotator_1`, `annotator_2`, …",
         ties="as many votes for each: counted, no row",
         dialogue=True,
         labels="as in `comparison`; the majority counts",
@@ -241,7 +241,7 @@ FORMATS = (
         matches=lambda record: _has_pair(record) and _scores_in(record) is not None and not first_of(record, WINNERS),
         judgement=tuple(f"{stem}_{end}" for stem in _SCORE_STEMS for end in ("a", "b", "1", "2", "0")),
         unordered=True,
-        recognised_by="two responses and a score for each, such as `score_a` and `score_b`",
+        recognized_by="two responses and a score for each, such as `score_a` and `score_b`",
         ties="equal scores: counted, no row",
         dialogue=True,
         labels="the higher score is better",

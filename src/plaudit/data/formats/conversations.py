@@ -14,11 +14,11 @@ from plaudit.data.formats.base import (
     text_of,
 )
 from plaudit.data.formats.dialogues import dialogue_of, is_dialogue, not_learned, with_messages
-from plaudit.data.formats.labelled import DIALOGUES
+from plaudit.data.formats.labeled import DIALOGUES
 from plaudit.data.formats.prompts import AROUND, around, joined
 from plaudit.data.formats.responses import response_row
 from plaudit.data.formats.sides import check_repeated_prompt, judged_text
-from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _SIDES = ("chosen", "rejected")
 
@@ -89,7 +89,7 @@ FORMATS = (
     Format(
         "preference_messages",
         (DIALOGUES, *_SIDES),
-        (RankingRow, LabelledRow, ResponseRow, PromptRow),
+        (RankingRow, LabeledRow, ResponseRow, PromptRow),
         _preference_messages,
         also_reads=AROUND,
         matches=_has_single_answers,

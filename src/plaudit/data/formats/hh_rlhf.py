@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking, split_dialogue, text_in
-from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -42,13 +42,13 @@ FORMATS = (
     Format(
         "hh_rlhf",
         ("chosen", "rejected"),
-        (RankingRow, LabelledRow, ResponseRow, PromptRow),
+        (RankingRow, LabeledRow, ResponseRow, PromptRow),
         _hh_rlhf,
         judgement=("chosen", "rejected"),
         ties="none",
         dialogue=True,
         labels="the column's name",
-        recognised_by="`chosen`, `rejected` with turns of Human and Assistant as text",
+        recognized_by="`chosen`, `rejected` with turns of Human and Assistant as text",
         matches=lambda record: all(is_dialogue_text(record[side]) for side in ("chosen", "rejected")),
     ),
 )

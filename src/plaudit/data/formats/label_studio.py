@@ -105,7 +105,7 @@ FORMATS = (
         varying=_selection_reads,
         matches=lambda record: pair_in(record) is not None and bool(_selections(record)),
         unordered=True,
-        recognised_by="`annotation_id`, two responses, and an object with `selected`",
+        recognized_by="`annotation_id`, two responses, and an object with `selected`",
         ties="none",
         labels="the side that is selected",
     ),

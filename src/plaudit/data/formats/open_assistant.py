@@ -8,7 +8,7 @@ from typing import Any
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, has_value, ranking
 from plaudit.data.formats.values import label, whole_number
-from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
@@ -100,12 +100,12 @@ FORMATS = (
     Format(
         "open_assistant",
         ("prompt",),
-        (RankingRow, LabelledRow, ResponseRow, PromptRow),
+        (RankingRow, LabeledRow, ResponseRow, PromptRow),
         _tree,
         ignores=("message_tree_id", "tree_state"),
         matches=lambda record: isinstance(record["prompt"], Mapping) and "replies" in record["prompt"],
         judgement=("rank",),
-        recognised_by="`prompt` with `replies`",
+        recognized_by="`prompt` with `replies`",
         ties="kept",
         dialogue=True,
         labels="rank 0 is best",
@@ -113,7 +113,7 @@ FORMATS = (
     Format(
         "open_assistant_messages",
         ("message_id", "message_tree_id", "role", "text"),
-        (RankingRow, LabelledRow, ResponseRow, PromptRow),
+        (RankingRow, LabeledRow, ResponseRow, PromptRow),
         _messages,
         also_reads=("parent_id", "rank", "deleted"),
         ignores=("tree_state", "labels", "detoxify", "emojis", "review_result", "review_count", "synthetic"),

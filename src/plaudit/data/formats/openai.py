@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking, text_in
 from plaudit.data.formats.values import whole_number
-from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 from plaudit.hub import hub_options
 
@@ -93,7 +93,7 @@ FORMATS = (
     Format(
         "lm_human_preferences",
         ("query", "sample0", "sample1", "best"),
-        (RankingRow, LabelledRow, ResponseRow, PromptRow),
+        (RankingRow, LabeledRow, ResponseRow, PromptRow),
         _lm_human_preferences,
         also_reads=_SAMPLE_COLUMNS[2:],
         judgement=("best",),
@@ -104,7 +104,7 @@ FORMATS = (
     Format(
         "summarize_from_feedback",
         ("info", "summaries", "choice"),
-        (RankingRow, LabelledRow, ResponseRow, PromptRow),
+        (RankingRow, LabeledRow, ResponseRow, PromptRow),
         _summarize_from_feedback,
         judgement=("choice",),
         unordered=True,

@@ -1,6 +1,6 @@
 """A chosen and a rejected response: TRL's "preference" datasets with or without a prompt of their own.
 
-The same columns are in the data of UltraFeedback's binarised versions, Intel's and Argilla's pairs, RewardBench (1 and
+The same columns are in the data of UltraFeedback's binarized versions, Intel's and Argilla's pairs, RewardBench (1 and
 2), Axolotl's and LLaMA-Factory's samples.
 """
 
@@ -13,12 +13,12 @@ from plaudit.data.formats.hh_rlhf import is_dialogue_text
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read
 from plaudit.data.formats.sides import as_turns, check_copy, judged_dialogue, judged_side
 from plaudit.data.formats.values import number
-from plaudit.data.rows import LabelledRow, Message, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Message, Origin, Prompt, PromptRow, RankingRow, ResponseRow, Row
 
 _CHOSEN = ("chosen", "chosen_response", "response_chosen", "preferred", "response_j", "response")
 _REJECTED = ("rejected", "rejected_response", "response_rejected", "dispreferred", "response_k")
 _SIDES = ("chosen", "rejected")
-_KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
+_KINDS = (RankingRow, LabeledRow, ResponseRow, PromptRow)
 _SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),

@@ -17,10 +17,10 @@ from plaudit.data.formats.base import (
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read, prompt_in
 from plaudit.data.formats.values import number, structured, whole_number
 from plaudit.data.formats.winners import Coding, ranks, winner
-from plaudit.data.rows import LabelledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
-_KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
+_KINDS = (RankingRow, LabeledRow, ResponseRow, PromptRow)
 _RESPONSES = ("responses", "completions", "answers", "candidates", "outputs", "generations")
 _BEST = ("best", "best_index", "best_response", "best_response_id", "choice", "winner", "chosen_index")
 _RANKS, _SCORES = ("ranks", "rank", "ranking"), ("scores", "ratings", "rewards", "score", "rating")
@@ -164,7 +164,7 @@ FORMATS = (
         matches=_are_objects,
         ignores=("good_natured",),
         judgement=_RESPONSES,
-        recognised_by="a prompt and a list of objects with a text and `rank`, `score`, `rating`, …",
+        recognized_by="a prompt and a list of objects with a text and `rank`, `score`, `rating`, …",
         ties="kept; a tie of all gives no row",
         dialogue=True,
         labels="lower ranks and higher scores are better",

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, ranking_or_tie, text_in
 from plaudit.data.formats.prompts import prompt_in
 from plaudit.data.formats.values import number, structured
-from plaudit.data.rows import LabelledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
-_KINDS = (RankingRow, LabelledRow, ResponseRow, PromptRow)
+_KINDS = (RankingRow, LabeledRow, ResponseRow, PromptRow)
 
 
 def _gather_responses(records: Iterable[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
@@ -81,7 +81,7 @@ FORMATS = (
         _ultrafeedback,
         ignores=("models", "correct_answers", "incorrect_answers"),
         matches=_has_scores,
-        recognised_by="`instruction` and `completions` with `overall_score`",
+        recognized_by="`instruction` and `completions` with `overall_score`",
         judgement=("completions",),
         unordered=True,
         ties="kept; a tie of all gives no row",

@@ -30,7 +30,7 @@ FORMATS = (
         _PARTS,
         (PromptRow, ResponseRow),
         _real_toxicity_prompts,
-        recognised_by="`prompt` and `continuation` with `text`",
+        recognized_by="`prompt` and `continuation` with `text`",
         matches=lambda record: all(isinstance(record[part], Mapping) and "text" in record[part] for part in _PARTS),
     ),
 )

@@ -21,14 +21,14 @@ class Recognition:
     reason: str
 
 
-def recognise(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
+def recognize(name: str, records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
     """Return the format called ``name``, or for "auto" the one that fits most of the records.
 
     ``records`` are a sample of a file. ``kind`` is the required kind of row; None means the richest. Raises
     PlauditError if the name is unknown, if no format or several formats fit, if the format does not support that kind,
     or if the file's judgements can be read in two ways.
     """
-    found = _named(name, source) if name != "auto" else _recognised(records, kind, source)
+    found = _named(name, source) if name != "auto" else _recognized(records, kind, source)
     row_format = found.row_format
     if kind is not None and kind not in row_format.kinds:
         able = [other for other in all_formats() if kind in other.kinds]
@@ -57,7 +57,7 @@ def _named(name: str, source: str) -> Recognition:
     return Recognition(FORMATS[name], "named in the configuration")
 
 
-def _recognised(records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
+def _recognized(records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
     known = [each for each in all_formats() if not each.on_request]
     fitting = [each for each in known if 2 * sum(map(each.fits, records)) > len(records)]
     if not fitting or _must_be_refused(fitting, records, kind):

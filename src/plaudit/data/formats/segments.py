@@ -55,7 +55,7 @@ FORMATS = (
         ("segments",),
         (ResponseRow, PromptRow),
         _segments,
-        recognised_by="`segments`: a list of objects with `text` and `label`",
+        recognized_by="`segments`: a list of objects with `text` and `label`",
         labels="of segments: true is learned",
     ),
 )

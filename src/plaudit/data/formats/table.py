@@ -4,7 +4,7 @@ from plaudit.data.formats.base import Column, Format
 from plaudit.data.formats.prompts import AROUND
 from plaudit.data.formats.recognition import all_formats
 
-_HEADER = ("format", "recognised by", "also read", "knowingly ignored", "row kinds", "ties", "turns", "labels")
+_HEADER = ("format", "recognized by", "also read", "knowingly ignored", "row kinds", "ties", "turns", "labels")
 
 
 def format_table() -> list[str]:
@@ -14,13 +14,13 @@ def format_table() -> list[str]:
 
 
 def _cells(known: Format) -> tuple[str, ...]:
-    recognised = known.recognised_by or ", ".join(map(_spelled, known.columns))
+    recognized = known.recognized_by or ", ".join(map(_spelled, known.columns))
     asked = "; only with `format: " + known.name + "`" if known.on_request else ""
     also = [_spelled(column) for column in known.also_reads if column not in AROUND]
     also += ["earlier turns"] if set(AROUND) <= set(known.also_reads) else []
     return (
         f"`{known.name}`",
-        recognised + asked,
+        recognized + asked,
         ", ".join(also) or "none",
         ", ".join(f"`{name}`" for name in known.ignores) or "none",
         ", ".join(known.kind_names),

@@ -40,7 +40,7 @@ class CellTypes:
         filled = [[cell for cell in column if cell] for column in zip(*sample, strict=True)]
         cells = [[cell for cell in column if cell not in MISSING] for column in filled]
         # A column that says hardly anything else says it as a text, and the formats refuse such texts by name: as a
-        # column without values it would be overlooked when the format is recognised.
+        # column without values it would be overlooked when the format is recognized.
         self._never_missing = {
             columns[index]
             for index, (all_cells, others) in enumerate(zip(filled, cells, strict=True))

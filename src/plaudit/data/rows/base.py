@@ -1,4 +1,4 @@
-"""The interface of rows, on which reading, splitting, tokenising and inspecting rely."""
+"""The interface of rows, on which reading, splitting, tokenizing and inspecting rely."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from plaudit.data.rows.base import Origin, Prompt, Row
-from plaudit.data.rows.labelled import LabelledRow
+from plaudit.data.rows.labeled import LabeledRow
 from plaudit.data.rows.prompt import PromptRow
 from plaudit.data.rows.response import ResponseRow
 
@@ -30,13 +30,13 @@ class RankingRow:
 
     def as_kind(self, kind: type[Row], columns: Mapping[str, Any]) -> Row | None:
         """Convert to labels, to the best response, or to a prompt."""
-        if kind is LabelledRow:
-            return self._labelled()
+        if kind is LabeledRow:
+            return self._labeled()
         if kind is ResponseRow:
             return ResponseRow(self.prompt, self.responses[self.ranks.index(0)], self.origin)
         return PromptRow(self.prompt, self.origin, columns) if kind is PromptRow else None
 
-    def _labelled(self) -> LabelledRow:
+    def _labeled(self) -> LabeledRow:
         """Label responses by their number of better and worse alternatives.
 
         A response with more worse than better alternatives is desirable, one with fewer is undesirable, and one with
@@ -45,4 +45,4 @@ class RankingRow:
         balance = [sum((other > rank) - (other < rank) for other in self.ranks) for rank in self.ranks]
         judged = [(response, wins > 0) for response, wins in zip(self.responses, balance, strict=True) if wins]
         responses, desirable = zip(*judged, strict=True)
-        return LabelledRow(self.prompt, responses, desirable, self.origin)
+        return LabeledRow(self.prompt, responses, desirable, self.origin)

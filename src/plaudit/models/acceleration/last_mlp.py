@@ -23,7 +23,7 @@ def compute_read_positions_only(mlp: nn.Module) -> Callable[[], None]:
     """Make an MLP compute only the positions in the forward context's ``read``, with zeros elsewhere.
 
     Correct only if the MLP's output at a position depends only on the input at that position. Returns a function that
-    undoes the change. The hooks hold no state, so copies of the module keep the behaviour.
+    undoes the change. The hooks hold no state, so copies of the module keep the behavior.
     """
     hooks = mlp.register_forward_pre_hook(_gather), mlp.register_forward_hook(_scatter)
 

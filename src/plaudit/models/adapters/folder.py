@@ -1,4 +1,4 @@
-"""Folders that contain only an adapter and the name of its base model, as saved for quantised bases."""
+"""Folders that contain only an adapter and the name of its base model, as saved for quantized bases."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,18 @@ from plaudit.models.weights.files import ADAPTER_WEIGHTS, read_json, refuse_poin
 ADAPTER_FILE = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
 BASE_FILE = "base_model.json"
-"""How the base was quantised: the adapter was trained on the rounded weights and needs the same weights again."""
+"""How the base was quantized: the adapter was trained on the rounded weights and needs the same weights again."""
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write the active adapter, and how its base is quantised."""
+    """Write the active adapter, and how its base is quantized."""
     model.save_pretrained(folder, selected_adapters=model.active_adapters)
     base = {"quantization": quantization_of(unwrapped(model))}
     (folder / BASE_FILE).write_text(json.dumps(base) + "\n")
 
 
 def quantization_of(model: Any) -> str | None:
-    """Return a model's quantisation as the configuration names it: ``4bit``, ``8bit`` or None."""
+    """Return a model's quantization as the configuration names it: ``4bit``, ``8bit`` or None."""
     quantized = getattr(model.config, "quantization_config", None)
     if quantized is None:
         return None
@@ -53,12 +53,12 @@ def base_of_adapter(config: ModelConfig) -> ModelConfig:
     """Return the configuration of the base of the adapter folder ``config.path``, with the folder's tokenizer if any.
 
     Raises PlauditError if the configuration asks for new adapters, but the saved one cannot be merged because its base
-    is quantised.
+    is quantized.
     """
     folder = Path(config.path or "")
     if config.lora is not None and not can_be_merged(config):
         raise PlauditError(
-            f"{folder}: an adapter on a quantised base cannot be trained further; start from {_base_name(folder)}"
+            f"{folder}: an adapter on a quantized base cannot be trained further; start from {_base_name(folder)}"
         )
     saved = folder / BASE_FILE
     quantization = read_json(saved).get("quantization") if saved.is_file() else config.quantization
@@ -68,7 +68,7 @@ def base_of_adapter(config: ModelConfig) -> ModelConfig:
 
 
 def can_be_merged(config: ModelConfig) -> bool:
-    """Whether the adapter folder ``config.path`` belongs to a base that is not quantised."""
+    """Whether the adapter folder ``config.path`` belongs to a base that is not quantized."""
     return config.quantization is None and not (Path(config.path or "") / BASE_FILE).is_file()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from plaudit.algorithms.entropy import entropy
-from plaudit.algorithms.language_modelling import likeliest_is_target
+from plaudit.algorithms.language_modeling import likeliest_is_target
 from plaudit.algorithms.log_probabilities import token_log_probabilities
 from plaudit.models.heads.output_head import OutputHead
 from plaudit.models.heads.rowwise import by_rows

@@ -1,4 +1,4 @@
-"""Creates transformers models from a configuration: pretrained or with random weights, quantised or not."""
+"""Creates transformers models from a configuration: pretrained or with random weights, quantized or not."""
 
 import logging
 import re
@@ -61,7 +61,7 @@ def pretrained_model(
 ) -> tuple["PreTrainedModel", bool]:
     """Return the model that ``config.path`` names, and whether its head came from the files.
 
-    The model is on ``device`` if it is quantised and on the CPU otherwise. ``extra`` holds ``num_labels`` for a
+    The model is on ``device`` if it is quantized and on the CPU otherwise. ``extra`` holds ``num_labels`` for a
     classifier, whose head may be missing from the files of a language model; every other weight must be there.
 
     Raises PlauditError, with the names, if weights are missing, unused or of other shapes than the configuration says.
@@ -146,9 +146,9 @@ def _refuse_labels(path: str, stored: Mapping[str, Shape]) -> None:
 
 
 def weight_options(config: ModelConfig, device: torch.device) -> dict[str, Any]:
-    """Return the options of ``from_pretrained`` for the type of the weights and their quantisation on ``device``.
+    """Return the options of ``from_pretrained`` for the type of the weights and their quantization on ``device``.
 
-    Raises PlauditError if the package for quantisation is missing.
+    Raises PlauditError if the package for quantization is missing.
     """
     options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
     if config.quantization is not None:

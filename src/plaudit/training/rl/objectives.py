@@ -11,7 +11,7 @@ from plaudit.algorithms.catalogue import Aggregation, policy_loss
 from plaudit.algorithms.direct_preference_losses import judged_dpo_loss
 from plaudit.algorithms.interface import LossOutputs, Mean, PolicyInputs
 from plaudit.algorithms.kl import kl_loss
-from plaudit.algorithms.language_modelling import language_modelling_loss
+from plaudit.algorithms.language_modeling import language_modeling_loss
 from plaudit.algorithms.policy_losses import Clip
 from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching.batches import Batch
@@ -129,7 +129,7 @@ def _best_of_n(part: MicroBatch, log_probabilities: Tensor) -> LossOutputs:
     """Return the negative log-likelihood of each prompt's best response; the first one if several are equal."""
     scores = part.rows.scores.reshape(len(part.batch.trees), -1)
     best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.argmax(1, keepdim=True), True)
-    loss = language_modelling_loss(log_probabilities, part.mask & best.reshape(-1, 1))
+    loss = language_modeling_loss(log_probabilities, part.mask & best.reshape(-1, 1))
     return LossOutputs(loss, {"policy_loss": Mean(loss, len(part.batch.trees))}) / part.units.prompts
 
 

@@ -53,7 +53,7 @@ class _AdapterScorer(ScoreModule):
 def is_adapter_on(path: str, base: ModelConfig) -> bool:
     """Whether ``path`` holds an adapter that was trained on exactly the weights that ``base`` names.
 
-    Adapters of quantised bases cannot be shared, because the merged model rounds differently from its quantised base.
+    Adapters of quantized bases cannot be shared, because the merged model rounds differently from its quantized base.
     """
     file = Path(path) / "adapter" / "adapter_config.json"
     if base.path is None or base.quantization is not None or not file.exists():

@@ -1,4 +1,4 @@
-"""A prompt with individually labelled responses."""
+"""A prompt with individually labeled responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from plaudit.data.rows.prompt import PromptRow
 
 
 @dataclass(frozen=True)
-class LabelledRow:
+class LabeledRow:
     """A prompt with K >= 1 responses; ``desirable[k]`` is the label of ``responses[k]``."""
 
-    kind: ClassVar[str] = "labelled"
+    kind: ClassVar[str] = "labeled"
     richness: ClassVar[int] = 2
     prompt: Prompt
     responses: tuple[str, ...]

@@ -5,7 +5,7 @@ from torch import Tensor
 from plaudit.algorithms.masking import masked_sum
 
 
-def language_modelling_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
+def language_modeling_loss(log_probs: Tensor, mask: Tensor) -> Tensor:
     """Return ``-sum_t m_t log p(y_t | y_<t)`` as a scalar, in nats; the unit is the real token.
 
     ``log_probs`` of the target tokens and ``mask`` have one shape, such as [responses, time]. ``exp`` of the loss per

@@ -8,7 +8,7 @@ from plaudit.data.formats.dialogues import is_dialogue
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read
 from plaudit.data.formats.sides import judged_dialogue, judged_side
 from plaudit.data.formats.values import label
-from plaudit.data.rows import LabelledRow, Origin, Prompt, PromptRow, ResponseRow, Row
+from plaudit.data.rows import LabeledRow, Origin, Prompt, PromptRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
 LABELS = ("label", "kto_tag")
@@ -42,7 +42,7 @@ def _convert(
     desirable = label(record.get(column), column)
     prompt, response = read(record)
     if kind is not ResponseRow:
-        yield LabelledRow(prompt, (response,), (desirable,), origin)
+        yield LabeledRow(prompt, (response,), (desirable,), origin)
     elif desirable:
         yield ResponseRow(prompt, response, origin)
     else:
@@ -74,7 +74,7 @@ FORMATS = (
     Format(
         "unpaired_preference",
         (PROMPTS, _COMPLETIONS, LABELS),
-        (LabelledRow, ResponseRow, PromptRow),
+        (LabeledRow, ResponseRow, PromptRow),
         lambda record, origin, kind: _convert(_completion, (), record, origin, kind),
         also_reads=AROUND,
         varying=input_read,
@@ -84,9 +84,9 @@ FORMATS = (
         labels=_SPELLED,
     ),
     Format(
-        "labelled_messages",
+        "labeled_messages",
         (DIALOGUES, LABELS),
-        (LabelledRow, ResponseRow, PromptRow),
+        (LabeledRow, ResponseRow, PromptRow),
         lambda record, origin, kind: _convert(_dialogue, (), record, origin, kind),
         also_reads=AROUND,
         settle=_settled(_dialogue),
@@ -95,15 +95,15 @@ FORMATS = (
         labels=_SPELLED,
     ),
     Format(
-        "labelled_completion",
+        "labeled_completion",
         ("completion", LABELS),
-        (LabelledRow, ResponseRow, PromptRow),
+        (LabeledRow, ResponseRow, PromptRow),
         lambda record, origin, kind: _convert(_whole_completion, (), record, origin, kind),
         also_reads=AROUND,
         matches=lambda record: is_dialogue(record["completion"]) and first_of(record, PROMPTS) is None,
         settle=_settled(_whole_completion),
         judgement=LABELS,
-        recognised_by="`completion` with a whole dialogue, `label` or `kto_tag`",
+        recognized_by="`completion` with a whole dialogue, `label` or `kto_tag`",
         dialogue=True,
         labels=_SPELLED,
     ),
