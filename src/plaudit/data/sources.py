@@ -8,7 +8,7 @@ from typing import Generic, TypeVar, cast
 
 from plaudit.config.schema import SourceConfig
 from plaudit.data.conversion import LONGEST_EXCERPT, Reject, convert_records
-from plaudit.data.formats.base import Format, Record
+from plaudit.data.formats.base import Format, Record, has_value
 from plaudit.data.formats.recognition import recognize
 from plaudit.data.readers import Malformed, read_records
 from plaudit.data.renames import renamed
@@ -125,7 +125,7 @@ def _sample(records: Iterable[tuple[int, Record]], ignored: Collection[str]) -> 
     sample: list[Record] = []
     found: Counter[tuple[str, ...]] = Counter()
     for _, record in islice(records, _SEARCHED):
-        filled = tuple(name for name, value in record.items() if value is not None)
+        filled = tuple(name for name, value in record.items() if has_value(value))
         if found[filled] < _SAMPLE:
             found[filled] += 1
             sample.append({name: value for name, value in record.items() if name not in ignored})

@@ -4,7 +4,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of, ranking_or_tie, text_in
+from plaudit.data.formats.base import (
+    BadRowError,
+    Format,
+    Kind,
+    Record,
+    Unused,
+    first_of,
+    has_value,
+    ranking_or_tie,
+    text_in,
+)
 from plaudit.data.formats.comparisons import KINDS, coding_of_record, pair_in
 from plaudit.data.formats.prompts import PROMPTS, prompt_in
 from plaudit.data.formats.values import label, structured, whole_number
@@ -53,7 +63,7 @@ def _argilla_table(record: Record, origin: Origin, kind: Kind) -> Iterator[Row |
 
 
 def _answer_columns(record: Record) -> list[str]:
-    return [column for column in record if column.endswith(_SUFFIX) and record[column] is not None]
+    return [column for column in record if column.endswith(_SUFFIX) and has_value(record[column])]
 
 
 def _argilla_reads(record: Record) -> list[str]:

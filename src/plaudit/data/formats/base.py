@@ -91,6 +91,11 @@ class Format:
         """Return whether a record has this format's columns and values."""
         return self.missing(record) is None and self.matches(record)
 
+    def is_complete(self, record: Record) -> bool:
+        """Return whether a record has a value in all required columns."""
+        names = [first_of(record, column) for column in self.columns]
+        return all(name is not None and has_value(record[name]) for name in names)
+
     def missing(self, record: Record) -> str | None:
         """Return the first required column that is not in a record, by its usual name; None if all are there."""
         for column in self.columns:

@@ -105,7 +105,7 @@ def _reads(record: Record) -> tuple[str, ...]:
 
 def _has_pair(record: Record) -> bool:
     pair = pair_in(record)
-    if pair is None or any(record[name] is None for name in pair):
+    if pair is None or not all(has_value(record[name]) for name in pair):
         return False
     return first_of(record, (*PROMPTS, *DIALOGUES)) is not None or all(is_dialogue(record[name]) for name in pair)
 

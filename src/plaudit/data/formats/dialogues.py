@@ -63,10 +63,11 @@ def is_dialogue(value: object) -> bool:
 
 
 def with_messages(value: Any) -> Any:
-    """Return the list of messages in a text; any other value, including other JSON in a text, unchanged."""
+    """Return the list of messages in a text, or its one message; any other value unchanged, also other JSON."""
     turns = structured(value) if isinstance(value, str) else value
     if turns is value:
         return value
+    turns = [turns] if isinstance(turns, Mapping) else turns
     return turns if isinstance(turns, list) and bool(turns) and all(_is_message(turn) for turn in turns) else value
 
 

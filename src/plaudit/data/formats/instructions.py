@@ -9,13 +9,14 @@ from plaudit.data.formats.base import BadRowError, Format, Kind, Record, first_o
 from plaudit.data.formats.prompts import AROUND, INPUT
 from plaudit.data.formats.responses import response_row
 from plaudit.data.formats.sides import learned_side
+from plaudit.data.formats.values import structured
 from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row
 
 _OUTPUTS = ("output", "response", "completion", "answer")
 
 
 def _self_instruct(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
-    instances = record["instances"]
+    instances = structured(record["instances"])
     if not isinstance(instances, list) or not all(isinstance(instance, Mapping) for instance in instances):
         raise BadRowError("instances is not a list of objects")
     if not instances:

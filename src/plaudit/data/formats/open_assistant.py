@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, has_value, ranking
-from plaudit.data.formats.values import label, whole_number
+from plaudit.data.formats.values import label, structured, whole_number
 from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
 def _tree(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    root = record["prompt"]
+    root = structured(record["prompt"])
     if not isinstance(root, Mapping):
         raise BadRowError("prompt is not a tree of messages")
     yield from _rankings_below(root, origin)
@@ -86,7 +86,7 @@ def _replies(node: Record) -> list[Record]:
 
 def _rankings(node: Record, path: tuple[Message, ...], origin: Origin) -> Iterator[Row | Unused]:
     kept = [reply for reply in _replies(node) if not _is_deleted(reply)]
-    ranked = [reply for reply in kept if reply.get("rank") is not None and _message(reply).content.strip()]
+    ranked = [reply for reply in kept if has_value(reply.get("rank")) and _message(reply).content.strip()]
     for _ in range(len(kept) - len(ranked)):
         yield Unused("reply without text or rank")
     if len(ranked) < 2:
@@ -96,6 +96,10 @@ def _rankings(node: Record, path: tuple[Message, ...], origin: Origin) -> Iterat
     yield ranking(path, [reply["text"] for reply in ranked], ranks, origin)
 
 
+def _is_tree(value: object) -> bool:
+    return isinstance(value, Mapping) and "replies" in value
+
+
 FORMATS = (
     Format(
         "open_assistant",
@@ -103,7 +107,7 @@ FORMATS = (
         (RankingRow, LabeledRow, ResponseRow, PromptRow),
         _tree,
         ignores=("message_tree_id", "tree_state"),
-        matches=lambda record: isinstance(record["prompt"], Mapping) and "replies" in record["prompt"],
+        matches=lambda record: _is_tree(structured(record["prompt"])),
         judgement=("rank",),
         recognized_by="`prompt` with `replies`",
         ties="kept",

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking, text_in
-from plaudit.data.formats.values import whole_number
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, has_value, ranking, text_in
+from plaudit.data.formats.values import structured, whole_number
 from plaudit.data.rows import LabeledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 from plaudit.hub import hub_options
@@ -21,7 +21,7 @@ _TEXT_COLUMNS = ("query", *_SAMPLE_COLUMNS)
 def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     """Best of K (Ziegler et al. 2019): the best response has rank 0, the others are tied."""
     record = _decoded(record)
-    samples = [text_in(record, column, "response") for column in _SAMPLE_COLUMNS if record.get(column) is not None]
+    samples = [text_in(record, column, "response") for column in _SAMPLE_COLUMNS if has_value(record.get(column))]
     best = whole_number(record.get("best"), "best")
     if not 0 <= best < len(samples):
         raise BadRowError("best is not the index of a sample")
@@ -31,7 +31,7 @@ def _lm_human_preferences(record: Record, origin: Origin, kind: Kind) -> Iterato
 
 def _decoded(record: Record) -> Record:
     """Return the record with GPT-2's text for the columns that hold lists of its token ids."""
-    lists = {column: record[column] for column in _TEXT_COLUMNS if isinstance(record.get(column), list)}
+    lists = {column: ids for column in _TEXT_COLUMNS if isinstance(ids := structured(record.get(column)), list)}
     if not lists:
         return record
     words = {column: _word_ids(ids, column) for column, ids in lists.items()}
@@ -62,7 +62,7 @@ def gpt2_decoder() -> Decode:
 
 def _summarize_from_feedback(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     """Compared summaries (Stiennon et al. 2020); ``choice`` is the better one."""
-    info, summaries = record["info"], record["summaries"]
+    info, summaries = structured(record["info"]), structured(record["summaries"])
     objects = [info, *summaries] if isinstance(summaries, list) else [None]
     if not all(isinstance(value, Mapping) for value in objects):
         raise BadRowError("info or summaries does not have the structure of summarize_from_feedback")
@@ -79,7 +79,7 @@ def _tldr(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
 
 def _tldr_prompt(post: Record) -> str:
     """The prompt of Stiennon et al. 2020, table of appendix B; news articles have no subreddit."""
-    if post.get("post") is None:
+    if not has_value(post.get("post")):
         return f"Article:\n{text_in(post, 'article', 'prompt')}\n\nTL;DR:"
     subreddit, title = post.get("subreddit") or "", post.get("title") or ""
     return f"SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {text_in(post, 'post', 'prompt')}\n\nTL;DR:"

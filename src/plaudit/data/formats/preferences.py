@@ -7,7 +7,7 @@ The same columns are in the data of UltraFeedback's binarized versions, Intel's 
 from collections.abc import Iterator
 from typing import Any
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, first_of, ranking, text_in
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, first_of, has_value, ranking, text_in
 from plaudit.data.formats.dialogues import with_messages
 from plaudit.data.formats.hh_rlhf import is_dialogue_text
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read
@@ -80,7 +80,7 @@ def _implicit_preference(record: Record, origin: Origin, kind: Kind) -> Iterator
 def _check_scores(record: Record) -> None:
     """Raise BadRowError if the rejected response has the higher score."""
     for better, worse in _SCORES:
-        has_both = record.get(better) is not None and record.get(worse) is not None
+        has_both = has_value(record.get(better)) and has_value(record.get(worse))
         if has_both and number(record[better], better) < number(record[worse], worse):
             raise BadRowError(f"{worse} is higher than {better}; to trust the sides, ignore both columns")
 

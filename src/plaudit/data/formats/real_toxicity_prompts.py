@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, text_in
+from plaudit.data.formats.values import structured
 from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row
 
 _PARTS = ("prompt", "continuation")
@@ -18,10 +19,14 @@ def _real_toxicity_prompts(record: Record, origin: Origin, kind: Kind) -> Iterat
 
 
 def _part(record: Record, column: str) -> Record:
-    part = record.get(column)
+    part = structured(record.get(column))
     if not isinstance(part, Mapping):
         raise BadRowError(f"{column} is not an object with text and scores")
     return part
+
+
+def _has_text(part: object) -> bool:
+    return isinstance(part, Mapping) and "text" in part
 
 
 FORMATS = (
@@ -31,6 +36,6 @@ FORMATS = (
         (PromptRow, ResponseRow),
         _real_toxicity_prompts,
         recognized_by="`prompt` and `continuation` with `text`",
-        matches=lambda record: all(isinstance(record[part], Mapping) and "text" in record[part] for part in _PARTS),
+        matches=lambda record: all(map(_has_text, (structured(record[part]) for part in _PARTS))),
     ),
 )

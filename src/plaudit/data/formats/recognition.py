@@ -94,7 +94,7 @@ def _must_be_refused(fitting: Sequence[Format], records: Sequence[Record], kind:
 
 def _fits_complete(known: Format, records: Sequence[Record]) -> bool:
     """Return whether a format fits most of the records that have a value in all of its columns."""
-    complete = [record for record in records if known.missing(record) is None]
+    complete = list(filter(known.is_complete, records))
     fits = sum(map(known.fits, complete))
     return 2 * fits > len(complete) if known.columns else fits > 0
 

@@ -9,6 +9,7 @@ from plaudit.data.formats.base import (
     Record,
     Unused,
     checked_prompt,
+    has_value,
     ranking_or_tie,
     text_in,
     text_of,
@@ -34,7 +35,7 @@ def _arena(coding: Coding, record: Record, origin: Origin, kind: Kind) -> Iterat
 
 def _judged_turn(record: Record, side: str) -> tuple[Prompt, str]:
     dialogue = dialogue_in(record, side)
-    if record.get("turn") is not None:
+    if has_value(record.get("turn")):
         turn = whole_number(record["turn"], "turn")
         answers = [index for index, message in enumerate(dialogue) if message.role == "assistant"]
         if not 1 <= turn <= len(answers):
@@ -87,7 +88,7 @@ def _shp(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     sides = [text_in(record, f"human_ref_{side}", "response") for side in "AB"]
     better = 0 if label(record["labels"], "labels") else 1
     scores = [f"score_{side}" for side in "AB"]
-    if all(record.get(name) is not None for name in scores) and by_scores([record[n] for n in scores], scores) not in (
+    if all(has_value(record.get(name)) for name in scores) and by_scores([record[n] for n in scores], scores) not in (
         better,
         None,
     ):
@@ -98,7 +99,7 @@ def _shp(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
 
 def _webgpt(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     """Comparisons of answers with sources (Nakano et al. 2021): opposite scores from -1 to 1; 0 is a tie."""
-    question = record["question"]
+    question = structured(record["question"])
     text = question.get("full_text") if isinstance(question, Mapping) else question
     scores = ("score_0", "score_1")
     better = by_scores([record.get(name) for name in scores], scores)
