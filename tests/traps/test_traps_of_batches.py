@@ -22,7 +22,7 @@ from plaudit.algorithms.value_losses import clipped_value_loss
 from plaudit.batching import batches
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.models import inference
-from plaudit.runs.session import Session
+from plaudit.parallel.processes import Processes
 from plaudit.training.rl import iteration
 from plaudit.training.rl.iteration import Iteration
 from plaudit.training.rl.objectives import MicroBatch, StepUnits, policy_objective, value_objective
@@ -234,14 +234,14 @@ def test_trap_16_every_epoch_visits_every_minibatch_once(folder: Path, mutation:
 # 24 -------------------------------------------------------------------------------------------------------------------
 
 
-def the_remainder_dropped(session: Session, items: Sequence[Any]) -> Sequence[Any]:
+def the_remainder_dropped(processes: Processes, items: Sequence[Any]) -> Sequence[Any]:
     """The bug: every process takes only as many samples as divide evenly."""
-    return items[: len(items) // 2 * 2][session.rank :: 2]
+    return items[: len(items) // 2 * 2][processes.rank :: 2]
 
 
-def filled_up_with_the_first(session: Session, items: Sequence[Any]) -> Sequence[Any]:
+def filled_up_with_the_first(processes: Processes, items: Sequence[Any]) -> Sequence[Any]:
     """The bug: shards are made equal by repeating some samples."""
-    return [*items, *items[: len(items) % 2]][session.rank :: 2]
+    return [*items, *items[: len(items) % 2]][processes.rank :: 2]
 
 
 def _measurements(folder: Path) -> dict[str, dict[str, float]]:
@@ -287,7 +287,7 @@ def test_trap_24_evaluation_drops_no_sample(
             assert together[stage] == pytest.approx(numbers, rel=1e-5), stage
 
     check()
-    monkeypatch.setattr(Session, "shard", mutation)
+    monkeypatch.setattr(Processes, "shard", mutation)
     with pytest.raises(failure, match=sign):
         check()
 
