@@ -75,7 +75,7 @@ def test_readings_of_all_processes_come_in_the_order_of_the_responses() -> None:
         return gathered
 
     for numbers in ([3, 0], [2, 1]):
-        reader: Any = SimpleNamespace(session=SimpleNamespace(gather=gather))
+        reader: Any = SimpleNamespace(session=SimpleNamespace(processes=SimpleNamespace(gather=gather)))
         roles: Any = None
         reading = ReadDuringStep(reader, roles, 1.0)
         batch = PADDED.build(trees, numbers)
