@@ -17,6 +17,7 @@ from plaudit.errors import PlauditError
 from plaudit.runs.checkpoints import (
     latest_checkpoint,
     load_checkpoint,
+    remove_leftovers,
     save_checkpoint,
 )
 from plaudit.runs.disk_space import RESERVE
@@ -97,6 +98,14 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     # Resumed from an older checkpoint: the later ones are obsolete.
     save_checkpoint(tmp_path, 17, tensors_of(17), {}, keep=2)
     assert names(tmp_path) == ["step-00000015", "step-00000017"]
+
+
+def test_what_a_kill_left_is_removed_when_the_stage_continues(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {}, {}, keep=3)
+    (tmp_path / "step-00000004.unfinished").mkdir()
+    remove_leftovers(tmp_path, 3, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
 def test_the_newest_is_found_by_number_not_by_name(tmp_path: Path) -> None:

@@ -130,6 +130,15 @@ def _put_in_place(unfinished: Path, final: Path) -> None:
     synchronize(final.parent)
 
 
+def remove_leftovers(folder: Path, step: int, keep: int) -> None:
+    """Delete what a kill left behind: unfinished checkpoints, and those that ``step``, which is resumed from, replaces.
+
+    ``keep`` is as for ``save_checkpoint``.
+    """
+    _remove_unfinished(folder)
+    _delete_superseded(folder, step, keep)
+
+
 def _delete_superseded(folder: Path, step: int, keep: int) -> None:
     candidates = list(_candidates(folder))
     older = [path for path, its_step, replaced in candidates if its_step <= step and not replaced]

@@ -12,6 +12,7 @@ from filelock import BaseFileLock
 
 from plaudit.config.load import dump, replace_references
 from plaudit.config.schema import Recipe, Section
+from plaudit.data.readers.opening import check_file
 from plaudit.errors import PlauditError
 from plaudit.registries.stages import STAGES
 from plaudit.runs.changes import refuse_changes
@@ -279,6 +280,9 @@ class RunDirectory:
             return
         if not self.folder.is_dir():
             raise PlauditError(f"{self.folder}: this is a file; choose another `name` or `output`")
+        for path in self.folder.rglob("*"):
+            if not path.is_dir():
+                check_file(path)  # opening a pipe would wait forever
         foreign = not _is_ours(self.configuration) and any(
             not path.name.startswith(".") for path in self.folder.iterdir()
         )

@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from plaudit.config.marks import MarkedValue, marked_values
-from plaudit.config.schema import FunctionReward, Recipe
+from plaudit.config.schema import FunctionReward, ModelConfig, Recipe
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers.opening import check_file
 from plaudit.data.readers.sources import check_source
 from plaudit.errors import PlauditError, all_of
 from plaudit.hub import check_model
+from plaudit.models.adapters.folder import refuse_continued_base
 from plaudit.models.loading.models import has_reward_head, is_classifier
 from plaudit.models.reward_model import refuse_untrained_head
 from plaudit.models.weights.files import stored_shapes
@@ -85,6 +86,8 @@ def _reference_problem(
 
 def _check_model(found: MarkedValue) -> None:
     check_model(found.value)
+    if isinstance(found.section, ModelConfig):
+        refuse_continued_base(found.section)
     stored_shapes(found.value)
 
 

@@ -22,6 +22,7 @@ from plaudit.runs.checkpoints import (
     Checkpoint,
     latest_checkpoint,
     load_checkpoint,
+    remove_leftovers,
     save_checkpoint,
 )
 from plaudit.runs.disk_space import check_free_space
@@ -212,6 +213,7 @@ class Trainer(Generic[T]):
         self.restore(checkpoint := load_checkpoint(path, files=["task"], verify=False), SavedFiles(path))
         if self.session.is_main:
             self.stage.rewind(checkpoint.state["line"])
+            remove_leftovers(self.stage.checkpoints, checkpoint.step, self.config.keep_checkpoints)
             logger.info("%s: continuing after step %d of %d", self.stage.name, checkpoint.step, self.task.steps)
         return checkpoint.step
 

@@ -20,7 +20,7 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import Section
-from plaudit.models.adapters.lora import adapters_off
+from plaudit.models.adapters.lora import adapters_off, base_is_start
 from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.permissions import follow_umask
 from plaudit.runs.context import StageContext
@@ -53,7 +53,7 @@ def reference_log_probabilities(
 ) -> dict[str, Tensor]:
     """Return ``log pi_ref(y | x)`` of every response of every group, [R] each, float32 on the CPU.
 
-    The reference is ``module``, the reader's model, without its adapters if it has any. The stage's strategy
+    The reference is ``module``, the reader's model, without its adapters if they are new. The stage's strategy
     distributes its weights once they have been compared with those of the file.
     """
     session, model = context.session, reader.loaded.model
@@ -69,7 +69,7 @@ def reference_log_probabilities(
     if session.is_main:
         responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
         logger.info("%s: computing reference log-probabilities of %d responses", context.name, responses)
-    with adapters_off(model) if hasattr(model, "disable_adapter") else nullcontext():
+    with adapters_off(model) if base_is_start(model) else nullcontext():
         computed = {name: reader.per_response(module, trees) for name, trees in groups.items()}
     if session.is_main:
         _write(path, key, computed)
@@ -87,7 +87,7 @@ def _key(groups: Mapping[str, Sequence[PromptTree]], model: Any, precision: str)
             if tree.learned is not None:
                 checksum.update(repr(tree.learned).encode())
     for name, parameter in model.named_parameters():
-        if "lora_" not in name:
+        if "lora_" not in name or not base_is_start(model):
             checksum.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
             checksum.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return checksum.hexdigest()

@@ -31,12 +31,27 @@ class FreshModel(Section):
 
 
 class LoraConfig(Section):
-    """Low-rank adapters (Hu et al. 2021), implemented by peft."""
+    """Low-rank adapters (Hu et al. 2021), implemented by peft. The plain string ``continue`` means ``start``."""
 
+    start: Literal["new", "continue"] = Field(
+        "new",
+        description="new: adapters that change nothing at first; continue: the adapter in the folder model.path, with "
+        "its rank, alpha and targets",
+    )
     rank: Positive = Field(16, description="rank of the weight update")
     alpha: float = Field(32.0, description="the update is scaled by alpha / rank")
     dropout: Fraction = Field(0.0, description="dropout before the adapter")
     targets: str | list[str] = Field("all-linear", description="modules that get an adapter")
+
+    @property
+    def continues(self) -> bool:
+        """Whether a saved adapter is trained further."""
+        return self.start == "continue"
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys without effect: the saved adapter determines its size and place."""
+        why = "with start=continue, where the saved adapter determines it"
+        return dict.fromkeys(("rank", "alpha", "targets"), why) if self.continues else {}
 
 
 class ModelConfig(Section):
@@ -57,7 +72,9 @@ class ModelConfig(Section):
     layout: Annotated[str, NameOf(LAYOUTS, "auto")] = Field(
         "auto", description="auto: packed if a check at loading shows that packing is exact, otherwise padded"
     )
-    lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
+    lora: Annotated[LoraConfig, NamedBy("start")] | None = Field(
+        None, description="train low-rank adapters instead of all weights; continue: the one in path"
+    )
     quantization: Literal["4bit", "8bit"] | None = Field(
         None, description="store the frozen weights in 4 or 8 bits", json_schema_extra=NEEDS_QUANTIZATION
     )
@@ -74,6 +91,8 @@ class ModelConfig(Section):
             raise ValueError("set exactly one of path and fresh")
         if self.fresh and not self.tokenizer:
             raise ValueError("a fresh model needs a tokenizer: set tokenizer to a folder, a hub name or stage:NAME")
+        if self.fresh and self.lora and self.lora.continues:
+            raise ValueError("a fresh model has no adapter: set path to an adapter folder, or lora.start to new")
         return self
 
     def without_effect(self) -> dict[str, str]:

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from plaudit.config.schema import ModelConfig
+from plaudit.config.schema import LoraConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.hub import TOKENIZER_FILES
+from plaudit.models.adapters.lora import CONTINUED
 from plaudit.models.trunk import unwrapped
-from plaudit.models.weights.completeness import Fit, refuse_incomplete
-from plaudit.models.weights.files import ADAPTER_WEIGHTS, read_json, refuse_pointers, stored_shapes
+from plaudit.models.weights.completeness import SCORE, Fit, refuse_incomplete
+from plaudit.models.weights.files import ADAPTER_WEIGHTS, read_json, refuse_substitutes, stored_shapes
 
 ADAPTER_FILE = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
@@ -56,15 +57,25 @@ def base_of_adapter(config: ModelConfig) -> ModelConfig:
     is quantized.
     """
     folder = Path(config.path or "")
-    if config.lora is not None and not can_be_merged(config):
+    if config.lora is not None and not config.lora.continues and not can_be_merged(config):
         raise PlauditError(
-            f"{folder}: an adapter on a quantized base cannot be trained further; start from {_base_name(folder)}"
+            f"{folder}: an adapter on a quantized base cannot be merged, which new adapters need; train it further "
+            f"with lora: continue, or start from {base_name(folder)}"
         )
     saved = folder / BASE_FILE
     quantization = read_json(saved).get("quantization") if saved.is_file() else config.quantization
     own = str(folder) if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
-    changes = {"path": _base_name(folder), "quantization": quantization, "tokenizer": config.tokenizer or own}
+    changes = {"path": base_name(folder), "quantization": quantization, "tokenizer": config.tokenizer or own}
     return config.model_copy(update={**changes, "lora": None})
+
+
+def refuse_continued_base(config: ModelConfig) -> None:
+    """Raise PlauditError if an adapter is to be trained further, but ``config.path`` is not an adapter folder."""
+    if config.lora is not None and config.lora.continues and adapter_task(config.path) is None:
+        raise PlauditError(
+            f"{config.path}: no adapter to continue, there is no {ADAPTER_FILE} here; give the folder of an adapter, "
+            "or remove lora: continue"
+        )
 
 
 def can_be_merged(config: ModelConfig) -> bool:
@@ -92,20 +103,38 @@ def merged_into_base(adapted: Any, path: str) -> Any:
     return model
 
 
-def _base_name(folder: Path) -> str:
+def base_name(folder: Path) -> str:
+    """Return the folder or hub name of the base of an adapter folder."""
     return str(read_json(folder / ADAPTER_FILE)["base_model_name_or_path"])
 
 
-def with_saved_adapter(model: Any, folder: str) -> Any:
-    """Put the folder's adapter on its base. Raises PlauditError if its weights are not exactly those in the folder."""
+def lora_of_adapter(path: str, dropout: float) -> LoraConfig:
+    """Return the configuration of new adapters of the size and in the places of a saved one."""
+    saved = read_json(Path(path) / ADAPTER_FILE)
+    targets = saved["target_modules"]
+    return LoraConfig(rank=saved["r"], alpha=float(saved["lora_alpha"]), dropout=dropout, targets=targets)
+
+
+def with_saved_adapter(model: Any, folder: str, lora: LoraConfig | None = None) -> Any:
+    """Put the folder's adapter on its base; with ``lora``, it is trainable and has that dropout.
+
+    Raises PlauditError if its weights are not exactly those in the folder.
+    """
     import peft
 
-    refuse_pointers(Path(folder))
+    refuse_substitutes(Path(folder))
     stored = stored_shapes(folder, ADAPTER_WEIGHTS)
     config = peft.PeftConfig.from_pretrained(folder)
-    if hasattr(model, "score") and config.task_type == "CAUSAL_LM":
-        config.task_type = None  # a language model's adapter, from which a reward model is to be trained
-    adapted = peft.PeftModel.from_pretrained(model, folder, config=config)
+    new_head = hasattr(model, "score") and config.task_type != "SEQ_CLS"
+    if new_head:  # a language model's adapter, from which a reward model is to be trained
+        config.task_type = None
+    if lora is not None:
+        config.lora_dropout = lora.dropout
+    if lora is not None and new_head:
+        adapted = _with_trainable_head(model, folder, config)
+    else:
+        adapted = peft.PeftModel.from_pretrained(model, folder, config=config, is_trainable=lora is not None)
+    setattr(adapted, CONTINUED, lora is not None)
     own = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
     mine = {name: tuple(tensor.shape) for name, tensor in own.items()}
     of_base = {f"{PEFT_PREFIX}{name}" for name in unwrapped(model).state_dict()}  # embeddings that were saved as well
@@ -114,5 +143,16 @@ def with_saved_adapter(model: Any, folder: str) -> Any:
         tuple(stored.keys() - mine.keys() - of_base),
         {name: (stored[name], mine[name]) for name in mine.keys() & stored.keys() if stored[name] != mine[name]},
     )
-    refuse_incomplete(f"adapter {folder}", fit)
+    refuse_incomplete(f"adapter {folder}", fit.without([f"{PEFT_PREFIX}{SCORE}"] if new_head else [], []))
+    return adapted
+
+
+def _with_trainable_head(model: Any, folder: str, config: Any) -> Any:
+    """Put a language model's adapter on a classifier, and train its new head as well."""
+    import peft
+
+    config.task_type, config.modules_to_save, config.inference_mode = "SEQ_CLS", ["score"], False
+    head = {f"{PEFT_PREFIX}{SCORE}weight": model.score.weight.detach().clone()}
+    adapted = peft.get_peft_model(model, config)
+    peft.set_peft_model_state_dict(adapted, peft.load_peft_weights(folder, "cpu") | head)
     return adapted

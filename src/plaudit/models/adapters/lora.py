@@ -33,6 +33,14 @@ def with_adapter(model: "PreTrainedModel", config: LoraConfig, task: str, name: 
     )
 
 
+CONTINUED = "continues_saved_adapter"
+
+
+def base_is_start(model: Any) -> bool:
+    """Whether training starts from the model without its adapters, because they are new."""
+    return hasattr(model, "disable_adapter") and not getattr(model, CONTINUED, False)
+
+
 @contextmanager
 def adapters_off(model: "PeftModel") -> Iterator[None]:
     """Compute with the base model only; trainable parameters stay trainable afterwards."""

@@ -9,6 +9,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -18,9 +19,11 @@ from plaudit.errors import PlauditError
 from plaudit.models.acceleration.install import Acceleration, install
 from plaudit.models.adapters.folder import (
     adapter_task,
+    base_name,
     base_of_adapter,
     can_be_merged,
     merged_into_base,
+    refuse_continued_base,
     with_saved_adapter,
 )
 from plaudit.models.adapters.lora import with_adapter
@@ -107,11 +110,15 @@ def load_scorer(
 
 def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> tuple[LoadedModel, bool]:
     """Return the model and whether its head is a trained one."""
+    continued = config.lora if config.lora is not None and config.lora.continues else None
     if adapter_task(config.path) is not None:
         base, _ = _load(base_of_adapter(config), head, device, seed)
-        model = or_explain(f"adapter {config.path}", with_saved_adapter, base.model, str(config.path)).to(device)
-        has_head = head == "CAUSAL_LM" or has_reward_head(str(config.path))
-        if can_be_merged(config):
+        what, path = f"adapter {config.path}", str(config.path)
+        model = or_explain(what, with_saved_adapter, base.model, path, continued).to(device)
+        has_head = head == "CAUSAL_LM" or has_reward_head(path)
+        if continued is not None:
+            logger.info("%s: an adapter on %s, which is trained further", path, base_name(Path(path)))
+        elif can_be_merged(config):
             model = merged_into_base(model, str(config.path))
             logger.info("%s: an adapter, merged into its base", config.path)
             if config.lora is not None:
@@ -119,6 +126,7 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> t
                     torch.manual_seed(derived_seed(seed, "weights"))
                     model = with_adapter(model, config.lora, head)
         return LoadedModel(model.eval(), base.tokenizer, base.acceleration), has_head
+    refuse_continued_base(config)
     tokenizer = load_tokenizer(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))

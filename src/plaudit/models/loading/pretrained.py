@@ -26,7 +26,7 @@ from plaudit.models.weights.completeness import (
     tied_embeddings,
     without_prefixes,
 )
-from plaudit.models.weights.files import Shape, read_json, refuse_pointers, stored_shapes
+from plaudit.models.weights.files import Shape, read_json, refuse_substitutes, stored_shapes
 from plaudit.packages import missing_package
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
     only needs to hold a tokenizer.
     """
     try:
-        refuse_pointers(Path(str(path)))
+        refuse_substitutes(Path(str(path)))
         if is_hub_name(str(path)):
             options = {**hub_options(str(path)), **options}
     except PlauditError as fault:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from plaudit.data.readers.opening import check_file
 from plaudit.errors import PlauditError, one_line
 from plaudit.hub import is_hub_name
 
@@ -44,10 +45,13 @@ def weight_files(path: str, names: tuple[str, ...]) -> list[Path]:
     return []
 
 
-def refuse_pointers(folder: Path) -> None:
-    """Raise PlauditError if a file of the folder is a pointer of Git LFS instead of the file itself."""
+def refuse_substitutes(folder: Path) -> None:
+    """Raise PlauditError if the folder holds a pointer of Git LFS, a pipe or a link to nowhere instead of a file."""
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.is_file() and file.stat().st_size <= LARGEST_POINTER and file.read_bytes().startswith(LFS_MARK):
+        if file.is_dir():
+            continue
+        check_file(file)
+        if file.stat().st_size <= LARGEST_POINTER and file.read_bytes().startswith(LFS_MARK):
             raise PlauditError(f"{file}: a pointer of Git LFS, not the file itself; run in its folder: git lfs pull")
 
 

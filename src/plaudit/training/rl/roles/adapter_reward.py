@@ -1,6 +1,5 @@
 """A reward model as an adapter on the policy's frozen base, so that only the adapter and the head need memory."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import ModelConfig
 from plaudit.errors import PlauditError
+from plaudit.models.adapters.folder import base_name
 from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.loading.pretrained import or_explain
 from plaudit.models.loading.tokenizer import load_tokenizer
@@ -58,8 +58,9 @@ def is_adapter_on(path: str, base: ModelConfig) -> bool:
     file = Path(path) / "adapter" / "adapter_config.json"
     if base.path is None or base.quantization is not None or not file.exists():
         return False
-    trained_on = json.loads(file.read_text())["base_model_name_or_path"]
-    return Path(base.path).resolve() == Path(trained_on).resolve()
+    continued = base.lora is not None and base.lora.continues
+    own = base_name(Path(base.path)) if continued else base.path
+    return Path(own).resolve() == Path(base_name(file.parent)).resolve()
 
 
 def _load_adapter(folder: Path, roles: AdapterRoles, adapter: str) -> Tensor:

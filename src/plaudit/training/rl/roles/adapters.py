@@ -1,5 +1,7 @@
 """One frozen base; policy and value are low-rank adapters on it, and the reference is the base without adapters.
 
+If the policy continues a saved adapter, the reference is the base with a frozen copy of it.
+
 The active adapter is a state of the base. The policy's adapter is active except inside ``using`` blocks and while the
 reference computes. A backward pass that recomputes activations needs the adapter of its forward pass, so values are
 differentiated inside their block.
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from plaudit.batching.batches import Batch
 from plaudit.config.schema import LoraConfig, ModelConfig
 from plaudit.models.acceleration.forward import hidden_states
-from plaudit.models.adapters.lora import adapter_of, adapters_off
+from plaudit.models.adapters.lora import adapter_of, adapters_off, base_is_start
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.models.heads.scalar import scalar_head
@@ -24,7 +26,7 @@ from plaudit.models.trunk import unwrapped
 from plaudit.seeding import derived_seed
 from plaudit.training.rl.roles.base import learning_names
 
-POLICY, VALUE = "default", "value"
+POLICY, VALUE, REFERENCE = "default", "value", "reference"
 
 
 class AdapterPolicy(PolicyModule):
@@ -41,6 +43,8 @@ class AdapterRoles:
     """Policy and value as adapters on one base; frozen adapters can be added for rewards."""
 
     def __init__(self, config: ModelConfig, needs_values: bool, device: torch.device, seed: int) -> None:
+        import peft
+
         adapter = config.lora or LoraConfig()
         self.loaded = load_policy(config.model_copy(update={"lora": adapter}), device, seed)
         self.model: Any = self.loaded.model
@@ -54,6 +58,10 @@ class AdapterRoles:
             self.value_head = scalar_head(unwrapped(self.model).config.hidden_size).to(device)
             self.module["value_head"] = self.value_head
         self._switch_to(POLICY)
+        self.reference_is_base = base_is_start(self.model)
+        if not self.reference_is_base:
+            start = peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
+            self.add_frozen(REFERENCE, self.model.peft_config[POLICY], start)
 
     def value_parameters(self) -> list[str]:
         """Return the names of the value adapter's and value head's weights."""
@@ -83,8 +91,8 @@ class AdapterRoles:
             yield self.value_head(self.base.states(batch, batch.predictor_index)).squeeze(-1).float()
 
     def reference(self, batch: Batch, temperature: float) -> Tensor:
-        """Return the log-probabilities [N] of the base without adapters."""
-        with torch.no_grad(), adapters_off(self.model):
+        """Return the log-probabilities [N] of the base without adapters, or with the continued one as it was saved."""
+        with torch.no_grad(), adapters_off(self.model) if self.reference_is_base else self.using(REFERENCE):
             return self.policy(batch, temperature).statistics.log_probabilities
 
     @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.batching.batches import Batch
-from plaudit.models.adapters.lora import adapters_off
+from plaudit.models.adapters.lora import adapters_off, base_is_start
 from plaudit.models.heads.log_probabilities import Extras
 from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.models.loading.models import LoadedModel
@@ -59,15 +59,16 @@ class Roles(Protocol):
 
 
 class PolicyWithReference:
-    """A policy and its frozen reference: the model before training, or the model without its adapters."""
+    """A policy and its frozen reference: the model before training, or the model without its new adapters."""
 
     module: nn.ModuleDict
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
-        has_adapters = hasattr(loaded.model, "disable_adapter")
         self.frozen_reference = (
-            None if has_adapters else PolicyModule(copy.deepcopy(loaded.model).eval().requires_grad_(False))
+            None
+            if base_is_start(loaded.model)
+            else PolicyModule(copy.deepcopy(loaded.model).eval().requires_grad_(False))
         )
 
     def frozen_modules(self) -> list[nn.Module]:

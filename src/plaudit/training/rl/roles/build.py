@@ -5,6 +5,7 @@ from torch import nn
 
 from plaudit.config.schema import RlConfig
 from plaudit.models.acceleration.forward import recompute_activations
+from plaudit.models.adapters.folder import adapter_task, lora_of_adapter
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.heads.scalar import ValueModule, scalar_head
 from plaudit.models.loading.models import load_policy, load_scorer
@@ -43,7 +44,11 @@ def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModu
         loaded, _ = load_scorer(config.model, device, seed, "value model")
         unwrapped(loaded.model).score = scalar_head(loaded.model.config.hidden_size).to(device)
         return ValueModule(loaded.model)
-    start = config.model.model_copy(update={"path": config.value_model, "fresh": None, "tokenizer": None})
+    lora = config.model.lora
+    if lora is not None and lora.continues and adapter_task(config.value_model) is None:
+        lora = lora_of_adapter(str(config.model.path), lora.dropout)
+    changes = {"path": config.value_model, "fresh": None, "tokenizer": None, "lora": lora}
+    start = config.model.model_copy(update=changes)
     loaded, has_head = load_scorer(start, device, seed, "value model")
     refuse_untrained_head(config.value_model, has_head)
     scale, trained = scale_of(loaded, config.value_model), unwrapped(loaded.model).score
