@@ -2,7 +2,7 @@
 
 A run of tiny models with all stages is repeated in several arrangements of weights and processes. Each is first run
 without interruption. Then the same run is started again and again until it finishes, and is killed by SIGKILL each
-time: after a random time, before a file is opened for writing, renamed, removed or synchronised, before a folder is
+time: after a random time, before a file is opened for writing, renamed, removed or synchronized, before a folder is
 made, or in the middle of a write. At the end weights, metrics, samples, results and all other files must be those of
 the uninterrupted run, except for times.
 

@@ -48,7 +48,10 @@ def check_model(path: str, is_tokenizer: bool = False) -> None:
         raise PlauditError(f"{path}: {missing}")
     adapter = Path(path) / MODEL_FILES[1]
     if adapter.is_file() and not is_tokenizer:
-        base = str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        try:
+            base = str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise PlauditError(f"{adapter}: names no base model ({one_line(error)}); copy the file again") from error
         try:
             check_model(base)
         except PlauditError as error:
@@ -101,8 +104,13 @@ def is_cached(name: str, kind: Literal["model", "dataset"] = "model") -> bool:
 
         return (Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")).is_dir()
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in (*MODEL_FILES, *TOKENIZER_FILES))
+    try:
+        found = [try_to_load_from_cache(name, file) for file in (*MODEL_FILES, *TOKENIZER_FILES)]
+    except (HFValidationError, ValueError):  # a name that no model can have; ValueError: a NUL character
+        return False
+    return any(isinstance(file, str) for file in found)
 
 
 def _only_cached(name: str, kind: Literal["model", "dataset"], why: str) -> dict[str, Any]:

@@ -142,16 +142,19 @@ def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) ->
     replaced = {name: folder.replaced_inputs(name) for name in STAGES}
     for name, inputs in replaced.items():
         if inputs and name in wanted:
-            raise PlauditError(_used_earlier_result(name, inputs))
+            raise PlauditError(_used_earlier_result(name, inputs, folder))
         if inputs and is_main:
-            logger.warning(_used_earlier_result(name, inputs))
+            logger.warning(_used_earlier_result(name, inputs, folder))
 
 
-def _used_earlier_result(name: str, inputs: Sequence[str]) -> str:
-    return f"{name} used an earlier result of {' and '.join(inputs)}; repeat {name} with: {restart_command(name)}"
+def _used_earlier_result(name: str, inputs: Sequence[str], run: RunDirectory) -> str:
+    return (
+        f"{run.folder}: {name} used an earlier result of {' and '.join(inputs)}; repeat {name} with: "
+        f"{restart_command(name)}"
+    )
 
 
 def _refuse_replaced_results(name: str, section: Section, run: RunDirectory) -> None:
     for earlier in sorted(referenced_stages(section), key=STAGES.names.index):
         if inputs := run.replaced_inputs(earlier):
-            raise PlauditError(f"{name} needs {earlier}, but {_used_earlier_result(earlier, inputs)}")
+            raise PlauditError(f"{name} needs {earlier}, but {_used_earlier_result(earlier, inputs, run)}")

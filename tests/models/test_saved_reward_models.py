@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from model_folders import saved
+from model_folders import read_weights, saved, write_weights
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import LoraConfig, ModelConfig, ModelReward
 from plaudit.models.loading.models import load_scorer
@@ -28,9 +28,13 @@ def words(tokens: tuple[int, ...]) -> str:
     return " ".join(f"w{token}" for token in tokens)
 
 
+ARCHITECTURES = ["llama", "gpt2", "gpt_neox", "opt", "qwen2", "bloom", "mistral", "gemma2"]
+"""Those of the tiny models for which transformers has a sequence classifier."""
+
+
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
 @pytest.mark.parametrize("pad", ["w1", "w2"])
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox", "opt", "qwen2", "bloom", "mistral"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_transformers_and_plaudit_agree(architecture: str, pad: str, lora: LoraConfig | None, tmp_path: Path) -> None:
     start = saved(tiny_classifier(architecture), tmp_path / "start", pad_token=pad)
     loaded, _ = load_scorer(ModelConfig(path=str(start), lora=lora), CPU)
@@ -64,6 +68,20 @@ def test_transformers_and_plaudit_agree(architecture: str, pad: str, lora: LoraC
     exec(example.replace('folder = "."', f"folder = {str(folder)!r}"), space)
     by_readme = [space["score"](words(PROMPT), words(response[:-1])) for response in RESPONSES]
     assert by_readme == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_heads_of_transformers_have_no_bias(architecture: str, tmp_path: Path) -> None:
+    """So a bias can only be in the last normalization; if this fails, write it into the head instead."""
+    folder = saved(tiny_classifier(architecture), tmp_path)
+    scores = []
+    for bias in ({}, {"score.bias": torch.tensor([100.0])}):
+        write_weights(folder, read_weights(folder) | bias)
+        model, report = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+        assert report["unexpected_keys"] == bias.keys()
+        with torch.no_grad():
+            scores.append(model(input_ids=torch.tensor([[*PROMPT, *RESPONSES[0]]])).logits)
+    torch.testing.assert_close(*scores)  # bits depend on where the file is in memory
 
 
 def test_older_folders_and_changed_weights(tmp_path: Path) -> None:

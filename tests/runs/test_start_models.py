@@ -1,11 +1,12 @@
 """A stage does not continue from a model folder with another content."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from plaudit.config.schema import TrainedModelConfig
+from plaudit.config.schema import ModelConfig, TrainedModelConfig
 from plaudit.errors import PlauditError
 from plaudit.runs import files, start_models
 from plaudit.runs.start_models import record_or_check_models
@@ -39,3 +40,25 @@ def test_changed_content_is_refused_and_unchanged_files_are_not_read_again(
         record_or_check_models(stage, section, begun=True)
     record_or_check_models(stage, section, begun=False)
     record_or_check_models(stage, section, begun=True)
+
+
+def test_the_base_of_an_adapter_is_recorded_as_well(tmp_path: Path) -> None:
+    base, adapter, stage = tmp_path / "base", tmp_path / "adapter", tmp_path / "sft"
+    for folder in (base, adapter, stage):
+        folder.mkdir()
+    (base / "model.safetensors").write_bytes(b"one")
+    content = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    (adapter / "adapter_config.json").write_text(json.dumps(content))
+    section = ModelConfig(path=str(adapter))
+    record_or_check_models(stage, section, begun=False)
+    (base / "model.safetensors").write_bytes(b"two")
+    with pytest.raises(PlauditError, match=rf"^{base}: .*changed since sft began"):
+        record_or_check_models(stage, section, begun=True)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"model": 1}'])
+def test_a_damaged_record_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / ".models.json"
+    file.write_text(content)
+    with pytest.raises(PlauditError, match=rf"^{file}: damaged"):
+        record_or_check_models(tmp_path, ModelConfig(path="x"), begun=True)

@@ -76,7 +76,7 @@ def read_record(path: str | None) -> PromptRecord | None:
     remedy = "delete it, and the model is treated like one from elsewhere"
     try:
         record = PromptRecord(**json.loads(file.read_text("utf-8")))
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RecursionError) as error:
         raise PlauditError(f"{file}: not a record of prompts ({error}); {remedy}") from error
     known = record.prompts in ("text", "plain", "dialogue") and record.conversation in (
         "chat_template",

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,7 +133,10 @@ def remaining_bias(path: str) -> float | None:
 
 def _scale_file(path: str) -> dict[str, Any]:
     file = Path(path) / SCALE_FILE
-    return read_json(file) if file.is_file() else {}
+    saved = read_json(file) if file.is_file() else {}
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in saved.values()):
+        raise PlauditError(f"{file}: holds values that are no finite numbers; restore it, or train the model again")
+    return saved
 
 
 def save_reward_model(model: Any, tokenizer: Any, scale: ScoreScale, folder: Path) -> None:

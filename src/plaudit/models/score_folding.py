@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from plaudit.models.loading.models import context_length
+from plaudit.models.weights.files import check_safetensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,8 +30,9 @@ class Folded:
 def folded(model: "PreTrainedModel", gain: float, bias: float) -> Folded:
     """Return the weights of a classifier that computes ``gain * score + bias``.
 
-    The heads of transformers have no bias. If the last layer normalization has one, a shift of it along the head's
-    weights ``w`` by ``bias * w / |w|^2`` adds ``bias`` to every score. Otherwise the bias is returned.
+    The heads of transformers have no bias: one in the file is ignored. If the last layer normalization has one, a shift
+    of it along the head's weights ``w`` by ``bias * w / |w|^2`` adds ``bias`` to every score. An RMSNorm has none, and
+    no weight of a model with RMSNorm adds a constant to its normalized states: then the bias is returned.
     """
     head: Any = model.score
     weight = (head.modules_to_save["default"] if hasattr(head, "modules_to_save") else head).weight.detach()
@@ -61,6 +63,7 @@ def restore_unscaled(model: "PreTrainedModel", folder: str, gain: float, bias: f
     if not file.is_file():
         return False
     parameters = dict(model.named_parameters())
+    check_safetensors(file)
     unscaled = {name: tensor.to(model.device, model.dtype) for name, tensor in load_file(file).items()}
     if HEAD not in unscaled or not unscaled.keys() <= parameters.keys():
         return False

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from plaudit.errors import PlauditError
+from plaudit.errors import PlauditError, one_line
 from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory, StageDirectory
 from plaudit.runs.jsonl import read_json_lines
@@ -134,8 +134,8 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 def _parse_object(text: str, place: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PlauditError(f"{place}: not valid JSON ({error.msg}); restore or delete it") from error
+    except (ValueError, RecursionError) as error:
+        raise PlauditError(f"{place}: not valid JSON ({one_line(error)}); restore or delete it") from error
     if not isinstance(value, dict):
         raise PlauditError(f"{place}: expected a JSON object; restore or delete it")
     return value

@@ -48,14 +48,18 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def rewind(path: Path, step: int | None) -> None:
     """Drop the records after ``step``, or all if it is None, so that a resumed stage can write them again."""
     if path.exists():
-        kept = [record for record in read_json_lines(path) if step is not None and record["step"] <= step]
+        records = read_json_lines(path)
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record.get("step"), int):
+                raise PlauditError(f"{path}, line {number}: has no step; delete the line or restore the file")
+        kept = [record for record in records if step is not None and record["step"] <= step]
         write_atomically(path, "".join(json_text(record) + "\n" for record in kept))
 
 
 def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise PlauditError(f"{path}, line {number}: not a JSON object; delete the line or restore the file")

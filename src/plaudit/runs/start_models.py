@@ -1,15 +1,15 @@
 """Notices that the content of a model folder changed between the start of a stage and its continuation."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from plaudit.config.marks import marked_values
 from plaudit.config.schema import Section
 from plaudit.errors import PlauditError
+from plaudit.models.adapters.folder import adapter_task, base_name
 from plaudit.registries.stages import restart_command
-from plaudit.runs.files import json_text, sha256, write_atomically
+from plaudit.runs.files import json_text, read_json, sha256, write_atomically
 
 FILE = ".models.json"
 NAMED = ("model", "reward model", "classifier")
@@ -19,12 +19,13 @@ READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")
 def record_or_check_models(stage: Path, section: Section, begun: bool) -> None:
     """Record the content of the local models that ``section`` names; for a stage that has ``begun``, compare with it.
 
-    Files whose size and time of change are the recorded ones are not read again. Raises PlauditError, with the folder,
-    if the content changed.
+    The base of an adapter is recorded with it. Files whose size and time of change are the recorded ones are not read
+    again. Raises PlauditError, with the folder, if the content changed.
     """
     file = stage / FILE
-    recorded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if begun and file.is_file() else {}
+    recorded = _recorded(file, stage.name) if begun and file.is_file() else {}
     folders = {found.value for found in marked_values(section) if found.marks.get("names") in NAMED}
+    folders |= {base_name(Path(folder)) for folder in folders if adapter_task(folder) is not None}
     now = {folder: _content(Path(folder), recorded.get(folder)) for folder in sorted(folders) if Path(folder).is_dir()}
     for folder, content in now.items():
         before = recorded.get(folder, content)
@@ -34,6 +35,14 @@ def record_or_check_models(stage: Path, section: Section, begun: bool) -> None:
                 f"{stage.name} with: {restart_command(stage.name)}"
             )
     write_atomically(file, json_text(recorded | now) + "\n")
+
+
+def _recorded(file: Path, stage: str) -> dict[str, Any]:
+    remedy = f"restore it, or repeat {stage} with: {restart_command(stage)}"
+    recorded = read_json(file, remedy)
+    if not all(isinstance(entry, dict) and {"files", "sha256"} <= entry.keys() for entry in recorded.values()):
+        raise PlauditError(f"{file}: damaged, an entry without files and sha256; {remedy}")
+    return recorded
 
 
 def _content(folder: Path, before: Any) -> dict[str, Any]:

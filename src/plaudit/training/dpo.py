@@ -148,8 +148,7 @@ class DpoTask(SupervisedTask[Preference]):
         """Write the policy."""
         numbers = self.closing_numbers()
         with self.context.strategy.gathered_in_main(self.module):
-            if self.session.is_main:
-                save_model(self.loaded.model, self.loaded.tokenizer, folder)
+            self.session.processes.from_main(lambda: save_model(self.loaded.model, self.loaded.tokenizer, folder))
         return numbers
 
     def close(self) -> None:

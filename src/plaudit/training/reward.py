@@ -126,8 +126,9 @@ class RewardTask(SupervisedTask[Ranks]):
             warn_if_no_better_than_chance(numbers["held_out/accuracy"], numbers["held_out/pairs"])
         judgement = self._judgement() if self.held_out else {}
         with self.context.strategy.gathered_in_main(self.module):
-            if self.session.is_main:
-                save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)
+            self.session.processes.from_main(
+                lambda: save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)
+            )
         return numbers | {"gain": scale.gain, "bias": scale.bias} | judgement
 
     def _judgement(self) -> dict[str, Any]:

@@ -82,8 +82,7 @@ class SftTask(SupervisedTask[None]):
     def save(self, folder: Path) -> dict[str, float]:
         """Write the model."""
         with self.context.strategy.gathered_in_main(self.module):
-            if self.session.is_main:
-                save_model(self.loaded.model, self.loaded.tokenizer, folder)
+            self.session.processes.from_main(lambda: save_model(self.loaded.model, self.loaded.tokenizer, folder))
         return {"steps": float(self.steps), "training_rows": float(len(self.train))}
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from plaudit.config.schema import ModelConfig
 from plaudit.config.schema.base import NEEDS_QUANTIZATION
-from plaudit.errors import PlauditError, one_line
+from plaudit.errors import Interrupted, PlauditError, one_line
 from plaudit.hub import hub_options, is_hub_name, missing_part
 from plaudit.memory import is_out_of_memory
 from plaudit.models.quiet import quiet_transformers
@@ -194,15 +194,12 @@ def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **option
 
     Raises PlauditError with ``what`` and the text of the exception, or that memory ran out, on one line.
     """
-    from safetensors import SafetensorError
-
     try:
         with quiet_transformers():
             return load(*arguments, **options)
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError),
-        SafetensorError,
-    ) as fault:
+    except (PlauditError, Interrupted):
+        raise
+    except Exception as fault:  # what is wrong with the files of others can raise anything
         if is_out_of_memory(fault):
             raise PlauditError(f"cannot load {what}: {OUT_OF_MEMORY}") from fault
         if "trust_remote_code" in str(fault):

@@ -111,6 +111,11 @@ def _shapes_of(file: Path) -> dict[str, Shape]:
     return _safetensors_shapes(file) if file.suffix == SAFETENSORS else _pickled_shapes(file)
 
 
+def check_safetensors(file: Path) -> None:
+    """Raise PlauditError, which begins with the file, if it is not a whole safetensors file."""
+    _shapes_of(file)
+
+
 def _safetensors_shapes(file: Path) -> dict[str, Shape]:
     from safetensors import SafetensorError, safe_open
 

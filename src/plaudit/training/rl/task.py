@@ -153,9 +153,9 @@ class RlTask:
 
     def save(self, folder: Path) -> dict[str, float]:
         """Write the policy; a value head is needed only in training and is not saved."""
+        loaded = self.roles.loaded
         with self.context.strategy.gathered_in_main(self.roles.module["policy"]):
-            if self.session.is_main:
-                save_model(self.roles.loaded.model, self.roles.loaded.tokenizer, folder)
+            self.session.processes.from_main(lambda: save_model(loaded.model, loaded.tokenizer, folder))
         return {"steps": float(self.steps), "prompts": float(len(self.prompts.rows)), **self.metrics}
 
     def close(self) -> None:
