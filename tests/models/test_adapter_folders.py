@@ -139,12 +139,6 @@ def test_a_saved_policy_loads_and_answers(base: str, quantization: Any, tmp_path
 
 def test_unsupported_uses_of_an_adapter_are_errors(base: str, tmp_path: Path) -> None:
     saved_reward_model(base, None, tmp_path)
-<<<<<<< HEAD
-    with pytest.raises(
-        PlauditError, match=r"an adapter on a quantized base cannot be trained further; start from .*model"
-    ):
-=======
     with pytest.raises(PlauditError, match=r"cannot be merged.*with lora: continue, or start from .*model"):
->>>>>>> aab3b72 (Refuse damaged records, pipes and foreign names on one line, and let every process refuse a damaged save)
         load_scorer(ModelConfig(path=str(tmp_path), lora=LoraConfig(rank=4)), CPU)
     assert json.loads((tmp_path / "base_model.json").read_text()) == {"quantization": None}
