@@ -1,7 +1,9 @@
 """Under two processes, a stage whose saved model differs from the trained one does not finish, in any process."""
 
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 from tiny_runs import FRESH, tiny_recipe
 from two_processes import TwoProcesses
@@ -35,7 +37,8 @@ print("exit codes", codes)
 
 def test_a_damaged_model_is_noticed_by_every_process(tmp_path: Path) -> None:
     # With smaller weights, a damaged layer would change the outputs by less than the check's tolerance.
-    fresh = {**FRESH, "options": {**FRESH["options"], "initializer_range": 0.5}}
+    fresh: dict[str, Any] = copy.deepcopy(FRESH)
+    fresh["options"]["initializer_range"] = 0.5
     model = {"fresh": fresh, "tokenizer": str(tmp_path / "tokenizer")}
     recipe = tiny_recipe(tmp_path, pretrain__model=model, reward__model=model)
     processes = TwoProcesses("-c", DAMAGING, "STAGE", str(recipe), "processes=2", "distributed=fsdp2")
