@@ -94,10 +94,11 @@ class Trainer(Generic[T]):
                 stopped = self.session.processes.any(closed or interruption.requested)
                 if step > 0 and (stopped or step % self.config.checkpoint_every == 0):
                     self.checkpoint(step)
-                if closed:
-                    return {}  # to nobody: the generator is closed
                 if stopped:
-                    raise Interrupted(self.session.processes.most(interruption.signal_number or 0) or None)
+                    signal_number = self.session.processes.most(interruption.signal_number or 0)
+                    if closed:
+                        return {}  # to nobody: the generator is closed
+                    raise Interrupted(signal_number or None)
         return self._finish()
 
     def _metrics(self, step: int) -> dict[str, float] | None:
