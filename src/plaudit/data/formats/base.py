@@ -1,6 +1,7 @@
 """The class of row formats, and the checks that they share."""
 
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ Column = str | tuple[str, ...]
 
 # Texts that csv files and data frames hold in place of a missing value.
 _MISSING = {"nan", "NaN", "None", "null", "NULL", "<NA>"}
+_INVISIBLE = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 # The beginning of a list of messages; such a list is read before, unless its text cannot be parsed.
 _MESSAGES = re.compile(r"""\s*(array\()?\[\s*\{\s*['"](role|content|from|value)['"]\s*:""")
 
@@ -155,7 +157,7 @@ def text_of(value: object, name: str) -> str:
         raise BadRowError(f"{name} is missing")
     if not isinstance(value, str):
         raise BadRowError(f"{name} is not a string")
-    if not value.strip():
+    if not value.strip() or not value.strip(_INVISIBLE):
         raise BadRowError(f"empty {name}")
     if value in _MISSING:
         raise BadRowError(f"{name} is the text {value}, which stands for a missing value")
@@ -189,7 +191,7 @@ def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], or
         raise BadRowError("fewer than two responses")
     if not all(response.strip() for response in responses):
         raise BadRowError("empty response")
-    if len(set(responses)) == 1:
+    if len({response.strip() for response in responses}) == 1:
         raise BadRowError("identical responses")
     if len(set(ranks)) == 1:
         raise BadRowError("all responses are tied")

@@ -11,19 +11,21 @@ _JUDGEMENT_WORDS = {
     "safe", "helpfulness", "harmlessness", "correctness", "quality", "toxicity", "thumbs", "liked", "desirable",
     "better", "best", "chosen", "rejected", "accepted", "correct", "kto", "good", "bad", "unsafe", "toxic", "harmful",
     "helpful", "harmless", "honesty", "stars", "feedback", "annotation", "annotations", "upvotes", "downvotes",
-    "sentiment", "wins",
+    "sentiment", "wins", "worse", "worst", "wrong", "incorrect", "positive", "negative", "flagged", "passed", "failed",
+    "approved", "deleted", "removed", "spam", "offensive", "weight", "weights",
 }  # fmt: skip
 _CONTEXT_NAMES = {
     "system", "context", "history", "image", "images", "audio", "audios", "video", "videos", "tools", "functions",
     "tool_calls", "conversation", "conversations", "messages", "dialog", "dialogue", "instruction", "question", "query",
     "prompt", "input", "trajectory", "passage",
-    "document", "documents", "article", "persona", "background",
+    "document", "documents", "article", "persona", "background", "choices", "options", "a", "b", "c", "d",
 }  # fmt: skip
 _RESPONSE_NAMES = {
     "response", "responses", "completion", "completions", "output", "outputs", "answer", "answers", "generations",
     "generation", "reply", "replies", "continuation", "corrected", "correction",
 }  # fmt: skip
 _CONTEXT_ENDINGS = {"prompt", "instruction", "question", "query", "context", "history", "system", "conversation"}
+_SIDES = {"a", "b", "c", "d", "left", "right", "first", "second", *map(str, range(10))}
 # A column such as chosen_model or score_source describes a judgement, but is none.
 _DESCRIBING = {
     "model", "models", "id", "ids", "source", "time", "date", "sha256", "tokens", "length", "count", "type", "category",
@@ -44,8 +46,11 @@ def belongs_to_prompt(column: str) -> bool:
 
 
 def answers(column: str) -> bool:
-    """Return whether a column's name suggests a response."""
-    return "_".join(words(column)) in _RESPONSE_NAMES
+    """Return whether a column's name suggests a response, such as ``answer`` or ``response_b``."""
+    found = words(re.sub(r"(?<=[a-z])(?=[0-9]+$)", "_", column))
+    return "_".join(found) in _RESPONSE_NAMES or (
+        len(found) == 2 and found[0] in _RESPONSE_NAMES and found[1] in _SIDES
+    )
 
 
 def carries_meaning(column: str, kind: Kind | None) -> bool:

@@ -32,7 +32,7 @@ ROLES = {
 """Roles in data files, and as they are read; ``function_call`` is a turn of the assistant that holds a call as JSON."""
 
 _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value")
-_LEARNED_KEYS = ("weight", "train", "training")
+_LEARNED_KEYS = ("weight", "train", "training", "loss")
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 # Keys of a message that hold what cannot be read; other unknown keys, such as ids and times, say nothing to a model.
 _UNREADABLE = (
@@ -175,7 +175,7 @@ def _content(value: object, name: str) -> str:
 
 
 def _is_learned(turn: Mapping[str, Any], name: str) -> bool:
-    """Return whether a turn is learned: ``weight`` as OpenAI's 0 or 1, ``train`` as Axolotl's true or false."""
+    """Return whether a turn is learned: OpenAI's ``weight`` is 0 or 1, ``train`` and ``loss`` are true or false."""
     return all(label(turn[key], f"{name}: {key}") for key in _LEARNED_KEYS if turn.get(key) is not None)
 
 

@@ -6,7 +6,7 @@ They are published as trees and, in the hub dataset, as a flat table of messages
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, has_value, ranking
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, has_value, ranking_or_tie
 from plaudit.data.formats.values import label, structured, whole_number
 from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
@@ -17,7 +17,7 @@ def _tree(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     root = structured(record["prompt"])
     if not isinstance(root, Mapping):
         raise BadRowError("prompt is not a tree of messages")
-    yield from _rankings_below(root, origin)
+    yield from _rankings_below(root, origin, kind)
 
 
 def _gather_trees(records: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
@@ -49,10 +49,22 @@ def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unus
             yield Unused("message without its parent (dropped with all replies below it)")
     if len(roots) != 1:
         raise BadRowError("there must be exactly one message without parent_id")
-    yield from _rankings_below(roots[0], origin)
+    below = sum(1 for _ in _walk(roots[0]))
+    orphans = sum(bool(node.get("parent_id")) and node["parent_id"] not in nodes for node in nodes.values())
+    if not orphans and below < len(nodes):
+        raise BadRowError("messages are replies to each other, in a circle")
+    yield from _rankings_below(roots[0], origin, kind)
 
 
-def _rankings_below(root: Record, origin: Origin) -> Iterator[Row | Unused]:
+def _walk(root: Record) -> Iterator[Record]:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(_replies(node))
+
+
+def _rankings_below(root: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     """Yield a ranking per prompter message with two or more ranked replies; its prompt is the path to the message."""
     waiting: list[tuple[Record, tuple[Message, ...]]] = [(root, ())]
     while waiting:
@@ -63,7 +75,7 @@ def _rankings_below(root: Record, origin: Origin) -> Iterator[Row | Unused]:
         path = (*before, _message(node))
         waiting.extend((reply, path) for reply in reversed(_replies(node)))
         if path[-1].role == "user":
-            yield from _rankings(node, path, origin)
+            yield from _rankings(node, path, origin, kind)
 
 
 def _is_deleted(node: Record) -> bool:
@@ -84,7 +96,7 @@ def _replies(node: Record) -> list[Record]:
     return replies
 
 
-def _rankings(node: Record, path: tuple[Message, ...], origin: Origin) -> Iterator[Row | Unused]:
+def _rankings(node: Record, path: tuple[Message, ...], origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     kept = [reply for reply in _replies(node) if not _is_deleted(reply)]
     ranked = [reply for reply in kept if has_value(reply.get("rank")) and _message(reply).content.strip()]
     for _ in range(len(kept) - len(ranked)):
@@ -93,7 +105,7 @@ def _rankings(node: Record, path: tuple[Message, ...], origin: Origin) -> Iterat
         yield Unused("prompt with fewer than two ranked replies")
         return
     ranks = [whole_number(reply["rank"], "rank") for reply in ranked]
-    yield ranking(path, [reply["text"] for reply in ranked], ranks, origin)
+    yield from ranking_or_tie(path, [reply["text"] for reply in ranked], ranks, origin, kind)
 
 
 def _is_tree(value: object) -> bool:
@@ -110,7 +122,7 @@ FORMATS = (
         matches=lambda record: _is_tree(structured(record["prompt"])),
         judgement=("rank",),
         recognized_by="`prompt` with `replies`",
-        ties="kept",
+        ties="kept; a tie of all gives no row",
         dialogue=True,
         labels="rank 0 is best",
     ),
@@ -122,7 +134,7 @@ FORMATS = (
         also_reads=("parent_id", "rank", "deleted"),
         ignores=("tree_state", "labels", "detoxify", "emojis", "review_result", "review_count", "synthetic"),
         judgement=("rank",),
-        ties="kept",
+        ties="kept; a tie of all gives no row",
         dialogue=True,
         labels="rank 0 is best",
         group=_gather_trees,

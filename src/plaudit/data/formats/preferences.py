@@ -44,8 +44,16 @@ def _preference(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
         raise BadRowError("mismatched prompts")
     _check_scores(record)
     responses = [response for side in sides for _, response in side]
+    _check_beginnings(prompts[0], responses)
     check_copy(record, "messages", (*as_turns(prompts[0]), Message("assistant", responses[0])))
     yield ranking(prompts[0], responses, [0] * len(sides[0]) + [1] * len(sides[1]), origin)
+
+
+def _check_beginnings(prompt: Prompt, responses: list[str]) -> None:
+    """Raise BadRowError if all responses repeat a prompt of several words."""
+    text = prompt.strip() if isinstance(prompt, str) else prompt[-1].content.strip()
+    if len(text.split()) > 2 and all(response.strip().startswith(text) for response in responses):
+        raise BadRowError("both responses repeat the prompt; ignore the column prompt, or remove it from them")
 
 
 def _reads(record: Record) -> tuple[str, ...]:

@@ -40,9 +40,21 @@ def _ranked_responses(record: Record, origin: Origin, kind: Kind) -> Iterator[Ro
 def _given_ranks(record: Record) -> Sequence[float]:
     ranks = first_of(record, _RANKS)
     if ranks is not None:
-        return _numbers(record[ranks], ranks)
+        numbers = _numbers(record[ranks], ranks)
+        if ranks == "ranking" and _may_be_an_order(numbers):
+            raise BadRowError("ranking may hold ranks or list responses from the best; if ranks, rename it to ranks")
+        return numbers
     scores = first_of(record, _SCORES) or "scores"
     return [-score for score in _numbers(record.get(scores), scores)]
+
+
+def _may_be_an_order(ranks: Sequence[float]) -> bool:
+    """Return whether numbers of responses in order would say something else than the same numbers as ranks."""
+    ordered = sorted(ranks)
+    first = ordered[0] if ordered else 0
+    if first not in (0, 1) or ordered != [first + number for number in range(len(ranks))]:
+        return False
+    return [ranks.index(number) + first for number in ordered] != list(ranks)
 
 
 def _numbers(values: object, column: str) -> list[float]:
@@ -75,13 +87,24 @@ def _best_of_responses(coding: Coding, record: Record, origin: Origin, kind: Kin
     responses, judgement = _list_in(record), first_of(record, _BEST) or "best"
     texts = [text_of(response, "response") for response in responses]
     if len(texts) == 2:
-        ordered = list(ranks(winner(record.get(judgement), record, ("a", "b"), coding, judgement)))
+        sides = dict(zip("ab", texts, strict=True))
+        ordered = list(ranks(winner(record.get(judgement), sides, ("a", "b"), coding, judgement)))
     else:
-        best = whole_number(record.get(judgement), judgement) - (coding.start or 0)
-        if coding.start is None or not 0 <= best < len(texts):
+        value = record.get(judgement)
+        if isinstance(value, str) and texts.count(value) == 1:
+            best = texts.index(value)
+        else:
+            best = whole_number(value, judgement) - _start(coding, judgement)
+        if not 0 <= best < len(texts):
             raise BadRowError(f"{judgement} is not the number of a response")
         ordered = [int(index != best) for index in range(len(texts))]
     yield from ranking_or_tie(prompt_in(record, PROMPTS), texts, ordered, origin, kind)
+
+
+def _start(coding: Coding, judgement: str) -> int:
+    if coding.start is None:
+        raise BadRowError(f"{judgement} is not the number of a response")
+    return coding.start
 
 
 def _list_in(record: Record) -> list[Any]:

@@ -126,8 +126,8 @@ def _reason(chosen: Format, fitting: Sequence[Format], records: Sequence[Record]
 def _no_format(records: Sequence[Record], source: str) -> str:
     columns = _columns(records)
     names = {name for known in all_formats() for column in known.columns for name in _alternatives(column)}
-    capital = [name for name in columns if name not in names and name.lower() in names]
-    hint = f" (such as {capital[0]} to {capital[0].lower()})" if capital else ""
+    other = [name for name in columns if name not in names and name.strip().lower() in names]
+    hint = f" (such as {_spaced(other[0])} to {other[0].strip().lower()})" if other else ""
     return (
         f"{source}: no row format has the columns {_listed(columns)}; closest: {closest(all_formats(), columns)}; "
         f"rename columns with `columns`{hint}, or choose a format with `format`"
@@ -169,7 +169,12 @@ def _likeness(column: Column, columns: Sequence[str]) -> float:
 
 def _listed(columns: Sequence[str]) -> str:
     more = f" and {len(columns) - _MOST_LISTED} more" if len(columns) > _MOST_LISTED else ""
-    return ", ".join(map(named, columns[:_MOST_LISTED])) + more
+    return ", ".join(map(_spaced, columns[:_MOST_LISTED])) + more
+
+
+def _spaced(column: str) -> str:
+    """Return a name for a message, in quotation marks if it would not be seen whole."""
+    return repr(named(column)) if column != column.strip() or not column else named(column)
 
 
 def _columns(records: Sequence[Record]) -> list[str]:

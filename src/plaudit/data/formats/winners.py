@@ -24,9 +24,12 @@ _SIDES = {"a": 0, "left": 0, "first": 0, "b": 1, "right": 1, "second": 1}
 _TIES = {"tie", "draw", "equal", "same", "both", "neither", "none", "bothbad", "bothgood", "tiebothbad", "nopreference"}
 # "response_2", "Model A", "[[B]]", "left is better", "2"
 _WORDS = re.compile(
-    r"(?:(?:the)?(?:model|response|answer|output|assistant|completion|candidate|conversation|summary|text|option|system)s?)?"
-    r"(a|b|left|right|first|second|[012])(?:(?:is)?better|wins|won)?"
+    r"(?:the)?(?:(?:model|response|answer|output|assistant|completion|candidate|conversation|summary|text|option|system)s?)?"
+    r"(a|b|left|right|first|second|[012])(?:model|response|answer|output|assistant|completion|summary)?"
+    r"(?:(?:is)?better|wins|won)?"
 )
+# "A>>B", "[[B>A]]", "A=B", "b < a"
+_ORDER = re.compile(r"\W*([ab])\s*(>{1,2}|<{1,2}|={1,2})\s*([ab])\W*", re.IGNORECASE)
 _VOTE_KEYS = ("winner", "value", "preference", "vote", "choice", "label", "selected")
 
 
@@ -69,10 +72,28 @@ def _single(value: Any, record: Record, names: tuple[str, str], coding: Coding, 
             return _SIDES[found[1]]
         if found is not None:
             value = found[1]
+        elif (ordered := _ORDER.fullmatch(value)) is not None:
+            return _first_of_order(*ordered.groups())
+        elif (text := _text(value, record, names)) is not None:
+            return text
     try:
         return numbered(number(value, column), coding, column)
     except BadRowError:
         raise BadRowError(f"{column} does not say which response is better: {shown(value)}") from None
+
+
+def _first_of_order(left: str, sign: str, right: str) -> Winner:
+    if left.lower() == right.lower():
+        raise BadRowError(f"a judgement compares {left} with itself")
+    if sign[0] == "=":
+        return TIE
+    return _SIDES[(left if sign[0] == ">" else right).lower()]
+
+
+def _text(value: str, record: Record, names: tuple[str, str]) -> Winner:
+    """Return the response that a value repeats."""
+    texts = [record.get(name) for name in names]
+    return texts.index(value) if value in texts and texts[0] != texts[1] else None
 
 
 def numbered(value: float, coding: Coding, column: str) -> Winner:
