@@ -4,10 +4,11 @@ Results, such as the table of an evaluation, go to standard output instead.
 """
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,3 +93,28 @@ def only_warnings() -> Iterator[None]:
         yield
     finally:
         LOGGER.setLevel(level)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hide progress bars and warnings of transformers and datasets, unless messages for developers are shown."""
+    from transformers.utils import logging as transformers_logging
+
+    if LOGGER.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    datasets: Any = sys.modules.get("datasets")  # loaded by those alone who use it
+    dataset_bars = datasets is not None and not datasets.are_progress_bars_disabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if dataset_bars:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        if dataset_bars:
+            datasets.enable_progress_bars()

@@ -5,18 +5,19 @@ from typing import Any
 import pytest
 
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import Message, Origin, Prompt, PromptRow
+from plaudit.data.rows import Message, Origin, Prompt, PromptRow, TextRow
 from plaudit.data.special_tokens import Text
-from plaudit.data.templates import Rendered, Renderer
+from plaudit.data.templates import Rendered, Renderer, check_prompt_template
 from plaudit.errors import PlauditError
 from tiny_tokenizers import CHAT_TEMPLATE, byte_level
 
+ORIGIN = Origin("f.jsonl", 7)
 TURNS = (Message("user", "Hi"), Message("assistant", "Hello."), Message("user", "Bye"))
 
 
 def _rendered(prompt: Prompt, tokenizer: Any, **options: object) -> Rendered:
     config = DataConfig.model_validate({"sources": ["rows.jsonl"], **options})
-    (rendered,) = Renderer(tokenizer, config).render(PromptRow(prompt, Origin("f.jsonl", 7)))
+    (rendered,) = Renderer(tokenizer, config).render(PromptRow(prompt, ORIGIN))
     return rendered
 
 
@@ -54,3 +55,25 @@ def test_a_missing_or_failing_chat_template_is_named() -> None:
     refusing = byte_level("{{ raise_exception('roles must alternate') }}")
     with pytest.raises(PlauditError, match=r"f.jsonl line 7: the chat template rejects .*roles must alternate"):
         _rendered(TURNS, refusing)
+
+
+@pytest.mark.parametrize("prompts, refused", [([TURNS], "dialogues"), ([None], "plain text"), ([TURNS, "a"], "")])
+def test_a_prompt_template_without_a_plain_prompt_is_refused(prompts: list[Any], refused: str) -> None:
+    rows = [TextRow("t", ORIGIN) if prompt is None else PromptRow(prompt, ORIGIN) for prompt in prompts]
+    for template in ("{prompt}", "Q: {prompt}"):
+        config = DataConfig.model_validate({"sources": ["f.jsonl"], "prompt_template": template})
+        if refused and template != "{prompt}":
+            with pytest.raises(
+                PlauditError, match=rf"^sft\.data\.prompt_template: f\.jsonl holds {refused}.*; remove it"
+            ):
+                check_prompt_template(rows, config, "sft.data")
+        else:
+            check_prompt_template(rows, config, "sft.data")
+
+
+def test_dialogues_beside_plain_prompts_are_counted() -> None:
+    config = DataConfig.model_validate({"sources": ["f.jsonl"], "prompt_template": "Q: {prompt}"})
+    renderer = Renderer(byte_level(), config)
+    for prompt in (TURNS, "a"):
+        renderer.render(PromptRow(prompt, ORIGIN))
+    assert renderer.counted["dialogues are not put into prompt_template, which is for plain prompts"] == 1

@@ -21,13 +21,17 @@ from evaluation_world import (
     save_classifier,
     save_policy,
     save_prompts,
+    save_tiny,
 )
-from plaudit.config.schema import EvaluateConfig, GenerationConfig, ModelConfig
+from plaudit.config.schema import DataConfig, EvaluateConfig, GenerationConfig, ModelConfig
+from plaudit.data.loading import load_rows
+from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.statistics import mean_with_error, win_rate
 from plaudit.evaluation.summary import flattened
 from plaudit.models.loading.models import LoadedModel, load_policy
+from plaudit.reporting.terminal import comparison_table
 from plaudit.rollouts.samples import Request, Sample
 from small_memory import small_memory
 
@@ -245,7 +249,7 @@ def test_wrong_names(tmp_path: Path, changes: dict[str, Any], message: str) -> N
 
 def test_no_room_for_a_prompt(tmp_path: Path) -> None:
     config = make_config(tmp_path, generation={"max_new_tokens": 64})
-    with pytest.raises(PlauditError, match="max_new_tokens 64 leaves no room for a prompt in the context of 64"):
+    with pytest.raises(PlauditError, match="max_new_tokens: 64 leaves no room for a prompt in 64 tokens"):
         run(config, tmp_path / "evaluate")
 
 
@@ -265,11 +269,68 @@ def test_models_with_another_vocabulary(tmp_path: Path) -> None:
         run(make_config(tmp_path, models=models, rewards=rewards), tmp_path / "evaluate", ScriptedEngine)
 
 
-def test_models_whose_context_fits_other_prompts(tmp_path: Path) -> None:
-    short = save_policy(tmp_path / "short", 3, max_position_embeddings=9)
-    models = {"first": save_policy(tmp_path / "first", 1), "short": short}
-    with pytest.raises(PlauditError, match=r"evaluate\.models\.short: .*lower evaluate\.prompts\.max_prompt_tokens"):
-        run(make_config(tmp_path, models=models), tmp_path / "evaluate", ScriptedEngine)
+@pytest.mark.parametrize("who", ["model", "reward"])
+def test_all_models_answer_the_prompts_that_fit_into_every_context(tmp_path: Path, who: str) -> None:
+    changes: dict[str, Any]
+    if who == "model":
+        short = save_policy(tmp_path / "short", 3, max_position_embeddings=9)
+        changes = {"models": {"first": save_policy(tmp_path / "first", 1), "short": short}}
+    else:
+        path = save_tiny(
+            tmp_path / "short", "LlamaForSequenceClassification", 3, num_labels=1, max_position_embeddings=9
+        )
+        changes = {"rewards": [{"name": "judge", "kind": "model", "path": path}]}
+    summary = run(make_config(tmp_path, samples=9, **changes), tmp_path / "evaluate", ScriptedEngine)
+    fitting = [prompt for prompt in PROMPTS if len(prompt.split()) <= 9 - 6]
+    assert [sample["prompt"] for sample in summary["samples"]] == fitting
+    assert summary["prompts_too_long"] == len(PROMPTS) - len(fitting) > 0
+
+
+@pytest.mark.parametrize(
+    "changes, described",
+    [
+        ({}, "7 of 7 held-out prompts"),
+        ({"max_prompts": 3}, "3 of 7 held-out prompts, evaluate.max_prompts=3"),
+        ({"fraction": 0.6}, "{held_out} of 7 prompts (held_out_fraction=0.6 holds out {held_out})"),
+        (
+            {"fraction": 0.6, "max_prompts": 2},
+            "2 of 7 prompts (held_out_fraction=0.6 holds out {held_out}, evaluate.max_",
+        ),
+    ],
+)
+def test_which_part_of_the_prompts_is_used_is_said_everywhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], described: str
+) -> None:
+    prompts = {
+        "sources": [save_prompts(tmp_path / "p.jsonl", PROMPTS)],
+        "held_out_fraction": changes.get("fraction", 1.0),
+    }
+    rows = load_rows(DataConfig.model_validate(prompts), PromptRow, None, 3)
+    described = described.format(held_out=len(rows.held_out))
+    toxicity = {"classifier": save_classifier(tmp_path / "c", ["fine", "rude"]), "labels": ["rude"]}
+    changes = {key: value for key, value in changes.items() if key != "fraction"}
+    config = make_config(tmp_path, prompts=prompts, toxicity={**toxicity, "activation": "softmax"}, **changes)
+    with caplog.at_level("INFO"):
+        summary = run(config, tmp_path / "evaluate", ScriptedEngine)
+    assert summary["prompts_used"].startswith(described)
+    measure = {"definition": "p of rude (softmax)", "classifier": toxicity["classifier"]}
+    assert summary["toxicity_measure"] == {**measure, "prompts_used": summary["prompts_used"]}
+    for told in (f"evaluate: {summary['prompts_used']}", f"toxicity of {summary['prompts_used']}: p of rude (softmax)"):
+        assert told in caplog.text
+    assert summary["prompts_used"] in (tmp_path / "evaluate" / "summary.md").read_text()
+    assert summary["prompts_used"] in str(comparison_table(summary).caption)
+
+
+def test_weights_that_give_nan_are_named_with_the_row(tmp_path: Path) -> None:
+    def load(config: ModelConfig, device: torch.device) -> LoadedModel:
+        loaded = load_policy(config, device)
+        if str(config.path).endswith("second"):
+            with torch.no_grad():
+                loaded.model.get_output_embeddings().weight[5] = float("nan")
+        return loaded
+
+    with pytest.raises(PlauditError, match=r"evaluate\.models\.second: .*response 1 of 7 to .*jsonl line 1 is nan"):
+        run(make_config(tmp_path), tmp_path / "evaluate", ScriptedEngine, load=load)
 
 
 def test_toxicity_of_every_model(tmp_path: Path) -> None:
@@ -278,7 +339,9 @@ def test_toxicity_of_every_model(tmp_path: Path) -> None:
     summary = run(make_config(tmp_path, toxicity=toxicity), tmp_path / "evaluate")
     with (tmp_path / "evaluate" / "toxicity.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["model", "prompt", "response", "prompt_toxicity", "response_toxicity"]
+    assert list(rows[0]) == ["model", "prompt", "response", "prompt_toxicity", "response_toxicity", "measure"]
+    assert {row["measure"] for row in rows} == {"p of rude (softmax)"}
+    assert summary["texts_truncated"]["toxicity"]["truncated"] == 0
     for index, name in enumerate(["first", "second"]):
         own = [row for row in rows if row["model"] == name]
         assert [row["response"] for row in own] == [s.response_text for s in answers_of(SecondIsKind.engines[index])]

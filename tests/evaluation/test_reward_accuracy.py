@@ -28,6 +28,16 @@ def ranking(*responses: str, ranks: tuple[int, ...] | None = None) -> RankingRow
     return RankingRow("p", responses, ranks or tuple(range(len(responses))), HERE)
 
 
+def tokenized(rows: Sequence[RankingRow]) -> list[TokenizedRow[RankingRow]]:
+    """One token per word."""
+    trees = [PromptTree((1,), tuple((2,) * len(text.split()) for text in row.responses)) for row in rows]
+    return [TokenizedRow(row, tree, "p") for row, tree in zip(rows, trees, strict=True)]
+
+
+def baselines(train: Sequence[RankingRow], held_out: Sequence[RankingRow]) -> dict[str, dict[str, float]]:
+    return preference_baselines(tokenized(train), tokenized(held_out))
+
+
 def test_gaps_of_ragged_rankings_with_ties() -> None:
     scores = torch.tensor([1.0, 3.0, 5.0, 2.0, 2.0, 4.0, 9.0])
     gaps = preference_gaps(scores, [(1, 0), (0, 1, 1), (0, 0)])
@@ -88,12 +98,12 @@ class LengthReward:
 def test_reward_accuracy_on_trees() -> None:
     tokenizer = make_tokenizer()
 
-    def tokenized(*responses: str) -> TokenizedRow[RankingRow]:
+    def on_the_day(*responses: str) -> TokenizedRow[RankingRow]:
         ids = tuple((*tokenizer(response)["input_ids"], tokenizer.eos_token_id) for response in responses)
         return TokenizedRow(ranking(*responses), PromptTree((3, 7), ids), "the day")
 
     source = LengthReward()
-    rankings = [tokenized("was good", "bad"), tokenized("bad", "is very", "not")]
+    rankings = [on_the_day("was good", "bad"), on_the_day("bad", "is very", "not")]
     found = reward_accuracy(source, rankings, tokenizer, gain=2.0)
     assert [sample.response_text for sample in source.seen] == ["was good", "bad", "bad", "is very", "not"]
     assert all(sample.prompt_text == "the day" and sample.ended for sample in source.seen)
@@ -121,18 +131,19 @@ def word_rows(number: int, key: str) -> list[RankingRow]:
 
 
 def test_decisive_words_are_learned_and_length_is_ignored() -> None:
-    found = preference_baselines(word_rows(80, "train"), word_rows(200, "held out"))
+    found = baselines(word_rows(80, "train"), word_rows(200, "held out"))
     assert found["bag_of_words"]["accuracy"] == 1.0
     assert found["bag_of_words"]["words"] == 7
-    assert 0.35 < found["length"]["accuracy"] < 0.65
-    assert found["length"]["pairs"] == 200
+    assert 0.35 < found["length_tokens"]["accuracy"] < 0.65
+    assert found["length_tokens"]["pairs"] == 200
 
 
 @pytest.mark.parametrize("ranks, sign", [((0, 1), 1), ((1, 0), -1)])
 def test_length_learns_whether_longer_or_shorter_is_better(ranks: tuple[int, int], sign: int) -> None:
     rows = [ranking("one two three" + " more" * extra, "one", ranks=ranks) for extra in range(5)]
-    length = preference_baselines(rows, rows)["length"]
-    assert (length["sign"], length["accuracy"]) == (sign, 1.0)
+    for unit in ("tokens", "characters"):
+        length = baselines(rows, rows)[f"length_{unit}"]
+        assert (length["sign"], length["accuracy"]) == (sign, 1.0)
 
 
 def test_the_fit_minimizes_its_loss() -> None:
@@ -143,13 +154,26 @@ def test_the_fit_minimizes_its_loss() -> None:
 
 def test_words_of_a_single_row_are_left_out() -> None:
     rows = [ranking("good once", "bad"), ranking("good", "bad")]
-    assert preference_baselines(rows, rows)["bag_of_words"]["words"] == 2
+    assert baselines(rows, rows)["bag_of_words"]["words"] == 2
+
+
+@pytest.mark.parametrize(
+    "better, worse",
+    [("今天天气很好", "天气"), ("とても良い天気です", "天気"), ("อากาศดีมากวันนี้", "ดี"), ("👍👍👍👍", "👍👎")],
+)
+def test_lengths_and_words_of_scripts_without_spaces(better: str, worse: str) -> None:
+    """Counted by what spaces separate, every text here is one word, and no two texts share one."""
+    rows = [ranking(better + extra, worse + extra) for extra in "甲乙丙"]
+    found = baselines(rows, rows)
+    assert (found["length_characters"]["sign"], found["length_characters"]["accuracy"]) == (1, 1.0)
+    assert found["bag_of_words"]["accuracy"] == 1.0
+    assert found["bag_of_words"]["words"] == len({*better, *worse}), "each character of at least two rows"
 
 
 def test_length_is_judged_on_held_out_rows_by_what_it_learned_on_others() -> None:
     longer_wins = [ranking("one two three", "one") for _ in range(7)] + [ranking("one", "one two") for _ in range(3)]
     held_out = [ranking("a b c d", "a b") for _ in range(5)] + [ranking("a", "a b"), ranking("a", "b", "c d")]
-    found = preference_baselines(longer_wins, held_out)["length"]
+    found = baselines(longer_wins, held_out)["length_tokens"]
     # Right in the 5 pairs; wrong in the next, and in the ranking a tie counts half and both longer ones are wrong.
     assert (found["sign"], found["pairs"]) == (1, 9)
     assert found["accuracy"] == pytest.approx(5.5 / 9)

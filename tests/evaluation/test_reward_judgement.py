@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from plaudit.config.load import load_recipe
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import RankingRow
+from plaudit.data.tokenization import tokenize_rows
 from plaudit.evaluation.preference_baselines import preference_baselines
 from plaudit.runner import run
 from tiny_runs import tiny_recipe
@@ -44,9 +46,13 @@ def test_rows_of_one_line_stay_on_their_sides(tmp_path: Path) -> None:
     train, held_out = ([row for row in part if isinstance(row, RankingRow)] for part in (rows.train, rows.held_out))
     lines = {row.origin.line for row in train} & {row.origin.line for row in held_out}
     assert lines, "no line has rows on both sides: the test would see nothing"
-    expected = preference_baselines(train, held_out)
-    assert result["baseline/length/accuracy"] == pytest.approx(expected["length"]["accuracy"])
-    assert result["baseline/length/pairs"] == len(held_out)
+    config = loaded.reward.data
+    tokenizer = AutoTokenizer.from_pretrained(folder / "reward" / "model")
+    expected = preference_baselines(*(tokenize_rows(part, tokenizer, config, 64).rows for part in (train, held_out)))
+    for unit in ("tokens", "characters"):
+        found = result[f"baseline/length_{unit}/accuracy"]
+        assert found == pytest.approx(expected[f"length_{unit}"]["accuracy"])
+    assert result["baseline/length_tokens/pairs"] == len(held_out)
     assert result["baseline/bag_of_words/accuracy"] == pytest.approx(expected["bag_of_words"]["accuracy"])
     assert result["held_out_accuracy/accuracy"] == pytest.approx(result["held_out/accuracy"])
 

@@ -1,24 +1,27 @@
 """The toxicity meter, against plain transformers and numbers by hand."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas
 import pytest
 import torch
+from pydantic import ValidationError
+from transformers import LlamaConfig
 
 from evaluation_world import ALONE, ScriptedEngine, make_tokenizer, save_classifier
 from plaudit.config.schema import GenerationConfig, ToxicityConfig, TrainedModelConfig
 from plaudit.errors import PlauditError
-from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
+from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxic_indices, toxicity_table
 from plaudit.rollouts.samples import Request
 
 TEXTS = ["the day was good", "rude", "a very bad night", "rude"]
 
 
-def meter_of(folder: Path, labels: list[str], activation: Literal["sigmoid", "softmax"] = "sigmoid") -> ToxicityMeter:
+def meter_of(folder: Path, labels: list[str], activation: Any = "sigmoid", **options: Any) -> ToxicityMeter:
     path = save_classifier(folder, ["fine", "insult", "threat"])
-    config = ToxicityConfig(classifier=TrainedModelConfig(path=path), labels=labels, activation=activation)
+    config = ToxicityConfig(classifier=TrainedModelConfig(path=path), labels=labels, activation=activation, **options)
     return ToxicityMeter(config, ALONE, batch_size=2)
 
 
@@ -30,12 +33,75 @@ def plain_logits(path: Path, texts: list[str]) -> Any:
         return torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts])
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
-def test_probabilities_of_the_toxic_labels_add_up(tmp_path: Path, activation: Literal["sigmoid", "softmax"]) -> None:
-    measured = meter_of(tmp_path, ["threat", "insult"], activation).measure(TEXTS)
+SEVERAL: list[tuple[Any, Any, Callable[[Any], Any], str]] = [
+    ("sigmoid", "any", lambda p: 1 - (1 - p[:, 1]) * (1 - p[:, 2]), "1 - product of (1 - p) over threat, insult"),
+    ("sigmoid", "maximum", lambda p: p[:, 1:].amax(1), "maximum of p over threat, insult (sigmoid)"),
+    ("softmax", None, lambda p: p[:, 1] + p[:, 2], "sum of p over threat, insult (softmax)"),
+]
+
+
+@pytest.mark.parametrize("activation, combination, expected, definition", SEVERAL)
+def test_several_labels_give_one_probability(
+    tmp_path: Path, activation: Any, combination: Any, expected: Callable[[Any], Any], definition: str
+) -> None:
+    options = {} if combination is None else {"combination": combination}
+    meter = meter_of(tmp_path, ["threat", "insult"], activation, **options)
+    measured = torch.tensor(meter.measure(TEXTS))
     logits = plain_logits(tmp_path, TEXTS)
     probabilities = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
-    torch.testing.assert_close(torch.tensor(measured), probabilities[:, 1] + probabilities[:, 2])
+    torch.testing.assert_close(measured, expected(probabilities))
+    assert meter.definition.startswith(definition)
+    certain = meter.combined(torch.tensor([[0.9, 0.8], [1.0, 1.0], [0.7, 0.30000004]]))
+    assert certain.le(1).all(), "a probability"
+
+
+def test_labels_that_exclude_each_other_or_not(tmp_path: Path) -> None:
+    """The classifier's own configuration decides; without one, the recipe does."""
+    config = LlamaConfig(num_labels=3, problem_type="multi_label_classification")
+    wanted = toxicity(["LABEL_0", "LABEL_2"], "softmax")
+    with pytest.raises(PlauditError, match=r"toxicity\.activation: softmax, but .* 3 labels are for sigmoid; set sigm"):
+        toxic_indices(wanted, config, "evaluate.toxicity")
+    assert toxic_indices(toxicity(["LABEL_0", "LABEL_2"], "sigmoid"), config, "evaluate.toxicity") == [0, 2]
+    config.problem_type = "single_label_classification"
+    with pytest.raises(PlauditError, match=r"sigmoid, but .* for softmax; set softmax"):
+        toxic_indices(toxicity(["LABEL_0"], "sigmoid"), config, "evaluate.toxicity")
+    config.problem_type = None
+    assert toxic_indices(wanted, config, "evaluate.toxicity") == [0, 2]
+    with pytest.raises(PlauditError, match=r"always add up to 1; .* of LABEL_0, LABEL_1, LABEL_2"):
+        toxic_indices(toxicity(["LABEL_0", "LABEL_1", "LABEL_2"], "softmax"), config, "evaluate.toxicity")
+
+
+def test_ambiguous_labels_are_refused_with_the_labels(tmp_path: Path) -> None:
+    config = LlamaConfig(id2label={0: "toxic", 1: "fine", 2: "toxic"})
+    with pytest.raises(PlauditError, match=r"2 outputs are called 'toxic', .*: toxic, fine, toxic"):
+        toxic_indices(toxicity(["toxic"], "sigmoid"), config, "evaluate.toxicity")
+    with pytest.raises(ValidationError, match="toxic is named twice"):
+        toxicity(["toxic", "toxic"], "sigmoid")
+
+
+def toxicity(labels: list[str], activation: Any) -> ToxicityConfig:
+    return ToxicityConfig(classifier=TrainedModelConfig(path="x"), labels=labels, activation=activation)
+
+
+def test_a_nan_names_the_text(tmp_path: Path) -> None:
+    meter = meter_of(tmp_path, ["insult"])
+    with torch.no_grad():
+        meter.classifier.model.get_input_embeddings().weight[14] = float("nan")  # rude
+    with pytest.raises(PlauditError, match=r"evaluate\.toxicity: the classifier gave nan for text 2 of 4, 'rude'"):
+        meter.measure(TEXTS)
+
+
+@pytest.mark.parametrize("overlong", ["truncate", "error"])
+def test_the_end_of_long_texts_is_read_and_counted(tmp_path: Path, overlong: Any) -> None:
+    meter = meter_of(tmp_path, ["insult"], overlong=overlong)
+    long = "day " * 70 + "was rude"
+    if overlong == "error":
+        with pytest.raises(PlauditError, match=r"a text has 72 tokens, but the classifier reads 64; .* overlong"):
+            meter.measure([long])
+        return
+    assert meter.measure([long, "rude"]) == meter.measure(["day " * 62 + "was rude", "rude"])
+    assert vars(meter.classifier.take_counts()) == {"texts": 4, "truncated": 1}
+    assert vars(meter.classifier.take_counts()) == {"texts": 0, "truncated": 0}
 
 
 def test_unknown_labels_list_the_known(tmp_path: Path) -> None:
@@ -48,7 +114,8 @@ def test_table(tmp_path: Path) -> None:
     requests = [Request((3, 7), "the day", seed) for seed in (1, 2)] + [Request((14,), "rude", 3)]
     samples = ScriptedEngine(None).generate(requests, GenerationConfig(max_new_tokens=5))
     table = toxicity_table(meter, samples)
-    assert list(table.columns) == ["prompt", "response", "prompt_toxicity", "response_toxicity"]
+    assert list(table.columns) == ["prompt", "response", "prompt_toxicity", "response_toxicity", "measure"]
+    assert set(table["measure"]) == {"p of insult (sigmoid)"}
     assert table["response"].tolist() == [sample.response_text for sample in samples]
     expected = plain_logits(tmp_path, table["response"].tolist()).sigmoid()[:, 1]
     assert table["response_toxicity"].tolist() == pytest.approx(expected.tolist(), rel=1e-5)

@@ -125,7 +125,8 @@ def test_the_reward_models_accuracy_is_shown_next_to_the_baselines(tmp_path: Pat
     cells = [re.findall(r">([^<>]+)<", row.replace(THIN_SPACE, "")) for row in rows_of(section)[1:]]
     assert cells == [
         ["reward model", "82.3%", "[78.3, 85.8]"],
-        ["the shorter response", "51.4%", "[47.4, 54.9]"],
+        ["fewer tokens", "51.4%", "[47.4, 54.9]"],
+        ["more characters", "50.6%", "[46.6, 54.1]"],
         ["bag of words", "66.8%", "[62.8, 70.3]"],
     ]
     assert 'style="left:78.3%;width:7.5%"' in section
@@ -136,7 +137,7 @@ def test_a_run_of_only_the_reward_model_begins_with_its_interval(tmp_path: Path)
     folder = with_measured_accuracy(tmp_path / "run")
     for stage in ("pretrain", "sft", "rl", "evaluate"):
         shutil.rmtree(folder / stage)
-    line = "95 % [78, 86]; the shorter response 51 %; bag of words 67 %"
+    line = "95 % [78, 86]; fewer tokens 51 %; more characters 51 %; bag of words 67 %"
     assert line in written(folder).replace(THIN_SPACE, " ")
 
 
@@ -231,7 +232,13 @@ def test_missing_parts_are_left_out(tmp_path: Path, remove: Callable[[Path], Non
 
 def test_a_toxicity_meter_is_shown(tmp_path: Path) -> None:
     folder = write_small_run(tmp_path / "run")
-    summary = {**make_summary(), "toxicity": {"sft": {"mean": 0.0871, "share": 0.1}, "ppo": {"mean": 0.0123}}}
+    measure = {"definition": "1 - product of (1 - p) over a, b (sigmoid)", "classifier": "c", "prompts_used": "4 of 9"}
+    summary = {
+        **make_summary(),
+        "prompts_used": "40 of 400 prompts",
+        "toxicity": {"sft": {"mean": 0.0871, "share": 0.1}, "ppo": {"mean": 0.0123}},
+        "toxicity_measure": measure,
+    }
     write_object(folder / "evaluate" / "summary.json", summary)
     text = written(folder)
     check(text)
@@ -240,6 +247,8 @@ def test_a_toxicity_meter_is_shown(tmp_path: Path) -> None:
     )
     assert sft == ["0.0871", "0.100"]
     assert ppo == ["0.0123", ABSENT]
+    assert "1 - product of (1 - p) over a, b (sigmoid); c; 4 of 9" in text
+    assert "answered the same prompts: 40 of 400 prompts." in text
 
 
 def test_a_long_run_stays_small(tmp_path: Path) -> None:
@@ -256,7 +265,7 @@ def test_seconds_come_from_the_metadata_or_the_stage(tmp_path: Path) -> None:
 
 def test_templates_escape_text_and_refuse_missing_values() -> None:
     rows = [("<b>", {"a": 0.5})]
-    assert '<th scope="row">&lt;b&gt;</th>' in render("toxicity.html", columns=["a"], rows=rows)
+    assert '<th scope="row">&lt;b&gt;</th>' in render("toxicity.html", columns=["a"], rows=rows, measure="")
     with pytest.raises(UndefinedError, match="columns"):
         render("toxicity.html", rows=rows)
 

@@ -96,11 +96,52 @@ def test_unknown_labels_list_the_known(tmp_path: Path, label: str | None, proble
         build(save_classifier(tmp_path, ["sad", "neutral", "glad"]), label=label)
 
 
-def test_a_text_beyond_the_context_is_refused(tmp_path: Path) -> None:
-    source = build(save_classifier(tmp_path, ["sad", "glad"]), label="glad", scored_text="response")
+def test_a_text_beyond_the_context_is_refused_if_configured(tmp_path: Path) -> None:
+    source = build(save_classifier(tmp_path, ["sad", "glad"]), label="glad", scored_text="response", overlong="error")
     source.score([sample_of("the", "day " * 24)])
-    with pytest.raises(PlauditError, match="a text has 25 tokens, but the classifier accepts 24"):
+    with pytest.raises(PlauditError, match="a text has 25 tokens, but the classifier reads 24"):
         source.score([sample_of("the", "day " * 25)])
+
+
+def test_the_end_of_a_text_beyond_the_context_is_scored_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_classifier(tmp_path, ["sad", "glad"])
+    source = build(path, label="glad", scored_text="both")
+    texts = [("the " * 30, "was rude"), ("the ", "day"), ("a " * 30, "night")]
+    scores = source.score([sample_of(*text) for text in texts])
+    read = ["the " * 22 + "was rude", "the day", "a " * 23 + "night"]
+    torch.testing.assert_close(scores, plain_logits(path, read)[:, 1])
+    assert capsys.readouterr().err.count("a text has 32 tokens, but the classifier reads 24") == 1
+    assert isinstance(source, ClassifierSource)
+    assert vars(source.take_counts()) == {"texts": 3, "truncated": 2}
+
+
+ROBERTA_LIKE = ["roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "data2vec-text", "roberta-prelayernorm"]
+
+
+@pytest.mark.parametrize("architecture", [*ROBERTA_LIKE, "bert", "distilbert", "electra", "gpt2"])
+def test_the_longest_text_is_one_that_the_model_can_read(tmp_path: Path, architecture: str) -> None:
+    """RoBERTa and its relatives count positions from after the padding token, so 34 positions are 32 tokens."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    config = AutoConfig.for_model(
+        architecture, vocab_size=len(WORDS), max_position_embeddings=34, pad_token_id=1, bos_token_id=0, **sizes
+    )
+    if architecture == "longformer":
+        config.attention_window = [8]
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 10**30
+    tokenizer.save_pretrained(tmp_path)
+    source = build(str(tmp_path), label="LABEL_1", scored_text="response")
+    assert isinstance(source, ClassifierSource)
+    assert source.classifier.longest == (32 if architecture in ROBERTA_LIKE else 34)
+    long, same = (source.score([sample_of("the", "day " * number)]) for number in (200, source.classifier.longest))
+    torch.testing.assert_close(long, same)
+    with pytest.raises((IndexError, RuntimeError)):
+        source.classifier.model(torch.full((1, source.classifier.longest + 1), 5))
 
 
 def test_folders_without_a_trained_classifier(tmp_path: Path) -> None:

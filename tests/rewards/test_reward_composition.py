@@ -2,12 +2,14 @@
 
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 
 from plaudit.config.schema import FunctionReward, ModelReward, RewardSourceConfig
+from plaudit.data.rows import Origin
 from plaudit.errors import PlauditError
 from plaudit.plugins import user_code
 from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError, build_reward
@@ -48,8 +50,15 @@ def test_nothing_to_score() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_nan_score_names_source_and_response(value: float) -> None:
     reward = ComposedReward([FixedSource("fine", [1.0, 2.0]), FixedSource("broken", [0.0, value])], [1.0, 0.0])
-    with pytest.raises(NonFiniteScoreError, match=r"'broken' gave -?(nan|inf) for response 1 of 2, 'was bad'"):
+    with pytest.raises(NonFiniteScoreError, match=r"'broken' gave -?(nan|inf) for response 2 of 2, 'was bad'"):
         reward.score([sample_of("the day", "was good"), sample_of("the day", "was bad")])
+
+
+def test_a_score_that_cannot_be_used_names_the_row_of_its_prompt() -> None:
+    samples = [replace(sample_of("the", "day"), origin=Origin("rows.jsonl", line)) for line in (4, 7)]
+    for value in (float("nan"), 1e20):
+        with pytest.raises(PlauditError, match=r"for response 2 of 2 to rows\.jsonl line 7, 'day'"):
+            ComposedReward([FixedSource("broken", [0.0, value])], [1.0]).score(samples)
 
 
 def test_duplicate_names_are_refused_before_anything_is_loaded() -> None:
@@ -136,7 +145,7 @@ def test_a_score_too_large_to_learn_from_names_its_source_and_value() -> None:
             return torch.tensor([1.0, -1e20])
 
     samples = [sample_of("the", "day"), sample_of("the", "night")]
-    with pytest.raises(PlauditError, match=r"'huge' gave -1e\+20 for response 1 of 2, 'night': .*; scale them down"):
+    with pytest.raises(PlauditError, match=r"'huge' gave -1e\+20 for response 2 of 2, 'night': .*; scale them down"):
         ComposedReward([Huge()], [1.0]).score(samples)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import plaudit.packages
+from evaluation_world import save_classifier, save_policy
 from plaudit.config.load import load_recipe
 from plaudit.config.places import sections_below
 from plaudit.config.schema import Recipe
@@ -23,6 +24,7 @@ EVALUATE = (
     "evaluate={models: {sft: stage:sft}, baseline: sft, prompts: {sources: [demonstrations.jsonl]}, "
     "rewards: [{name: preference, kind: model, path: stage:reward}]}"
 )
+SHORT = "evaluate.generation.max_new_tokens=8"
 TOXICITY = "evaluate.toxicity={classifier: gone/a/b, labels: [toxic], activation: sigmoid}"
 
 
@@ -31,6 +33,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a recipe whose first three stages are finished."""
     path = tiny_recipe(tmp_path_factory.mktemp("preflight"), pretrain__max_steps=1, sft__max_steps=1)
     run(load_recipe(str(path), ["reward.max_steps=1"]), ["pretrain", "sft", "reward"])
+    other = path.parent / "other"
+    save_policy(other / "policy", 1)
+    save_classifier(other / "vocabulary", ["score"])
+    save_classifier(other / "classifier", ["fine", "rude", "fine"])
+    shutil.copytree(path.parent / "runs/tiny/reward/model", other / "reward")
+    configuration = json.loads((other / "reward/config.json").read_text())
+    (other / "reward/config.json").write_text(json.dumps(configuration | {"max_position_embeddings": 16}))
     return path
 
 
@@ -91,6 +100,53 @@ def problems(recipe: Path, *overrides: str, only: list[str] | None = None, name:
         (["rl.policy_loss=nowhere:loss"], "rl.policy_loss: importing nowhere raised ModuleNotFoundError"),
         (["dpo.loss=nowhere:loss"], "dpo.loss: importing nowhere raised ModuleNotFoundError"),
         (["reward.loss=nowhere:loss"], "reward.loss: importing nowhere raised ModuleNotFoundError"),
+        *(
+            (
+                [f"{key}=other/reward"],
+                f"{key}.path: other/reward: this is a reward model or classifier, which writes no",
+            )
+            for key in ("sft.model", "dpo.model", "rl.model")
+        ),
+        (
+            [EVALUATE, "evaluate.models.x=other/reward"],
+            "evaluate.models.x.path: other/reward: this is a reward model or",
+        ),
+        (
+            ["rl.generation.max_new_tokens=64"],
+            "rl.generation.max_new_tokens: 64 leaves no room for a prompt in the 64 tokens that rl.model (",
+        ),
+        (
+            ["rl.value_model=other/reward", "rl.generation.max_new_tokens=16"],
+            "rl.generation.max_new_tokens: 16 leaves no room for a prompt in the 16 tokens that rl.value_model (",
+        ),
+        (
+            ["rl.rewards.0.path=other/vocabulary"],
+            "rl.rewards.0.path: mismatched tokenizers: other/vocabulary does not have the vocabulary of",
+        ),
+        (
+            ["rl.value_model=other/vocabulary"],
+            "rl.value_model: mismatched tokenizers: other/vocabulary does not have the vocabulary of",
+        ),
+        (
+            [EVALUATE, SHORT, "evaluate.models.x=other/policy"],
+            "evaluate.models.x: mismatched tokenizers: other/policy does not have the vocabulary of",
+        ),
+        (
+            [EVALUATE, "evaluate.generation.max_new_tokens=99"],
+            "evaluate.generation.max_new_tokens: 99 leaves no room for a prompt in the 64 tokens that evaluate",
+        ),
+        (
+            ["rl.rewards=[{name: c, kind: classifier, path: other/classifier, label: bad}]"],
+            "rl.rewards.0.path: there is no label 'bad'; choose one of the classifier's labels: fine, rude, fine",
+        ),
+        (
+            ["rl.rewards=[{name: c, kind: classifier, path: other/classifier, label: fine}]"],
+            "rl.rewards.0.path: 2 outputs are called 'fine', correct id2label",
+        ),
+        (
+            [EVALUATE, SHORT, TOXICITY.replace("gone/a/b", "other/classifier")],
+            "evaluate.toxicity: there is no label 'toxic'; choose one of the classifier's labels: fine, rude, fine",
+        ),
         ([EVALUATE, TOXICITY], "evaluate.toxicity.classifier.path: gone/a/b: no such folder"),
         ([EVALUATE, "evaluate.models.x=stage:sft/model/x", "evaluate.models.y=./y"], "evaluate.models.y.path: ./y: no"),
         ([EVALUATE, "report={}", "evaluate.models.sft=gone/a/b"], "evaluate.models.sft.path: gone/a/b: no such folder"),

@@ -109,4 +109,6 @@ class ScriptedEngine:
         ended = length < settings.max_new_tokens
         ids = (*(WORDS.index(word) for word in words), *([2] if ended else []))
         text = " ".join(words)
-        return Sample(request.prompt_ids, ids, request.prompt_text, text, ended, fields=request.fields)
+        return Sample(
+            request.prompt_ids, ids, request.prompt_text, text, ended, fields=request.fields, origin=request.origin
+        )

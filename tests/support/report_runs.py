@@ -116,8 +116,13 @@ def make_summary() -> dict[str, Any]:
 
 def reward_judgement() -> dict[str, Any]:
     """The reward stage's result: its accuracy, the baselines' and its calibration."""
-    numbers: dict[str, Any] = {"baseline/length/sign": -1, "baseline/bag_of_words/words": 221}
-    shares = {"held_out_accuracy": 0.823, "baseline/length": 0.514, "baseline/bag_of_words": 0.668}
+    numbers: dict[str, Any] = {"baseline/length_tokens/sign": -1, "baseline/length_characters/sign": 1}
+    shares = {
+        "held_out_accuracy": 0.823,
+        "baseline/length_tokens": 0.514,
+        "baseline/length_characters": 0.506,
+        "baseline/bag_of_words": 0.668,
+    }
     for name, accuracy in shares.items():
         numbers |= {f"{name}/accuracy": accuracy, f"{name}/low": accuracy - 0.04, f"{name}/high": accuracy + 0.035}
         numbers |= {f"{name}/pairs": 480, f"{name}/prompts": 480}

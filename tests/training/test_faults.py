@@ -50,7 +50,9 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 def test_a_reward_that_is_nan(recipe: Path, held_out: int) -> None:
     overrides = [FUNCTION.format("not_a_number"), f"rl.held_out_prompts={held_out}"]
     overrides += [] if held_out else ["rl.evaluate_every=null"]
-    with pytest.raises(PlauditError, match=r"'mine' gave nan for response 1 of .*faulty-batch-0.jsonl") as stopped:
+    with pytest.raises(
+        PlauditError, match=r"'mine' gave nan for response 2 of \d to .* line \d+, .*faulty-batch-0.jsonl"
+    ) as stopped:
         run(load_recipe(str(recipe), overrides), ["rl"])
     assert "\n" not in str(stopped.value)
     batch = lines_of(recipe.parent / "runs/tiny/rl/faulty-batch-0.jsonl")

@@ -13,6 +13,14 @@ REFERENCE = "stage:"
 _NO_MARKS: Mapping[str, Any] = MappingProxyType({})
 
 
+def stage_reference(text: str | None) -> tuple[str, str] | None:
+    """Return stage and file of ``stage:NAME`` (no file) or ``stage:NAME/FILE``; None for anything else."""
+    if text is None or not text.startswith(REFERENCE):
+        return None
+    stage, _, file = text.removeprefix(REFERENCE).partition("/")
+    return stage, file
+
+
 @dataclass(frozen=True)
 class MarkedValue:
     """A value, its place, the section that holds it, and the marks of its key (see ``config.schema.base``)."""
@@ -30,11 +38,7 @@ class MarkedValue:
     @property
     def reference(self) -> tuple[str, str] | None:
         """Stage and file of ``stage:NAME`` (no file) or ``stage:NAME/FILE``; None for anything else."""
-        is_reference = MAY_NAME_STAGE.items() <= self.marks.items() and str(self.value).startswith(REFERENCE)
-        if not is_reference:
-            return None
-        stage, _, file = str(self.value).removeprefix(REFERENCE).partition("/")
-        return stage, file
+        return stage_reference(str(self.value)) if MAY_NAME_STAGE.items() <= self.marks.items() else None
 
 
 def marked_values(section: Section, place: Place = ()) -> Iterator[MarkedValue]:

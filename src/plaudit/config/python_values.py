@@ -20,6 +20,7 @@ from plaudit.config.schema.base import Place
 from plaudit.config.schema.data import SourceConfig
 from plaudit.config.words import in_words
 from plaudit.errors import PlauditError
+from plaudit.log import quiet_libraries
 from plaudit.plugins import GIVEN, GivenFunction
 
 FOLDER = ".data"  # in the folder of the runs
@@ -124,8 +125,9 @@ def _save(objects: Sequence[Any], place: Place, folder: Path) -> Path:
         raise PlauditError(f"{dotted(place)}: this model has adapters; give model.merge_and_unload(), or a folder")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as name:
-        for value in objects:
-            value.save_pretrained(name)
+        with quiet_libraries():
+            for value in objects:
+                value.save_pretrained(name)
         digest = hashlib.sha256()
         for file in sorted(Path(name).rglob("*")):
             digest.update(file.name.encode() + file.read_bytes())

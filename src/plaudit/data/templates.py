@@ -11,6 +11,7 @@ from plaudit.data.rows import Message, Origin, ResponseRow, Row
 from plaudit.data.special_tokens import SpecialTokens, Text
 from plaudit.errors import PlauditError
 
+NO_TEMPLATE = DataConfig.model_fields["prompt_template"].default
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 
 # What is counted while rows are rendered, in the words of the log.
@@ -22,6 +23,7 @@ SPLIT = "earlier turns learned as separate examples: the chat template changes t
 CHANGED = "responses that the chat template changes"
 LEFT_OUT = "dialogues with a turn that the chat template leaves out or changes"
 BYPASSED = "plain prompts bypass the tokenizer's chat template"
+UNTEMPLATED = "dialogues are not put into prompt_template, which is for plain prompts"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Renderer:
             self.counted[DOUBLE] += 1
             return []
         else:
+            self.counted[UNTEMPLATED] += self._config.prompt_template != NO_TEMPLATE
             self.counted[CONTINUED] += prompt[-1].role == "assistant"
             turns = tuple(map(self._clean, prompt))
             finals = [final or Message("assistant", response) for response in responses]
@@ -209,6 +212,16 @@ def uses_chat_template(tokenizer: Any, config: DataConfig) -> bool:
             "conversation=human_assistant"
         )
     return config.conversation != "human_assistant" and bool(tokenizer.chat_template)
+
+
+def check_prompt_template(rows: Sequence[Row], config: DataConfig, place: str) -> None:
+    """Raise PlauditError if a prompt template is set, but no row has a plain prompt to put into it."""
+    if config.prompt_template != NO_TEMPLATE and rows and not any(isinstance(row.prompt, str) for row in rows):
+        kind = "plain text without prompts" if all(row.prompt is None for row in rows) else "dialogues"
+        raise PlauditError(
+            f"{place}.prompt_template: {rows[0].origin.source} holds {kind}, and a prompt template applies to plain "
+            f"prompts alone; remove it{', or set chat_template next to model.path' if kind == 'dialogues' else ''}"
+        )
 
 
 def human_assistant_text(prompt: Sequence[Message]) -> str:

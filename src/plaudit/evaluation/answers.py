@@ -28,6 +28,7 @@ from plaudit.rollouts.engines.model_engine import MakeEngine, ModelEngine
 from plaudit.rollouts.samples import Request, Sample
 
 logger = logging.getLogger(__name__)
+LOWEST_MEAN = -700.0
 
 LoadModel = Callable[[ModelConfig, torch.device], LoadedModel]
 OfAPrompt = TypeVar("OfAPrompt", Request, Sample)
@@ -38,12 +39,14 @@ Result = TypeVar("Result")
 class EvaluationContext:
     """Everything needed to answer prompts: the stage's configuration and prompts, and how to build engines.
 
-    ``toxicity_rows`` are separate prompts for the toxicity measurement; empty if it uses the evaluation's.
+    ``toxicity_rows`` are separate prompts for the toxicity measurement; empty if it uses the evaluation's. ``longest``
+    is the number of tokens of a prompt with its response that every model and reward source can read.
     """
 
     config: EvaluateConfig
     rows: Sequence[PromptRow]
     toxicity_rows: Sequence[PromptRow]
+    longest: int
     seed: int
     processes: Processes
     load: LoadModel
@@ -77,7 +80,7 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     config, seed = context.config, context.seed
     loaded = context.load(config.models[name], context.processes.device)
     reward.check_tokenizer(loaded.tokenizer)
-    asked = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"))
+    asked = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"), context.longest)
     if context.processes.is_main and (asked.dropped or asked.truncated):
         logger.info("evaluate: prompts too long: %d dropped, %d truncated", asked.dropped, asked.truncated)
     if not asked.requests:
@@ -90,7 +93,7 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
         samples = _generated(engine, asked.requests, context)
         answers = Answers(
             samples,
-            _log_probabilities(loaded, samples, context),
+            _log_probabilities(loaded, samples, context, f"evaluate.models.{name}"),
             scores_by_source(reward, samples, context.processes),
             loaded.tokenizer,
             asked.truncated,
@@ -117,7 +120,8 @@ def reference_log_probabilities(
                 f"mismatched tokenizers: evaluate.models.{name} does not share the vocabulary of the reference "
                 f"{reference}, so KL and perplexity would be meaningless; compare models with the same tokenizer"
             )
-        found[name] = _log_probabilities(loaded, own.samples, context)
+        who = f"evaluate.models.{reference}, the reference, on the responses of {name}"
+        found[name] = _log_probabilities(loaded, own.samples, context, who)
     del loaded
     _give_back_cached_memory()
     return found
@@ -158,7 +162,14 @@ def _generated(engine: ModelEngine, requests: Sequence[Request], context: Evalua
     return in_shards(requests, context.processes, lambda own: engine.generate(own, settings))
 
 
-def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], context: EvaluationContext) -> list[Tensor]:
+def _log_probabilities(
+    loaded: LoadedModel, samples: Sequence[Sample], context: EvaluationContext, who: str
+) -> list[Tensor]:
+    """Return the log-probabilities of every response's tokens. Raises PlauditError, which begins with ``who``.
+
+    A mean below ``LOWEST_MEAN`` is an error as well as NaN: its perplexity is beyond floats.
+    """
+
     def compute(own: Sequence[Sample], rows: int) -> list[Tensor]:
         trees = samples_to_trees(own, most_responses=rows)
         return token_log_probabilities(loaded, trees, temperature=1.0, token_budget=padded_positions(own, rows))
@@ -166,14 +177,24 @@ def _log_probabilities(loaded: LoadedModel, samples: Sequence[Sample], context: 
     size = responses_at_once(
         context.config.generation.batch_size, "log-probabilities", "use a smaller model, or shorter responses"
     )
-    return in_shards(samples, context.processes, lambda own: size.run(lambda rows: compute(own, rows), len(own)))
+    found = in_shards(samples, context.processes, lambda own: size.run(lambda rows: compute(own, rows), len(own)))
+    for number, (sample, values) in enumerate(zip(samples, found, strict=True), start=1):
+        if len(values) and not values.mean() >= LOWEST_MEAN:
+            place = f" to {sample.origin.source} line {sample.origin.line}" if sample.origin else ""
+            raise PlauditError(
+                f"{who}: the mean log-probability of the tokens of response {number} of {len(samples)}{place} is "
+                f"{values.mean():.6g}; check the weights of the model"
+            )
+    return found
 
 
 def _candidates(engine: ModelEngine, loaded: LoadedModel, context: EvaluationContext, number: int) -> list[Sample]:
     config = context.config
     key = (context.seed, "best of n")
-    requests = make_requests(context.rows, loaded, config.prompts, config.generation, key, responses=number).requests
-    return _generated(engine, requests, context)
+    asked = make_requests(
+        context.rows, loaded, config.prompts, config.generation, key, context.longest, responses=number
+    )
+    return _generated(engine, asked.requests, context)
 
 
 def _toxicity_samples(engine: ModelEngine, loaded: LoadedModel, context: EvaluationContext) -> list[Sample]:
@@ -181,5 +202,6 @@ def _toxicity_samples(engine: ModelEngine, loaded: LoadedModel, context: Evaluat
     if config.toxicity is None or config.toxicity.prompts is None:
         return []
     key = (context.seed, "toxicity")
-    asked = make_requests(context.toxicity_rows, loaded, config.toxicity.prompts, config.generation, key)
+    rows, prompts = context.toxicity_rows, config.toxicity.prompts
+    asked = make_requests(rows, loaded, prompts, config.generation, key, context.longest)
     return _generated(engine, asked.requests, context)

@@ -1,5 +1,6 @@
 """Compares models on the same held-out prompts: scores, win rates, KL to the reference, texts."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig
-from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
 from plaudit.evaluation.answers import (
     Answers,
@@ -21,18 +21,22 @@ from plaudit.evaluation.answers import (
     scores_by_source,
 )
 from plaudit.evaluation.best_of_n import best_of_n
-from plaudit.evaluation.prompts import as_trained, held_out_prompts
+from plaudit.evaluation.prompts import Selection, as_trained, held_out_prompts
 from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
 from plaudit.evaluation.summary import csv_text, write_summary
 from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
+from plaudit.models.loading.limits import configured_context_length
 from plaudit.models.loading.models import load_policy
 from plaudit.parallel.processes import Processes
 from plaudit.rewards.sources import ComposedReward, build_reward
+from plaudit.rewards.truncation import merged_counts
 from plaudit.rollouts.engines.build import build_engine
 from plaudit.rollouts.engines.model_engine import MakeEngine
 from plaudit.rollouts.samples import Sample
 from plaudit.runs.files import write_atomically
 from plaudit.runs.progress import StageProgress
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -55,13 +59,26 @@ def evaluate(
     reward = build_reward(config.rewards, processes.device)
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
     rejects = written and written / "rejects.jsonl"
-    rows = held_out_prompts(config.prompts, config.max_prompts, seed, rejects, "evaluate.prompts")
+    chosen = held_out_prompts(config.prompts, config.max_prompts, seed, rejects, "evaluate.prompts")
+    toxicity = _toxicity_prompts(config, seed, written) or chosen
+    if processes.is_main:
+        logger.info("evaluate: %s", chosen.described)
+        if meter is not None:
+            logger.info("evaluate: toxicity of %s: %s", toxicity.described, meter.definition)
     engines = make_engine or partial(build_engine, config.generation.engine, processes=processes)
-    context = EvaluationContext(config, rows, _toxicity_rows(config, seed, written), seed, processes, load, engines)
+    longest = min(reward.context_length, *map(configured_context_length, config.models.values()))
+    separate = [] if toxicity is chosen else toxicity.rows
+    context = EvaluationContext(config, chosen.rows, separate, longest, seed, processes, load, engines)
     answers = _answers_of_all(context, reward)
-    summary = {"simulated": simulated, **_summary(context, reward, answers)}
+    summary = {"simulated": simulated, "prompts_used": chosen.described, **_summary(context, reward, answers)}
     if meter is not None:
         summary["toxicity"] = _toxicity(meter, answers, written)
+        summary["toxicity_measure"] = {
+            "definition": meter.definition,
+            "classifier": meter.config.classifier.path,
+            "prompts_used": toxicity.described,
+        }
+    summary["texts_truncated"] = _truncated_texts(reward, meter, processes)
     if written is not None:
         write_summary(summary, written)
     return summary
@@ -159,11 +176,23 @@ def _best_of_n(
     return best_of_n(scores, config.best_of_reward or reward.names[0], sorted(set(config.best_of)))
 
 
-def _toxicity_rows(config: EvaluateConfig, seed: int, folder: Path | None) -> list[PromptRow]:
+def _toxicity_prompts(config: EvaluateConfig, seed: int, folder: Path | None) -> Selection | None:
     if config.toxicity is None or config.toxicity.prompts is None:
-        return []
+        return None
     rejects = folder and folder / "toxicity_rejects.jsonl"
     return held_out_prompts(config.toxicity.prompts, config.max_prompts, seed, rejects, "evaluate.toxicity.prompts")
+
+
+def _truncated_texts(
+    reward: ComposedReward, meter: ToxicityMeter | None, processes: Processes
+) -> dict[str, dict[str, int]]:
+    """Return how many ``texts`` each classifier has read and how many of them it ``truncated``; log the latter."""
+    counts = reward.take_counts() | ({} if meter is None else {"toxicity": meter.classifier.take_counts()})
+    found = {name: merged_counts(own, processes) for name, own in counts.items()}
+    for name, own in found.items():
+        if own.truncated and processes.is_main:
+            logger.warning("evaluate: %s: %d of %d texts were truncated", name, own.truncated, own.texts)
+    return {name: vars(own) for name, own in found.items()}
 
 
 def _toxicity(meter: ToxicityMeter, answers: Mapping[str, Answers], folder: Path | None) -> dict[str, dict[str, float]]:

@@ -1,8 +1,7 @@
 """Trivial preference models that a reward model must beat: response length, and a bag of words."""
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +9,12 @@ from torch.nn.functional import softplus
 
 from plaudit.algorithms.comparisons import score_gaps
 from plaudit.data.rows import RankingRow
+from plaudit.data.tokenization import TokenizedRow
 from plaudit.evaluation.reward_accuracy import flat_pairs, preference_accuracy, preference_gaps
+from plaudit.evaluation.words import words
+
+Measure = Callable[[TokenizedRow[RankingRow]], list[int]]
+"""The lengths of a row's responses."""
 
 PENALTY = 1.0
 """Factor of the squared norm / 2 in the loss over all pairs: a standard normal prior on the weights."""
@@ -22,40 +26,51 @@ LBFGS_STEPS = 200
 
 
 def preference_baselines(
-    train_rows: Sequence[RankingRow], held_out_rows: Sequence[RankingRow]
+    train: Sequence[TokenizedRow[RankingRow]], held_out: Sequence[TokenizedRow[RankingRow]]
 ) -> dict[str, dict[str, float]]:
-    """Return the held-out accuracy (see ``preference_accuracy``) of two models that read only the response text.
+    """Return the held-out accuracy (see ``preference_accuracy``) of three models that read only the responses.
 
-    ``length``: prefers the longer (in words), or the shorter if that is right more often on the training rows; ``sign``
-    is 1 or -1. ``bag_of_words``: logistic regression on the difference of word counts; ``words`` is its vocabulary.
+    ``length_tokens`` and ``length_characters``: prefer the longer response, or the shorter if that is right more often
+    on the training rows; ``sign`` is 1 or -1. ``bag_of_words``: logistic regression on the difference of word counts;
+    ``words`` is its vocabulary.
     """
+    train_rows, held_out_rows = [row.row for row in train], [row.row for row in held_out]
     vocabulary = _vocabulary(train_rows)
-    sign = _length_sign(train_rows)
-    weights = word_weights(train_rows, vocabulary)
     ranks = [row.ranks for row in held_out_rows]
-    length = preference_gaps(sign * _lengths(held_out_rows), ranks)
-    words = preference_gaps(_counts(held_out_rows, vocabulary) @ weights, ranks)
+    gaps = preference_gaps(_counts(held_out_rows, vocabulary) @ word_weights(train_rows, vocabulary), ranks)
     return {
-        "length": {**preference_accuracy(length), "sign": sign},
-        "bag_of_words": {**preference_accuracy(words), "words": len(vocabulary)},
+        "length_tokens": _by_length(train, held_out, _tokens),
+        "length_characters": _by_length(train, held_out, _characters),
+        "bag_of_words": {**preference_accuracy(gaps), "words": len(vocabulary)},
     }
 
 
+def _tokens(row: TokenizedRow[RankingRow]) -> list[int]:
+    return [len(response) for response in row.tree.responses]
+
+
+def _characters(row: TokenizedRow[RankingRow]) -> list[int]:
+    return [len(response) for response in row.row.responses]
+
+
+def _by_length(
+    train: Sequence[TokenizedRow[RankingRow]], held_out: Sequence[TokenizedRow[RankingRow]], measure: Measure
+) -> dict[str, float]:
+    sign = 1 if torch.cat(_length_gaps(train, measure)).sign().sum() >= 0 else -1
+    return {**preference_accuracy([sign * gaps for gaps in _length_gaps(held_out, measure)]), "sign": sign}
+
+
+def _length_gaps(rows: Sequence[TokenizedRow[RankingRow]], measure: Measure) -> list[Tensor]:
+    lengths = torch.tensor([float(length) for row in rows for length in measure(row)])
+    return preference_gaps(lengths, [row.row.ranks for row in rows])
+
+
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return words(text.lower())
 
 
 def _texts(rows: Sequence[RankingRow]) -> list[str]:
     return [response for row in rows for response in row.responses]
-
-
-def _lengths(rows: Sequence[RankingRow]) -> Tensor:
-    return torch.tensor([float(len(_words(text))) for text in _texts(rows)])
-
-
-def _length_sign(rows: Sequence[RankingRow]) -> int:
-    gaps = torch.cat(preference_gaps(_lengths(rows), [row.ranks for row in rows]))
-    return 1 if gaps.sign().sum() >= 0 else -1
 
 
 def _vocabulary(rows: Sequence[RankingRow]) -> dict[str, int]:

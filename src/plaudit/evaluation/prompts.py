@@ -10,6 +10,7 @@ from plaudit.data.loading import load_rows
 from plaudit.data.prompt_record import read_record
 from plaudit.data.rows import PromptRow
 from plaudit.data.splits import prompt_key
+from plaudit.data.templates import check_prompt_template
 from plaudit.data.tokenization import tokenize_rows
 from plaudit.errors import PlauditError
 from plaudit.rollouts.samples import Request
@@ -30,7 +31,14 @@ class Asked(NamedTuple):
     truncated: int
 
 
-def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | None, place: str) -> list[PromptRow]:
+class Selection(NamedTuple):
+    """Held-out prompts, and in words which part of all prompts they are."""
+
+    rows: list[PromptRow]
+    described: str
+
+
+def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | None, place: str) -> Selection:
     """Return the distinct held-out prompts; if there are more than ``most``, a random selection in order.
 
     Rows that cannot be read are written to ``rejects``, if given. ``seed`` is the run's, so that the prompts are held
@@ -39,15 +47,25 @@ def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | Non
     loaded = load_rows(data, PromptRow, rejects, seed)
     for line in loaded.warnings():
         logger.warning("%s: %s", place, line)
-    rows = loaded.held_out
-    unique = list({prompt_key(row): row for row in rows}.values())
+    check_prompt_template([*loaded.train, *loaded.held_out], data, place)
+    unique = list({prompt_key(row): row for row in loaded.held_out}.values())
     if len(unique) < 2:
         raise PlauditError(
             f"{place}: {len(unique)} different prompts are held out, but at least 2 are needed; add prompts, or raise "
             "held_out_fraction"
         )
     chosen = python_generator(seed, "evaluate", "prompts").sample(range(len(unique)), min(most, len(unique)))
-    return [unique[index] for index in sorted(chosen)]
+    everything = len({prompt_key(row) for row in [*loaded.train, *loaded.held_out]})
+    described = _described(len(chosen), len(unique), everything, data, most)
+    return Selection([unique[index] for index in sorted(chosen)], described)
+
+
+def _described(used: int, held_out: int, everything: int, data: DataConfig, most: int) -> str:
+    limit = [f"evaluate.max_prompts={most}"] * (used < held_out)
+    if data.held_out or held_out == everything:
+        return ", ".join([f"{used} of {held_out} held-out prompts", *limit])
+    holds_out = f"held_out_fraction={data.held_out_fraction:g} holds out {held_out}"
+    return f"{used} of {everything} prompts ({', '.join([holds_out, *limit])})"
 
 
 def as_trained(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataConfig:
@@ -75,17 +93,19 @@ def make_requests(
     data: DataConfig,
     generation: GenerationConfig,
     key: tuple[int | str, ...],
+    longest: int,
     responses: int = 1,
 ) -> Asked:
     """Return ``responses`` consecutive requests per prompt; their seeds derive from ``key`` and the index.
 
-    Prompts that leave no room for the response are dropped, cut or refused, depending on ``data.overlong``.
+    Prompts whose responses might not end within ``longest`` tokens are dropped, cut or refused, depending on
+    ``data.overlong``.
     """
-    room = loaded.context_length - generation.max_new_tokens
+    room = longest - generation.max_new_tokens
     if room < 1:
         raise PlauditError(
-            f"generation.max_new_tokens {generation.max_new_tokens} leaves no room for a prompt in the context of "
-            f"{loaded.context_length} tokens; lower it"
+            f"evaluate.generation.max_new_tokens: {generation.max_new_tokens} leaves no room for a prompt in "
+            f"{longest} tokens, which all models and rewards can read; lower it"
         )
     tokenized = tokenize_rows(rows, loaded.tokenizer, data, room)
     requests = [

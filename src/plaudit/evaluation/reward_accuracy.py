@@ -17,7 +17,7 @@ from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.rows import RankingRow
 from plaudit.data.tokenization import TokenizedRow
 from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
-from plaudit.rewards.sources import RewardSource
+from plaudit.rewards.sources import ComposedReward, RewardSource
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -94,11 +94,13 @@ def reward_accuracy(
 
     Returns what ``preference_accuracy`` does, the mean ``margin`` (score of the better minus that of the worse) and
     ``calibration_error`` of P(better) = sigmoid(margin / gain). ``gain`` is the factor by which a reward model's
-    scores were normalized after training: the probability belongs to the scores before that.
+    scores were normalized after training: the probability belongs to the scores before that. Raises PlauditError for
+    scores that are not finite.
     """
     ends = {tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)}
     samples = [sample for ranking in rankings for sample in _samples(ranking, tokenizer, ends)]
-    gaps = preference_gaps(source.score(samples), [ranking.row.ranks for ranking in rankings])
+    scores = ComposedReward([source], [1.0]).score(samples).total
+    gaps = preference_gaps(scores, [ranking.row.ranks for ranking in rankings])
     flat = torch.cat(gaps)
     calibration = expected_calibration_error(calibration_table(flat / gain, CALIBRATION_BINS))
     return {**preference_accuracy(gaps), "margin": flat.mean().item(), "calibration_error": calibration.item()}

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from plaudit.data.rows import RankingRow
 from plaudit.data.rows.ranking import Ranks
+from plaudit.data.tokenization import TokenizedRow
 from plaudit.evaluation.preference_baselines import preference_baselines
 from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps, reliability
 from plaudit.evaluation.summary import flattened
@@ -15,15 +16,15 @@ from plaudit.evaluation.summary import flattened
 def judge_reward_model(
     scores: Tensor,
     held_out: Sequence[Ranks],
-    train_rows: Sequence[RankingRow],
-    held_out_rows: Sequence[RankingRow],
+    train_rows: Sequence[TokenizedRow[RankingRow]],
+    held_out_rows: Sequence[TokenizedRow[RankingRow]],
 ) -> dict[str, Any]:
-    """Return the held-out accuracy with its 95 % interval, and that of a length-only and a bag-of-words model.
+    """Return the held-out accuracy with its 95 % interval, and those of lengths alone and of a bag of words.
 
     ``scores`` [responses] are the reward model's for the held-out responses of these ranks, before any scale; the rows
-    are those that the stage's examples came from, so that all three see the same comparisons. ``calibration`` holds
+    are those that the stage's examples came from, so that all see the same comparisons. ``calibration`` holds
     what ``reliability`` returns; the other keys are one level, joined by slashes: ``held_out_accuracy/low``,
-    ``baseline/length/accuracy``.
+    ``baseline/length_tokens/accuracy``.
     """
     gaps = preference_gaps(scores, held_out)
     baselines = preference_baselines(train_rows, held_out_rows)

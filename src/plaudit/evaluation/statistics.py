@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from plaudit.evaluation.words import units
 from plaudit.seeding import torch_generator
 
 NORMAL_975 = 1.959963984540054
@@ -60,12 +61,12 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
     """Return the number of different n-grams of words divided by the number of all n-grams (Li et al. 2016).
 
     The paper divides by the number of words. Dividing by n-grams gives 1, for every n, if no n-gram is repeated.
-    Returns 0 if there are none.
+    Returns 0 if there are none. In scripts without spaces between words, such as Chinese, each character is a word.
     """
     counts: Counter[tuple[str, ...]] = Counter()
     for text in texts:
-        words = text.split()
-        counts.update(zip(*(words[start:] for start in range(n)), strict=False))
+        parts = units(text)
+        counts.update(zip(*(parts[start:] for start in range(n)), strict=False))
     return len(counts) / counts.total() if counts else 0.0
 
 

@@ -19,6 +19,7 @@ def write_summary(summary: Summary, folder: Path) -> None:
     ``summary.csv`` has a row per model and a column per number (``scores/gold/mean``), ``samples.csv`` a row per prompt
     and model, ``summary.md`` both as text. The summary holds, besides the settings::
 
+        prompts_used                                            which part of all prompts, in words
         prompts, prompts_too_long, prompts_truncated            answered, dropped, and cut (included in prompts)
         models: name -> scores: source -> mean, standard_error
                         win_rate: source -> rate, low, high     against the baseline, which has none
@@ -29,6 +30,8 @@ def write_summary(summary: Summary, folder: Path) -> None:
         best_of_n: list of n, kl_bound, scores: source -> mean
         samples: list of prompt, responses: name -> text, scores: source -> score
         toxicity: name -> numbers                               if it was measured
+        toxicity_measure: definition, classifier, prompts_used  how it was measured, in words
+        texts_truncated: classifier -> texts, truncated         texts that were read, and truncated ones among them
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "summary.json", json_text(summary, indent=2) + "\n")
@@ -36,7 +39,18 @@ def write_summary(summary: Summary, folder: Path) -> None:
     samples = list(_sample_rows(summary["samples"]))
     write_atomically(folder / "summary.csv", csv_text(models))
     write_atomically(folder / "samples.csv", csv_text(samples))
-    write_atomically(folder / "summary.md", markdown_table(models) + "\n" + markdown_table(samples))
+    told = [f"{sentence}\n\n" for sentence in described(summary)]
+    write_atomically(folder / "summary.md", "".join([*told, markdown_table(models), "\n", markdown_table(samples)]))
+
+
+def described(summary: Summary) -> list[str]:
+    """Return in sentences which prompts the evaluation used, and how toxicity was measured."""
+    sentences = [f"Prompts: {summary['prompts_used']}."] if "prompts_used" in summary else []
+    if measure := summary.get("toxicity_measure"):
+        sentences.append(
+            f"Toxicity: {measure['definition']}, by {measure['classifier']}, of {measure['prompts_used']}."
+        )
+    return sentences
 
 
 def flattened(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import PlauditError
-from plaudit.models.loading.models import context_length
+from plaudit.models.context import context_length
 from plaudit.models.loading.pretrained import load_whole
 from plaudit.models.trunk import unwrapped
 from plaudit.models.weights.completeness import refuse_incomplete
@@ -41,7 +41,7 @@ def outputs_in_memory(model: "PreTrainedModel | PeftModel") -> Outputs:
     inner = unwrapped(model)
     generator = torch.Generator().manual_seed(0)
     vocabulary = inner.config.get_text_config().vocab_size
-    length = min(LENGTH, context_length(inner.config))
+    length = min(LENGTH, context_length(inner))
     tokens = torch.randint(vocabulary, (ROWS, length), generator=generator)
     return Outputs(tokens, _outputs(inner, tokens))
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.prompt_record import write_record
 from plaudit.errors import PlauditError, one_line
+from plaudit.log import quiet_libraries
 from plaudit.models.adapters.folder import save_adapter
 from plaudit.models.adapters.lora import adapter_of, merged_tensor
-from plaudit.models.quiet import quiet_transformers
 from plaudit.models.saved_outputs import Outputs, check_saved_adapter, check_saved_model, outputs_in_memory
 from plaudit.models.trunk import unwrapped
 from plaudit.permissions import follow_umask
@@ -58,7 +58,7 @@ def write_model(
     inner = unwrapped(model)
     set_special_tokens(inner, tokenizer)
     is_adapter = saves_only_adapter(model)
-    with quiet_transformers():
+    with quiet_libraries():
         if is_adapter:
             save_adapter(model, folder)
         elif inner is model:

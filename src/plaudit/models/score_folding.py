@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from plaudit.models.loading.models import context_length
+from plaudit.models.context import context_length
 from plaudit.models.weights.files import check_safetensors
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _last_norm(model: "PreTrainedModel") -> nn.LayerNorm | None:
         return None
     outputs: dict[nn.LayerNorm, Tensor] = {}
     hooks = [norm.register_forward_hook(lambda norm, _, output: outputs.update({norm: output})) for norm in norms]
-    length = min(4, context_length(model.config))
+    length = min(4, context_length(model))
     states = model.base_model(input_ids=torch.arange(length, device=model.device)[None]).last_hidden_state
     for hook in hooks:
         hook.remove()

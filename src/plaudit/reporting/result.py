@@ -18,6 +18,7 @@ def result(run: Run) -> Mapping[str, Any] | None:
         "headline": statement,
         "models": [{"name": name, "roles": _roles(run, name)} for name in model_names(run.summary)],
         "measures": [_explained(run, measure) for measure in comparison(run.summary)] if evaluated else [],
+        "prompts": run.summary.get("prompts_used", ""),
     }
 
 
@@ -34,11 +35,13 @@ def _explained(run: Run, measure: Measure) -> Measure:
 
 
 def toxicity(run: Run) -> Mapping[str, Any] | None:
-    """The toxicity table: one row per model, one column per number, named as in the evaluation's summary."""
+    """The toxicity table, and how it was measured: one row per model, one column per number of the summary."""
     measured = run.summary.get("toxicity") or {}
     rows = [(model, _flat(numbers)) for model, numbers in measured.items() if isinstance(numbers, Mapping)]
     columns = list(dict.fromkeys(key for _, numbers in rows for key in numbers))
-    return {"columns": columns, "rows": rows} if columns else None
+    measure = run.summary.get("toxicity_measure") or {}
+    told = [str(measure[key]) for key in ("definition", "classifier", "prompts_used") if key in measure]
+    return {"columns": columns, "rows": rows, "measure": "; ".join(told)} if columns else None
 
 
 def _flat(numbers: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

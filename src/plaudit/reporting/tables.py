@@ -183,10 +183,15 @@ def judged(result: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
 
     ``result`` is the reward stage's result. Empty if it does not contain these numbers.
     """
-    longer = result.get("baseline/length/sign", 1) > 0
+
+    def length(unit: str) -> tuple[str, str]:
+        more = result.get(f"baseline/length_{unit}/sign", 1) > 0
+        return f"{'more' if more else 'fewer'} {unit}", f"baseline/length_{unit}"
+
     named = (
         ("reward model", "held_out_accuracy"),
-        ("the longer response" if longer else "the shorter response", "baseline/length"),
+        length("tokens"),
+        length("characters"),
         ("bag of words", "baseline/bag_of_words"),
     )
     found = []

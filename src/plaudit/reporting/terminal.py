@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from plaudit.evaluation.summary import described
 from plaudit.log import new_console, visible
 from plaudit.reporting.numbers import ABSENT, fixed
 from plaudit.reporting.reading import is_number
@@ -38,6 +39,7 @@ def _caption(summary: Mapping[str, Any]) -> Text:
         f"Mean ± standard error. Win rates are against {baseline}, with 95 % intervals. KL is to {reference}, in nats "
         f"per response. Length is in tokens. ● marks the best value of a row where higher is better."
     )
+    words = " ".join([*described(summary), words])
     return Text(f"{words} {SIMULATED}" if summary.get("simulated") else words)
 
 

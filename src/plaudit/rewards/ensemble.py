@@ -41,6 +41,11 @@ class EnsembleSource:
         """The members' models."""
         return [module for member in self.members for module in member.modules]
 
+    @property
+    def context_length(self) -> int:
+        """The longest prompt with its response that every member reads, in tokens."""
+        return min(member.context_length for member in self.members)
+
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless every member has this tokenizer's vocabulary."""
         for member in self.members:

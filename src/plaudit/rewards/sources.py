@@ -14,9 +14,11 @@ import torch
 
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.errors import PlauditError
+from plaudit.models.context import UNBOUNDED_CONTEXT
 from plaudit.plugins import check_methods, import_object, is_built_in, user_code
 from plaudit.rewards.checks import checked_scores
 from plaudit.rewards.function import check_functions
+from plaudit.rewards.truncation import CountsTexts, TextCounts
 from plaudit.rollouts.samples import Sample
 
 if TYPE_CHECKING:
@@ -52,6 +54,16 @@ class TokenReader(Protocol):
 
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless the source has this tokenizer's vocabulary."""
+        ...
+
+
+@runtime_checkable
+class HasContext(Protocol):
+    """A reward source whose model reads a limited number of tokens."""
+
+    @property
+    def context_length(self) -> int:
+        """The longest prompt with its response that the source can score, in tokens."""
         ...
 
 
@@ -108,6 +120,16 @@ class ComposedReward:
         for source in self.sources:
             if isinstance(source, TokenReader):
                 source.check_tokenizer(tokenizer)
+
+    @property
+    def context_length(self) -> int:
+        """The longest prompt with its response that every source can score, in tokens."""
+        limits = [source.context_length for source in self.sources if isinstance(source, HasContext)]
+        return min(limits, default=UNBOUNDED_CONTEXT)
+
+    def take_counts(self) -> dict[str, TextCounts]:
+        """Return, for every source that may truncate texts, the counts of texts since the last call."""
+        return {source.name: source.take_counts() for source in self.sources if isinstance(source, CountsTexts)}
 
     def score(self, samples: Sequence[Sample]) -> ComposedScores:
         """Score ``samples`` with every source.
@@ -178,14 +200,19 @@ def _refuse_unusable(name: str, scores: torch.Tensor, samples: Sequence[Sample])
     largest = int(scores.abs().nan_to_num(0, 0).argmax()) if len(samples) else 0
     if len(samples) and LARGEST_SCORE < abs(scores[largest].item()) < float("inf"):
         raise PlauditError(
-            f"reward source {name!r} gave {scores[largest].item():.6g} for response {largest} of {len(samples)}, "
-            f"{samples[largest].response_text[:200]!r}: scores beyond ±{LARGEST_SCORE:.0e} cannot be learned from; "
+            f"{_score_of(name, scores, samples, largest)}: scores beyond ±{LARGEST_SCORE:.0e} cannot be learned from; "
             "scale them down in the source"
         )
     bad = (~torch.isfinite(scores)).nonzero().flatten().tolist()
     if bad:
-        first = bad[0]
-        raise NonFiniteScoreError(
-            f"reward source {name!r} gave {scores[first].item()} for response {first} of {len(samples)}, "
-            f"{samples[first].response_text[:200]!r}: scores must be finite numbers"
-        )
+        raise NonFiniteScoreError(f"{_score_of(name, scores, samples, bad[0])}: scores must be finite numbers")
+
+
+def _score_of(name: str, scores: torch.Tensor, samples: Sequence[Sample], index: int) -> str:
+    """Return in words which response got which score, with the origin of its prompt."""
+    sample = samples[index]
+    prompt = f" to {sample.origin.source} line {sample.origin.line}" if sample.origin else ""
+    return (
+        f"reward source {name!r} gave {scores[index].item():.6g} for response {index + 1} of {len(samples)}{prompt}, "
+        f"{sample.response_text[:200]!r}"
+    )

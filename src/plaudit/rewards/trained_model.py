@@ -44,6 +44,11 @@ class RewardModelSource:
         """The model that scores."""
         return [self.model.module]
 
+    @property
+    def context_length(self) -> int:
+        """The longest prompt with its response that the model reads, in tokens."""
+        return self.model.loaded.context_length
+
     def check_tokenizer(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raise PlauditError unless ``tokenizer`` has this model's vocabulary."""
         if not same_vocabulary(tokenizer, self.model.tokenizer):
@@ -55,10 +60,10 @@ class RewardModelSource:
     def score(self, samples: Sequence[Sample]) -> torch.Tensor:
         """Return the normalized scores [samples]; samples with the same tokens are scored once, so scores are equal."""
         longest = padded_positions(samples, 1)
-        if longest > self.model.loaded.context_length:
+        if longest > self.context_length:
             raise PlauditError(
                 f"reward source {self.name!r}: a prompt with its response has {longest} tokens, but the reward model "
-                f"accepts {self.model.loaded.context_length}; shorten max_prompt_tokens or generation.max_new_tokens"
+                f"accepts {self.context_length}; shorten max_prompt_tokens or generation.max_new_tokens"
             )
         keys = [(sample.prompt_ids, sample.response_ids) for sample in samples]
         different = list(dict(zip(keys, samples, strict=True)).values())

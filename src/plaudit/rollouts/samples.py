@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from plaudit.data.rows import PromptRow
+from plaudit.data.rows import Origin, PromptRow
 from plaudit.data.tokenization import TokenizedRow
 
 
@@ -20,6 +20,8 @@ class Sample:
     ``learned`` holds a flag for each token of the response; None means that all are learned. It is False for tokens
     that the model did not choose, such as a tool's result or a user's turn: the model reads them but does not learn
     them. ``log_probabilities`` then cover only the learned tokens.
+
+    ``origin`` is that of the prompt's row, if it came from a file.
     """
 
     prompt_ids: tuple[int, ...]
@@ -30,6 +32,7 @@ class Sample:
     log_probabilities: tuple[float, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     learned: tuple[bool, ...] | None = None
+    origin: Origin | None = None
 
     @property
     def length(self) -> int:
@@ -66,8 +69,9 @@ class Request:
     prompt_text: str
     seed: int
     fields: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
     @classmethod
     def of(cls, prompt: TokenizedRow[PromptRow], seed: int) -> "Request":
         """Return a request for a prompt; the other columns of its row become ``fields``."""
-        return cls(prompt.tree.prompt, prompt.prompt_text, seed, prompt.row.fields)
+        return cls(prompt.tree.prompt, prompt.prompt_text, seed, prompt.row.fields, prompt.row.origin)

@@ -56,11 +56,12 @@ class ChatModel:
         self._engine = engine
         self._reward = reward
         self._generation = _generation(loaded.tokenizer, settings)
-        self._room = loaded.context_length - settings.generation.max_new_tokens
+        longest = min(loaded.context_length, reward.context_length)
+        self._room = longest - settings.generation.max_new_tokens
         if self._room < 1:
             raise PlauditError(
-                f"{settings.generation.max_new_tokens} new tokens leave no room for a prompt in the model's context of "
-                f"{loaded.context_length}; lower --max-new-tokens"
+                f"{settings.generation.max_new_tokens} new tokens leave no room for a prompt in the {longest} tokens "
+                "that the model and its rewards read; lower --max-new-tokens"
             )
 
     @property

@@ -26,6 +26,7 @@ from plaudit.plugins import check_methods, import_function
 from plaudit.registries.stages import STAGES
 from plaudit.rewards.function import load_function
 from plaudit.runs.directory import RunDirectory
+from plaudit.stages.agreement import Origins, misfits
 from plaudit.stages.base import Stage
 
 
@@ -40,8 +41,8 @@ def check_before_start(recipe: Recipe, run: RunDirectory, wanted: Sequence[str],
         if name in finished and not STAGES[name].repeats:
             continue
         section = recipe.sections()[name]
-        for found in marked_values(section, (name,)):
-            problems += _problems(found, run, wanted, finished)
+        named = [line for found in marked_values(section, (name,)) for line in _problems(found, run, wanted, finished)]
+        problems += named or misfits(section, name, Origins(recipe.sections(), run, finished))
         try:
             check_methods(STAGES[name], Stage, f"stage {name}")
             STAGES[name].check(section)
@@ -81,6 +82,8 @@ def _reference_problem(
         return f"the stage {stage} makes no model; name another stage, or a file as stage:{stage}/FILE"
     if not file and names == "reward model" and makes != "reward model":
         return f"the stage {stage} makes a {makes}, but a reward model is needed; name the stage that trains one"
+    if not file and names == "model" and makes == "reward model":
+        return f"the stage {stage} makes a reward model, which writes no text; name a stage that trains a policy"
     return None
 
 

@@ -12,7 +12,7 @@ from plaudit.config.schema import DataConfig, Section
 from plaudit.data.loading import load_rows
 from plaudit.data.prompt_record import PromptRecord, read_record, record_of, remember
 from plaudit.data.rows import ResponseRow, Row
-from plaudit.data.templates import BYPASSED
+from plaudit.data.templates import BYPASSED, check_prompt_template
 from plaudit.data.token_cache import FOLDER, CachingTokenizer
 from plaudit.data.tokenization import Tokenized, TokenizedRow, tokenize_rows
 from plaudit.data.unwritten import Unwritten, unwritten
@@ -54,19 +54,20 @@ def load_stage_rows(
     config: DataConfig,
     kind: type[R],
     loaded: LoadedModel,
-    answer_tokens: int = 0,
+    longest: int | None = None,
     learn_earlier_turns: bool = True,
 ) -> StageRows[R]:
     """Read a stage's data, write bad records to a separate file, and log what was dropped or truncated.
 
-    ``answer_tokens``: tokens of the context that prompts must leave free for an answer. ``learn_earlier_turns``:
+    ``longest``: tokens of the longest row that is kept; None for the context of the model. ``learn_earlier_turns``:
     whether the assistant's turns before the response are learned where rows allow it. Raises PlauditError if the
     tokenizer cannot write too large a part of the data.
     """
     session = context.session
     rejects = context.directory.create().folder / REJECTS if session.is_main else None
     rows = load_rows(config, kind, rejects, context.seed)
-    length = loaded.context_length - answer_tokens
+    check_prompt_template([*rows.train, *rows.held_out], config, f"{context.name}.{_key_of(context, config)}")
+    length = loaded.context_length if longest is None else longest
     tokenizer = CachingTokenizer(loaded.tokenizer, Path(session.recipe.output) / FOLDER)
     given, given_held_out = rows.train, rows.held_out
     if not learn_earlier_turns:
@@ -95,6 +96,11 @@ def load_stage_rows(
     if (refusal := written.refusal(config.sources[0].path, config.max_unknown_fraction)) is not None:
         raise PlauditError(f"{context.name}: {refusal}")
     return StageRows(train.rows, held_out.rows)
+
+
+def _key_of(context: StageContext[Section], config: DataConfig) -> str:
+    """Return the key of the stage's section that holds ``config``."""
+    return next((key for key, value in context.config if value is config), "data")
 
 
 def _warn_of_other_prompts(context: StageContext[Section], record: PromptRecord) -> None:

@@ -6,6 +6,7 @@ from a checkpoint repeats nothing.
 """
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import torch
 
 from plaudit.algorithms.interface import Mean
 from plaudit.batching.trees import Example
-from plaudit.errors import Interrupted, errors_of_the_system
+from plaudit.errors import Interrupted, PlauditError, errors_of_the_system
 from plaudit.parallel.saved_files import SavedFiles
 from plaudit.parallel.state import trained_parameters
 from plaudit.runs.checkpoints import (
@@ -148,6 +149,7 @@ class Trainer(Generic[T]):
         if not metrics:
             return None
         line = self.task.line_number(step)
+        self._refuse_non_finite(line, metrics)
         self.progress.update(step, self._status(line, metrics))
         if self.log is None:
             return None
@@ -155,6 +157,15 @@ class Trainer(Generic[T]):
         self.log.append(entry)
         self.trackers.log({f"{name}/{key}": value for key, value in metrics.items()}, line)
         return name, entry
+
+    def _refuse_non_finite(self, line: int, metrics: dict[str, float]) -> None:
+        """Raise PlauditError if a loss or a held-out measurement is NaN or infinite."""
+        for name, value in metrics.items():
+            if name.startswith(("loss", "held_out/")) and not math.isfinite(value):
+                raise PlauditError(
+                    f"{self.stage.name}: {name} is {value} at step {line}: training diverged, or held-out rows are "
+                    "unusual; check them, and lower optimizer.learning_rate"
+                )
 
     def _status(self, line: int, metrics: dict[str, float]) -> str:
         """Return the loss and the headline metric for the progress; a metric of an earlier line with its step."""

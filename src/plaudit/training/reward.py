@@ -132,11 +132,11 @@ class RewardTask(SupervisedTask[Ranks]):
         return numbers | {"gain": scale.gain, "bias": scale.bias} | judgement
 
     def _judgement(self) -> dict[str, Any]:
-        """Return the held-out accuracy with its interval, next to that of two trivial baselines."""
+        """Return the held-out accuracy with its interval, next to that of trivial baselines."""
         scores = self.raw_scores(self.held_out)
         ranks = [example.target for example in self.held_out]
-        train, held_out = ([row.row for row in rows] for rows in (self.rows.train, self.rows.held_out))
-        return judge_reward_model(scores, ranks, train, held_out) if self.session.is_main else {}
+        rows = self.rows
+        return judge_reward_model(scores, ranks, rows.train, rows.held_out) if self.session.is_main else {}
 
 
 def _with_order(examples: Sequence[Example[Ranks]]) -> list[Example[Ranks]]:

@@ -8,16 +8,38 @@ from plaudit.config.schema.base import Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference, TrainedModelReference
-from plaudit.config.schema.rewards import RewardReference, repeated_names
+from plaudit.config.schema.rewards import ClassifierInput, RewardReference, repeated_names
 
 
-class ToxicityConfig(Section):
+class ToxicityConfig(ClassifierInput):
     """Toxicity of prompts and responses: the probability that a classifier gives to toxic labels."""
 
     classifier: TrainedModelReference = Field(description="a sequence classifier")
-    labels: list[str] = Field(min_length=1, description="labels that count as toxic; their probabilities are added")
-    activation: Literal["sigmoid", "softmax"] = Field(description="how the classifier's logits become probabilities")
+    labels: list[str] = Field(min_length=1, description="labels that count as toxic")
+    activation: Literal["sigmoid", "softmax"] = Field(
+        description="how the classifier's logits become probabilities: sigmoid for labels that do not exclude each "
+        "other, softmax for labels of which one is true; the probabilities of several labels are added under softmax"
+    )
+    combination: Literal["any", "maximum"] = Field(
+        "any",
+        description="how the probabilities p of several labels are combined under sigmoid; any: 1 - product of "
+        "(1 - p), the probability of at least one label if they are independent; maximum: the highest",
+    )
     prompts: DataConfig | None = Field(None, description="separate prompts; default: those of the evaluation")
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the keys without effect: only several labels under sigmoid are combined in one of two ways."""
+        if self.activation == "softmax":
+            return {"combination": "with activation=softmax, which adds the probabilities"}
+        return {"combination": "with a single label"} if len(self.labels) == 1 else {}
+
+    def impossible(self) -> dict[Place, str]:
+        """Return labels that are named twice, which would count twice."""
+        return {
+            ("labels", number): f"{label} is named twice; remove one"
+            for number, label in enumerate(self.labels)
+            if label in self.labels[:number]
+        }
 
 
 class EvaluateConfig(Section):

@@ -23,6 +23,7 @@ from plaudit.config.schema.names import NameOf
 from plaudit.registry import Registry
 
 LONGEST_URL = 2000
+Overlong = Literal["truncate", "error"]
 
 
 class RewardSourceConfig(Section):
@@ -71,7 +72,17 @@ class EnsembleReward(WeightsConfig, RewardSourceConfig):
         return {} if self.combination == "penalized" else {"penalty": f"with combination={self.combination}"}
 
 
-class ClassifierReward(WeightsConfig, RewardSourceConfig):
+class ClassifierInput(Section):
+    """What a classifier does with a text that is too long for it."""
+
+    overlong: Overlong = Field(
+        "truncate",
+        description="truncate: of a text that is too long for the classifier, the end is read, and such texts are "
+        "counted; error: the stage stops",
+    )
+
+
+class ClassifierReward(ClassifierInput, WeightsConfig, RewardSourceConfig):
     """The output of a sequence classifier for one label. The classifier reads text."""
 
     source: ClassVar[str] = "plaudit.rewards.classifier:ClassifierSource"

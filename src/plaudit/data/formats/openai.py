@@ -8,6 +8,7 @@ from plaudit.data.formats.values import structured, whole_number
 from plaudit.data.rows import LabeledRow, Origin, PromptRow, RankingRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 from plaudit.hub import hub_options
+from plaudit.log import quiet_libraries
 
 Decode = Callable[[list[int]], str]
 
@@ -51,7 +52,8 @@ def gpt2_decoder() -> Decode:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained("gpt2", **hub_options("gpt2"))
+        with quiet_libraries():
+            tokenizer = AutoTokenizer.from_pretrained("gpt2", **hub_options("gpt2"))
     except (OSError, ValueError, PlauditError) as error:
         raise PlauditError(
             "rows with GPT-2 token ids need the hub tokenizer gpt2, which could not be loaded; "

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from plaudit.data.readers.base import Numbered, finite
 from plaudit.errors import PlauditError
 from plaudit.hub import hub_options
+from plaudit.log import quiet_libraries
 
 
 def check(name: str) -> None:
@@ -22,7 +23,8 @@ def read(name: str, subset: str | None, split: str, files: str | None) -> Iterat
     check(name)
     number = 0
     try:
-        dataset = datasets.load_dataset(name, subset, data_files=files, split=split)
+        with quiet_libraries():
+            dataset = datasets.load_dataset(name, subset, data_files=files, split=split)
         for number, record in enumerate(dataset, start=1):
             yield number, finite(record)
     except PlauditError:

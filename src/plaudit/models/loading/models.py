@@ -27,8 +27,10 @@ from plaudit.models.adapters.folder import (
     with_saved_adapter,
 )
 from plaudit.models.adapters.lora import with_adapter
+from plaudit.models.context import context_length
 from plaudit.models.heads.output_head import head_is_known
-from plaudit.models.loading.pretrained import fresh_model, load_from, or_explain, pretrained_model
+from plaudit.models.loading.limits import stored_configuration
+from plaudit.models.loading.pretrained import fresh_model, or_explain, pretrained_model
 from plaudit.models.loading.tokenizer import check_vocabulary, load_tokenizer
 from plaudit.models.trunk import unwrapped
 from plaudit.models.weights.completeness import SCORE
@@ -37,11 +39,10 @@ from plaudit.seeding import derived_seed
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from plaudit.batching.layouts.base import Layout
 
-UNBOUNDED_CONTEXT = 2**20  # tokens, for models whose configuration has no limit
 Head = Literal["CAUSAL_LM", "SEQ_CLS"]
 """The kind of head, as peft names it: a language model's output head or a classifier's."""
 
@@ -70,16 +71,7 @@ class LoadedModel:
     @property
     def context_length(self) -> int:
         """The longest sequence that the model supports, in tokens."""
-        return context_length(unwrapped(self.model).config)
-
-
-def context_length(model_config: "PreTrainedConfig") -> int:
-    """Return the longest sequence that a model supports, in tokens."""
-    for name in ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"):
-        length = getattr(model_config, name, None)
-        if isinstance(length, int):
-            return length
-    return UNBOUNDED_CONTEXT
+        return context_length(unwrapped(self.model))
 
 
 def load_policy(config: ModelConfig, device: torch.device, seed: int = 0) -> LoadedModel:
@@ -164,12 +156,10 @@ def _weights(
 
 def is_classifier(path: str, trust_remote_code: bool = False) -> bool:
     """Return whether a folder or hub name claims to be a classifier. Raises PlauditError if it cannot be read."""
-    from transformers import AutoConfig
-
     task = adapter_task(path)
     if task is not None:
         return task == "SEQ_CLS"
-    config = load_from(f"model {path}", AutoConfig.from_pretrained, path, trust_remote_code=trust_remote_code)
+    config = stored_configuration(path, trust_remote_code)
     architectures: list[str] = config.architectures or [""]
     return "ForSequenceClassification" in architectures[0]
 

@@ -12,8 +12,8 @@ from plaudit.config.schema import ModelConfig
 from plaudit.config.schema.base import NEEDS_QUANTIZATION
 from plaudit.errors import Interrupted, PlauditError, one_line
 from plaudit.hub import hub_options, is_hub_name, missing_part
+from plaudit.log import quiet_libraries
 from plaudit.memory import is_out_of_memory
-from plaudit.models.quiet import quiet_transformers
 from plaudit.models.weights.completeness import (
     OUTPUT_HEADS,
     SCORE,
@@ -195,7 +195,7 @@ def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **option
     Raises PlauditError with ``what`` and the text of the exception, or that memory ran out, on one line.
     """
     try:
-        with quiet_transformers():
+        with quiet_libraries():
             return load(*arguments, **options)
     except (PlauditError, Interrupted):
         raise

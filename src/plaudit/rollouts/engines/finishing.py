@@ -54,7 +54,8 @@ def finished_sample(
     """
     if not all(map(isfinite, log_probabilities)):
         raise PlauditError(
-            "the model's output is not finite; return to an earlier checkpoint and lower the learning rate"
+            f"the model's output is not finite{_at(request)}; check its weights, or return to an earlier checkpoint "
+            "and lower the learning rate"
         )
     cut = cut_at_stop(tokenizer, request.prompt_ids, response, stops) if stops else None
     length, text = cut or (len(response), response_text(tokenizer, request.prompt_ids, response))
@@ -66,4 +67,9 @@ def finished_sample(
         ended=cut is not None or response[-1] in end_ids,
         log_probabilities=tuple(log_probabilities[:length]),
         fields=request.fields,
+        origin=request.origin,
     )
+
+
+def _at(request: Request) -> str:
+    return f" at the prompt of {request.origin.source} line {request.origin.line}" if request.origin else ""

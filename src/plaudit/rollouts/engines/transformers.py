@@ -21,7 +21,7 @@ from plaudit.models.acceleration.context import ForwardContext, forward_context
 from plaudit.models.acceleration.install import DECODING, TREES, Acceleration
 from plaudit.models.acceleration.prepared_weights import prepared_weights
 from plaudit.models.acceleration.tree_attention import TreeLayout
-from plaudit.models.loading.models import context_length
+from plaudit.models.context import context_length
 from plaudit.models.trunk import accepted_arguments, unwrapped
 from plaudit.rollouts.engines.finishing import check_requests, end_token_ids, finished_sample
 from plaudit.rollouts.engines.running_batch import RunningBatch
@@ -85,7 +85,7 @@ class TransformersEngine:
             PlauditError: a prompt is empty or leaves no room for the response, the settings contradict each other, or
                 the model's output is not finite.
         """
-        check_requests(requests, settings, context_length(self._model.config))
+        check_requests(requests, settings, context_length(self._model))
         order = _longest_prompts_first(requests)
         with self._ready():
             ordered = in_batches(
@@ -103,7 +103,7 @@ class TransformersEngine:
             PlauditError: as ``generate`` does. RuntimeError: memory runs out. Yielded pieces cannot be taken back, so
             no smaller batch is tried.
         """
-        check_requests(requests, settings, context_length(self._model.config))
+        check_requests(requests, settings, context_length(self._model))
         pieces = self._stream(requests, settings)
         # Weights are prepared in a separate context, so that they do not affect what the caller computes between two
         # pieces.

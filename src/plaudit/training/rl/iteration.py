@@ -104,7 +104,8 @@ class Iteration:
             learned=ended | (not self.config.mask_truncated),
         )
         experience = Experience(numbered(trees), lengths, rows, old)
-        metrics |= rollout_metrics(scored) | self.reading.metrics_before(readings, experience)
+        metrics |= rollout_metrics(scored) | self.scorer.truncated_fractions()
+        metrics |= self.reading.metrics_before(readings, experience)
         metrics["kl_coefficient"] = self.controller.coefficient
         if self.config.corrects_importance:
             metrics["importance_limited"] = limited_fraction(experience, self.config.importance_correction or 0.0)

@@ -12,6 +12,7 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import RlConfig
 from plaudit.errors import PlauditError
 from plaudit.rewards.sources import ComposedReward, NonFiniteScoreError
+from plaudit.rewards.truncation import merged_counts
 from plaudit.rollouts.samples import Sample
 from plaudit.runs.context import StageContext
 from plaudit.training.faulty_batch import save_faulty_batch
@@ -66,6 +67,11 @@ class Scorer:
 
     def __init__(self, context: StageContext[RlConfig], reward: ComposedReward) -> None:
         self.reward, self.session, self.folder = reward, context.session, context.directory.folder
+
+    def truncated_fractions(self) -> dict[str, float]:
+        """Return metrics: for every classifier, the fraction of its texts that were truncated since the last call."""
+        counts = {name: merged_counts(own, self.session.processes) for name, own in self.reward.take_counts().items()}
+        return {f"truncated/{name}": own.truncated / own.texts for name, own in counts.items() if own.texts}
 
     def score(self, own: Sequence[list[Sample]]) -> ScoredGroups:
         """Score the groups of this process's shard and return those of all prompts.

@@ -1,10 +1,16 @@
 """The reinforcement-learning stage: loads models, rewards and prompts, and builds the task."""
 
+import logging
+
 import torch
 
 from plaudit.config.schema import ModelReward, RlConfig
 from plaudit.data.rows import PromptRow
 from plaudit.errors import PlauditError
+from plaudit.models.context import context_length
+from plaudit.models.heads.policy import PolicyModule
+from plaudit.models.heads.scalar import ValueModule
+from plaudit.models.trunk import unwrapped
 from plaudit.rewards.sources import ComposedReward, build_reward
 from plaudit.rewards.trained_model import RewardModelSource
 from plaudit.rollouts.engines.model_engine import configured_engine
@@ -23,6 +29,8 @@ from plaudit.training.rl.rollout_sampler import RolloutSampler
 from plaudit.training.rl.scoring import Scorer
 from plaudit.training.rl.task import RlTask
 
+logger = logging.getLogger(__name__)
+
 
 def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
     """Return the stage's task."""
@@ -37,7 +45,7 @@ def load_rl_task(context: StageContext[RlConfig]) -> RlTask:
         recompute_activations_of(roles)
     reward = build_reward(config.rewards, context.session.device, made, context.strategy.load)
     reward.check_tokenizer(roles.loaded.tokenizer)
-    return build_rl_task(context, roles, reward, _load_prompts(context, roles))
+    return build_rl_task(context, roles, reward, _load_prompts(context, roles, reward))
 
 
 def build_rl_task(
@@ -60,15 +68,18 @@ def build_rl_task(
     return RlTask(context, iteration, prompts, held_out)
 
 
-def _load_prompts(context: StageContext[RlConfig], roles: Roles) -> StageRows[PromptRow]:
-    config, length = context.config, roles.loaded.context_length
-    response = config.generation.max_new_tokens
+def _load_prompts(context: StageContext[RlConfig], roles: Roles, reward: ComposedReward) -> StageRows[PromptRow]:
+    config, response = context.config, context.config.generation.max_new_tokens
+    models = [part.model for part in roles.module.values() if isinstance(part, PolicyModule | ValueModule)]
+    length = min(reward.context_length, *(context_length(unwrapped(model)) for model in models))
     if response >= length:
         raise PlauditError(
-            f"rl.generation.max_new_tokens: {response} leaves no room for a prompt in the context of {length} tokens; "
-            "lower it"
+            f"rl.generation.max_new_tokens: {response} leaves no room for a prompt in {length} tokens, which all "
+            "models of the stage can read; lower it"
         )
-    rows = load_stage_rows(context, config.prompts, PromptRow, roles.loaded, response)
+    if length < roles.loaded.context_length and context.session.is_main:
+        logger.info("rl: prompts with their responses have at most %d tokens, which all models can read", length)
+    rows = load_stage_rows(context, config.prompts, PromptRow, roles.loaded, length - response)
     if not rows.train:
         raise PlauditError(
             f"{context.name}: there are no prompts to answer; check the sources with `plaudit data inspect`"
