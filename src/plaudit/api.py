@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from plaudit.config.load import RecipeSource, load_recipe
 from plaudit.config.schema import Recipe
 from plaudit.errors import Interrupted, PlauditError, Stop, errors_of_the_system
-from plaudit.log import new_console, show_messages_by_default
+from plaudit.log import new_console, quiet_libraries, show_messages_by_default
 from plaudit.plugins import errors_of_user_code, user_code
 from plaudit.registries.stages import STAGES
 from plaudit.runs.run import Run
@@ -212,6 +212,6 @@ def chat(
     with errors_of_the_system(), errors_of_user_code():
         found = find_target(target)
         settings = found.chat_settings(best_of, seed, plain, sampling)
-        with closing(open_chat_model(found, settings, list(rewards), device)) as chat_model:
+        with quiet_libraries(), closing(open_chat_model(found, settings, list(rewards), device)) as chat_model:
             console.print(f"Talking to {found.model}. /help lists commands.", style="dim", markup=False, soft_wrap=True)
             Terminal(chat_model, console).converse(typed_lines())

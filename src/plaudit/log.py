@@ -5,6 +5,7 @@ Results, such as the table of an evaluation, go to standard output instead.
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOGGER = logging.getLogger("plaudit")
+LIBRARIES = ("accelerate", "datasets", "deepspeed", "huggingface_hub", "peft", "tokenizers", "torch", "transformers")
 
 
 _ESCAPES = {
@@ -97,7 +99,7 @@ def only_warnings() -> Iterator[None]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide progress bars and warnings of transformers and datasets, unless messages for developers are shown."""
+    """Hide progress bars and warnings of the libraries, unless messages for developers are shown (``--verbose``)."""
     from transformers.utils import logging as transformers_logging
 
     if LOGGER.isEnabledFor(logging.DEBUG):
@@ -111,7 +113,9 @@ def quiet_libraries() -> Iterator[None]:
     if dataset_bars:
         datasets.disable_progress_bars()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=rf"({'|'.join(LIBRARIES)})(\.|$)")
+            yield
     finally:
         transformers_logging.set_verbosity(level)
         if bars:

@@ -16,7 +16,7 @@ from plaudit.plugins import is_built_in, user_code
 from plaudit.registries.stages import STAGES, restart_command
 from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
-from plaudit.runs.lines import Lines, last
+from plaudit.runs.lines import Lines, last, quiet
 from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata, warn_about_changed_data
 from plaudit.runs.session import Session, start_session
 from plaudit.runs.start_models import record_or_check_models
@@ -50,6 +50,12 @@ def iterate(
     earlier stage or was computed from a result that has since been replaced, and for any other bad input.
     """
     check_trackers(recipe.trackers)
+    return (yield from quiet(_lines(recipe, stages, restart, confirm)))
+
+
+def _lines(
+    recipe: Recipe, stages: Sequence[str] | None, restart: bool, confirm: Callable[[str], bool]
+) -> Lines[Path]:
     folder = RunDirectory(Path(recipe.output) / recipe.name)
     is_new = not folder.folder.exists()
     wanted = [name for name in recipe.sections() if stages is None or name in stages]

@@ -3,6 +3,8 @@
 from collections.abc import Generator
 from typing import Any, TypeVar
 
+from plaudit.log import quiet_libraries
+
 Line = tuple[str, dict[str, Any]]
 """The name of the stage and a line of its metrics, with ``step`` and ``seconds``."""
 
@@ -20,3 +22,19 @@ def last(lines: Lines[Result]) -> Result:
         except StopIteration as end:
             result: Result = end.value
             return result
+
+
+def quiet(lines: Lines[Result]) -> Lines[Result]:
+    """Yield the lines; between two of them, the libraries print nothing."""
+    try:
+        while True:
+            with quiet_libraries():
+                try:
+                    line = next(lines)
+                except StopIteration as end:
+                    result: Result = end.value
+                    return result
+            yield line
+    finally:
+        with quiet_libraries():
+            lines.close()
