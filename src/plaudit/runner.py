@@ -53,9 +53,7 @@ def iterate(
     return (yield from quiet(_lines(recipe, stages, restart, confirm)))
 
 
-def _lines(
-    recipe: Recipe, stages: Sequence[str] | None, restart: bool, confirm: Callable[[str], bool]
-) -> Lines[Path]:
+def _lines(recipe: Recipe, stages: Sequence[str] | None, restart: bool, confirm: Callable[[str], bool]) -> Lines[Path]:
     folder = RunDirectory(Path(recipe.output) / recipe.name)
     is_new = not folder.folder.exists()
     wanted = [name for name in recipe.sections() if stages is None or name in stages]
