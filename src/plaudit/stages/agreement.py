@@ -61,7 +61,7 @@ class Origins:
 def misfits(section: Section, name: str, origins: Origins) -> list[str]:
     """Return a line for each problem in the section of stage ``name``: the key, what does not fit, and the remedy."""
     problems = [*_label_problems(section, name), *_head_problems(section, name)]
-    if isinstance(section, RlConfig | EvaluateConfig):
+    if not problems and isinstance(section, RlConfig | EvaluateConfig):
         models = dict(_token_readers(section, name, origins))
         problems += [*_vocabulary_problems(models, origins), *_length_problems(section, name, models)]
     return problems
