@@ -10,6 +10,7 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.loading import refusal
 from plaudit.data.rows import RankingRow, ResponseRow, Row
 from plaudit.data.sources import SourceRows, read_source
+from plaudit.errors import PlauditError
 
 ASK = {"role": "user", "content": "q"}
 
@@ -102,7 +103,20 @@ def test_messages_that_reply_to_each_other_are_bad(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "column", ["flagged", "passed", "negative", "weight", "response_b", "answer2", "choices", "A", "corrected", "reply"]
+    "column",
+    [
+        "flagged",
+        "passed",
+        "negative",
+        "weight",
+        "response_b",
+        "answer2",
+        "choices",
+        "A",
+        "corrected",
+        "reply",
+        "prompt.1",
+    ],
 )
 def test_columns_that_change_the_meaning_of_a_response_stop_a_stage(tmp_path: Path, column: str) -> None:
     found = read(tmp_path, [{"question": "q", "answer": "a", column: "x"}], ResponseRow)
@@ -118,6 +132,33 @@ def test_turns_whose_loss_is_off_are_not_learned(tmp_path: Path) -> None:
     turns = [ASK, {"role": "assistant", "content": "bad", "loss": False}, ASK, {"role": "assistant", "content": "a"}]
     (row,) = read(tmp_path, [{"messages": turns}], ResponseRow).rows
     assert (row.response, [turn.learned for turn in row.prompt]) == ("a", [False, False, False])
+
+
+def test_labels_on_a_scale_are_refused_and_single_strange_ones_are_bad(tmp_path: Path) -> None:
+    def labels(*values: Any) -> list[dict[str, Any]]:
+        return [{"prompt": "q", "completion": f"a{n}", "label": value} for n, value in enumerate(values)]
+
+    with pytest.raises(PlauditError, match="label is 5 in the first records, so it is on a scale; write true or false"):
+        read(tmp_path, labels(1, 5, 3, 1))
+    found = read(tmp_path, labels(*[1, 0] * 20, 7))
+    assert (len(found.rows), found.counts.bad) == (40, {"label is not true or false: 7": 1})
+
+
+def test_preferences_from_0_to_1_are_refused_where_they_count_from_1(tmp_path: Path) -> None:
+    def preferences(*values: Any) -> list[dict[str, Any]]:
+        return [{"instruction": "q", "output_1": "a", "output_2": "b", "preference": value} for value in values]
+
+    with pytest.raises(PlauditError, match="preference is 0 or 1 in all first records; write 1 or 2"):
+        read(tmp_path, preferences(0, 1.0, 1))
+    found = read(tmp_path, preferences(0, 1, 2, 1.5, 1.2))
+    assert [row.ranks for row in found.rows] == [(0, 1), (1, 0), (0, 1)]
+
+
+def test_messages_as_lists_of_roles_and_contents(tmp_path: Path) -> None:
+    messages = [{"role": ["user", "assistant"], "content": ["q", "a"]}, {"role": ["user"], "content": ["q", "a"]}]
+    found = read(tmp_path, [{"messages": value} for value in messages], ResponseRow)
+    assert [(row.prompt[0].content, row.response) for row in found.rows] == [("q", "a")]
+    assert found.counts.bad == {"messages is not a list of messages": 1}
 
 
 def test_objects_as_text_in_cells_are_read(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def judges(column: str) -> bool:
 def belongs_to_prompt(column: str) -> bool:
     """Return whether a column's name suggests a part of the prompt, such as ``system`` or ``images``."""
     found = words(column)
+    if len(found) > 1 and found[-1].isdigit():  # pandas calls a second column "prompt" "prompt.1"
+        found.pop()
     return "_".join(found) in _CONTEXT_NAMES or (len(found) > 1 and found[-1] in _CONTEXT_ENDINGS)
 
 

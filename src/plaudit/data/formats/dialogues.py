@@ -51,9 +51,19 @@ def dialogue_in(record: Record, column: str) -> tuple[Message, ...]:
 def dialogue_of(value: object, name: str) -> tuple[Message, ...]:
     """Return the turns of a list of messages. Raises BadRowError, in which the list is called ``name``."""
     turns = structured(value)
+    if isinstance(turns, Mapping):
+        turns = _turned(turns)
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
         raise BadRowError(f"{name} is not a list of messages")
     return tuple(message for turn in turns for message in _messages(turn, name))
+
+
+def _turned(columns: Mapping[str, Any]) -> list[Any]:
+    """Return the messages of which an object holds a list per key, as in files of the ``datasets`` library."""
+    lists = list(columns.values())
+    if not lists or not all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists):
+        return []
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def is_dialogue(value: object) -> bool:

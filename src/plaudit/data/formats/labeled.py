@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of
+from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of, has_value
 from plaudit.data.formats.dialogues import is_dialogue
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read
 from plaudit.data.formats.sides import judged_dialogue, judged_side
-from plaudit.data.formats.values import label
+from plaudit.data.formats.values import label, number, shown
 from plaudit.data.rows import LabeledRow, Origin, Prompt, PromptRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
@@ -49,6 +49,7 @@ def _convert(
         yield Unused("undesirable response")
 
 
+_STRAY = 0.05
 _ZERO, _MINUS = ("0", "0.0"), ("-1", "-1.0")
 
 
@@ -58,6 +59,7 @@ def _settled(read: Read) -> Callable[[Format, Sequence[Record]], Format]:
     def settle(known: Format, records: Sequence[Record]) -> Format:
         """Return the format with the labels of the file that begins with ``records``."""
         found = {str(record.get(column)).strip() for record in records for column in LABELS}
+        _check_scale([record[column] for record in records for column in LABELS if has_value(record.get(column))])
         zero, minus = bool(found & set(_ZERO)), bool(found & set(_MINUS))
         if zero and minus:
             raise PlauditError(
@@ -68,6 +70,22 @@ def _settled(read: Read) -> Callable[[Format, Sequence[Record]], Format]:
         return replace(known, convert=lambda record, origin, kind: _convert(read, refused, record, origin, kind))
 
     return settle
+
+
+def _check_scale(labels: Sequence[object]) -> None:
+    """Raise PlauditError if labels are on a scale such as 1 to 5, on which 1 does not mean true."""
+    others = [shown(label) for label in labels if _is_of_a_scale(label)]
+    if len(others) > _STRAY * len(labels):
+        raise PlauditError(
+            f"label is {others[0]} in the first records, so it is on a scale; write true or false instead of numbers"
+        )
+
+
+def _is_of_a_scale(value: object) -> bool:
+    try:
+        return number(value, "label") not in (0, 1, -1)
+    except BadRowError:
+        return False
 
 
 FORMATS = (

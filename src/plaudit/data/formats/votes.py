@@ -1,6 +1,6 @@
 """Published comparisons of two models: arena votes, MT-bench judgments, AlpacaEval's and SHP's annotations, WebGPT."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from plaudit.data.formats.base import (
     BadRowError,
@@ -21,6 +21,7 @@ from plaudit.data.formats.sides import judged_dialogue, judged_side
 from plaudit.data.formats.values import label, structured, whole_number
 from plaudit.data.formats.winners import Coding, Winner, by_scores, by_strength, ranks, winner
 from plaudit.data.rows import Message, Origin, Prompt, Row
+from plaudit.errors import PlauditError
 
 _CONVERSATIONS = ("conversation_a", "conversation_b")
 _OUTPUTS = ("output_1", "output_2")
@@ -77,6 +78,14 @@ def _alpaca_eval(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | U
     better = winner(record["preference"], record, _OUTPUTS, Coding(1), "preference") if not _is_draw(record) else None
     sides = [judged_side(record, "instruction", text_in(record, side, "response"), side) for side in _OUTPUTS]
     yield from compared(sides, better, origin, kind)
+
+
+def _settled_preference(known: Format, records: Sequence[Record]) -> Format:
+    """Return the format; raises PlauditError if 1 may mean that the first or that the second output is better."""
+    found = {str(record.get("preference")).strip().removesuffix(".0") for record in records}
+    if "0" in found and found <= {"0", "1"}:
+        raise PlauditError("preference is 0 or 1 in all first records; write 1 or 2 for the better output")
+    return known
 
 
 def _is_draw(record: Record) -> bool:
@@ -190,6 +199,7 @@ FORMATS = (
         _alpaca_eval,
         also_reads=(INPUT,),
         ignores=("raw_preference", "raw_completion", "generator_1", "generator_2", "annotator"),
+        settle=_settled_preference,
         judgement=("preference",),
         unordered=True,
         ties="0 and 1.5: counted, no row",
