@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import Message, Origin, ResponseRow
-from plaudit.data.tokenization import TokenizedRow, tokenize_rows
+from plaudit.data.tokenization import UNWRITTEN, TokenizedRow, tokenize_rows
 from plaudit.data.unwritten import Unwritten, unwritten
 from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level, letters_only, space_in_front
@@ -61,6 +61,15 @@ def test_dropped_characters_are_counted() -> None:
     assert refused is not None
     assert refused.startswith("f: the tokenizer cannot write 50.0% of the characters")
     assert "max_unknown_fraction=0.49" in refused
+
+
+def test_rows_of_which_a_text_is_dropped_are_dropped() -> None:
+    rows = [row("a", "12"), row("12", "a"), row("a 1", "b"), row("a", "1c")]
+    done = tokenize_rows(rows, letters_only(), CONFIG, 1000)
+    assert [found.row for found in done.rows] == rows[2:]
+    assert done.counted == {UNWRITTEN: 2}
+    with pytest.raises(PlauditError, match="f: no row is left of 2: 2 rows dropped: the tokenizer drops all"):
+        tokenize_rows(rows[:2], letters_only(), CONFIG, 1000)
 
 
 def test_bytes_and_unknown_tokens_drop_nothing() -> None:

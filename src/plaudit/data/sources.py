@@ -126,7 +126,7 @@ def _sample(records: Iterable[tuple[int, Record]], ignored: Collection[str]) -> 
     found: Counter[tuple[str, ...]] = Counter()
     for _, record in islice(records, _SEARCHED):
         filled = tuple(name for name, value in record.items() if has_value(value))
-        if found[filled] < _SAMPLE:
+        if found[filled] < _SAMPLE and len(sample) < 10 * _SAMPLE:
             found[filled] += 1
             sample.append({name: value for name, value in record.items() if name not in ignored})
     return sample

@@ -18,6 +18,7 @@ R = TypeVar("R", bound=Row)
 
 INDISTINCT = "responses dropped: others with the same tokens were judged differently"
 INDISTINCT_ROWS = "rows dropped: responses judged differently have the same tokens"
+UNWRITTEN = "rows dropped: the tokenizer drops all characters of the prompt or of a response"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
     For prompts that will be answered, pass the context length minus the maximum length of the answer. Responses end
     as the chat template ends them, otherwise with the EOS token, unless they were truncated. Plain text becomes a
     response to the BOS token, or to its own first token without a BOS token. Responses that cannot be told apart and
-    were judged differently are dropped. Raises PlauditError if the tokenizer has no EOS token, if no row is left, or,
-    with ``overlong: error``, at the first row that is too long.
+    were judged differently are dropped, and rows of which the tokenizer drops a whole text. Raises PlauditError if the
+    tokenizer has no EOS token, if no row is left, or, with ``overlong: error``, at the first row that is too long.
     """
     if tokenizer.eos_token_id is None:
         raise PlauditError("the tokenizer has no EOS token; set eos_token in the stage's model section")
@@ -132,6 +133,9 @@ def _text_rows(rows: Sequence[R], renderer: Renderer, tokenizer: Any) -> Iterato
     texts = [(renderer.text(row.responses[0]), False) for _, row in numbered]
     all_ids = encode(texts, renderer.special, tokenizer)
     for (index, row), ids in zip(numbered, all_ids, strict=True):
+        if not ids:
+            renderer.counted[UNWRITTEN] += 1
+            continue
         if tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
         tree = PromptTree(tuple(ids[:1]), ((*ids[1:], tokenizer.eos_token_id),))
@@ -154,12 +158,16 @@ def _prompted_rows(rows: Sequence[R], renderer: Renderer, tokenizer: Any) -> Ite
     encoded = iter(encode_parts([rendered for _, _, rendered in numbered], prompts, renderer.special, tokenizer))
     eos = tokenizer.eos_token_id  # its look-up is slow
     for (index, row, rendered), prompt in zip(numbered, prompts, strict=True):
-        responses = []
+        responses, written = [], bool(prompt)
         for parts in rendered.responses:
             segments = [Segment(tuple(next(encoded)), part.learned) for part in parts]
+            written = written and any(segment.tokens for segment in segments)
             if not (rendered.special_tokens and parts[-1].text.text.rstrip().endswith(renderer.ends)):
                 segments[-1] = Segment((*segments[-1].tokens, eos))
             responses.append(segments)
+        if not written:
+            renderer.counted[UNWRITTEN] += 1
+            continue
         text = rendered.prompt.text
         if rendered.special_tokens:
             text = tokenizer.decode(prompt, skip_special_tokens=True)
