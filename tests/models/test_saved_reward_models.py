@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from model_folders import read_weights, saved, write_weights
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import LoraConfig, ModelConfig, ModelReward
+from plaudit.errors import PlauditError
 from plaudit.models.loading.models import load_scorer
 from plaudit.models.reward_model import RewardModel, ScoreScale, load_reward_model, save_reward_model
 from plaudit.rewards.sources import build_reward
@@ -98,3 +99,16 @@ def test_older_folders_and_changed_weights(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "saved")
     found = load_reward_model(ModelConfig(path=str(tmp_path / "saved")), CPU).scores([TREE], 64)
     torch.testing.assert_close(found, 2 * expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"gain": null, "bias": 0}', '{"gain": NaN, "bias": 0}'])
+def test_a_lost_or_damaged_scale_is_refused(content: str | None, tmp_path: Path) -> None:
+    start = saved(tiny_classifier("llama"), tmp_path / "start")
+    loaded, _ = load_scorer(ModelConfig(path=str(start)), CPU)
+    save_reward_model(loaded.model, loaded.tokenizer, SCALE, tmp_path / "saved")
+    file = tmp_path / "saved/score_scale.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(PlauditError, match=rf"^{file}: "):
+        load_reward_model(ModelConfig(path=str(tmp_path / "saved")), CPU)

@@ -9,6 +9,7 @@ import pytest
 
 from plaudit.errors import PlauditError
 from plaudit.reporting.reading import read_run
+from plaudit.runs.directory import RunDirectory
 from report_runs import write_lines, write_object, write_run
 
 
@@ -100,3 +101,20 @@ def test_sources_with_weight_zero_were_not_trained_on(tmp_path: Path) -> None:
     run = read_run(tmp_path)
     assert run.trained_on == ["learned"]
     assert run.watched == ["gold"]
+
+
+def test_changed_metrics_of_a_finished_stage_are_refused(tmp_path: Path) -> None:
+    stage = RunDirectory(tmp_path).stage("sft").create()
+    write_lines(stage.metrics, [{"step": 1, "loss": 2.0}])
+    stage.finish({"steps": 1})
+    assert read_run(tmp_path).stages["sft"].metrics == [{"step": 1, "loss": 2.0}]
+    write_lines(stage.metrics, [{"step": 1, "loss": 1.0}])
+    with pytest.raises(PlauditError, match=rf"^{stage.metrics}: checksum differs .* repeat the stage sft"):
+        read_run(tmp_path)
+
+
+def test_a_sample_without_texts_is_named(tmp_path: Path) -> None:
+    stage = RunDirectory(tmp_path).stage("sft").create()
+    write_lines(stage.samples, [{"step": 1, "prompt": "a", "response": 1}])
+    with pytest.raises(PlauditError, match=rf"^{stage.samples}, line 1: has no texts of prompt and response"):
+        read_run(tmp_path)

@@ -428,3 +428,14 @@ def test_finishing_waits_for_the_disk_but_not_again_for_checkpoints(
     )
     stage.finish({})
     assert sorted(waited) == [".", "manifest.json", "model", "model/weights"]
+
+
+@pytest.mark.parametrize("content", [None, "", "null", '{"step": 1}\n'])
+def test_lost_metrics_before_the_checkpoint_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    stage = RunDirectory(tmp_path).stage("sft").create()
+    if content is not None:
+        stage.metrics.write_text(content)
+    stage.rewind(2)
+    assert f"{stage.metrics}: lacks what was measured up to step 2" in capsys.readouterr().err

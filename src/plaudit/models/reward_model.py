@@ -133,6 +133,8 @@ def remaining_bias(path: str) -> float | None:
 
 def _scale_file(path: str) -> dict[str, Any]:
     file = Path(path) / SCALE_FILE
+    if not file.is_file() and (file.parent / UNSCALED_FILE).exists():
+        raise PlauditError(f"{file}: missing, so the scale of the scores is unknown; restore it")
     saved = read_json(file) if file.is_file() else {}
     if not all(type(value) in (int, float) and math.isfinite(value) for value in saved.values()):
         raise PlauditError(f"{file}: holds values that are no finite numbers; restore it, or train the model again")

@@ -1,6 +1,5 @@
 """Reads a run folder into plain data. Any file may be missing: the report shows what exists."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +8,12 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from plaudit.errors import PlauditError, one_line
+from plaudit.errors import PlauditError
 from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory, StageDirectory
-from plaudit.runs.jsonl import read_json_lines
+from plaudit.runs.files import read_json
+from plaudit.runs.jsonl import read_steps
+from plaudit.runs.manifest import MANIFEST, check_files
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def read_run(folder: Path) -> Run:
     directory = RunDirectory(folder)
     metadata = _read_object(directory.metadata)
     config_path = directory.configuration
-    config_text = config_path.read_text(encoding="utf-8") if config_path.exists() else ""
+    config_text = config_path.read_text(encoding="utf-8", errors="replace") if config_path.exists() else ""
     config = _parse_config(config_path, config_text)
     present = [directory.stage(name) for name in STAGES if directory.stage(name).folder.is_dir() and name != "report"]
     stages = {stage.name: _read_stage(stage) for stage in present}
@@ -110,41 +111,34 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_stage(directory: StageDirectory) -> StageFiles:
+    if directory.finished and (directory.folder / MANIFEST).exists():
+        for path in (directory.metrics, directory.samples, directory.summary_file):
+            check_files(directory.folder, path)
     metrics: dict[int, dict[str, Any]] = {}
-    for row in _read_lines(directory.metrics):
+    for row in read_steps(directory.metrics):
         # A step may have several lines: separate measurements, or a repetition after an interruption.
         metrics[row["step"]] = metrics.get(row["step"], {}) | row
     ordered = [metrics[step] for step in sorted(metrics)]
-    samples, notes = _read_lines(directory.samples), _read_object(directory.notes_file).get("notes", [])
+    samples, notes = _read_samples(directory.samples), _read_object(directory.notes_file).get("notes", [])
     return StageFiles(directory.name, ordered, samples, _read_object(directory.result_file), list(map(str, notes)))
 
 
+def _read_samples(path: Path) -> list[dict[str, Any]]:
+    samples = read_steps(path)
+    for number, sample in enumerate(samples, start=1):
+        if not isinstance(sample.get("prompt"), str) or not isinstance(sample.get("response"), str):
+            raise PlauditError(f"{path}, line {number}: has no texts of prompt and response; delete the line")
+    return samples
+
+
 def _read_object(path: Path) -> dict[str, Any]:
-    return _parse_object(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    rows = read_json_lines(path)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row.get("step"), int):
-            raise PlauditError(f"{path}, line {number}: this line has no integer `step`; delete the line")
-    return rows
-
-
-def _parse_object(text: str, place: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PlauditError(f"{place}: not valid JSON ({one_line(error)}); restore or delete it") from error
-    if not isinstance(value, dict):
-        raise PlauditError(f"{place}: expected a JSON object; restore or delete it")
-    return value
+    return read_json(path, "restore or delete it") if path.exists() else {}
 
 
 def _parse_config(path: Path, text: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PlauditError(f"{path}: not valid YAML; restore it from the recipe") from error
     if not isinstance(value, dict):
         raise PlauditError(f"{path}: expected a mapping of keys to values; restore it from the recipe")

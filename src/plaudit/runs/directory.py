@@ -99,7 +99,9 @@ class StageDirectory:
 
     def rewind(self, step: int | None) -> None:
         """Drop metrics and samples after the checkpoint's step (None: all), because they will be written again."""
-        rewind(self.metrics, step)
+        kept = rewind(self.metrics, step)
+        if step and (not kept or kept[-1]["step"] != step):
+            logger.warning("%s: lacks what was measured up to step %d; it stays incomplete", self.metrics, step)
         rewind(self.samples, step)
 
     def write_notes(self, notes: Sequence[str]) -> None:

@@ -45,15 +45,25 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [_record(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
-def rewind(path: Path, step: int | None) -> None:
-    """Drop the records after ``step``, or all if it is None, so that a resumed stage can write them again."""
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """Return the records as ``read_json_lines`` does. Raises PlauditError also for one without an integer ``step``."""
+    records = read_json_lines(path)
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record.get("step"), int):
+            raise PlauditError(f"{path}, line {number}: has no integer step; delete the line or restore the file")
+    return records
+
+
+def rewind(path: Path, step: int | None) -> list[dict[str, Any]]:
+    """Drop the records after ``step``, or all if it is None, so that a resumed stage can write them again.
+
+    Returns the records that are left.
+    """
+    kept: list[dict[str, Any]] = []
     if path.exists():
-        records = read_json_lines(path)
-        for number, record in enumerate(records, start=1):
-            if not isinstance(record.get("step"), int):
-                raise PlauditError(f"{path}, line {number}: has no step; delete the line or restore the file")
-        kept = [record for record in records if step is not None and record["step"] <= step]
+        kept = [record for record in read_steps(path) if step is not None and record["step"] <= step]
         write_atomically(path, "".join(json_text(record) + "\n" for record in kept))
+    return kept
 
 
 def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Damaged, incomplete and foreign files of weights are refused on one line with file and remedy."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -91,3 +92,18 @@ def test_weights_in_parts(folder: Path, tmp_path: Path) -> None:
     assert f"files that it names are not there, such as {part.name}" in refused(folder)
     index.write_text("{")
     assert f"{index}: not valid JSON" in refused(folder)
+
+
+def test_damaged_generation_settings_are_refused(tmp_path: Path) -> None:
+    folder = saved(tiny_causal_model("llama"), tmp_path)
+    (folder / "generation_config.json").write_bytes(b"\0\0")
+    assert f"{folder}/generation_config.json: not valid JSON" in refused(folder)
+
+
+def test_pipes_and_links_to_nowhere_are_refused(tmp_path: Path) -> None:
+    folder = saved(tiny_causal_model("llama"), tmp_path)
+    os.mkfifo(folder / "added_tokens.json")
+    assert f"{folder}/added_tokens.json: this is a pipe" in refused(folder)
+    (folder / "added_tokens.json").unlink()
+    (folder / "added_tokens.json").symlink_to("nowhere")
+    assert f"{folder}/added_tokens.json: no such file" in refused(folder)

@@ -128,8 +128,9 @@ def load_whole(what: str, auto_class: Any, path: str, **options: Any) -> tuple["
 def _checked_files(what: str, path: str) -> dict[str, Shape]:
     """Return the shapes in the files of a folder or of a cached model. Raises PlauditError for a damaged file."""
     try:
-        if (configuration := Path(path) / "config.json").is_file():
-            read_json(configuration)
+        for name in ("config.json", "generation_config.json"):  # transformers ignores a damaged second one
+            if (Path(path) / name).is_file():
+                read_json(Path(path) / name)
         return stored_shapes(path)
     except PlauditError as fault:
         raise PlauditError(f"cannot load {what}: {fault}") from fault
