@@ -107,3 +107,11 @@ def test_pipes_and_links_to_nowhere_are_refused(tmp_path: Path) -> None:
     (folder / "added_tokens.json").unlink()
     (folder / "added_tokens.json").symlink_to("nowhere")
     assert f"{folder}/added_tokens.json: no such file" in refused(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_the_damaged_file_of_a_tokenizer_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = saved(tiny_causal_model("llama"), tmp_path)
+    (folder / name).write_bytes(content)
+    assert f"cannot load tokenizer {folder}: {folder}/{name}: " in refused(folder)

@@ -187,6 +187,11 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
     except PlauditError as fault:
         if missing := missing_part(str(path), what.startswith("tokenizer")):
             raise PlauditError(f"cannot load {what}: {missing}") from fault
+        for file in sorted(Path(str(path)).glob("*.json")):  # the libraries rarely say which file is damaged
+            try:
+                read_json(file)
+            except PlauditError as damage:
+                raise PlauditError(f"cannot load {what}: {damage}") from fault
         raise
 
 
