@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import plaudit.packages
 from evaluation_world import save_classifier, save_policy
@@ -18,6 +19,7 @@ from plaudit.registries.stages import STAGES
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.stages.preflight import CHECKS, check_before_start
+from plaudit.training.rl.roles.build import build_roles
 from tiny_runs import tiny_recipe
 
 EVALUATE = (
@@ -272,3 +274,12 @@ def test_marked_keys_and_checks_of_a_new_stage_take_part(recipe: Path, monkeypat
         if "count" in STAGES:
             STAGES.unregister("count")
     assert found == ["count.files.1: gone.txt: no such file; check the path", "count.times: at most 9"]
+
+
+def test_a_value_model_with_another_vocabulary_is_refused(recipe: Path) -> None:
+    """Also where only loading shows it, such as for the result of a stage."""
+    overrides = ["rl.model=runs/tiny/sft/model", "rl.value_model=other/vocabulary"]
+    config = load_recipe(str(recipe), overrides).rl
+    assert config is not None
+    with pytest.raises(PlauditError, match=r"^rl\.value_model: mismatched tokenizers: other/vocabulary does not share"):
+        build_roles(config, torch.device("cpu"), seed=0)

@@ -98,7 +98,8 @@ def refusal(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None
         described = ", ".join(_unread(counts, column) for column in unread)
         return (
             f"{counts.source}: format {counts.format} does not read {described}; choose a format that does, rename it "
-            f"with `columns`, or name it under `ignore_columns`"
+            f"with `columns`, or leave it out with `ignore_columns: {json.dumps(unread, ensure_ascii=False)}` for this "
+            "source"
         )
     if not read.rows:
         return f"{counts.source}: contains no {read.kind.kind} rows; check the file and its format"

@@ -141,8 +141,13 @@ class ComposedReward:
         for name, scores in each.items():
             _refuse_unusable(name, scores, samples)
         total = torch.zeros(len(samples))
-        for weight, scores in zip(self.weights, each.values(), strict=True):
+        for weight, (name, scores) in zip(self.weights, each.items(), strict=True):
             total += weight * scores
+            if len(samples) and (largest := (weight * scores).abs().max()) > LARGEST_SCORE:
+                raise PlauditError(
+                    f"reward source {name!r}: weight {weight:.6g} times its score is ±{largest:.6g}; rewards beyond "
+                    f"±{LARGEST_SCORE:.0e} cannot be learned from; lower the weight"
+                )
         return ComposedScores(total, each)
 
 

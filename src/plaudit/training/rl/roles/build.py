@@ -4,13 +4,15 @@ import torch
 from torch import nn
 
 from plaudit.config.schema import RlConfig
+from plaudit.errors import PlauditError
 from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.models.adapters.folder import adapter_task, lora_of_adapter
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.heads.scalar import ValueModule, scalar_head
-from plaudit.models.loading.models import load_policy, load_scorer
+from plaudit.models.loading.models import LoadedModel, load_policy, load_scorer
 from plaudit.models.reward_model import refuse_untrained_head, scale_of
 from plaudit.models.trunk import unwrapped
+from plaudit.rewards.trained_model import same_vocabulary
 from plaudit.training.rl.roles.adapters import AdapterRoles
 from plaudit.training.rl.roles.base import Roles
 from plaudit.training.rl.roles.separate import SeparateRoles
@@ -27,7 +29,13 @@ def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
         roles = SharedRoles(load_policy(config.model, device, seed), needs_values)
     else:
         value = _value_model(config, device, seed) if needs_values else None
-        roles = SeparateRoles(load_policy(config.model, device, seed), value)
+        policy = load_policy(config.model, device, seed)
+        if value is not None and not same_vocabulary(value.tokenizer, policy.tokenizer):
+            raise PlauditError(
+                f"rl.value_model: mismatched tokenizers: {config.value_model} does not share the policy's vocabulary, "
+                "but both read the same token ids; train it from the policy's model"
+            )
+        roles = SeparateRoles(policy, value and ValueModule(value.model))
     return roles
 
 
@@ -38,12 +46,12 @@ def recompute_activations_of(roles: Roles) -> None:
             recompute_activations(part.model)
 
 
-def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModule:
+def _value_model(config: RlConfig, device: torch.device, seed: int) -> LoadedModel:
     """Return a value model that starts from the reward model, on its scale, or from the policy with a zero head."""
     if config.value_model is None:
         loaded, _ = load_scorer(config.model, device, seed, "value model")
         unwrapped(loaded.model).score = scalar_head(loaded.model.config.hidden_size).to(device)
-        return ValueModule(loaded.model)
+        return loaded
     lora = config.model.lora
     if lora is not None and lora.continues and adapter_task(config.value_model) is None:
         lora = lora_of_adapter(str(config.model.path), lora.dropout)
@@ -57,4 +65,4 @@ def _value_model(config: RlConfig, device: torch.device, seed: int) -> ValueModu
         head.weight.copy_(scale.gain * trained.weight)
         head.bias.fill_(scale.bias)
     unwrapped(loaded.model).score = head.to(device)
-    return ValueModule(loaded.model)
+    return loaded
