@@ -248,3 +248,22 @@ def test_the_log_says_what_was_read_left_out_and_taken_as_better(tmp_path: Path)
     assert loaded.warnings() == [
         f"{path}: the first response is the better one in none of 9 rows; check that the judgement is read right"
     ]
+
+
+@pytest.mark.parametrize(
+    "columns, ignored",
+    [
+        ({"language_score": 0.93}, '["language_score"]'),
+        ({"int_score": 4, "score": 4.1, "token_count": 9, "language": "en"}, '["int_score", "score"]'),
+        ({"Bewertung: label": 1, "système_prompt": "x"}, '["Bewertung: label", "système_prompt"]'),
+    ],
+)
+def test_a_refusal_names_the_columns_to_ignore_as_they_are_written(
+    tmp_path: Path, columns: dict[str, Any], ignored: str
+) -> None:
+    path = _file(tmp_path, "web.jsonl", [{"text": f"t{number}", "url": "u", **columns} for number in range(4)])
+    with pytest.raises(PlauditError) as refused:
+        load_rows(DataConfig.model_validate({"sources": [path]}), TextRow, None, 0)
+    assert f"`ignore_columns: {ignored}`" in str(refused.value)
+    source = {"path": path, "ignore_columns": json.loads(ignored)}
+    assert load_rows(DataConfig.model_validate({"sources": [source], "held_out_fraction": 0.0}), TextRow, None, 0).train

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
 import plaudit.packages
+from command_line import run_command
 from evaluation_world import save_classifier, save_policy
 from plaudit.config.load import load_recipe
 from plaudit.config.places import sections_below
@@ -283,3 +285,63 @@ def test_a_value_model_with_another_vocabulary_is_refused(recipe: Path) -> None:
     assert config is not None
     with pytest.raises(PlauditError, match=r"^rl\.value_model: mismatched tokenizers: other/vocabulary does not share"):
         build_roles(config, torch.device("cpu"), seed=0)
+
+
+TIED = {"vocab_size": 30, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 64}
+JUDGED = (
+    "{models: {sft: other/tied_lm}, baseline: sft, prompts: {sources: [demonstrations.jsonl]}, rewards: [{name: a, "
+)
+
+
+@pytest.fixture(scope="module")
+def tied(recipe: Path) -> None:
+    """Write a GPT-2 language model and reward model, which differ in score.weight alone because embeddings are tied."""
+    config = GPT2Config(**TIED, bos_token_id=0, eos_token_id=1, pad_token_id=2)
+    for name, kind in (("tied_lm", GPT2LMHeadModel), ("tied_rm", GPT2ForSequenceClassification)):
+        config.id2label = {0: "LABEL_0"}
+        kind(config).save_pretrained(recipe.parent / "other" / name)
+        shutil.copytree(recipe.parent / "tokenizer", recipe.parent / "other" / name, dirs_exist_ok=True)
+
+
+@pytest.mark.usefixtures("tied")
+@pytest.mark.parametrize(
+    "overrides, key, fault",
+    [
+        *((f"{stage}.model=other/tied_rm", f"{stage}.model.path", "writes no text") for stage in ("sft", "dpo", "rl")),
+        ("pretrain.model={path: other/tied_rm}", "pretrain.model.path", "writes no text"),
+        ("pretrain.model={path: other/tied_rm, lora: {}}", "pretrain.model.path", "writes no text"),
+        (EVALUATE.replace("stage:sft", "other/tied_rm"), "evaluate.models.sft.path", "writes no text"),
+        ("rl.rewards.0.path=other/tied_lm", "rl.rewards.0.path", "no trained reward head"),
+        ("rl.value_model=other/tied_lm", "rl.value_model", "no trained reward head"),
+        (
+            "rl.rewards=[{name: e, kind: ensemble, paths: [other/tied_rm, other/tied_lm]}]",
+            "rl.rewards.0.paths.1",
+            "no trained reward head",
+        ),
+        ("rl.rewards=[{name: c, kind: classifier, path: other/tied_lm}]", "rl.rewards.0.path", "not a sequence class"),
+        (
+            f"evaluate={JUDGED}kind: model, path: other/tied_lm}}]}}",
+            "evaluate.rewards.0.path",
+            "no trained reward head",
+        ),
+    ],
+)
+def test_language_models_and_reward_models_are_told_apart(recipe: Path, overrides: str, key: str, fault: str) -> None:
+    [line] = [line for line in problems(recipe, overrides) if line.startswith(key)]
+    assert fault in line
+
+
+@pytest.mark.usefixtures("tied")
+@pytest.mark.parametrize(
+    "arguments, fault",
+    [
+        (["other/tied_rm"], "this is a reward model or classifier, which writes no text"),
+        (["other/tied_lm", "--reward", "other/tied_lm"], "no trained reward head"),
+    ],
+)
+def test_a_chat_tells_them_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], fault: str
+) -> None:
+    code, _, error = run_command(capsys, monkeypatch, "chat", *arguments)
+    assert code == 2
+    assert fault in error.splitlines()[-1]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig, ModelConfig
 from plaudit.data.rows import PromptRow
+from plaudit.data.templates import BYPASSED
 from plaudit.errors import PlauditError
-from plaudit.evaluation.prompts import make_requests
+from plaudit.evaluation.prompts import Asked, make_requests
 from plaudit.memory import responses_at_once
 from plaudit.models.inference import token_log_probabilities
 from plaudit.models.loading.models import LoadedModel
@@ -81,8 +82,8 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     loaded = context.load(config.models[name], context.processes.device)
     reward.check_tokenizer(loaded.tokenizer)
     asked = make_requests(context.rows, loaded, config.prompts, config.generation, (seed, "evaluate"), context.longest)
-    if context.processes.is_main and (asked.dropped or asked.truncated):
-        logger.info("evaluate: prompts too long: %d dropped, %d truncated", asked.dropped, asked.truncated)
+    if context.processes.is_main:
+        _log_prompts(name, asked)
     if not asked.requests:
         raise PlauditError(
             f"evaluate.models.{name}: no prompt fits into its context; lower evaluate.generation.max_new_tokens or set "
@@ -103,6 +104,13 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     del loaded, engine
     _give_back_cached_memory()
     return answers
+
+
+def _log_prompts(name: str, asked: Asked) -> None:
+    if asked.dropped or asked.truncated:
+        logger.info("evaluate: prompts too long: %d dropped, %d truncated", asked.dropped, asked.truncated)
+    for what, number in asked.counted.items():
+        logger.log(logging.INFO if what == BYPASSED else logging.WARNING, "evaluate: %s: %d %s", name, number, what)
 
 
 def reference_log_probabilities(

@@ -55,11 +55,12 @@ def evaluate(
     simulated by code. ``write_summary`` documents the summary. Raises PlauditError.
     """
     written = folder if processes.is_main else None
-    config = config.model_copy(update={"prompts": as_trained(config.prompts, config.models)})
+    given = config.prompts
+    config = config.model_copy(update={"prompts": as_trained(given, config.models)})
     reward = build_reward(config.rewards, processes.device)
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
     rejects = written and written / "rejects.jsonl"
-    chosen = held_out_prompts(config.prompts, config.max_prompts, seed, rejects, "evaluate.prompts")
+    chosen = held_out_prompts(given, config.max_prompts, seed, rejects, "evaluate.prompts")
     toxicity = _toxicity_prompts(config, seed, written) or chosen
     if processes.is_main:
         logger.info("evaluate: %s", chosen.described)

@@ -24,11 +24,15 @@ logger = logging.getLogger(__name__)
 
 
 class Asked(NamedTuple):
-    """Requests, and the numbers of prompts that were dropped or cut to leave room for the response."""
+    """Requests, and the numbers of prompts that were dropped or cut to leave room for the response.
+
+    ``counted``: what else was noticed while the prompts were rendered, and how often.
+    """
 
     requests: list[Request]
     dropped: int
     truncated: int
+    counted: Mapping[str, int]
 
 
 class Selection(NamedTuple):
@@ -113,4 +117,4 @@ def make_requests(
         for index, prompt in enumerate(tokenized.rows)
         for response in range(responses)
     ]
-    return Asked(requests, tokenized.dropped, tokenized.truncated)
+    return Asked(requests, tokenized.dropped, tokenized.truncated, tokenized.counted)
