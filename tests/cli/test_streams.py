@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
+from plaudit.log import quiet_libraries
 from tiny_runs import tiny_recipe
 
 SCRIPT = """
@@ -70,3 +72,20 @@ def test_only_lines_of_plaudit(tmp_path: Path) -> None:
         r"it/s\]|\r|Loading weights|Writing model|UserWarning|FutureWarning|\[transformers\]|Map:|real_accelerator"
     )
     assert re.findall(foreign, ended.stdout) == []
+
+
+def test_what_the_libraries_print_is_hidden_and_shown_again() -> None:
+    import datasets
+    import transformers.utils.logging as messages
+
+    before = messages.get_verbosity(), messages.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
+    with warnings.catch_warnings(record=True) as seen:
+        with quiet_libraries():
+            assert datasets.are_progress_bars_disabled()
+            assert not messages.is_progress_bar_enabled()
+            warnings.warn_explicit("theirs", UserWarning, "layer.py", 1, module="peft.tuners.lora.layer")
+            warnings.warn_explicit("mine", UserWarning, "rewards.py", 1, module="rewards")
+        warnings.warn_explicit("after", UserWarning, "layer.py", 2, module="peft.tuners.lora.layer")
+    assert [str(warning.message) for warning in seen] == ["mine", "after"]
+    now = messages.get_verbosity(), messages.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
+    assert now == before

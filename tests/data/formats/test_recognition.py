@@ -76,7 +76,7 @@ def test_a_stage_stops_if_a_column_with_meaning_is_not_read(
     reason = refusal(found, max_bad_fraction=1)
     assert reason is not None
     assert f"does not read {column}, which looks like {looks} (in 3 records, such as " in reason
-    assert "`ignore_columns`" in reason
+    assert "`ignore_columns: " in reason
     config = DataConfig.model_validate({"sources": [str(tmp_path / "rows.jsonl")], "held_out_fraction": 0})
     with pytest.raises(PlauditError, match=f"does not read {column}"):
         load_rows(config, kind, None, 0)
