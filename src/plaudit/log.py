@@ -106,7 +106,7 @@ def quiet_libraries() -> Iterator[None]:
         yield
         return
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    datasets: Any = sys.modules.get("datasets")  # loaded by those alone who use it
+    datasets: Any = sys.modules.get("datasets.utils")  # loaded by those alone who use it
     dataset_bars = datasets is not None and not datasets.are_progress_bars_disabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
