@@ -35,7 +35,7 @@ def build_roles(config: RlConfig, device: torch.device, seed: int) -> Roles:
                 f"rl.value_model: mismatched tokenizers: {config.value_model} does not share the policy's vocabulary, "
                 "but both read the same token ids; train it from the policy's model"
             )
-        roles = SeparateRoles(policy, value and ValueModule(value.model))
+        roles = SeparateRoles(policy, None if value is None else ValueModule(value.model))
     return roles
 
 
