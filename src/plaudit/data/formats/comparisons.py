@@ -214,7 +214,8 @@ FORMATS = (
         recognized_by="two responses, such as `response_a` and `response_b`, and `winner`, `preference`, `choice`, …",
         ties="`tie`, 1.5, or as many votes for each: counted, no row",
         dialogue=True,
-        labels="a side (a/b, left/right, first/second, the column's or the model's name), 0/1, 1/2, 1 to 2, votes",
+        labels="a side (a/b, left/right, first/second, `A>B`, the name of the column or model, the response's text), "
+        "0/1, 1/2, 1 to 2, votes",
     ),
     Format(
         "annotators",
