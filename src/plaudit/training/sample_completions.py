@@ -1,5 +1,6 @@
 """Sample completions of a language model at every held-out measurement, for people to read."""
 
+import logging
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,8 @@ from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.seeding import derived_seed
 from plaudit.training.engine_weights import EngineWeights
 from plaudit.training.examples import StageRows
+
+logger = logging.getLogger(__name__)
 
 
 class SampleCompletions:
@@ -65,6 +68,11 @@ class SampleCompletions:
         else:
             fitting = [row for row in (rows.held_out or rows.train) if len(row.tree.prompt) <= prompt_limit]
             prompts = fitting[: self.config.samples]
+            if self.config.samples and not prompts and self.session.is_main:
+                logger.warning(
+                    "%s: no sample completions: no prompt leaves room for sample_tokens=%d in the context of %d tokens",
+                    *(self.context.name, self.config.sample_tokens, self.loaded.context_length),
+                )
         return [
             Request(row.tree.prompt, row.prompt_text, derived_seed(self.context.seed, "sample", number))
             for number, row in enumerate(prompts)

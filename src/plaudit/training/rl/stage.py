@@ -64,7 +64,10 @@ def build_rl_task(
     weights = EngineWeights(engine, context.strategy, roles.module["policy"])
     sampler = RolloutSampler(weights, config.generation, context.session)
     iteration = Iteration(config, roles, sampler, scorer, reading, context.seed)
-    held_out = HeldOutPrompts(context, rows.held_out[: config.held_out_prompts], prompts, sampler, scorer)
+    measured = rows.held_out[: config.held_out_prompts]
+    if 0 < len(measured) < len(rows.held_out) and context.session.is_main:
+        logger.info("rl: measures on %d of %d held-out prompts (held_out_prompts)", len(measured), len(rows.held_out))
+    held_out = HeldOutPrompts(context, measured, prompts, sampler, scorer)
     return RlTask(context, iteration, prompts, held_out)
 
 
