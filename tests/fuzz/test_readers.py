@@ -44,7 +44,9 @@ def _damaged_outside(file: Written, folder: Path, random: Random) -> str:
     except PlauditError as error:
         check_refusal(error, path)
         return "refused"
-    if file.ending != ".parquet" or path.read_bytes() == before:  # parquet has no checksum of its page headers
+    after = path.read_bytes()
+    # Parquet has no checksum of its page headers, and a file with another beginning is not compressed any more.
+    if after == before or (file.ending != ".parquet" and after[:2] == before[:2]):
         assert [record for _, record in outcomes] == file.records
     return "read"
 
