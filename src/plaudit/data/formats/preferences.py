@@ -52,7 +52,7 @@ def _preference(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
 def _check_beginnings(prompt: Prompt, responses: list[str]) -> None:
     """Raise BadRowError if all responses repeat a prompt of several words."""
     text = prompt.strip() if isinstance(prompt, str) else prompt[-1].content.strip()
-    if len(text.split()) > 2 and all(response.strip().startswith(text) for response in responses):
+    if all(response.lstrip().startswith(text) for response in responses) and len(text.split()) > 2:
         raise BadRowError("both responses repeat the prompt; ignore the column prompt, or remove it from them")
 
 
@@ -88,7 +88,7 @@ def _implicit_preference(record: Record, origin: Origin, kind: Kind) -> Iterator
 def _check_scores(record: Record) -> None:
     """Raise BadRowError if the rejected response has the higher score."""
     for better, worse in _SCORES:
-        has_both = has_value(record.get(better)) and has_value(record.get(worse))
+        has_both = better in record and has_value(record[better]) and has_value(record.get(worse))
         if has_both and number(record[better], better) < number(record[worse], worse):
             raise BadRowError(f"{worse} is higher than {better}; to trust the sides, ignore both columns")
 
