@@ -122,11 +122,17 @@ def _head_problems(section: Section, name: str) -> Iterator[str]:
     if not isinstance(section, LanguageModelStageConfig | RlConfig | EvaluateConfig):
         return
     for found in marked_values(section, (name,)):
-        if found.marks.get("names") == "model" and found.reference is None and has_reward_head(found.value):
+        if found.marks.get("names") == "model" and found.reference is None and _is_reward_model(found.value):
             yield (
                 f"{found.place_text}: {found.value}: this is a reward model or classifier, which writes no text; name "
                 "a language model"
             )
+
+
+def _is_reward_model(path: str) -> bool:
+    with suppress(PlauditError):  # as above
+        return has_reward_head(path)
+    return False
 
 
 def _label_problems(section: Section, name: str) -> Iterator[str]:
