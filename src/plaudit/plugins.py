@@ -185,7 +185,7 @@ def errors_of_user_code() -> Iterator[None]:
     """
     try:
         yield
-    except (PlauditError, Interrupted, GeneratorExit):
+    except (PlauditError, Interrupted):
         raise
     except BaseException as error:
         from plaudit.memory import is_out_of_memory
@@ -201,15 +201,18 @@ def errors_of_user_code() -> Iterator[None]:
 
 
 def _is_interruption(error: BaseException) -> bool:
-    """Return whether a signal, such as Ctrl-C, raised this exception, and not a ``raise`` in code from outside."""
-    if not isinstance(error, KeyboardInterrupt):
+    """Return whether a signal, such as Ctrl-C, or the end of a generator raised this exception.
+
+    A ``raise`` in code from outside is no interruption.
+    """
+    if not isinstance(error, KeyboardInterrupt | GeneratorExit):
         return isinstance(error, Terminated)
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     if last is None:
         return True
-    # Python delivers signals between instructions, never at a `raise`.
+    # Python delivers signals and closes generators between instructions, never at a `raise`.
     is_raise = last.tb_frame.f_code.co_code[last.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
     return not (is_raise and _is_from_outside(last.tb_frame))
 
@@ -239,7 +242,7 @@ def user_code(place: str, function: Callable[..., Any]) -> Iterator[None]:
     """
     try:
         yield
-    except (PlauditError, Interrupted, GeneratorExit):
+    except (PlauditError, Interrupted):
         raise
     except BaseException as error:
         from plaudit.memory import is_out_of_memory
