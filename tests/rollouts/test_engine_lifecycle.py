@@ -13,11 +13,14 @@ from plaudit.cli.main import app
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import GenerationConfig
 from plaudit.config.schema.engines import TransformersEngineConfig
+from plaudit.evaluation import answers
 from plaudit.evaluation.compare import evaluate
+from plaudit.rewards.sources import ComposedReward
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.runner import run
 from plaudit.serving.targets import find_target, open_chat_model
+from rl_runs import rl_metrics
 from tiny_runs import tiny_recipe
 
 
@@ -33,11 +36,12 @@ class CountedEngine(TransformersEngine):
     fails_from: int
     versions: ClassVar[list[int]]
     released: int
+    has_memory: bool
 
     def __init__(self, loaded: Any) -> None:
         super().__init__(loaded)
         CountedEngine.built += 1
-        self.has_memory, self.has_weights = True, False
+        CountedEngine.has_memory, self.has_weights = True, False
 
     def generate(self, requests: Sequence[Request], settings: GenerationConfig) -> list[Sample]:
         assert self.has_weights, "generate came before update_weights"
@@ -54,14 +58,33 @@ class CountedEngine(TransformersEngine):
     def release(self) -> None:
         CountedEngine.released += 1
         assert self.has_memory
-        self.has_memory = self.has_weights = False
+        CountedEngine.has_memory = self.has_weights = False
 
     def resume(self) -> None:
         assert not self.has_memory
-        self.has_memory = True
+        CountedEngine.has_memory = True
 
     def close(self) -> None:
         CountedEngine.closed += 1
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return, for every computation of rewards or log-probabilities, whether the engine had memory."""
+    found: list[bool] = []
+
+    def watch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def watched(*given: Any, **named: Any) -> Any:
+            found.append(CountedEngine.has_memory)
+            return original(*given, **named)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(ComposedReward, "score")
+    watch(answers, "token_log_probabilities")
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +124,22 @@ def test_reinforcement_learning(folder: Path) -> None:
     assert CountedEngine.released == 5
 
 
+def test_rewards_of_sampled_and_greedy_responses_are_computed_without_the_engine(
+    folder: Path, beside: list[bool]
+) -> None:
+    rl_metrics(folder, "greedy", "rl.advantages=remax", "rl.evaluate_every=2")
+    assert CountedEngine.versions == [0, 0, 1, 2]
+    assert beside == [False] * (2 + 2 * 2)
+
+
+def test_a_refill_gets_the_engine_back_before_rewards_are_computed_without_it(folder: Path, beside: list[bool]) -> None:
+    """At this temperature the responses to a prompt, and so their scores, are equal."""
+    options = ["rl.generation={max_new_tokens: 1, temperature: 0.001}", "rl.responses_per_prompt=2"]
+    rl_metrics(folder, "refill", "rl.advantages=rloo", "rl.dynamic_sampling=1", "rl.evaluate_every=2", *options)
+    assert CountedEngine.versions == [0, 0, 0, 1, 1, 2]
+    assert beside == [False] * (2 + 2 * 2)
+
+
 @pytest.mark.usefixtures("breaks")
 def test_reinforcement_learning_that_fails(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="the engine broke"):
@@ -121,10 +160,11 @@ def test_sample_completions_that_fail(folder: Path) -> None:
     assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
 
 
-def test_evaluation(tmp_path: Path) -> None:
+def test_evaluation(tmp_path: Path, beside: list[bool]) -> None:
     evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False)
     assert (CountedEngine.built, CountedEngine.closed) == (2, 2)
     assert CountedEngine.versions == [0, 0]
+    assert beside == [False] * 6, "two models: rewards, own log-probabilities, and those of the reference"
 
 
 @pytest.mark.usefixtures("breaks")

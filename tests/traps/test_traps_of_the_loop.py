@@ -188,8 +188,7 @@ def test_trap_23_resuming_restores_all_that_the_next_step_depends_on(
         made.restore(checkpoint, SavedFiles(files))
         if missing == "experience":  # missing, so the experience is collected again
             made.task.prompts.drawn -= 7
-            made.task.iteration.sampler.engine.update(1)
-            made.task.experience, made.task.metrics = made.task.iteration.collect(made.task.prompts)
+            made.task.experience, made.task.metrics = made.task.iteration.collect(made.task.prompts, 1)
         for step in range(SAVED_AFTER + 1, made.task.steps + 1):
             made.run_step(step)
         for name, weight in _weights(made).items():

@@ -92,15 +92,18 @@ def answer(name: str, context: EvaluationContext, reward: ComposedReward, candid
     with closing(ModelEngine(context.make_engine, loaded)) as engine:
         engine.update(0)
         samples = _generated(engine, asked.requests, context)
-        answers = Answers(
-            samples,
-            _log_probabilities(loaded, samples, context, f"evaluate.models.{name}"),
-            scores_by_source(reward, samples, context.processes),
-            loaded.tokenizer,
-            asked.truncated,
-            _candidates(engine, loaded, context, candidates),
-            _toxicity_samples(engine, loaded, context),
-        )
+        of_candidates = _candidates(engine, loaded, context, candidates)
+        of_toxicity = _toxicity_samples(engine, loaded, context)
+        engine.release()  # closing does not free the memory of servers that were running before
+    answers = Answers(
+        samples,
+        _log_probabilities(loaded, samples, context, f"evaluate.models.{name}"),
+        scores_by_source(reward, samples, context.processes),
+        loaded.tokenizer,
+        asked.truncated,
+        of_candidates,
+        of_toxicity,
+    )
     del loaded, engine
     _give_back_cached_memory()
     return answers

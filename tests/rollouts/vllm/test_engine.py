@@ -17,6 +17,7 @@ from plaudit.errors import PlauditError
 from plaudit.models.loading.models import LoadedModel, load_policy
 from plaudit.parallel.processes import OneProcess
 from plaudit.rollouts.engines.model_engine import configured_engine
+from plaudit.rollouts.engines.vllm import fleet
 from plaudit.rollouts.engines.vllm.fleet import check_machines
 from plaudit.runner import run
 from plaudit.runs.jsonl import read_json_lines
@@ -197,15 +198,25 @@ def test_a_fault_ends_generation_with_one_line(folder: Path, server: FakeVllm, n
     engine.close()
 
 
-def test_processes_on_several_machines_are_refused() -> None:
+def test_processes_on_several_machines_need_servers_that_all_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     class TwoMachines(OneProcess):
-        def gather(self, value: Any) -> list[Any]:
-            return [value, "another-machine"]
+        refused_there = False
 
-    with pytest.raises(PlauditError, match=r"one machine, not on .*another-machine.*engine=transformers"):
-        check_machines(TwoMachines(CPU), VllmEngineConfig(python="python"))
-    check_machines(OneProcess(CPU), VllmEngineConfig(python="python"))
-    check_machines(TwoMachines(CPU), VllmEngineConfig(url="http://192.0.2.1:8000"))
+        def gather(self, value: Any) -> list[Any]:
+            return [value, "another-machine" if isinstance(value, str) else self.refused_there]
+
+    message = r"one machine, not on .*another-machine.*engine=transformers"
+    started, named = VllmEngineConfig(python="python"), VllmEngineConfig(url="http://192.0.2.1:8000")
+    for refused in (started, VllmEngineConfig(url=["http://192.0.2.1:8000", "http://localhost:8000"])):
+        with pytest.raises(PlauditError, match=message):
+            check_machines(TwoMachines(CPU), refused)
+        check_machines(OneProcess(CPU), refused)
+    check_machines(TwoMachines(CPU), named)
+    monkeypatch.setattr(fleet, "address_towards", lambda _: "192.0.2.1")  # on this machine, and reached from others
+    check_machines(TwoMachines(CPU), named)
+    TwoMachines.refused_there = True  # all processes stop, so that none waits for the others
+    with pytest.raises(PlauditError, match=message):
+        check_machines(TwoMachines(CPU), named)
 
 
 @pytest.mark.parametrize("lost", ["lm_head.weight", "model.layers.1.mlp.up_proj.weight"])

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from fake_vllm import FakeVllm
+from fake_vllm import Answer, FakeVllm
 from plaudit.config.schema import GenerationConfig
 from plaudit.config.schema.engines import VllmEngineConfig
 from plaudit.errors import PlauditError
@@ -45,6 +46,34 @@ def test_requests_are_spread_evenly(loaded: LoadedModel, servers: list[FakeVllm]
     assert probed == [4, 4, 4], "each server is checked with all samples"
     engine.generate(requests(), SETTINGS)
     assert [server.calls.count(GENERATE) for server in servers] == [6, 5, 5]
+    engine.close()
+
+
+def test_a_slow_server_gets_one_batch_while_another_answers_the_rest(
+    loaded: LoadedModel, servers: list[FakeVllm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = servers[:2]
+    engine = engine_at([slow.url, fast.url], loaded)
+    engine.update(0)
+    settings = SETTINGS.model_copy(update={"batch_size": 2})
+    expected = engine.generate(requests() * 3, settings)
+    fast.calls.clear()
+    rest_is_done, waited = Event(), []
+
+    def answer_last(path: str, body: Any) -> Answer:
+        waited.append(rest_is_done.wait(timeout=10))
+        return FakeVllm.answer(slow, path, body)
+
+    def answer(path: str, body: Any) -> Answer:
+        found = FakeVllm.answer(fast, path, body)
+        if len(fast.calls) == 10:
+            rest_is_done.set()
+        return found
+
+    monkeypatch.setattr(slow, "answer", answer_last)
+    monkeypatch.setattr(fast, "answer", answer)
+    assert engine.generate(requests() * 3, settings) == expected
+    assert waited == [True, True]
     engine.close()
 
 
@@ -97,9 +126,21 @@ def test_sleeping_servers_return_their_weights_and_get_them_again(loaded: Loaded
     engine.update(0)
     assert engine.generate(requests(), SETTINGS) == awake
     path = [path for path in servers[0].calls if "sleep" in path or "wake" in path]
-    assert path == ["/sleep?level=2&mode=wait", "/wake_up"]
+    assert path == ["/wake_up", "/sleep?level=2&mode=wait", "/wake_up"]
     assert [version.rpartition("-")[2] for version in servers[0].applied] == ["0", "0"], "sent again"
     engine.close()
+
+
+def test_servers_that_an_earlier_run_left_asleep_are_woken(loaded: LoadedModel, servers: list[FakeVllm]) -> None:
+    found = []
+    for _ in range(2):
+        engine = engine_at(servers[0].url, loaded, sleep=True)
+        engine.update(0)
+        found.append(engine.generate(requests(), SETTINGS))
+        engine.release()
+        engine.close()
+        assert servers[0].is_asleep
+    assert found[0] == found[1]
 
 
 def test_servers_that_are_not_told_to_sleep_keep_their_weights(loaded: LoadedModel, servers: list[FakeVllm]) -> None:

@@ -64,7 +64,7 @@ class Engine(Generates, Protocol):
 
 @runtime_checkable
 class ReleasesMemory(Protocol):
-    """An engine that can return its memory while the models are trained. Without these methods it keeps it."""
+    """An engine that can return its memory while rewards are computed and models are trained. Others keep it."""
 
     def release(self) -> None:
         """Return as much memory as possible, including that of the weights."""

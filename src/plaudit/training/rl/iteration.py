@@ -2,8 +2,8 @@
 
 ``RlTask`` and the training loop of all stages call the methods of ``Iteration`` as this loop would:
 
-    for iteration in range(config.iterations):
-        experience, metrics = collect(prompts)         # 1. sample responses, 2. score them, 3. read the models,
+    for i in range(config.iterations):
+        experience, metrics = collect(prompts, i)      # 1. sample responses, 2. score them, 3. read the models,
                                                        # 4. reward every token, 5. estimate advantages
         for minibatch in minibatches(experience):      # 6. go over the experience ``epochs`` times
             for loss in losses(minibatch):             # 7. in micro-batches: the ratio, the clip, the value loss
@@ -70,14 +70,13 @@ class Iteration:
 
     # From prompts to experience --------------------------------------------------------------------------------------
 
-    def collect(self, prompts: PromptSchedule) -> tuple[Experience, dict[str, float]]:
-        """Return the experience of an iteration and its metrics."""
+    def collect(self, prompts: PromptSchedule, version: int) -> tuple[Experience, dict[str, float]]:
+        """Return the experience of an iteration and its metrics; ``version`` is the number of finished iterations."""
         # 1 and 2: responses and their scores
         metrics: dict[str, float] = {}
-        scored = self.sample_and_score(prompts, self.config.prompts_per_iteration)
+        scored = self.sample_and_score(prompts, self.config.prompts_per_iteration, version)
         if refills := self.config.dynamic_sampling:
-            scored, metrics = refill(scored, lambda count: self.sample_and_score(prompts, count), refills)
-        self.sampler.engine.release()
+            scored, metrics = refill(scored, lambda count: self.sample_and_score(prompts, count, version), refills)
         trees, samples = trees_of(scored.groups), scored.samples
         lengths = torch.tensor([sample.length for sample in samples])
         ended = torch.tensor([sample.ended for sample in samples])
@@ -113,13 +112,15 @@ class Iteration:
             metrics["explained_variance"] = float(explained_variance(rows.values, rows.returns, mask))
         return experience, metrics
 
-    def sample_and_score(self, prompts: PromptSchedule, count: int) -> ScoredGroups:
-        """Return scored responses to the next ``count`` prompts."""
+    def sample_and_score(self, prompts: PromptSchedule, count: int, version: int) -> ScoredGroups:
+        """Return scored responses to the next ``count`` prompts. The engine holds no memory while rewards need it."""
         requests = prompts.next(count)
-        scored = self.scorer.score(self.sampler.sample(requests))
-        if self.config.uses_greedy:
-            scored = replace(scored, greedy=self.scorer.score(self.sampler.sample_greedily(requests)).total)
-        return scored
+        self.sampler.update(version)
+        samples = self.sampler.sample(requests)
+        greedy = self.sampler.sample_greedily(requests) if self.config.uses_greedy else None
+        self.sampler.engine.release()
+        scored = self.scorer.score(samples)
+        return scored if greedy is None else replace(scored, greedy=self.scorer.score(greedy).total)
 
     def shape_scores(self, scores: Tensor, ended: Tensor, lengths: Tensor) -> Tensor:
         """Return scores [R] after the penalties for length and missing ends, scaled and clipped."""

@@ -75,8 +75,7 @@ class RlTask:
         """Collect experience when an iteration begins; return this process's shard of the step's minibatch."""
         iteration, step_within = self._iteration(step), (step - 1) % self.steps_per_iteration
         if step_within == 0:
-            self.iteration.sampler.update(iteration - 1)
-            self.experience, self.metrics = self.iteration.collect(self.prompts)
+            self.experience, self.metrics = self.iteration.collect(self.prompts, iteration - 1)
             self.sums = MetricSums()
         if self.is_finished():
             if self.session.is_main:

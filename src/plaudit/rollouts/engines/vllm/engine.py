@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import cycle
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,8 +64,8 @@ class VllmEngine:
     def load(cls, config: VllmEngineConfig, loaded: "LoadedModel", processes: "Processes") -> "VllmEngine":
         """Start the servers or, if they already run, check that they answer.
 
-        Raises PlauditError if the processes run on several machines, or if a server does not start or does not
-        support the model.
+        Raises PlauditError if some process cannot reach all servers from its machine, or if a server does not start or
+        does not support the model.
         """
         check_machines(processes, config)
         with ExitStack() as resources:
@@ -140,14 +140,26 @@ class VllmEngine:
     ) -> list[Sample]:
         check_requests(requests, settings, self._loaded.context_length)
         limits = draw_limits(requests, settings)
-        with self._log_of_errors(), ThreadPoolExecutor(settings.batch_size * len(clients)) as pool:
-            each = zip(cycle(clients), requests, limits, strict=False)
-            samples = [pool.submit(self._sample, *one, settings) for one in each]
+        slots: SimpleQueue[Client] = SimpleQueue()  # as many as threads: a server takes a request when one is free
+        for client in list(clients) * settings.batch_size:
+            slots.put(client)
+        with self._log_of_errors(), ThreadPoolExecutor(slots.qsize()) as pool:
+            each = zip(requests, limits, strict=True)
+            samples = [pool.submit(self._sample_in_slot, slots, *one, settings) for one in each]
             try:
                 return [sample.result() for sample in samples]
             finally:
                 for sample in samples:  # after an error, ask for nothing more
                     sample.cancel()
+
+    def _sample_in_slot(
+        self, slots: SimpleQueue[Client], request: Request, limit: int, settings: GenerationConfig
+    ) -> Sample:
+        client = slots.get()
+        try:
+            return self._sample(client, request, limit, settings)
+        finally:
+            slots.put(client)
 
     def _sample(self, client: Client, request: Request, limit: int, settings: GenerationConfig) -> Sample:
         assert self._version is not None

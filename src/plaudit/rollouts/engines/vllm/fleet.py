@@ -5,7 +5,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,13 +65,16 @@ def find_servers(
         resources.callback(client.close)
     if config.sleep:
         _check_sleep(clients)
+        post_to_all(clients, "/wake_up")  # an earlier run leaves servers asleep
     return fleet, _channel(config, device, clients, transfer)
 
 
 def check_machines(processes: "Processes", config: VllmEngineConfig) -> None:
-    """Raise PlauditError, in every process, if some are on other machines than a server that answers on its own."""
+    """Raise PlauditError, in every process, if they are on several machines and a server answers on its own alone."""
     machines = sorted(set(processes.gather(platform.node())))
-    if len(machines) > 1 and (not config.urls or any(map(is_here, config.urls))):
+    if len(machines) == 1:
+        return
+    if any(processes.gather(not config.urls or any(map(_answers_here_alone, config.urls)))):
         raise PlauditError(
             f"engine: vllm needs all processes on one machine, not on {', '.join(machines)}; start them on one, name "
             "servers in engine.url that all of them reach, or use engine=transformers"
@@ -80,12 +83,24 @@ def check_machines(processes: "Processes", config: VllmEngineConfig) -> None:
 
 def is_here(url: str) -> bool:
     """Whether a server is on this machine."""
+    there = _address(url, socket.gethostbyname)
+    return _is_loopback(there) or there == _address(url, address_towards)
+
+
+def _address(url: str, find: Callable[[str], str]) -> str:
     host = Client(url, 1, "").host
     try:
-        own, there = address_towards(host), socket.gethostbyname(host)
+        return find(host)
     except OSError as error:
         raise PlauditError(f"engine.url: {url} cannot be reached ({one_line(error)}); check the name") from error
-    return own == there or there.startswith("127.")
+
+
+def _answers_here_alone(url: str) -> bool:
+    return _is_loopback(_address(url, socket.gethostbyname))
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
 
 
 def dtype_name(config: VllmEngineConfig, loaded: "LoadedModel") -> str:
