@@ -88,7 +88,7 @@ def test_functions_without_a_name_to_import_stay_with_the_recipe() -> None:
         ("reward-2", f"python: closure.<locals>.<lambda> (test_python_recipes.py:{line}) #2"),
         ("Constant", f"python: Constant (test_python_recipes.py:{call})"),
         ("scores", f"python: Constant.scores (test_python_recipes.py:{method})"),
-        ("partial", f"python: closure.<locals>.<lambda> (test_python_recipes.py:{line}) #3"),
+        ("reward-5", f"python: closure.<locals>.<lambda> (test_python_recipes.py:{line}) #3"),
         ("count_good", f"{__name__}:count_good"),
     ]
     again = load_recipe(recipe).rl
