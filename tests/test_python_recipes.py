@@ -126,7 +126,7 @@ def test_a_run_with_a_lambda_continues_where_the_lambda_is_given_again(
     whole = plaudit.run(recipe("whole", {"name": "reward-1", "kind": "function", "function": count_good}))
     lines = plaudit.iterate(recipe("parts", lambda prompts, responses: [text.count("good") for text in responses]))
     assert next(lines)[1]["step"] == 1
-    lines.close()  # type: ignore[attr-defined]
+    lines.close()
     parts = plaudit.Run(tmp_path / "runs/parts")
     assert parts.finished == []
     assert (parts.folder / "rl/checkpoints").is_dir()

@@ -4,7 +4,7 @@ Each takes a recipe and overrides, see ``load_recipe``, and returns the run. The
 Bad input raises plaudit.errors.PlauditError.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -94,12 +94,13 @@ def iterate(
     restart: bool = False,
     only: str | Sequence[str] = (),
     confirm: Callable[[str], bool] = lambda _: True,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Run a recipe as ``run`` does, as an iterator over the lines of metrics.
+) -> Generator[tuple[str, dict[str, Any]]]:
+    """Run a recipe as ``run`` does, as a generator of the lines of metrics.
 
-    Leaving the loop, with ``break`` or an exception, stops the run with a checkpoint. An iterator that is kept in a
-    variable stops the run when its method ``close`` is called. The same call or command resumes the run. With several
-    processes, only the main one enters the loop's body.
+    Its method ``close``, which ``contextlib.closing`` calls, stops the run with a checkpoint and raises an error if
+    that fails. Python also closes a generator after ``break`` or an exception, but it only prints the errors of that
+    and goes on. The same call or command resumes the run. With several processes, only the main one enters the loop's
+    body.
 
     Args:
         recipe: as for ``run``.
@@ -112,7 +113,7 @@ def iterate(
         The stage's name and a line of its metrics, which holds ``step`` and ``seconds`` as well.
 
     Raises:
-        PlauditError: bad input.
+        PlauditError: bad input, or the checkpoint cannot be written.
         Interrupted: a signal came, such as Ctrl-C; the run has stopped with a checkpoint.
     """
     show_messages_by_default()

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -289,9 +290,32 @@ def test_secrets_of_addresses_are_masked_and_a_resumed_run_may_have_them(tmp_pat
     changed = {**RL, "rewards": [RL["rewards"][0], judge]}
     run = opened(tmp_path / "run", rl=changed)
     begin(run, "rl")
-    assert "http://***@judge/score?key=***" in run.configuration.read_text()
-    assert "secret" not in run.configuration.read_text()
+    written = run.configuration.read_text()
+    assert re.search(r"url: http://\*\*\*@judge/score\?key=\*\*\*[0-9a-f]{4}\n", written)
+    assert "secret" not in written
     opened(tmp_path / "run", rl=changed)
+    kept = load_recipe(str(run.configuration))
+    RunDirectory(tmp_path / "run").open(kept).close()
+    assert run.configuration.read_text() == written
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("judge/v1/score-helpfulness-model-7b", "judge/v1/score-harmlessness-model-13b"),
+        ("judge/score?version=1", "judge/score?version=2"),
+        ("judge/score?helpful", "judge/score?harmless"),
+        ("judge/score#1", "judge/score#2"),
+    ],
+)
+def test_a_change_in_what_is_masked_is_refused(tmp_path: Path, before: str, after: str) -> None:
+    def with_address(address: str) -> dict[str, Any]:
+        return {**RL, "rewards": [RL["rewards"][0], HTTP | {"url": f"http://{address}"}]}
+
+    begin(opened(tmp_path / "run", rl=with_address(f"me:password@{before}")), "rl")
+    opened(tmp_path / "run", rl=with_address(f"me:another@{before}"))
+    with pytest.raises(PlauditError, match=r"rl\.rewards\.1\.url: .*\*{3}[0-9a-f]{4}.* -> .*\*{3}[0-9a-f]{4}"):
+        opened(tmp_path / "run", rl=with_address(f"me:password@{after}"))
 
 
 @pytest.mark.parametrize("damage", ["flip", "missing", "added", "manifest"])

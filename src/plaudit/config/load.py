@@ -122,7 +122,7 @@ def dump(recipe: Recipe) -> str:
     Secrets in addresses are masked. Stages that do not run are left out, and so are keys without effect, because
     writing them would be an error.
     """
-    return write_yaml(mask_addresses(_values(recipe)))
+    return write_yaml(mask_addresses(_values(recipe), distinct=True))
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:

@@ -1,22 +1,41 @@
 """Masks secrets in addresses, so that no file or message of a run contains them."""
 
+import hashlib
 import re
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from plaudit.config.schema.base import Place
 
 MASK = "***"
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
 # A token: long, of the characters of base64, hexadecimal or UUIDs, with letters and digits.
 _TOKEN = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9_.~%+=-]{20,}")
+_MASKED = re.compile(r"\*{3}([0-9a-f]{4})?")
 
 
-def mask_addresses(value: Any) -> Any:
-    """Return nested values in which the secrets of every text that is an address are masked."""
+def mask_addresses(value: Any, distinct: bool = False) -> Any:
+    """Return nested values in which the secrets of every text that is an address are masked.
+
+    With ``distinct``, 16 bits of a slow hash follow each ``***`` except that of user and password: enough to notice
+    that an address has changed, too few to find a secret with.
+    """
     if isinstance(value, dict):
-        return {key: mask_addresses(inner) for key, inner in value.items()}
+        return {key: mask_addresses(inner, distinct) for key, inner in value.items()}
     if isinstance(value, list):
-        return [mask_addresses(inner) for inner in value]
-    return _masked(value) if isinstance(value, str) and _ADDRESS.fullmatch(value) else value
+        return [mask_addresses(inner, distinct) for inner in value]
+    return _masked(value, distinct) if isinstance(value, str) and _ADDRESS.fullmatch(value) else value
+
+
+def masked_places(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield place and text of every address in nested values whose secrets were masked."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from masked_places(inner, (*place, key))
+    elif isinstance(value, str) and MASK in value and _ADDRESS.fullmatch(value):
+        yield place, value
 
 
 def mask_in_text(text: str) -> str:
@@ -24,13 +43,28 @@ def mask_in_text(text: str) -> str:
     return _ADDRESS.sub(lambda found: _masked(found[0]), text) if "://" in text else text
 
 
-def _masked(address: str) -> str:
+def _masked(address: str, distinct: bool = False) -> str:
     try:
         parts = urlsplit(address)
     except ValueError:  # such as an unclosed bracket
         return f"{address.partition('://')[0]}://{MASK}"
     user, at, host = parts.netloc.rpartition("@")
     netloc = f"{MASK}@{host}" if user or at else host
-    path = "/".join(MASK if _TOKEN.fullmatch(part) else part for part in parts.path.split("/"))
-    query = re.sub(r"=[^&;]*", f"={MASK}", parts.query) if "=" in parts.query else MASK * bool(parts.query)
-    return urlunsplit((parts.scheme, netloc, path, query, MASK if parts.fragment else ""))
+
+    def mask(secret: str) -> str:
+        return _distinct_mask(secret, host) if distinct else MASK
+
+    path = "/".join(mask(part) if _TOKEN.fullmatch(part) else part for part in parts.path.split("/"))
+    query, fragment = parts.query, parts.fragment
+    if "=" in query:
+        query = re.sub(r"=([^&;]*)", lambda found: f"={mask(found[1])}", query)
+    elif query:
+        query = mask(query)
+    return urlunsplit((parts.scheme, netloc, path, query, fragment and mask(fragment)))
+
+
+@cache
+def _distinct_mask(secret: str, host: str) -> str:
+    if _MASKED.fullmatch(secret):
+        return secret
+    return MASK + hashlib.pbkdf2_hmac("sha256", secret.encode(), host.encode(), 100_000).hex()[:4]

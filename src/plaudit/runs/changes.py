@@ -23,7 +23,7 @@ def refuse_changes(configuration: Path, new: Recipe, begun: Collection[str]) -> 
     ``configuration`` is the file with the run's recipe so far.
     """
     earlier, now = load_recipe(str(configuration)).model_dump(mode="json"), new.model_dump(mode="json")
-    earlier, now = mask_addresses(earlier), mask_addresses(now)  # as they were written
+    earlier, now = mask_addresses(earlier, distinct=True), mask_addresses(now, distinct=True)  # as they were written
     changed = [
         (dotted(place), before, after)
         for place, before, after in differences(earlier, now)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from plaudit.config.marks import MarkedValue, marked_values
+from plaudit.config.places import dotted
 from plaudit.config.schema import FunctionReward, ModelConfig, Recipe
+from plaudit.config.secrets import masked_places
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers.opening import check_file
 from plaudit.data.readers.sources import check_source
@@ -43,6 +45,11 @@ def check_before_start(recipe: Recipe, run: RunDirectory, wanted: Sequence[str],
         section = recipe.sections()[name]
         named = [line for found in marked_values(section, (name,)) for line in _problems(found, run, wanted, finished)]
         problems += named or misfits(section, name, Origins(recipe.sections(), run, finished))
+        problems += [
+            f"{dotted(place)}: {address}: secrets of this address were masked when the run was written; add "
+            f"{dotted(place)}=ADDRESS, or use the recipe that began the run"
+            for place, address in masked_places(section.model_dump(mode="json"), (name,))
+        ]
         try:
             check_methods(STAGES[name], Stage, f"stage {name}")
             STAGES[name].check(section)
