@@ -12,6 +12,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import PromptRow, RankingRow, ResponseRow, Row
+from plaudit.data.store.cache import DataCache
 from plaudit.data.tokenization import tokenize_rows
 from plaudit.training.examples import Order
 
@@ -83,7 +84,9 @@ def make_data(
     least, most = prompt_tokens or PROMPT_LENGTHS.get(task, (1, LONGEST))
     _write(path, rows)
     kept, prompts = [], set()
-    for row in tokenize_rows(load_rows(config, RankingRow, None, SEED).train, tokenizer, config, 2**20).rows:
+    for row in tokenize_rows(
+        load_rows(config, RankingRow, None, SEED, DataCache(folder)).train, tokenizer, config, 2**20
+    ).rows:
         tree = row.tree
         longest = len(tree.prompt) + max(map(len, tree.responses))
         if longest <= LONGEST and least <= len(tree.prompt) <= most and tree.prompt not in prompts:
@@ -95,7 +98,7 @@ def make_data(
             "fewer or another --data"
         )
     _write(path, kept[:count])
-    wanted = load_rows(config, KINDS.get(task, RankingRow), None, SEED).train
+    wanted = load_rows(config, KINDS.get(task, RankingRow), None, SEED, DataCache(folder)).train
     return tokenize_rows(wanted, tokenizer, config, 2**20).trees
 
 

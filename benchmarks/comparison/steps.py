@@ -10,7 +10,7 @@ from comparison.materials import SEED, data_config
 from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.schema import DpoConfig, ModelConfig, Recipe, RewardConfig, RlConfig, SftConfig
 from plaudit.data.rows import Origin, PromptRow
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.models.heads.scalar import ScoreModule
 from plaudit.models.inference import per_response
 from plaudit.models.loading.models import load_policy, load_scorer

@@ -12,7 +12,8 @@ from plaudit.config.schema import DataConfig
 from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, ToolCall
 from plaudit.data.templates import CHANGED, CONTINUED, DOUBLE, ENDED, LEFT_OUT, LITERAL, SPLIT
-from plaudit.data.tokenization import Tokenized, TokenizedRow, tokenize_rows
+from plaudit.data.tokenization import Tokenized, tokenize_rows
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level
 

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaded_rows import load_rows
 from plaudit.config.schema import DataConfig
-from plaudit.data.loading import LoadedRows, load_rows
+from plaudit.data import splits
+from plaudit.data.loading import LoadedRows
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
-from plaudit.data.splits import is_held_out, prompt_key, repeated, row_content, split_rows
+from plaudit.data.splits import Split, held_out_draws, keys_of, prompt_key, row_content
 from plaudit.errors import PlauditError
 
 ROWS = st.lists(st.tuples(st.integers(0, 30).map(str), st.sampled_from("ab")), max_size=40).map(
@@ -34,6 +36,23 @@ def _pairs(start: int, stop: int) -> list[dict[str, str]]:
 
 def _load(config: dict[str, Any], rejects: Path | None = None, seed: int = 0) -> LoadedRows[ResponseRow]:
     return load_rows(DataConfig.model_validate(config), ResponseRow, rejects, seed)
+
+
+def _contents(rows: Sequence[Row]) -> Any:
+    return keys_of(map(row_content, rows))
+
+
+def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> Split:
+    draws = held_out_draws(rows, seed)
+    return splits.split_rows(rows, keys_of(map(prompt_key, rows)), _contents(rows), draws, fraction, seed)
+
+
+def repeated(rows: Sequence[Row], weight: float, seed: int) -> list[Row]:
+    return [rows[index] for index in splits.repeated(rows, _contents(rows), weight, seed)]
+
+
+def is_held_out(row: Row, fraction: float, seed: int) -> bool:
+    return bool(held_out_draws([row], seed)[0] < fraction * 2**63)
 
 
 def _prompts(rows: Sequence[Row]) -> Counter[str]:
@@ -107,7 +126,7 @@ def test_with_few_prompts_different_rows_are_held_out(seed: int) -> None:
         "prompts that are also trained on; duplicates of earlier rows: 400"
     )
     backwards = split_rows(rows[::-1], 0.1, seed)
-    assert backwards.held_out == split.held_out[::-1]
+    assert backwards.held_out.tolist() == split.held_out[::-1].tolist()
 
 
 def test_with_few_different_rows_copies_are_held_out() -> None:
@@ -228,7 +247,7 @@ def test_limit_takes_the_first_records(tmp_path: Path) -> None:
     path = _file(tmp_path, "rows.jsonl", _pairs(0, 30))
     loaded = _load({"sources": [{"path": path, "limit": 7}], "held_out_fraction": 0})
     assert _prompts(loaded.train) == {f"p{number}": 1 for number in range(7)}
-    assert loaded.held_out == []
+    assert len(loaded.held_out) == 0
 
 
 def test_the_log_says_what_was_read_left_out_and_taken_as_better(tmp_path: Path) -> None:

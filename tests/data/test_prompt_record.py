@@ -1,11 +1,20 @@
 """How prompts were rendered is stored with the model."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from plaudit.config.schema import DataConfig
-from plaudit.data.prompt_record import RECORD_FILE, PromptRecord, read_record, record_of, remember, write_record
+from plaudit.data.prompt_record import (
+    RECORD_FILE,
+    PromptRecord,
+    prompt_kind,
+    read_record,
+    record_of,
+    remember,
+    write_record,
+)
 from plaudit.data.rows import Message, Origin, ResponseRow, Row, TextRow
 from plaudit.errors import PlauditError
 from plaudit.serving.targets import find_target
@@ -39,7 +48,7 @@ def test_records_say_how_prompts_are_rendered(
     tmp_path: Path, rows: list[Row], template: str | None, options: dict[str, str], expected: PromptRecord
 ) -> None:
     tokenizer = byte_level(template)
-    record = record_of(rows, tokenizer, _config(**options))
+    record = record_of(Counter(map(prompt_kind, rows)), tokenizer, _config(**options))
     assert record == expected
     write_record(tokenizer, tmp_path)
     assert read_record(str(tmp_path)) is None

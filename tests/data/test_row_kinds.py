@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner
 
+from loaded_rows import load_rows
 from plaudit.cli.main import app
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.base import Format, Record, ranking, text_in
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.inspect import inspect
-from plaudit.data.loading import load_rows
 from plaudit.data.rows import Origin, Prompt, RankingRow, Row
 from plaudit.data.rows.registry import ROW_KINDS
 from plaudit.data.tokenization import tokenize_rows
@@ -67,7 +67,7 @@ def file(tmp_path: Path) -> str:
 def test_it_is_recognized_read_and_split(file: str) -> None:
     loaded = load_rows(DataConfig.model_validate({"sources": [file], "held_out_fraction": 0.3}), RatedRow, None, 0)
     assert loaded.counts[0].format == "rated"
-    rows = sorted(loaded.train + loaded.held_out, key=lambda row: row.origin.line)
+    rows = sorted([*loaded.train, *loaded.held_out], key=lambda row: row.origin.line)
     assert rows == [
         RatedRow(f"p{line - 1}", (" a", " b", " c"), (2, 5, 2), Origin(file, line)) for line in range(1, 21)
     ]

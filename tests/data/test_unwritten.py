@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import Message, Origin, ResponseRow
-from plaudit.data.tokenization import UNWRITTEN, TokenizedRow, tokenize_rows
+from plaudit.data.tokenization import UNWRITTEN, tokenize_rows
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.data.unwritten import Unwritten, unwritten
 from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level, letters_only, space_in_front

@@ -23,9 +23,10 @@ from evaluation_world import (
     save_prompts,
     save_tiny,
 )
+from loaded_rows import load_rows
 from plaudit.config.schema import DataConfig, EvaluateConfig, GenerationConfig, ModelConfig
-from plaudit.data.loading import load_rows
 from plaudit.data.rows import PromptRow
+from plaudit.data.store.cache import DataCache
 from plaudit.errors import PlauditError
 from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.statistics import mean_with_error, win_rate
@@ -60,7 +61,16 @@ def _fresh_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(config: EvaluateConfig, folder: Path, engine: Any = SecondIsKind, **options: Any) -> dict[str, Any]:
-    return evaluate(config, folder, seed=3, processes=ALONE, simulated=False, make_engine=engine, **options)
+    return evaluate(
+        config,
+        folder,
+        seed=3,
+        processes=ALONE,
+        simulated=False,
+        cache=DataCache(folder / "cache"),
+        make_engine=engine,
+        **options,
+    )
 
 
 def test_out_of_memory_changes_no_number(
@@ -370,7 +380,9 @@ def test_with_the_engine_that_runs_use(tmp_path: Path) -> None:
         alive.append(weakref.ref(loaded.model))
         return loaded
 
-    summary = evaluate(config, tmp_path / "evaluate", seed=3, processes=ALONE, simulated=True, load=load)
+    summary = evaluate(
+        config, tmp_path / "evaluate", seed=3, processes=ALONE, simulated=True, cache=DataCache(tmp_path), load=load
+    )
     assert summary["simulated"] is True
     assert summary["models"]["copy"]["kl"]["mean"] == 0.0
     assert summary["models"]["copy"]["win_rate"]["words"]["rate"] == 0.5

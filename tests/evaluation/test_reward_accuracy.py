@@ -9,7 +9,7 @@ import torch
 from evaluation_world import make_tokenizer
 from plaudit.batching.trees import PromptTree
 from plaudit.data.rows import Origin, RankingRow
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.evaluation.preference_baselines import preference_baselines, word_weights
 from plaudit.evaluation.reward_accuracy import (
     preference_accuracy,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from loaded_rows import load_rows
 from plaudit.config.load import load_recipe
-from plaudit.data.loading import load_rows
 from plaudit.data.rows import RankingRow
 from plaudit.data.tokenization import tokenize_rows
 from plaudit.evaluation.preference_baselines import preference_baselines

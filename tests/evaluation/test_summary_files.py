@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from plaudit.evaluation.summary import csv_text, flattened, markdown_table, write_summary
-from plaudit.runs.files import write_atomically
+from plaudit.files import write_atomically
 
 SUMMARY = {
     "prompts": 2,

@@ -8,6 +8,7 @@ import pytest
 
 from evaluation_world import ALONE, make_config, save_classifier, save_prompts
 from plaudit.config.schema import EvaluateConfig
+from plaudit.data.store.cache import DataCache
 from plaudit.evaluation.compare import evaluate
 from plaudit.evaluation.summary import flattened
 from plaudit.parallel.processes import Processes, start_processes
@@ -15,7 +16,8 @@ from two_processes import TwoProcesses
 
 
 def measure(config: str, folder: Path, processes: Processes) -> None:
-    evaluate(EvaluateConfig.model_validate_json(config), folder, seed=3, processes=processes, simulated=False)
+    wanted, cache = EvaluateConfig.model_validate_json(config), DataCache(folder / "cache")
+    evaluate(wanted, folder, seed=3, processes=processes, simulated=False, cache=cache)
 
 
 def test_the_summary_is_that_of_one_process(tmp_path: Path) -> None:

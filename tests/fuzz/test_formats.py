@@ -9,7 +9,7 @@ import pytest
 
 from format_examples import EXAMPLES
 from fuzzing.effort import cases
-from plaudit.data.conversion import convert_records
+from plaudit.data.conversion import Conversion
 from plaudit.data.formats import openai
 from plaudit.data.formats.recognition import recognize
 from plaudit.data.formats.registry import FORMATS
@@ -71,9 +71,10 @@ def test_damaged_records_of_every_format(monkeypatch: pytest.MonkeyPatch) -> Non
                 row_format = recognize(asked, records, kind, "rows.jsonl").row_format
             except PlauditError:
                 continue
-            done = convert_records(list(enumerate(records, 1)), "rows.jsonl", row_format, kind or row_format.kinds[0])
+            done = Conversion(enumerate(records, 1), "rows.jsonl", row_format, kind or row_format.kinds[0])
+            rows = list(done)
             counted = done.used + done.without_row + len(done.rejects)
             assert counted == len(records) or row_format.group is not None, case.case
-            assert all(text.strip() for row in done.rows for text in row.responses), case.case
+            assert all(text.strip() for row in rows for text in row.responses), case.case
             converted += 1
     assert converted > 0

@@ -13,6 +13,7 @@ from plaudit.cli.main import app
 from plaudit.config.load import load_recipe
 from plaudit.config.schema import GenerationConfig
 from plaudit.config.schema.engines import TransformersEngineConfig
+from plaudit.data.store.cache import DataCache
 from plaudit.evaluation import answers
 from plaudit.evaluation.compare import evaluate
 from plaudit.rewards.sources import ComposedReward
@@ -161,7 +162,7 @@ def test_sample_completions_that_fail(folder: Path) -> None:
 
 
 def test_evaluation(tmp_path: Path, beside: list[bool]) -> None:
-    evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False)
+    evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False, cache=DataCache(tmp_path))
     assert (CountedEngine.built, CountedEngine.closed) == (2, 2)
     assert CountedEngine.versions == [0, 0]
     assert beside == [False] * 6, "two models: rewards, own log-probabilities, and those of the reference"
@@ -170,7 +171,7 @@ def test_evaluation(tmp_path: Path, beside: list[bool]) -> None:
 @pytest.mark.usefixtures("breaks")
 def test_evaluation_that_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the engine broke"):
-        evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False)
+        evaluate(make_config(tmp_path), tmp_path, seed=3, processes=ALONE, simulated=False, cache=DataCache(tmp_path))
     assert (CountedEngine.built, CountedEngine.closed) == (1, 1)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import PlauditError
+from plaudit.files import sha256
 from plaudit.runs.checkpoints import (
     latest_checkpoint,
     load_checkpoint,
@@ -21,7 +22,6 @@ from plaudit.runs.checkpoints import (
     save_checkpoint,
 )
 from plaudit.runs.disk_space import RESERVE
-from plaudit.runs.files import sha256
 
 
 def tensors_of(step: int) -> dict[str, dict[str, Tensor]]:

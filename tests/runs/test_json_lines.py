@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plaudit.errors import PlauditError
-from plaudit.runs.files import json_text, write_atomically
+from plaudit.files import json_text, write_atomically
 from plaudit.runs.jsonl import JsonLinesWriter, read_json_lines, rewind
 
 

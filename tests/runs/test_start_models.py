@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from plaudit import files
 from plaudit.config.schema import ModelConfig, TrainedModelConfig
 from plaudit.errors import PlauditError
-from plaudit.runs import files, start_models
+from plaudit.runs import start_models
 from plaudit.runs.start_models import record_or_check_models
 
 

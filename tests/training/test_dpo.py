@@ -341,7 +341,7 @@ def test_unpaired_labels_come_from_a_file(tmp_path: Path, capsys: pytest.Capture
     write_rows(tmp_path / "labels.jsonl", rows)
     sources = f"dpo.data.sources=[{tmp_path}/labels.jsonl]"
     task = task_of(recipe, sources)
-    labels = [example.target.ranks for example in task.train + task.held_out]
+    labels = [example.target.ranks for example in (*task.train, *task.held_out)]
     assert sorted(labels) == sorted((0,) if row["label"] else (1,) for row in rows)
     assert "(unpaired_preference)" in capsys.readouterr().err
     for example in task.train:

@@ -17,6 +17,7 @@ from plaudit.batching.batches import Batch, make_batches
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, GenerationConfig, SourceConfig
 from plaudit.data import tokenization
+from plaudit.data.limits import Limits
 from plaudit.data.rows import Origin, ResponseRow
 from plaudit.rollouts.engines import finishing
 from plaudit.rollouts.engines.transformers import TransformersEngine
@@ -160,14 +161,14 @@ def cut_before_the_stop(monkeypatch: Any) -> None:
 
 def eos_behind_every_cut(monkeypatch: Any) -> None:
     """The bug: EOS is appended to a response that was cut at the length limit."""
-    original = tokenization._truncated
+    original = Limits.cut
 
-    def truncated(row: Any, *others: Any) -> Any:
-        cut: Any = original(row, *others)
+    def truncated(limits: Limits, row: Any, tokenizer: Any) -> Any:
+        cut: Any = original(limits, row, tokenizer)
         responses = tuple((*response[:-1], EOS) for response in cut.tree.responses)
         return replace(cut, tree=PromptTree(cut.tree.prompt, responses))
 
-    monkeypatch.setattr(tokenization, "_truncated", truncated)
+    monkeypatch.setattr(Limits, "cut", truncated)
 
 
 @pytest.mark.parametrize("mutation", [trimmed_samples, cut_before_the_stop, eos_behind_every_cut])

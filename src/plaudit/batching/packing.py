@@ -10,17 +10,38 @@ def pack_rows(sizes: Sequence[int], row_length: int) -> list[list[int]]:
     of rows, plus one. Equal sizes keep their order, so the result depends only on the sizes.
     """
     rows: list[list[int]] = []
-    free_space: list[int] = []
+    free_space = _FreeSpace(len(sizes), row_length)
     for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        size = sizes[index]
-        target = next((row for row, free in enumerate(free_space) if free >= size), None)
-        if target is None:
-            rows.append([index])
-            free_space.append(max(row_length - size, 0))
-        else:
-            rows[target].append(index)
-            free_space[target] -= size
+        row = free_space.take(min(sizes[index], row_length))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(index)
     return [sorted(row) for row in rows]
+
+
+class _FreeSpace:
+    """The free positions of rows, of which as many as needed are empty, in a tree of maxima.
+
+    ``take`` finds the first row with enough room in O(log rows), so that millions of items can be packed.
+    """
+
+    def __init__(self, rows: int, row_length: int) -> None:
+        self._leaves = 1 << max(rows - 1, 0).bit_length()
+        self._most = [row_length] * (2 * self._leaves)
+
+    def take(self, size: int) -> int:
+        """Return the first row with ``size`` free positions, and occupy them."""
+        most, node = self._most, 1
+        while node < self._leaves:
+            node *= 2
+            if most[node] < size:
+                node += 1
+        row = node - self._leaves
+        most[node] -= size
+        while node > 1:
+            node //= 2
+            most[node] = max(most[2 * node], most[2 * node + 1])
+        return row
 
 
 def group_by_budget(widths: Sequence[int], token_budget: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from plaudit.data.inspect import Inspection
-    from plaudit.data.tokenization import TokenizedRow
+    from plaudit.data.tokenized_row import TokenizedRow
 
 _SHOWN_REJECTS = 5
 _SHOWN_CHARACTERS = 300

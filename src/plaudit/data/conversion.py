@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from plaudit.data.formats.base import BadRowError, Format, Record, Unused
@@ -55,48 +55,105 @@ class Positions:
         return None
 
 
-@dataclass
-class Converted(Generic[R]):
-    """The rows of a source, and what became of its records.
+class Conversion(Generic[R]):
+    """The rows of a source, one by one, and what became of its records up to the last row that was taken.
 
     Every record is counted once: in ``used`` if it gave rows, in ``without_row`` if all its parts were unused, or in
-    ``rejects``. ``unread`` counts, by column, the records with a value that the format does not read; ``examples`` has
-    such values. ``verdicts`` says which responses were taken as better in the first rankings.
-    """
-
-    rows: list[R] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    used: int = 0
-    without_row: int = 0
-    unused: Counter[str] = field(default_factory=Counter)
-    unread: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    verdicts: list[str] = field(default_factory=list)
-    positions: Positions = field(default_factory=Positions)
-
-
-def convert_records(
-    records: Iterable[tuple[int, Record]],
-    path: str,
-    row_format: Format,
-    kind: type[R],
-    ignored: Collection[str] = (),
-) -> Converted[R]:
-    """Convert records, given with their line numbers.
-
+    ``rejects``, which may be emptied. ``unread`` counts, by column, the records with a value that the format does not
+    read; ``examples`` has such values. ``verdicts`` says which responses were taken as better in the first rankings.
     The format does not see ``ignored`` columns, but prompts carry them along.
     """
-    done: Converted[R] = Converted()
-    if row_format.group is None:
+
+    def __init__(
+        self,
+        records: Iterable[tuple[int, Record]],
+        path: str,
+        row_format: Format,
+        kind: type[R],
+        ignored: Collection[str] = (),
+    ) -> None:
+        self._records, self._path, self._format, self._kind = records, path, row_format, kind
+        self._ignored = ignored
+        self.rejects: list[Reject] = []
+        self.used = self.without_row = 0
+        self.unused: Counter[str] = Counter()
+        self.unread: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self.verdicts: list[str] = []
+        self.positions = Positions()
+
+    def __iter__(self) -> Iterator[R]:
+        if self._format.group is None:
+            for line, record in self._records:
+                visible = self._visible(record)
+                self._count_unread(visible)
+                yield from self._convert(visible, record, Origin(self._path, line))
+            return
+        seen = ((line, self._visible(record)) for line, record in self._records)
+        for line, record in self._format.group(self._counting(seen)):
+            yield from self._convert(record, record, Origin(self._path, line))
+
+    def _visible(self, record: Record) -> Record:
+        if not self._ignored:
+            return record
+        return {name: value for name, value in record.items() if name not in self._ignored}
+
+    def _counting(self, records: Iterable[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
         for line, record in records:
-            visible = _visible(record, ignored)
-            _count_unread(visible, row_format, done)
-            _convert(visible, record, Origin(path, line), row_format, kind, done)
-        return done
-    seen = ((line, _visible(record, ignored)) for line, record in records)
-    for line, record in row_format.group(_counting(seen, row_format, done)):
-        _convert(record, record, Origin(path, line), row_format, kind, done)
-    return done
+            self._count_unread(record)
+            yield line, record
+
+    def _count_unread(self, record: Record) -> None:
+        for column in self._format.unread(record):
+            if column not in self.unread:
+                self.examples[column] = shown(record[column])
+            self.unread[column] += 1
+
+    def _convert(self, record: Record, complete: Record, origin: Origin) -> list[R]:
+        """Return the rows of a record. The whole record comes first: one with a bad part yields no rows."""
+        row_format, kind = self._format, self._kind
+        try:
+            if row_format.group is None and (missing := row_format.missing(record)) is not None:
+                raise BadRowError(f"{missing} is missing")
+            parts = list(row_format.convert(record, origin, kind))
+            rows = [
+                _as_kind(part, kind, record, complete, row_format) for part in parts if not isinstance(part, Unused)
+            ]
+            if any(isinstance(row, RankingRow) and len(set(row.ranks)) < 2 for row in rows):
+                raise BadRowError("all responses are tied")
+        except BadRowError as bad:
+            self.rejects.append(Reject(origin, str(bad), excerpt(complete)))
+            return []
+        except Exception as error:
+            error.add_note(f"raised by format {row_format.name} for {origin.source} line {origin.line}")
+            raise
+        for part in parts:
+            if isinstance(part, Unused):
+                self.unused[part.reason] += 1
+            elif isinstance(part, RankingRow):
+                self._judge(part, record)
+        ranked = sum(len(part.responses) for part in parts if isinstance(part, RankingRow))
+        labeled = sum(len(row.responses) for row in rows if isinstance(row, LabeledRow))
+        if kind is LabeledRow and ranked > labeled:
+            self.unused["response with as many better as worse ones, which gets no label"] += ranked - labeled
+        if rows:
+            self.used += 1
+        else:
+            self.without_row += 1
+        return rows
+
+    def _judge(self, row: RankingRow, record: Record) -> None:
+        """Count where the better response stands, and say in words which one it is in the first rankings."""
+        if self._format.unordered:
+            self.positions.add(row)
+        if len(self.verdicts) < _SHOWN_VERDICTS:
+            best, worst = row.ranks.index(0), row.ranks.index(max(row.ranks))
+            judged = ", ".join(_judgements(record, self._format))
+            self.verdicts.append(
+                f"line {row.origin.line}: response {best + 1} of {len(row.ranks)} ({_quoted(row.responses[best])}) is "
+                f"taken as better than response {worst + 1} ({_quoted(row.responses[worst])})"
+                + (f"; {judged}" if judged else "")
+            )
 
 
 def excerpt(record: Record) -> str:
@@ -120,56 +177,6 @@ def _ends(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:half]} … {text[-half:]}"
 
 
-def _visible(record: Record, ignored: Collection[str]) -> Record:
-    return {name: value for name, value in record.items() if name not in ignored} if ignored else record
-
-
-def _counting(
-    records: Iterable[tuple[int, Record]], row_format: Format, done: Converted[R]
-) -> Iterator[tuple[int, Record]]:
-    for line, record in records:
-        _count_unread(record, row_format, done)
-        yield line, record
-
-
-def _count_unread(record: Record, row_format: Format, done: Converted[R]) -> None:
-    for column in row_format.unread(record):
-        if column not in done.unread:
-            done.examples[column] = shown(record[column])
-        done.unread[column] += 1
-
-
-def _convert(
-    record: Record, complete: Record, origin: Origin, row_format: Format, kind: type[R], done: Converted[R]
-) -> None:
-    try:
-        if row_format.group is None and (missing := row_format.missing(record)) is not None:
-            raise BadRowError(f"{missing} is missing")
-        # Convert the whole record before adding anything: a record with a bad part yields no rows.
-        parts = list(row_format.convert(record, origin, kind))
-        rows = [_as_kind(part, kind, record, complete, row_format) for part in parts if not isinstance(part, Unused)]
-    except BadRowError as bad:
-        done.rejects.append(Reject(origin, str(bad), excerpt(complete)))
-        return
-    except Exception as error:
-        error.add_note(f"raised by format {row_format.name} for {origin.source} line {origin.line}")
-        raise
-    for part in parts:
-        if isinstance(part, Unused):
-            done.unused[part.reason] += 1
-        elif isinstance(part, RankingRow):
-            _judge(part, record, row_format, done)
-    ranked = sum(len(part.responses) for part in parts if isinstance(part, RankingRow))
-    labeled = sum(len(row.responses) for row in rows if isinstance(row, LabeledRow))
-    if kind is LabeledRow and ranked > labeled:
-        done.unused["response with as many better as worse ones, which gets no label"] += ranked - labeled
-    done.rows += rows
-    if rows:
-        done.used += 1
-    else:
-        done.without_row += 1
-
-
 def _as_kind(row: Row, kind: type[R], record: Record, complete: Record, row_format: Format) -> R:
     """Convert a row to the required kind; prompts also get the columns that are not a part of them."""
     others: dict[str, Any] = {}
@@ -188,20 +195,6 @@ def _as_kind(row: Row, kind: type[R], record: Record, complete: Record, row_form
     if not isinstance(simpler, kind):
         raise TypeError(f"format {row_format.name} lists {kind.kind} rows, but gave a {row.kind} row")
     return simpler
-
-
-def _judge(row: RankingRow, record: Record, row_format: Format, done: Converted[Any]) -> None:
-    """Count where the better response stands, and say in words which one it is in the first rankings."""
-    if row_format.unordered:
-        done.positions.add(row)
-    if len(done.verdicts) < _SHOWN_VERDICTS:
-        best, worst = row.ranks.index(0), row.ranks.index(max(row.ranks))
-        judged = ", ".join(_judgements(record, row_format))
-        done.verdicts.append(
-            f"line {row.origin.line}: response {best + 1} of {len(row.ranks)} ({_quoted(row.responses[best])}) is "
-            f"taken as better than response {worst + 1} ({_quoted(row.responses[worst])})"
-            + (f"; {judged}" if judged else "")
-        )
 
 
 def _judgements(record: Record, row_format: Format) -> Iterator[str]:

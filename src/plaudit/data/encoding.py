@@ -1,78 +1,169 @@
 """Tokenizes rendered texts in batches. A response is the continuation of its prompt's tokens."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from plaudit.data.special_tokens import Ids, SpecialTokens, Text
 from plaudit.data.templates import Rendered
 
+logger = logging.getLogger(__name__)
 
-def encode(texts: Sequence[tuple[Text, bool]], special: SpecialTokens, tokenizer: Any) -> list[Ids]:
-    """Tokenize texts; those without their own special tokens (the flag) get what the tokenizer adds, except EOS."""
-    plain = iter(_batch([t.text for t, own in texts if not own and not t.literal], tokenizer, special_tokens=True))
-    chat = iter(_batch([t.text for t, own in texts if own and not t.literal], tokenizer, special_tokens=False))
-    return [
-        special.encode(text, special_tokens=not own) if text.literal else next(chat) if own else next(plain)
-        for text, own in texts
-    ]
+TRIAL = 1000
+_CONTEXT = 32  # characters before a part that are tokenized again with it
 
 
-def encode_parts(
-    all_rendered: Sequence[Rendered], prompts: Sequence[Ids], special: SpecialTokens, tokenizer: Any
-) -> list[Ids]:
-    """Tokenize the parts of all responses, one after the other, so that each continues what is before it.
+@dataclass(frozen=True)
+class Continuation:
+    """A part of a response, and what is before it as text and as tokens."""
 
-    Both are tokenized together and split after the tokens of what is before. If a token spans the boundary, the part is
-    tokenized after a line break instead, because some tokenizers add a space at the start of a text.
+    before: Text
+    ids: Ids
+    part: Text
+    special_tokens: bool
+
+    @property
+    def joint(self) -> Text:
+        """The text up to the end of the part."""
+        return self.before + self.part
+
+
+class Encoder:
+    """Tokenizes the texts of one data set.
+
+    ``each_text_once``: whether a part is tokenized with the last words before it alone, rather than with all that is
+    before it. The first ``TRIAL`` parts decide: they are tokenized in both ways, and must give the same tokens. None
+    until then.
     """
-    befores: list[Ids | None] = []  # None: the tokens of the preceding joint text
-    parts, joint = [], []
-    for rendered, prompt in zip(all_rendered, prompts, strict=True):
-        for response in rendered.responses:
-            text = rendered.prompt
-            for number, part in enumerate(response):
-                befores.append(None if number else prompt)
-                text = text + part.text
-                parts.append(part.text)
-                joint.append((text, rendered.special_tokens))
-    encoded = encode(joint, special, tokenizer)
-    found: list[Ids | None] = []
-    for number, ids in enumerate(encoded):
-        given = befores[number]
-        before = encoded[number - 1] if given is None else given
-        found.append(ids[len(before) :] if ids[: len(before)] == before else None)
-    spanning = [part for ids, part in zip(found, parts, strict=True) if ids is None]
-    alone = iter(_after_line_break(spanning, special, tokenizer))
-    return [next(alone) if ids is None else ids for ids in found]
+
+    def __init__(self, special: SpecialTokens, tokenizer: Any, each_text_once: bool | None = None) -> None:
+        self.special, self.tokenizer, self.each_text_once = special, tokenizer, each_text_once
+        if _model_of(tokenizer) != "BPE":  # only its merges are local
+            self.each_text_once = False
+
+    def encode(self, texts: Sequence[tuple[Text, bool]]) -> list[Ids]:
+        """Tokenize texts; those without their own special tokens (the flag) get what the tokenizer adds, but no EOS."""
+        plain = iter(self._batch([t.text for t, own in texts if not own and not t.literal], special_tokens=True))
+        chat = iter(self._batch([t.text for t, own in texts if own and not t.literal], special_tokens=False))
+        return [
+            self.special.encode(text, special_tokens=not own) if text.literal else next(chat) if own else next(plain)
+            for text, own in texts
+        ]
+
+    def encode_parts(self, all_rendered: Sequence[Rendered], prompts: Sequence[Ids]) -> list[list[Ids]]:
+        """Tokenize the parts of all responses, each as the continuation of what is before it.
+
+        Returns the parts of every response, in order. Text and continuation are tokenized together and split after the
+        tokens of the text. If a token spans the boundary, the part is tokenized after a line break instead, because
+        some tokenizers add a space at the start of a text.
+        """
+        responses = [
+            (Continuation(rendered.prompt, prompt, parts[0].text, rendered.special_tokens), parts)
+            for rendered, prompt in zip(all_rendered, prompts, strict=True)
+            for parts in rendered.responses
+        ]
+        found: list[list[Ids]] = [[] for _ in responses]
+        level = dict(enumerate(given for given, _ in responses))
+        while level:
+            joint = self._joint(list(level.values()))
+            pairs = list(zip(level.values(), joint, strict=True))
+            alone = iter(self._alone([given.part for given, ids in pairs if not _continues(ids, given.ids)]))
+            following: dict[int, Continuation] = {}
+            for (number, given), ids in zip(level.items(), joint, strict=True):
+                own = ids[len(given.ids) :] if _continues(ids, given.ids) else next(alone)
+                found[number].append(own)
+                parts = responses[number][1]
+                if len(found[number]) < len(parts):
+                    part = parts[len(found[number])].text
+                    following[number] = Continuation(given.joint, ids, part, given.special_tokens)
+            level = following
+        return found
+
+    def _joint(self, given: Sequence[Continuation]) -> list[Ids]:
+        """Return the tokens of every text with its continuation."""
+        if self.each_text_once is None and len(given) >= TRIAL:
+            self.each_text_once = self._try(given[:TRIAL])
+        if not self.each_text_once:
+            return self._completely(given)
+        found = self._with_last_words(given)
+        rest = iter(self._completely([each for each, ids in zip(given, found, strict=True) if ids is None]))
+        return [next(rest) if ids is None else ids for ids in found]
+
+    def _try(self, given: Sequence[Continuation]) -> bool:
+        """Return whether parts may be tokenized with the last words alone, and whether this usually works."""
+        found, whole = self._with_last_words(given), self._completely(given)
+        same = all(ids is None or ids == expected for ids, expected in zip(found, whole, strict=True))
+        each_text_once = same and 2 * found.count(None) < len(found)
+        how = "each text once" if each_text_once else "each response with its prompt"
+        logger.info("tokenizing %s, after a trial with %d responses", how, len(given))
+        return each_text_once
+
+    def _completely(self, given: Sequence[Continuation]) -> list[Ids]:
+        return self.encode([(each.joint, each.special_tokens) for each in given])
+
+    def _with_last_words(self, given: Sequence[Continuation]) -> list[Ids | None]:
+        """Tokenize each part with the last words before it; None where those do not have the tokens they had before."""
+        words = [_last_words(each) for each in given]
+        distinct = list(dict.fromkeys(filter(None, words)))
+        alone = dict(zip(distinct, self._batch(distinct, special_tokens=False), strict=True))
+        texts = [text + each.part.text for text, each in zip(words, given, strict=True) if text]
+        continued = iter(self._batch(texts, special_tokens=False))
+        found: list[Ids | None] = []
+        for each, text in zip(given, words, strict=True):
+            before, ids = alone.get(text, []), next(continued) if text else []
+            length = len(before)
+            same = length and each.ids[-length:] == before and ids[:length] == before
+            found.append([*each.ids, *ids[length:]] if same else None)
+        return found
+
+    def _alone(self, parts: Sequence[Text]) -> list[Ids]:
+        """Tokenize parts after a line break, or as they are where that changes the line break's token."""
+        if not parts:
+            return []
+        [line_break] = self._batch(["\n"], special_tokens=False)
+        after = self.encode([(Text("\n") + part, True) for part in parts])
+        changed = [part for part, ids in zip(parts, after, strict=True) if not _continues(ids, line_break)]
+        alone = iter(self.encode([(part, True) for part in changed]))
+        return [ids[len(line_break) :] if _continues(ids, line_break) else next(alone) for ids in after]
+
+    def _batch(self, texts: Sequence[str], special_tokens: bool) -> list[Ids]:
+        """Tokenize texts in one batch, without the EOS token that some tokenizers add at the end."""
+        if not texts:
+            return []
+        ends = 1 if special_tokens and self._adds_eos() else 0
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            # verbose=False: the caller applies the limits that the tokenizer may warn about.
+            all_ids = self.tokenizer(list(texts), add_special_tokens=special_tokens, verbose=False)["input_ids"]
+        else:
+            backend.no_truncation()
+            backend.no_padding()
+            encodings = backend.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
+            all_ids = [encoding.ids for encoding in encodings]
+        return [list(ids[: len(ids) - ends]) for ids in all_ids]
+
+    def _adds_eos(self) -> bool:
+        with_special: Ids = self.tokenizer("a", add_special_tokens=True)["input_ids"]
+        without: Ids = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        return bool(with_special[-1] == self.tokenizer.eos_token_id) and with_special[-len(without) :] != without
 
 
-def _after_line_break(texts: Sequence[Text], special: SpecialTokens, tokenizer: Any) -> list[Ids]:
-    (line_break,) = _batch(["\n"], tokenizer, special_tokens=False)
-    length = len(line_break)
-    after = encode([(Text("\n") + text, True) for text in texts], special, tokenizer)
-    found = [ids[length:] if ids[:length] == line_break else None for ids in after]
-    joined = [text for ids, text in zip(found, texts, strict=True) if ids is None]
-    alone = iter(encode([(text, True) for text in joined], special, tokenizer))
-    return [next(alone) if ids is None else ids for ids in found]
+def _model_of(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return "" if backend is None else type(backend.model).__name__
 
 
-def _batch(texts: Sequence[str], tokenizer: Any, special_tokens: bool) -> list[Ids]:
-    """Tokenize texts in one batch, without the EOS token that some tokenizers add at the end."""
-    if not texts:
-        return []
-    # verbose=False: tokenizers may warn about texts beyond the model's length, but the caller applies the limits.
-    # Masks are not needed and take time.
-    all_ids: list[Ids] = tokenizer(
-        list(texts),
-        add_special_tokens=special_tokens,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
-    return [ids[:-1] for ids in all_ids] if special_tokens and _adds_eos(tokenizer) else all_ids
+def _continues(ids: Ids, before: Ids) -> bool:
+    return ids[: len(before)] == before
 
 
-def _adds_eos(tokenizer: Any) -> bool:
-    with_special: Ids = tokenizer("a", add_special_tokens=True)["input_ids"]
-    without: Ids = tokenizer("a", add_special_tokens=False)["input_ids"]
-    return bool(with_special[-1] == tokenizer.eos_token_id) and with_special[-len(without) :] != without
+def _last_words(given: Continuation) -> str:
+    """Return the last words before a part, from a single space on; nothing if there is none, or in literal text."""
+    if given.joint.literal:
+        return ""
+    text = given.before.text
+    position = text.rfind(" ", 0, max(len(text) - _CONTEXT, 0))
+    while position > 0 and (text[position - 1].isspace() or text[position + 1].isspace()):
+        position = text.rfind(" ", 0, position)
+    return text[position:] if position > 0 else ""

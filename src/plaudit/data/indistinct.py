@@ -3,19 +3,39 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from plaudit.batching.trees import PromptTree
 from plaudit.data.rows import LabeledRow, RankingRow, Row
 
+IDENTICAL = 2**32 - 1
+"""The common prefix of responses with the same tokens."""
+
+
+def common_prefix(row: Row, tree: PromptTree) -> int:
+    """Return the largest number of tokens with which two judged responses begin alike; 0 without judgements."""
+    if not _judgements(row):
+        return 0
+    ordered = sorted(tree.responses)
+    return max((_alike(first, second) for first, second in pairwise(ordered)), default=0)
+
+
+def _alike(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    if first == second:
+        return IDENTICAL
+    return next((at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
+
+
+def _judgements(row: Row) -> Sequence[Any]:
+    if isinstance(row, RankingRow):
+        return row.ranks
+    return row.desirable if isinstance(row, LabeledRow) else ()
+
 
 def indistinct_responses(row: Row, tree: PromptTree) -> set[int]:
     """Return the responses that have the same tokens as another one with a different rank or label."""
-    judgements: Sequence[Any] = ()
-    if isinstance(row, RankingRow):
-        judgements = row.ranks
-    elif isinstance(row, LabeledRow):
-        judgements = row.desirable
+    judgements = _judgements(row)
     if not judgements or len(set(tree.responses)) == len(tree.responses):
         return set()
     same: dict[tuple[int, ...], list[int]] = defaultdict(list)

@@ -12,7 +12,7 @@ from plaudit.data.formats.recognition import all_formats, closest
 from plaudit.data.loading import refusal
 from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
-from plaudit.data.splits import prompt_key, row_content, split_rows
+from plaudit.data.splits import held_out_draws, keys_of, prompt_key, row_content, split_rows
 from plaudit.data.templates import human_assistant_text
 from plaudit.data.tokenization import Tokenized, tokenize_rows
 from plaudit.data.unwritten import Unwritten, unwritten
@@ -115,7 +115,7 @@ def inspect(
         rejects=read.rejects,
         refusal=refused,
         max_bad_fraction=limits.max_bad_fraction,
-        split_note=split_rows(rows, limits.held_out_fraction, seed=0).note,
+        split_note=_split_note(rows, limits.held_out_fraction),
         nearest=_nearest(read),
         tokenized=tokenized,
         written=written,
@@ -128,6 +128,11 @@ def _nearest(read: SourceRows[Row]) -> str | None:
     if not read.row_format.fallback or not unread:
         return None
     return closest([each for each in all_formats() if each is not read.row_format], [*unread, read.row_format.name])
+
+
+def _split_note(rows: Sequence[Row], fraction: float) -> str | None:
+    prompts, contents = keys_of(map(prompt_key, rows)), keys_of(map(row_content, rows))
+    return split_rows(rows, prompts, contents, held_out_draws(rows, 0), fraction, 0).note
 
 
 def _spread(rows: Sequence[Row], number: int) -> list[Row]:

@@ -1,16 +1,24 @@
 """Loads a stage's sources as training and held-out rows. No prompt is in both, and every dropped row is counted."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
 
 from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.conversion import Reject
 from plaudit.data.formats.columns import carries_meaning, looks_like
 from plaudit.data.rows import Row
-from plaudit.data.sources import SourceCounts, SourceRows, read_source
-from plaudit.data.splits import Split, prompt_key, repeated, split_rows
+from plaudit.data.rows.base import PromptKind
+from plaudit.data.selection import Indices, Joined, Selected
+from plaudit.data.sources import SourceCounts
+from plaudit.data.splits import Keys, Split, groups_of, repeated, split_rows
+from plaudit.data.store.cache import DataCache
+from plaudit.data.store.rows import StoredRows
 from plaudit.errors import PlauditError
 
 R = TypeVar("R", bound=Row)
@@ -18,17 +26,55 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class LoadedRows(Generic[R]):
-    """Training rows (repeated by weight), held-out rows (never repeated), and the counts of every source.
+    """The rows of a stage's sources, and which are trained on and held out.
 
-    ``held_out`` may be empty if the sources are small. ``removed`` counts the training rows that were removed because
-    their prompt is in a held-out source. ``note`` says what was held out if it was not a fraction of the prompts.
+    ``train_indices`` and ``held_out_indices`` are indices of ``rows``, which are the rows of all ``sources`` one after
+    another: training rows are repeated by weight, held-out rows never. There may be no held-out rows if the sources are
+    small. ``removed`` counts the training rows that were removed because their prompt is in a held-out source. ``note``
+    says what was held out if it was not a fraction of the prompts.
     """
 
-    train: list[R]
-    held_out: list[R]
-    counts: list[SourceCounts]
+    sources: Sequence[StoredRows[R]]
+    train_indices: Indices
+    held_out_indices: Indices
     removed: int = 0
     note: str | None = None
+
+    @property
+    def rows(self) -> Joined[R]:
+        """The rows of all sources."""
+        return Joined(self.sources)
+
+    @property
+    def train(self) -> Selected[R]:
+        """The training rows."""
+        return Selected(self.rows, self.train_indices)
+
+    @property
+    def held_out(self) -> Selected[R]:
+        """The held-out rows."""
+        return Selected(self.rows, self.held_out_indices)
+
+    @property
+    def prompt_kinds(self) -> Counter[PromptKind]:
+        """The number of rows of all sources by the kind of their prompt."""
+        return sum((source.prompt_kinds for source in self.sources), Counter())
+
+    @property
+    def different_prompts(self) -> int:
+        """The number of different prompts in training and held-out rows."""
+        used = np.union1d(self.train_indices, self.held_out_indices)
+        return int(groups_of(self.prompts[used]).max(initial=-1)) + 1
+
+    @property
+    def prompts(self) -> Keys:
+        """The keys of the prompts of all rows."""
+        return np.concatenate([source.prompts for source in self.sources])
+
+    @property
+    def counts(self) -> list[SourceCounts]:
+        """The counts of every source."""
+        return [source.counts for source in self.sources]
 
     def summary(self) -> list[str]:
         """Return what was read from every source, for logs."""
@@ -41,57 +87,89 @@ class LoadedRows(Generic[R]):
         return found + ([self.note] if self.note else [])
 
 
-def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int) -> LoadedRows[R]:
+def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int, cache: DataCache) -> LoadedRows[R]:
     """Read the sources and split them by prompt.
 
     ``rejects`` is the JSON-lines file that bad rows are written to, with source, line, reason and excerpt. ``seed``
     should be the run's seed, so that every stage holds out the same prompts. Raises PlauditError if a source cannot be
     read, if there are too many bad rows, or if no row is left.
     """
-    sources = [read_source(source, kind) for source in config.sources]
-    held_out_sources = [read_source(source, kind) for source in config.held_out]
+    sources = [cache.rows(source, kind) for source in config.sources]
+    held_out_sources = [cache.rows(source, kind) for source in config.held_out]
+    everything = [*sources, *held_out_sources]
     if rejects is not None:
-        _write_rejects(rejects, [*sources, *held_out_sources])
-    for read in (*sources, *held_out_sources):
+        _write_rejects(rejects, everything)
+    for read in everything:
         _check(read, config.max_bad_fraction, rejects)
-    rows = [row for read in sources for row in read.rows]
+    rows = Joined(sources)
     if held_out_sources:
-        held_out = [row for read in held_out_sources for row in read.rows]
-        keys = {prompt_key(row) for row in held_out}
-        split = Split([prompt_key(row) in keys for row in rows])
+        groups = groups_of(np.concatenate([read.prompts for read in everything]))
+        split = Split(np.isin(groups[: len(rows)], groups[len(rows) :]))
+        held_out = np.arange(len(rows), len(groups), dtype=np.int64)
     else:
-        split = split_rows(rows, config.held_out_fraction, seed)
-        held_out = [row for row, out in zip(rows, split.held_out, strict=True) if out]
-    train = list(_training_rows(config.sources, sources, split, seed))
-    if not train and (held_out_sources or config.held_out_fraction < 1):
+        keys, contents, draws = (
+            np.concatenate(parts)
+            for parts in zip(*((read.prompts, read.contents, read.draws(seed)) for read in sources), strict=True)
+        )
+        split = split_rows(rows, keys, contents, draws, config.held_out_fraction, seed)
+        held_out = np.flatnonzero(split.held_out)
+    train = _training_indices(config.sources, sources, split, seed)
+    if not len(train) and (held_out_sources or config.held_out_fraction < 1):
         raise PlauditError(f"{_names(config.sources)}: all rows are held out; add rows or lower held_out_fraction")
-    removed = sum(split.held_out) if held_out_sources else 0
-    return LoadedRows(train, held_out, [read.counts for read in (*sources, *held_out_sources)], removed, split.note)
+    removed = int(split.held_out.sum()) if held_out_sources else 0
+    return LoadedRows(everything, train, held_out, removed, split.note)
 
 
-def _training_rows(
-    configs: Sequence[SourceConfig], sources: Sequence[SourceRows[R]], split: Split, seed: int
-) -> Iterator[R]:
-    held_out = iter(split.held_out)
+def _training_indices(
+    configs: Sequence[SourceConfig], sources: Sequence[StoredRows[R]], split: Split, seed: int
+) -> Indices:
+    start, found = 0, []
     for config, read in zip(configs, sources, strict=True):
-        yield from repeated([row for row in read.rows if not next(held_out)], config.weight, seed)
+        kept = np.flatnonzero(~split.held_out[start : start + len(read)])
+        again = repeated(Selected(read, kept), read.contents[kept], config.weight, seed)
+        found.append(start + kept[again])
+        start += len(read)
+    return np.concatenate(found)
 
 
-def _check(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None) -> None:
-    if (reason := refusal(read, max_bad_fraction, rejects)) is not None:
+def _check(read: StoredRows[Any], max_bad_fraction: float, rejects: Path | None) -> None:
+    reason = refusal(read, max_bad_fraction, rejects)
+    if reason is not None:
         raise PlauditError(reason)
 
 
-def refusal(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None = None) -> str | None:
-    """Return why a stage would not train on a source, with the remedy; None if it would."""
+class ReadSource(Protocol):
+    """A source that has been read, in memory or on disk."""
+
+    @property
+    def counts(self) -> SourceCounts:
+        """What became of its records."""
+        ...
+
+    @property
+    def kind(self) -> type[Row]:
+        """The kind of its rows."""
+        ...
+
+    @property
+    def rejects(self) -> Iterable[Reject]:
+        """Its bad records."""
+        ...
+
+
+def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = None) -> str | None:
+    """Return why a stage would not train on a source, with the remedy; None if it would.
+
+    ``rejects`` is the file that its bad records are written to.
+    """
     counts = read.counts
     if counts.bad_records > max_bad_fraction * counts.records:
+        first = next(iter(read.rejects))
         reasons = ", ".join(f"{number} {reason}" for reason, number in counts.bad.items())
         where = f"; all are in {rejects}" if rejects else ""
         return (
-            f"{counts.source} line {read.rejects[0].origin.line}: {read.rejects[0].reason}; {counts.bad_records} of "
-            f"{counts.records} records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them "
-            f"or raise it{where}"
+            f"{counts.source} line {first.origin.line}: {first.reason}; {counts.bad_records} of {counts.records} "
+            f"records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them or raise it{where}"
         )
     unread = [column for column in counts.unread if carries_meaning(column, read.kind)]
     if unread:
@@ -101,7 +179,7 @@ def refusal(read: SourceRows[Any], max_bad_fraction: float, rejects: Path | None
             f"with `columns`, or leave it out with `ignore_columns: {json.dumps(unread, ensure_ascii=False)}` for this "
             "source"
         )
-    if not read.rows:
+    if not counts.rows:
         return f"{counts.source}: contains no {read.kind.kind} rows; check the file and its format"
     return None
 
@@ -125,7 +203,7 @@ def _described(count: SourceCounts) -> list[str]:
     return lines + [f"{count.source} {verdict}" for verdict in count.verdicts]
 
 
-def _write_rejects(path: Path, sources: Sequence[SourceRows[Any]]) -> None:
+def _write_rejects(path: Path, sources: Sequence[StoredRows[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for reject in (reject for read in sources for reject in read.rejects):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plaudit.data.chat_templates import end_of_turn_ids
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 
 
 @dataclass(frozen=True)

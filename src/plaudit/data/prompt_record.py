@@ -2,20 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from plaudit.config.schema import DataConfig
-from plaudit.data.rows import Row
+from plaudit.data.rows.base import PromptKind
 from plaudit.data.templates import uses_chat_template
 from plaudit.errors import PlauditError
 
 RECORD_FILE = "plaudit_prompts.json"
 _ATTRIBUTE = "plaudit_prompts"
 
-Kind = Literal["text", "plain", "dialogue"]
 Conversation = Literal["chat_template", "human_assistant"]
 
 
@@ -27,7 +25,7 @@ class PromptRecord:
     dialogues become text. ``chat_template``: whether the tokenizer has a chat template; plain prompts bypass it.
     """
 
-    prompts: Kind
+    prompts: PromptKind
     prompt_template: str
     conversation: Conversation
     chat_template: bool
@@ -43,12 +41,9 @@ class PromptRecord:
         return data.model_copy(update={"prompt_template": self.prompt_template, "conversation": conversation})
 
 
-def record_of(rows: Sequence[Row], tokenizer: Any, config: DataConfig) -> PromptRecord:
-    """Return how the prompts of rows are rendered."""
-    kinds: Counter[Kind] = Counter()
-    for row in rows:
-        kinds["text" if row.prompt is None else "plain" if isinstance(row.prompt, str) else "dialogue"] += 1
-    prompts: Kind = kinds.most_common(1)[0][0] if kinds else "plain"
+def record_of(kinds: Counter[PromptKind], tokenizer: Any, config: DataConfig) -> PromptRecord:
+    """Return how prompts are rendered, of which ``kinds`` counts the rows by kind."""
+    prompts: PromptKind = kinds.most_common(1)[0][0] if kinds else "plain"
     uses = prompts == "dialogue" and uses_chat_template(tokenizer, config)
     chat = uses or (config.conversation != "human_assistant" and bool(tokenizer.chat_template))
     return PromptRecord(

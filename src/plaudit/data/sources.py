@@ -1,16 +1,16 @@
 """Reads a source completely: its rows of the required kind, its bad records, and their counts."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar, cast
 
 from plaudit.config.schema import SourceConfig
-from plaudit.data.conversion import LONGEST_EXCERPT, Reject, convert_records
+from plaudit.data.conversion import LONGEST_EXCERPT, Conversion, Reject
 from plaudit.data.formats.base import Format, Record, has_value
 from plaudit.data.formats.recognition import recognize
-from plaudit.data.readers import Malformed, read_records
+from plaudit.data.readers import Malformed, Numbered, read_records
 from plaudit.data.renames import renamed
 from plaudit.data.rows import Origin, Row
 from plaudit.errors import PlauditError
@@ -52,6 +52,75 @@ class SourceCounts:
         return sum(self.bad.values())
 
 
+class SourceReading(Generic[R]):
+    """A source whose format has been recognized; iterating over it yields its rows of one kind, once.
+
+    Rows, bad records and counts are those up to the last row that was taken.
+    """
+
+    def __init__(self, source: SourceConfig, kind: type[R] | None = None) -> None:
+        """Recognize the format; ``kind`` None means its native kind.
+
+        Raises PlauditError for a source that cannot be read at all; iterating raises it for damage further on.
+        """
+        self.source, self._config = source.path, source
+        recognized = recognize(source.format, _sample(source), kind, source.path)
+        self.row_format = recognized.row_format
+        self.kind: type[R] = kind or cast("type[R]", self.row_format.kinds[0])
+        self._reason = recognized.reason
+        self._bad: Counter[str] = Counter()
+        self._rows = 0
+        self._conversion = Conversion(
+            self._good_records(), source.path, self.row_format, self.kind, source.ignore_columns
+        )
+
+    def __iter__(self) -> Iterator[R]:
+        for row in self._conversion:
+            self._rows += 1
+            yield row
+
+    def new_rejects(self) -> list[Reject]:
+        """Return the bad records since the last call, in the order of their lines."""
+        found = sorted(self._conversion.rejects, key=lambda reject: reject.origin.line)
+        self._bad.update(reject.reason for reject in found)
+        self._conversion.rejects.clear()
+        return found
+
+    def counts(self) -> SourceCounts:
+        """Return the counts, with the bad records that ``new_rejects`` has returned."""
+        done = self._conversion
+        warning = done.positions.warning()
+        return SourceCounts(
+            source=self.source,
+            format=self.row_format.name,
+            records=done.used + done.without_row + self._bad.total(),
+            rows=self._rows,
+            bad=dict(self._bad),
+            unused=dict(done.unused),
+            used=done.used,
+            without_row=done.without_row,
+            unread=dict(sorted(done.unread.items())),
+            unread_examples=dict(done.examples),
+            reason=self._reason,
+            verdicts=list(done.verdicts),
+            warnings=[warning] if warning else [],
+        )
+
+    def _good_records(self) -> Iterator[tuple[int, Record]]:
+        not_seen = set(self._config.ignore_columns)
+        for line, record in _records(self._config):
+            if isinstance(record, Malformed):
+                reject = Reject(Origin(self.source, line), record.reason, record.excerpt[:LONGEST_EXCERPT])
+                self._conversion.rejects.append(reject)
+                continue
+            not_seen -= record.keys()
+            yield line, record
+        if not_seen:
+            raise PlauditError(
+                f"{self.source}: `ignore_columns` names {', '.join(sorted(not_seen))}, but no row has it; remove it"
+            )
+
+
 @dataclass(frozen=True)
 class SourceRows(Generic[R]):
     """The rows of a source, its bad records, and the counts."""
@@ -68,65 +137,37 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
 
     Raises PlauditError for a source that cannot be read at all; bad records are returned, not raised.
     """
+    reading = SourceReading(source, kind)
+    rows = list(reading)
+    rejects = reading.new_rejects()
+    return SourceRows(rows, rejects, reading.counts(), reading.row_format, reading.kind)
+
+
+def _records(source: SourceConfig) -> Iterator[Numbered]:
     read = read_records(source.path, source.subset, source.split, source.files, source.columns)
-    numbered = list(renamed(islice(read, source.limit), source))
-    rejects = [
-        Reject(Origin(source.path, line), record.reason, record.excerpt[:LONGEST_EXCERPT])
-        for line, record in numbered
-        if isinstance(record, Malformed)
-    ]
-    records: list[tuple[int, Record]] = [
-        (line, record) for line, record in numbered if not isinstance(record, Malformed)
-    ]
-    if not records:
-        first = rejects[0]
-        raise PlauditError(
-            f"{source.path}: all records are bad; the first, line {first.origin.line}: {first.reason}; correct the file"
-        )
-    _check_ignored(source, records)
-    recognized = recognize(source.format, _sample(records, source.ignore_columns), kind, source.path)
-    row_format = recognized.row_format
-    kind = kind or cast("type[R]", row_format.kinds[0])
-    done = convert_records(records, source.path, row_format, kind, source.ignore_columns)
-    rejects = sorted([*rejects, *done.rejects], key=lambda reject: reject.origin.line)
-    warning = done.positions.warning()
-    counts = SourceCounts(
-        source=source.path,
-        format=row_format.name,
-        records=done.used + done.without_row + len(rejects),
-        rows=len(done.rows),
-        bad=dict(Counter(reject.reason for reject in rejects)),
-        unused=dict(done.unused),
-        used=done.used,
-        without_row=done.without_row,
-        unread=dict(sorted(done.unread.items())),
-        unread_examples=done.examples,
-        reason=recognized.reason,
-        verdicts=done.verdicts,
-        warnings=[warning] if warning else [],
-    )
-    return SourceRows(done.rows, rejects, counts, row_format, kind)
+    return renamed(islice(read, source.limit), source)
 
 
-def _check_ignored(source: SourceConfig, records: Iterable[tuple[int, Record]]) -> None:
-    missing = set(source.ignore_columns)
-    for _, record in records:
-        if not missing:
-            return
-        missing -= record.keys()
-    if missing:
-        raise PlauditError(
-            f"{source.path}: `ignore_columns` names {', '.join(sorted(missing))}, but no row has it; remove it"
-        )
+def _sample(source: SourceConfig) -> list[Record]:
+    """Return the first records, and of those that follow the first ones in which other columns have a value.
 
-
-def _sample(records: Iterable[tuple[int, Record]], ignored: Collection[str]) -> list[Record]:
-    """Return the first records, and of those that follow the first ones in which other columns have a value."""
+    Raises PlauditError if all records of the source are malformed.
+    """
     sample: list[Record] = []
     found: Counter[tuple[str, ...]] = Counter()
-    for _, record in islice(records, _SEARCHED):
+    first: tuple[int, Malformed] | None = None
+    for line, record in _records(source):
+        if isinstance(record, Malformed):
+            first = first or (line, record)
+            continue
         filled = tuple(name for name, value in record.items() if has_value(value))
         if found[filled] < _SAMPLE and len(sample) < 10 * _SAMPLE:
-            found[filled] += 1
-            sample.append({name: value for name, value in record.items() if name not in ignored})
+            sample.append({name: value for name, value in record.items() if name not in source.ignore_columns})
+        found[filled] += 1
+        if found.total() == _SEARCHED:
+            break
+    if not sample and first is not None:
+        raise PlauditError(
+            f"{source.path}: all records are bad; the first, line {first[0]}: {first[1].reason}; correct the file"
+        )
     return sample

@@ -8,6 +8,7 @@ from typing import Any
 from plaudit.config.schema import DataConfig
 from plaudit.data.chat_templates import ChatTemplate
 from plaudit.data.rows import Message, Origin, ResponseRow, Row
+from plaudit.data.rows.base import PromptKind
 from plaudit.data.special_tokens import SpecialTokens, Text
 from plaudit.errors import PlauditError
 
@@ -214,12 +215,15 @@ def uses_chat_template(tokenizer: Any, config: DataConfig) -> bool:
     return config.conversation != "human_assistant" and bool(tokenizer.chat_template)
 
 
-def check_prompt_template(rows: Sequence[Row], config: DataConfig, place: str) -> None:
-    """Raise PlauditError if a prompt template is set, but no row has a plain prompt to put into it."""
-    if config.prompt_template != NO_TEMPLATE and rows and not any(isinstance(row.prompt, str) for row in rows):
-        kind = "plain text without prompts" if all(row.prompt is None for row in rows) else "dialogues"
+def check_prompt_template(kinds: Counter[PromptKind], config: DataConfig, place: str, source: str) -> None:
+    """Raise PlauditError if a prompt template is set, but no row has a plain prompt to put into it.
+
+    ``kinds`` counts the rows by the kind of their prompt.
+    """
+    if config.prompt_template != NO_TEMPLATE and kinds and not kinds["plain"]:
+        kind = "dialogues" if kinds["dialogue"] else "plain text without prompts"
         raise PlauditError(
-            f"{place}.prompt_template: {rows[0].origin.source} holds {kind}, and a prompt template applies to plain "
+            f"{place}.prompt_template: {source} holds {kind}, and a prompt template applies to plain "
             f"prompts alone; remove it{', or set chat_template next to model.path' if kind == 'dialogues' else ''}"
         )
 

@@ -1,14 +1,18 @@
 """What a tokenizer cannot write: unknown tokens, dropped characters, and single bytes in place of characters."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
-from plaudit.data.rows import Row
-from plaudit.data.tokenization import TokenizedRow
+import numpy as np
+from tokenizers.pre_tokenizers import ByteLevel
 
+from plaudit.data.rows import Row
+from plaudit.data.tokenized_row import TokenizedRow
+
+_BYTE_TOKENS = [f"<0x{number:02X}>" for number in range(256)]
 _LINE_BYTES = ("<0x09>", "<0x0A>", "<0x0D>")
 """Tabs and line breaks are bytes in many vocabularies."""
 
@@ -20,11 +24,14 @@ class Unwritten:
     ``characters`` counts those of the texts without white space, and ``dropped`` those that no token gives back.
     """
 
-    tokens: int
-    unknown: int
-    single_bytes: int
+    tokens: int = 0
+    unknown: int = 0
+    single_bytes: int = 0
     characters: int = 0
     dropped: int = 0
+
+    def __add__(self, other: "Unwritten") -> "Unwritten":
+        return Unwritten(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     @property
     def unknown_fraction(self) -> float:
@@ -52,28 +59,48 @@ class Unwritten:
         return None
 
 
+class WrittenCounter:
+    """Counts the tokens of rows, and the characters of their texts, in ``total``."""
+
+    def __init__(self, tokenizer: Any, total: Unwritten) -> None:
+        self.total = total
+        vocabulary = tokenizer.get_vocab()
+        single = [vocabulary[name] for name in _BYTE_TOKENS if name in vocabulary and name not in _LINE_BYTES]
+        self._unknown, self._single = list(_unknown(tokenizer, vocabulary)), single
+        self._tokenizer, self._drops = tokenizer, _may_drop(tokenizer, vocabulary)
+        self._is_dropped: dict[str, bool] = {}
+
+    def add(self, rows: Sequence[TokenizedRow[Any]]) -> None:
+        """Count rows."""
+        texts = (text for row in rows for text in (row.tree.prompt, *row.tree.responses))
+        tokens = np.fromiter(chain.from_iterable(texts), np.int64)
+        characters: Counter[str] = Counter()
+        for text in (text for row in rows for text in _texts(row.row)) if self._drops else ():
+            characters.update("".join(text.split()))
+        self._find_dropped(characters.keys() - self._is_dropped.keys())
+        self.total = Unwritten(
+            self.total.tokens + len(tokens),
+            self.total.unknown + int(np.isin(tokens, self._unknown).sum()),
+            self.total.single_bytes + int(np.isin(tokens, self._single).sum()),
+            self.total.characters + characters.total(),
+            self.total.dropped + sum(n for character, n in characters.items() if self._is_dropped[character]),
+        )
+
+    def _find_dropped(self, characters: Collection[str]) -> None:
+        """Note of which characters nothing is left after tokenizing and decoding."""
+        ordered = sorted(characters)
+        if not ordered:
+            return
+        all_ids = self._tokenizer(ordered, add_special_tokens=False)["input_ids"]
+        for character, ids in zip(ordered, all_ids, strict=True):
+            self._is_dropped[character] = not self._tokenizer.decode(ids).strip()
+
+
 def unwritten(rows: Sequence[TokenizedRow[Any]], tokenizer: Any) -> Unwritten:
     """Count the tokens of prompts and responses, and the characters of their texts."""
-    tokens: Counter[int] = Counter()
-    characters: set[str] = set()
-    for row in rows:
-        tokens.update(chain(row.tree.prompt, *row.tree.responses))
-        for text in _texts(row.row):
-            characters.update(text)
-    lost = _dropped({character for character in characters if not character.isspace()}, tokenizer)
-    counted: Counter[str] = Counter()
-    for text in (text for row in rows for text in _texts(row.row)) if lost else ():
-        counted.update("".join(text.split()))
-    vocabulary = tokenizer.get_vocab()
-    names = (f"<0x{number:02X}>" for number in range(256))
-    single = {vocabulary[name] for name in names if name in vocabulary and name not in _LINE_BYTES}
-    return Unwritten(
-        tokens.total(),
-        sum(tokens[token] for token in _unknown(tokenizer, vocabulary)),
-        sum(tokens[token] for token in single),
-        counted.total(),
-        sum(counted[character] for character in lost),
-    )
+    counter = WrittenCounter(tokenizer, Unwritten())
+    counter.add(rows)
+    return counter.total
 
 
 def _texts(row: Row) -> Iterator[str]:
@@ -91,11 +118,16 @@ def _unknown(tokenizer: Any, vocabulary: dict[str, int]) -> set[int]:
     return found - {None, tokenizer.eos_token_id, tokenizer.bos_token_id}
 
 
-def _dropped(characters: set[str], tokenizer: Any) -> list[str]:
-    """Return the characters of which nothing is left after tokenizing and decoding."""
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    if not characters or (model is not None and type(model).__name__ != "BPE"):
-        return []  # Other models fail at what they do not know, unless they have an unknown token.
-    ordered = sorted(characters)
-    all_ids = tokenizer(ordered, add_special_tokens=False)["input_ids"]
-    return [character for character, ids in zip(ordered, all_ids, strict=True) if not tokenizer.decode(ids).strip()]
+def _may_drop(tokenizer: Any, vocabulary: Mapping[str, int]) -> bool:
+    """Return whether a tokenizer may leave out characters that it does not know: BPE without a token for every byte.
+
+    Other models fail there, unless they have an unknown token.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return True
+    if type(backend.model).__name__ != "BPE":
+        return False
+    if backend.model.byte_fallback:
+        return not vocabulary.keys() >= set(_BYTE_TOKENS)
+    return "ByteLevel" not in str(backend.pre_tokenizer) or not vocabulary.keys() >= set(ByteLevel.alphabet())

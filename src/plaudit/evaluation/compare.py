@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig
+from plaudit.data.store.cache import DataCache
 from plaudit.errors import PlauditError
 from plaudit.evaluation.answers import (
     Answers,
@@ -25,6 +26,7 @@ from plaudit.evaluation.prompts import Selection, as_trained, held_out_prompts
 from plaudit.evaluation.statistics import distinct_n, mean_with_error, win_rate
 from plaudit.evaluation.summary import csv_text, write_summary
 from plaudit.evaluation.toxicity import ToxicityMeter, summarize_toxicity, toxicity_table
+from plaudit.files import write_atomically
 from plaudit.models.loading.limits import configured_context_length
 from plaudit.models.loading.models import load_policy
 from plaudit.parallel.processes import Processes
@@ -33,7 +35,6 @@ from plaudit.rewards.truncation import merged_counts
 from plaudit.rollouts.engines.build import build_engine
 from plaudit.rollouts.engines.model_engine import MakeEngine
 from plaudit.rollouts.samples import Sample
-from plaudit.runs.files import write_atomically
 from plaudit.runs.progress import StageProgress
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def evaluate(
     seed: int,
     processes: Processes,
     simulated: bool,
+    cache: DataCache,
     load: LoadModel = load_policy,
     make_engine: MakeEngine | None = None,
 ) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def evaluate(
 
     All ``processes`` share the work; the summary equals that of a single process, up to rounding. ``seed`` is the
     run's: it determines which prompts are held out and what is sampled. ``simulated``: whether texts and annotators are
-    simulated by code. ``write_summary`` documents the summary. Raises PlauditError.
+    simulated by code. ``cache`` keeps the prompts. ``write_summary`` documents the summary. Raises PlauditError.
     """
     written = folder if processes.is_main else None
     given = config.prompts
@@ -60,8 +62,8 @@ def evaluate(
     reward = build_reward(config.rewards, processes.device)
     meter = None if config.toxicity is None else ToxicityMeter(config.toxicity, processes, config.generation.batch_size)
     rejects = written and written / "rejects.jsonl"
-    chosen = held_out_prompts(given, config.max_prompts, seed, rejects, "evaluate.prompts")
-    toxicity = _toxicity_prompts(config, seed, written) or chosen
+    chosen = held_out_prompts(given, config.max_prompts, seed, rejects, "evaluate.prompts", cache)
+    toxicity = _toxicity_prompts(config, seed, written, cache) or chosen
     if processes.is_main:
         logger.info("evaluate: %s", chosen.described)
         if meter is not None:
@@ -177,11 +179,12 @@ def _best_of_n(
     return best_of_n(scores, config.best_of_reward or reward.names[0], sorted(set(config.best_of)))
 
 
-def _toxicity_prompts(config: EvaluateConfig, seed: int, folder: Path | None) -> Selection | None:
+def _toxicity_prompts(config: EvaluateConfig, seed: int, folder: Path | None, cache: DataCache) -> Selection | None:
     if config.toxicity is None or config.toxicity.prompts is None:
         return None
     rejects = folder and folder / "toxicity_rejects.jsonl"
-    return held_out_prompts(config.toxicity.prompts, config.max_prompts, seed, rejects, "evaluate.toxicity.prompts")
+    place = "evaluate.toxicity.prompts"
+    return held_out_prompts(config.toxicity.prompts, config.max_prompts, seed, rejects, place, cache)
 
 
 def _truncated_texts(

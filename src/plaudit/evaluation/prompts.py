@@ -5,11 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from plaudit.config.schema import DataConfig, GenerationConfig, ModelConfig
 from plaudit.data.loading import load_rows
 from plaudit.data.prompt_record import read_record
 from plaudit.data.rows import PromptRow
-from plaudit.data.splits import prompt_key
+from plaudit.data.selection import Indices
+from plaudit.data.splits import Keys, groups_of
+from plaudit.data.store.cache import DataCache
 from plaudit.data.templates import check_prompt_template
 from plaudit.data.tokenization import tokenize_rows
 from plaudit.errors import PlauditError
@@ -42,26 +46,28 @@ class Selection(NamedTuple):
     described: str
 
 
-def held_out_prompts(data: DataConfig, most: int, seed: int, rejects: Path | None, place: str) -> Selection:
+def held_out_prompts(
+    data: DataConfig, most: int, seed: int, rejects: Path | None, place: str, cache: DataCache
+) -> Selection:
     """Return the distinct held-out prompts; if there are more than ``most``, a random selection in order.
 
     Rows that cannot be read are written to ``rejects``, if given. ``seed`` is the run's, so that the prompts are held
     out from its other stages too; ``place`` is the prefix of error messages.
     """
-    loaded = load_rows(data, PromptRow, rejects, seed)
+    loaded = load_rows(data, PromptRow, rejects, seed, cache)
     for line in loaded.warnings():
         logger.warning("%s: %s", place, line)
-    check_prompt_template([*loaded.train, *loaded.held_out], data, place)
-    unique = list({prompt_key(row): row for row in loaded.held_out}.values())
+    check_prompt_template(loaded.prompt_kinds, data, place, data.sources[0].path)
+    unique = _distinct(loaded.held_out_indices, loaded.prompts)
     if len(unique) < 2:
         raise PlauditError(
             f"{place}: {len(unique)} different prompts are held out, but at least 2 are needed; add prompts, or raise "
             "held_out_fraction"
         )
     chosen = python_generator(seed, "evaluate", "prompts").sample(range(len(unique)), min(most, len(unique)))
-    everything = len({prompt_key(row) for row in [*loaded.train, *loaded.held_out]})
+    everything = loaded.different_prompts
     described = _described(len(chosen), len(unique), everything, data, most)
-    return Selection([unique[index] for index in sorted(chosen)], described)
+    return Selection([loaded.rows[int(unique[index])] for index in sorted(chosen)], described)
 
 
 def _described(used: int, held_out: int, everything: int, data: DataConfig, most: int) -> str:
@@ -70,6 +76,16 @@ def _described(used: int, held_out: int, everything: int, data: DataConfig, most
         return ", ".join([f"{used} of {held_out} held-out prompts", *limit])
     holds_out = f"held_out_fraction={data.held_out_fraction:g} holds out {held_out}"
     return f"{used} of {everything} prompts ({', '.join([holds_out, *limit])})"
+
+
+def _distinct(indices: Indices, prompts: Keys) -> Indices:
+    """Return an index for each different prompt, in the order of their first rows: that of its last row."""
+    groups = groups_of(prompts[indices])
+    _, first = np.unique(groups, return_index=True)
+    _, from_end = np.unique(groups[::-1], return_index=True)
+    last = len(groups) - 1 - from_end
+    found: Indices = indices[last[np.argsort(first)]]
+    return found
 
 
 def as_trained(data: DataConfig, models: Mapping[str, ModelConfig]) -> DataConfig:

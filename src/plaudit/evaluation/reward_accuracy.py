@@ -15,7 +15,7 @@ from plaudit.algorithms.comparisons import (
 )
 from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.rows import RankingRow
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
 from plaudit.rewards.sources import ComposedReward, RewardSource
 from plaudit.rollouts.samples import Sample

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plaudit.runs.files import json_text, write_atomically
+from plaudit.files import json_text, write_atomically
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 

@@ -9,9 +9,9 @@ from typing import Any, TypeGuard
 import yaml
 
 from plaudit.errors import PlauditError
+from plaudit.files import read_json
 from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory, StageDirectory
-from plaudit.runs.files import read_json
 from plaudit.runs.jsonl import read_steps
 from plaudit.runs.manifest import MANIFEST, check_files
 

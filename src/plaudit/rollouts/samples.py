@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plaudit.data.rows import Origin, PromptRow
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from plaudit.errors import PlauditError
+from plaudit.files import read_json, sha256, synchronize
 from plaudit.permissions import follow_umask
 from plaudit.runs.disk_space import check_free_space
-from plaudit.runs.files import read_json, sha256, synchronize
 from plaudit.runs.manifest import MANIFEST, file_problem
 
 logger = logging.getLogger(__name__)

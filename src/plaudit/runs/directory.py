@@ -14,9 +14,9 @@ from plaudit.config.load import dump, replace_references
 from plaudit.config.schema import Recipe, Section
 from plaudit.data.readers.opening import check_file
 from plaudit.errors import PlauditError
+from plaudit.files import json_text, read_json, sha256, synchronize, write_atomically
 from plaudit.registries.stages import STAGES
 from plaudit.runs.changes import refuse_changes
-from plaudit.runs.files import json_text, read_json, sha256, synchronize, write_atomically
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
 from plaudit.runs.manifest import check_files, record_stages, recorded_stages, write_checksums
@@ -99,8 +99,8 @@ class StageDirectory:
 
     def rewind(self, step: int | None) -> None:
         """Drop metrics and samples after the checkpoint's step (None: all), because they will be written again."""
-        kept = rewind(self.metrics, step)
-        if step and (not kept or kept[-1]["step"] != step):
+        last = rewind(self.metrics, step)
+        if step and last != step:
             logger.warning("%s: lacks what was measured up to step %d; it stays incomplete", self.metrics, step)
         rewind(self.samples, step)
 

@@ -1,12 +1,13 @@
 """Files of JSON lines that survive a kill: metrics and samples."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from plaudit.errors import PlauditError
-from plaudit.runs.files import json_text, write_atomically
+from plaudit.files import json_text, synchronize
 
 
 class JsonLinesWriter:
@@ -54,16 +55,33 @@ def read_steps(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def rewind(path: Path, step: int | None) -> list[dict[str, Any]]:
+def rewind(path: Path, step: int | None) -> int | None:
     """Drop the records after ``step``, or all if it is None, so that a resumed stage can write them again.
 
-    Returns the records that are left.
+    They are the end of the file, because records are written in the order of the steps. Returns the step of the last
+    record that is left; None if there is none.
     """
-    kept: list[dict[str, Any]] = []
-    if path.exists():
-        kept = [record for record in read_steps(path) if step is not None and record["step"] <= step]
-        write_atomically(path, "".join(json_text(record) + "\n" for record in kept))
-    return kept
+    if not path.exists():
+        return None
+    length, last = 0, None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if step is None or not line.endswith(b"\n"):
+                break
+            written = _step(_record(line, path, number), path, number)
+            if written > step:
+                break
+            length, last = length + len(line), written
+    os.truncate(path, length)
+    synchronize(path)
+    return last
+
+
+def _step(record: dict[str, Any], path: Path, number: int) -> int:
+    step = record.get("step")
+    if not isinstance(step, int):
+        raise PlauditError(f"{path}, line {number}: has no integer step; delete the line or restore the file")
+    return step
 
 
 def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -78,5 +96,6 @@ def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def _drop_broken_last_line(path: Path) -> None:
     content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        write_atomically(path, content[: content.rfind(b"\n") + 1].decode())
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        os.truncate(path, complete)

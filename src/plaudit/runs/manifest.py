@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.errors import PlauditError
-from plaudit.runs.files import json_text, read_json, sha256, write_atomically
+from plaudit.files import json_text, read_json, sha256, write_atomically
 
 MANIFEST = "manifest.json"
 

@@ -16,7 +16,7 @@ import torch
 
 from plaudit.config.schema import Recipe, Section, SourceConfig
 from plaudit.errors import PlauditError
-from plaudit.runs.files import json_text, read_json, sha256, write_atomically
+from plaudit.files import json_text, read_json, sha256, write_atomically
 
 logger = logging.getLogger(__name__)
 

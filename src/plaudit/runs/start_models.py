@@ -7,9 +7,9 @@ from typing import Any
 from plaudit.config.marks import marked_values
 from plaudit.config.schema import Section
 from plaudit.errors import PlauditError
+from plaudit.files import json_text, read_json, sha256, write_atomically
 from plaudit.models.adapters.folder import adapter_task, base_name
 from plaudit.registries.stages import restart_command
-from plaudit.runs.files import json_text, read_json, sha256, write_atomically
 
 FILE = ".models.json"
 NAMED = ("model", "reward model", "classifier")

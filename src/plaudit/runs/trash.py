@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plaudit.errors import PlauditError
-from plaudit.runs.files import synchronize
+from plaudit.files import synchronize
 
 if TYPE_CHECKING:
     from plaudit.runs.directory import StageDirectory

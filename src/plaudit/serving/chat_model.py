@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data.rows import Origin, Prompt, PromptRow
 from plaudit.data.templates import uses_chat_template
-from plaudit.data.tokenization import TokenizedRow, tokenize_rows
+from plaudit.data.tokenization import tokenize_rows
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
 from plaudit.rollouts.engines.base import Generates
 from plaudit.rollouts.samples import Request, Sample

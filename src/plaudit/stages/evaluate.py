@@ -28,6 +28,7 @@ class EvaluateStage(Stage["EvaluateConfig"]):
 
     def run(self, context: "StageContext[EvaluateConfig]") -> dict[str, Any]:
         """Measure the models on all processes together and write the tables."""
+        from plaudit.data.store.cache import DataCache
         from plaudit.evaluation.compare import evaluate
         from plaudit.evaluation.summary import flattened
 
@@ -39,6 +40,7 @@ class EvaluateStage(Stage["EvaluateConfig"]):
                 context.seed,
                 session.processes,
                 simulated=session.recipe.world is not None,
+                cache=DataCache.of(session.recipe.output),
             )
         return {name: flattened(measured) for name, measured in summary["models"].items()}
 

@@ -171,10 +171,10 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     loaded = context.strategy.load(lambda device: load_policy(config.model, device, context.seed))
     rows: StageRows[LabeledRow] | StageRows[RankingRow]
     if objective.reads == "labels":
-        rows = labeled = load_stage_rows(context, config.data, LabeledRow, loaded)
+        rows = labeled = load_stage_rows(context, config.data, LabeledRow, loaded, max_held_out=config.max_held_out)
         examples = labeled.examples(label_ranks)
     else:
-        rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded)
+        rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded, max_held_out=config.max_held_out)
         examples = ranked.examples(lambda row: row.ranks)
     parts = {"training": examples.train, "held-out": examples.held_out}
     reader, module = ModelReader(context, loaded), SequenceModule(loaded.model)

@@ -1,21 +1,24 @@
 """Loads the examples of a stage (reads, splits, tokenizes and reports them) and defines their order in training."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from plaudit.batching.trees import Example
 from plaudit.config.schema import DataConfig, Section
 from plaudit.data.loading import load_rows
 from plaudit.data.prompt_record import PromptRecord, read_record, record_of, remember
-from plaudit.data.rows import ResponseRow, Row
+from plaudit.data.rows import Row
+from plaudit.data.selection import Mapped, drawn
+from plaudit.data.store.cache import DataCache
+from plaudit.data.store.trees import JoinedTrees
 from plaudit.data.templates import BYPASSED, check_prompt_template
-from plaudit.data.token_cache import FOLDER, CachingTokenizer
-from plaudit.data.tokenization import Tokenized, TokenizedRow, tokenize_rows
-from plaudit.data.unwritten import Unwritten, unwritten
+from plaudit.data.tokenization import within_limits
+from plaudit.data.tokenized_row import TokenizedRow
+from plaudit.data.unwritten import Unwritten
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import LoadedModel
 from plaudit.runs.context import StageContext
@@ -32,21 +35,24 @@ T = TypeVar("T")
 class Examples(Generic[T]):
     """The training and held-out examples of a task."""
 
-    train: list[Example[T]]
-    held_out: list[Example[T]]
+    train: Sequence[Example[T]]
+    held_out: Sequence[Example[T]]
 
 
 @dataclass(frozen=True)
 class StageRows(Generic[R]):
     """A stage's tokenized training and held-out rows."""
 
-    train: list[TokenizedRow[R]]
-    held_out: list[TokenizedRow[R]]
+    train: Sequence[TokenizedRow[R]]
+    held_out: Sequence[TokenizedRow[R]]
 
     def examples(self, target: Callable[[R], T]) -> Examples[T]:
         """Return the rows as examples, with the target ``target(row)``."""
-        train, held_out = ([Example(row.tree, target(row.row)) for row in part] for part in (self.train, self.held_out))
-        return Examples(train, held_out)
+
+        def example(row: TokenizedRow[R]) -> Example[T]:
+            return Example(row.tree, target(row.row))
+
+        return Examples(Mapped(self.train, example), Mapped(self.held_out, example))
 
 
 def load_stage_rows(
@@ -56,46 +62,64 @@ def load_stage_rows(
     loaded: LoadedModel,
     longest: int | None = None,
     learn_earlier_turns: bool = True,
+    max_held_out: int | None = None,
 ) -> StageRows[R]:
     """Read a stage's data, write bad records to a separate file, and log what was dropped or truncated.
 
     ``longest``: tokens of the longest row that is kept; None for the context of the model. ``learn_earlier_turns``:
-    whether the assistant's turns before the response are learned where rows allow it. Raises PlauditError if the
-    tokenizer cannot write too large a part of the data.
+    whether the assistant's turns before the response are learned where rows allow it. ``max_held_out``: draw at most
+    this many held-out rows. Raises PlauditError if the tokenizer cannot write too large a part of the data.
     """
-    session = context.session
+    session, tokenizer = context.session, loaded.tokenizer
     rejects = context.directory.create().folder / REJECTS if session.is_main else None
-    rows = load_rows(config, kind, rejects, context.seed)
-    check_prompt_template([*rows.train, *rows.held_out], config, f"{context.name}.{_key_of(context, config)}")
-    length = loaded.context_length if longest is None else longest
-    tokenizer = CachingTokenizer(loaded.tokenizer, Path(session.recipe.output) / FOLDER)
-    given, given_held_out = rows.train, rows.held_out
-    if not learn_earlier_turns:
-        given, given_held_out = list(map(_final_turn_only, given)), list(map(_final_turn_only, given_held_out))
-    train = tokenize_rows(given, tokenizer, config, length)
-    held_out = tokenize_rows(given_held_out, tokenizer, config, length) if given_held_out else Tokenized([])
-    record = record_of(rows.train, loaded.tokenizer, config)
-    remember(loaded.tokenizer, record)
-    written = unwritten([*train.rows, *held_out.rows], loaded.tokenizer)
+    cache = DataCache.of(session.recipe.output)
+    rows = load_rows(config, kind, rejects, context.seed, cache)
+    place = f"{context.name}.{_key_of(context, config)}"
+    check_prompt_template(rows.prompt_kinds, config, place, config.sources[0].path)
+    stored = [cache.trees(source, tokenizer, config, learn_earlier_turns) for source in rows.sources]
+    trees, length = JoinedTrees(stored), loaded.context_length if longest is None else longest
+    measured = drawn(rows.held_out_indices, max_held_out, context.seed, "held out")
+    train, held_out = (
+        within_limits(trees, trees.of_rows(indices), tokenizer, config, length)
+        for indices in (rows.train_indices, measured)
+    )
+    notes = [rows.note] if rows.note else []
+    if len(measured) < len(rows.held_out_indices):
+        notes.append(f"{len(measured)} of {len(rows.held_out_indices)} held-out rows are measured (max_held_out)")
+    record = record_of(rows.prompt_kinds, tokenizer, config)
+    remember(tokenizer, record)
+    written = sum((part.written for part in stored), Unwritten())
     if session.is_main:
         for line in rows.summary():
             logger.info("%s: %s", context.name, line)
         for line in rows.warnings():
             logger.warning("%s: %s", context.name, line)
-        context.directory.write_notes([rows.note] if rows.note else [])
-        for name, part in (("training", train), ("held-out", held_out)):
-            if part.dropped or part.truncated:
-                counted = f"{part.dropped} dropped, {part.truncated} truncated"
+        context.directory.write_notes(notes)
+        for line in notes[bool(rows.note) :]:
+            logger.info("%s: %s", context.name, line)
+        for source, part in zip(rows.sources, stored, strict=True):
+            _log_counted(f"{context.name}: {source.source}", part.counted)
+        for name, limited in (("training", train), ("held-out", held_out)):
+            if limited.dropped or limited.truncated:
+                counted = f"{limited.dropped} dropped, {limited.truncated} truncated"
                 logger.info("%s: %s rows too long: %s", context.name, name, counted)
-            for what, number in part.counted.items():
-                # Prompts that already contain their format are no fault: one line says how they are read.
-                level = logging.INFO if what == BYPASSED else logging.WARNING
-                logger.log(level, "%s: %s: %d %s", context.name, name, number, what)
+            _log_counted(f"{context.name}: {name}", limited.counted)
         _warn_of_other_prompts(context, record)
         _log_unwritten(context.name, written)
     if (refusal := written.refusal(config.sources[0].path, config.max_unknown_fraction)) is not None:
         raise PlauditError(f"{context.name}: {refusal}")
+    if not len(train.rows):
+        counts = [part.counted for part in stored] + [train.counted]
+        reasons = "; ".join(f"{number} {what}" for counted in counts for what, number in counted.items())
+        raise PlauditError(f"{config.sources[0].path}: no row is left to train on: {reasons}; check the data")
     return StageRows(train.rows, held_out.rows)
+
+
+def _log_counted(place: str, counted: Mapping[str, int]) -> None:
+    for what, number in counted.items():
+        # Prompts that already contain their format are no fault: one line says how they are read.
+        level = logging.INFO if what == BYPASSED else logging.WARNING
+        logger.log(level, "%s: %d %s", place, number, what)
 
 
 def _key_of(context: StageContext[Section], config: DataConfig) -> str:
@@ -120,13 +144,6 @@ def _log_unwritten(stage: str, written: Unwritten) -> None:
         logger.info("%s: %.2f %% of the tokens are single bytes", stage, 100 * written.byte_fraction)
 
 
-def _final_turn_only(row: R) -> R:
-    """Return a row of which only the response is learned."""
-    if not isinstance(row, ResponseRow) or isinstance(row.prompt, str):
-        return row
-    return cast(R, replace(row, prompt=tuple(replace(turn, learned=False) for turn in row.prompt)))
-
-
 @dataclass(frozen=True)
 class Order:
     """The order of examples: every epoch visits each example once, in an order that depends on the epoch's number."""
@@ -143,11 +160,12 @@ class Order:
     def batch(self, step: int) -> Sequence[int]:
         """Return the examples of a step, steps counted from 1."""
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
-        return _shuffled(self.examples, (*self.key, "epoch", epoch))[batch * self.batch_size :][: self.batch_size]
+        start = batch * self.batch_size
+        return _shuffled(self.examples, (*self.key, "epoch", epoch))[start : start + self.batch_size]
 
 
 @lru_cache(maxsize=4)
-def _shuffled(count: int, key: tuple[int | str, ...]) -> tuple[int, ...]:
-    order = list(range(count))
+def _shuffled(count: int, key: tuple[int | str, ...]) -> "array[int]":
+    order = array("q", range(count))  # eight bytes per example
     python_generator(*key).shuffle(order)
-    return tuple(order)
+    return order

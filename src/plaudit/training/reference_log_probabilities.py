@@ -20,11 +20,11 @@ from plaudit.batching.batches import Batch
 from plaudit.batching.ragged import to_rows
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import Section
+from plaudit.files import synchronize
 from plaudit.models.adapters.lora import adapters_off, base_is_start
 from plaudit.models.heads.policy import PolicyModule, PolicyOutput
 from plaudit.permissions import follow_umask
 from plaudit.runs.context import StageContext
-from plaudit.runs.files import synchronize
 from plaudit.training.model_reader import ModelReader
 
 logger = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,12 +23,14 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import ModelConfig, RewardConfig
 from plaudit.data.rows import RankingRow
 from plaudit.data.rows.ranking import Ranks
+from plaudit.data.selection import drawn
 from plaudit.evaluation.reward_judgement import judge_reward_model
 from plaudit.models.heads.scalar import ScoreModule, scalar_head
 from plaudit.models.loading.models import LoadedModel, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
 from plaudit.models.trunk import unwrapped
 from plaudit.runs.context import StageContext
+from plaudit.seeding import python_generator
 from plaudit.training.examples import Examples, StageRows, load_stage_rows
 from plaudit.training.health_checks import warn_if_no_better_than_chance
 from plaudit.training.losses import load_loss
@@ -35,6 +38,10 @@ from plaudit.training.model_reader import ModelReader
 from plaudit.training.supervised import SupervisedTask
 
 CALIBRATION_BINS = 10
+BASELINE_ROWS = 20_000
+"""At most so many training rows, drawn at random, fit the trivial baselines."""
+NORMALIZATION_RESPONSES = 4096
+"""At most so many training responses define the scale of the scores."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class RewardTask(SupervisedTask[Ranks]):
         rows: StageRows[RankingRow],
     ) -> None:
         """``rows`` are those of the examples; the baselines read their texts."""
-        super().__init__(context, reader, Examples(_with_order(examples.train), _with_order(examples.held_out)))
+        super().__init__(context, reader, examples)
         self.config = config = context.config
         entry = reward_loss(config.loss)
         self.loss = load_loss(entry, "reward.loss")
@@ -120,7 +127,7 @@ class RewardTask(SupervisedTask[Ranks]):
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the model with its scale, which gives mean 0 and variance 1 on the training responses."""
-        scale = ScoreScale.normalizing(self.raw_scores(self.train)) if self.config.normalize else ScoreScale()
+        scale = ScoreScale.normalizing(self.raw_scores(self._reference())) if self.config.normalize else ScoreScale()
         numbers = self.closing_numbers()
         if self.held_out and self.session.is_main:
             warn_if_no_better_than_chance(numbers["held_out/accuracy"], numbers["held_out/pairs"])
@@ -135,13 +142,22 @@ class RewardTask(SupervisedTask[Ranks]):
         """Return the held-out accuracy with its interval, next to that of trivial baselines."""
         scores = self.raw_scores(self.held_out)
         ranks = [example.target for example in self.held_out]
-        rows = self.rows
-        return judge_reward_model(scores, ranks, rows.train, rows.held_out) if self.session.is_main else {}
+        if not self.session.is_main:
+            return {}
+        fitted = drawn(np.arange(len(self.rows.train)), BASELINE_ROWS, self.context.seed, "baselines")
+        train = [self.rows.train[index] for index in fitted.tolist()]
+        return judge_reward_model(scores, ranks, train, self.rows.held_out)
 
-
-def _with_order(examples: Sequence[Example[Ranks]]) -> list[Example[Ranks]]:
-    """Return the examples without those whose responses all have the same rank."""
-    return [example for example in examples if len(set(example.target)) > 1]
+    def _reference(self) -> Sequence[Example[Ranks]]:
+        """Return the training examples whose responses define the scale: all, or a random selection."""
+        generator = python_generator(self.context.seed, "normalization")
+        kept, responses = [], 0
+        for index in generator.sample(range(len(self.train)), min(len(self.train), NORMALIZATION_RESPONSES)):
+            responses += len(self.train[index].target)
+            if responses > NORMALIZATION_RESPONSES:
+                break
+            kept.append(index)
+        return [self.train[index] for index in sorted(kept)]
 
 
 def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> RewardTask:
@@ -152,7 +168,7 @@ def load_reward_task(context: StageContext[RewardConfig], member: int = 1) -> Re
     config, seed = context.config, context.seed + member - 1
     load_loss(reward_loss(config.loss), "reward.loss")  # fails before the model is loaded
     loaded = context.strategy.load(lambda device: _load_scorer(config.model, device, seed))
-    rows = load_stage_rows(context, config.data, RankingRow, loaded)
+    rows = load_stage_rows(context, config.data, RankingRow, loaded, max_held_out=config.max_held_out)
     examples = rows.examples(lambda row: row.ranks)
     return RewardTask(context, ModelReader(context, loaded), examples, rows)
 

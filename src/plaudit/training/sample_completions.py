@@ -1,13 +1,15 @@
 """Sample completions of a language model at every held-out measurement, for people to read."""
 
 import logging
+from itertools import islice
 from typing import Any
 
 from torch import nn
 
 from plaudit.config.schema import GenerationConfig, LanguageModelStageConfig
 from plaudit.data.rows import Origin, PromptRow
-from plaudit.data.tokenization import TokenizedRow, tokenize_rows
+from plaudit.data.tokenization import tokenize_rows
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.models.loading.models import LoadedModel
 from plaudit.rollouts.engines.model_engine import configured_engine
 from plaudit.rollouts.samples import Request
@@ -66,8 +68,8 @@ class SampleCompletions:
                 *tokenize_rows(given, self.loaded.tokenizer, self.config.data, prompt_limit).rows
             ]
         else:
-            fitting = [row for row in (rows.held_out or rows.train) if len(row.tree.prompt) <= prompt_limit]
-            prompts = fitting[: self.config.samples]
+            fitting = (row for row in (rows.held_out or rows.train) if len(row.tree.prompt) <= prompt_limit)
+            prompts = list(islice(fitting, self.config.samples))
             if self.config.samples and not prompts and self.session.is_main:
                 logger.warning(
                     "%s: no sample completions: no prompt leaves room for sample_tokens=%d in the context of %d tokens",

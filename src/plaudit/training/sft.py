@@ -14,7 +14,9 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import SftConfig
 from plaudit.data.rows import Row
 from plaudit.data.rows.registry import ROW_KINDS
-from plaudit.data.tokenization import TokenizedRow, with_loss_on_all
+from plaudit.data.selection import Mapped
+from plaudit.data.tokenization import with_loss_on_all
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.loading.models import load_policy
 from plaudit.models.saving import save_model
@@ -97,8 +99,10 @@ def load_sft_task(context: StageContext[SftConfig], usual_rows: Literal["text", 
     kind = ROW_KINDS[usual_rows if config.rows == "auto" else config.rows]
     # With loss_on=all, everything is learned as one response.
     earlier = config.learn_turns == "all" and config.loss_on == "response"
-    rows = load_stage_rows(context, config.data, kind, loaded, learn_earlier_turns=earlier)
-    train, held_out = ([_example(row, config) for row in part] for part in (rows.train, rows.held_out))
+    rows = load_stage_rows(
+        context, config.data, kind, loaded, learn_earlier_turns=earlier, max_held_out=config.max_held_out
+    )
+    train, held_out = (Mapped(part, lambda row: _example(row, config)) for part in (rows.train, rows.held_out))
     samples = SampleCompletions(context, loaded, rows)
     return SftTask(context, ModelReader(context, loaded), Examples(train, held_out), samples)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from format_examples import EXAMPLES
 from plaudit.config.schema import SourceConfig
-from plaudit.data.conversion import convert_records
+from plaudit.data.conversion import Conversion
 from plaudit.data.formats import openai
 from plaudit.data.formats.base import Kind, Record
 from plaudit.data.formats.registry import FORMATS
@@ -48,9 +48,10 @@ def test_every_record_is_accounted_for_once(drawn: tuple[str, list[dict[str, Any
     kind: Kind = data.draw(st.sampled_from(row_format.kinds))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai, "gpt2_decoder", lambda: str)
-        done = convert_records(list(enumerate(records, start=1)), "f", row_format, kind)
+        done = Conversion(enumerate(records, start=1), "f", row_format, kind)
+        rows = list(done)
     # The lines are counted from what came out, not by the counters.
-    with_rows = {row.origin.line for row in done.rows}
+    with_rows = {row.origin.line for row in rows}
     rejected = [reject.origin.line for reject in done.rejects]
     assert len(set(rejected)) == len(rejected)
     assert not with_rows & set(rejected)

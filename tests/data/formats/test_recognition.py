@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from loaded_rows import load_rows
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.columns import belongs_to_prompt, judges
 from plaudit.data.formats.recognition import recognize
-from plaudit.data.loading import load_rows, refusal
+from plaudit.data.loading import refusal
 from plaudit.data.rows import LabeledRow, Message, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.sources import SourceRows, read_source
 from plaudit.errors import PlauditError

@@ -8,8 +8,8 @@ import numpy
 import pandas
 import pytest
 
+from loaded_rows import load_rows
 from plaudit.config.schema import DataConfig, SourceConfig
-from plaudit.data.loading import load_rows
 from plaudit.data.readers import Malformed, read_records
 from plaudit.data.readers.cells import parse_list
 from plaudit.data.rows import RankingRow

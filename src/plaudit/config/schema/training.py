@@ -82,6 +82,9 @@ class SupervisedStageConfig(StageConfig):
     )
     max_steps: Positive | None = Field(None, description="stop after this many optimizer steps")
     batch_size: Positive = Field(32, description="prompts per optimizer step, over all processes")
+    max_held_out: Positive = Field(
+        2000, description="measure on at most this many held-out rows, drawn once; no other held-out row is used"
+    )
 
 
 class LanguageModelStageConfig(SupervisedStageConfig):

@@ -1,11 +1,11 @@
 """Datasets of the Hugging Face hub, by name."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from plaudit.data.readers.base import Numbered, finite
 from plaudit.errors import PlauditError
 from plaudit.hub import hub_options
-from plaudit.log import quiet_libraries
 
 
 def check(name: str) -> None:
@@ -16,31 +16,44 @@ def check(name: str) -> None:
         raise PlauditError(f"{name}: {error}") from error
 
 
+def fingerprint(name: str, subset: str | None, split: str, files: str | None) -> str:
+    """Return a text that changes with the content of a dataset. Raises PlauditError if it cannot be loaded."""
+    return str(_loaded(name, subset, split, files)._fingerprint)
+
+
 def read(name: str, subset: str | None, split: str, files: str | None) -> Iterator[Numbered]:
     """Yield the rows of a dataset with their number."""
-    import datasets
-
-    check(name)
+    dataset = _loaded(name, subset, split, files)
     number = 0
     try:
-        with quiet_libraries():
-            dataset = datasets.load_dataset(name, subset, data_files=files, split=split)
         for number, record in enumerate(dataset, start=1):
             yield number, finite(record)
     except PlauditError:
         raise
-    except Exception as error:  # datasets raises many types of exceptions; the message must name the dataset
-        settings = f"subset {subset}, split {split}, files {files}"
-        if number:
-            what = f"row {number + 1} could not be read ({settings})"
-        else:
-            what = f"there is no such file, and no hub dataset of this name could be loaded ({settings})"
-        raise PlauditError(
-            f"{name}: {what}: {_first_line(error)}; check the name, these settings and the network"
-        ) from error
-    expected = len(dataset) if hasattr(dataset, "__len__") else number
-    if number != expected:
-        raise PlauditError(f"{name}: only {number} of {expected} rows could be read; load the dataset again")
+    except Exception as error:  # datasets raises many types of exceptions; the message must name the row
+        what = f"row {number + 1} could not be read"
+        raise _failure(name, what, (subset, split, files), error) from error
+    if number != len(dataset):
+        raise PlauditError(f"{name}: only {number} of {len(dataset)} rows could be read; load the dataset again")
+
+
+def _loaded(name: str, subset: str | None, split: str, files: str | None) -> Any:
+    import datasets
+
+    check(name)
+    try:
+        return datasets.load_dataset(name, subset, data_files=files, split=split)
+    except Exception as error:
+        what = "there is no such file, and no hub dataset of this name could be loaded"
+        raise _failure(name, what, (subset, split, files), error) from error
+
+
+def _failure(name: str, what: str, settings: tuple[str | None, str, str | None], error: Exception) -> PlauditError:
+    subset, split, files = settings
+    return PlauditError(
+        f"{name}: {what} (subset {subset}, split {split}, files {files}): {_first_line(error)}; check the name, these "
+        "settings and the network"
+    )
 
 
 def _first_line(error: Exception) -> str:

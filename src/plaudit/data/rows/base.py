@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from plaudit.data.rows.messages import Message
 
@@ -55,3 +55,12 @@ class Row(Protocol):
         ``columns`` holds the columns of the file that the row's format does not use.
         """
         ...
+
+
+PromptKind = Literal["text", "plain", "dialogue"]
+"""What a row's prompt is: none (plain text), plain text, or the turns of a dialogue."""
+
+
+def prompt_kind(row: Row) -> PromptKind:
+    """Return what a row's prompt is."""
+    return "text" if row.prompt is None else "plain" if isinstance(row.prompt, str) else "dialogue"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from plaudit.config.schema import RlConfig
 from plaudit.data.rows import PromptRow
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.runs.context import StageContext
 from plaudit.runs.jsonl import JsonLinesWriter
 from plaudit.training.rl.prompts import PromptSchedule

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from plaudit.data.rows import PromptRow
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.rollouts.samples import Request
 from plaudit.seeding import derived_seed
 from plaudit.training.examples import Order

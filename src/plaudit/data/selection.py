@@ -1,0 +1,86 @@
+"""Parts of long sequences by index, so that order, splits and weights are arithmetic on numbers."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plaudit.seeding import python_generator
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+Indices = NDArray[np.int64]
+
+
+class Joined(Sequence[T]):
+    """Several sequences, one after another; ``starts`` has the index of the first item of each."""
+
+    def __init__(self, parts: Sequence[Sequence[T]]) -> None:
+        self.parts = parts
+        self.starts = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return Selected(self, np.arange(len(self), dtype=np.int64)[index])
+        index = range(len(self))[index]
+        part = bisect_right(self.starts, index) - 1
+        return self.parts[part][index - self.starts[part]]
+
+
+class Selected(Sequence[T]):
+    """The items of a sequence at ``indices`` [N], in their order; an item may occur several times."""
+
+    def __init__(self, items: Sequence[T], indices: Indices) -> None:
+        self.items, self.indices = items, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return Selected(self.items, self.indices[index])
+        return self.items[int(self.indices[index])]
+
+
+class Mapped(Sequence[U]):
+    """What a function returns for the items of a sequence, computed whenever an item is read."""
+
+    def __init__(self, items: Sequence[T], function: Callable[[T], U]) -> None:
+        self._items: Sequence[Any] = items
+        self._function: Callable[[Any], U] = function
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> U: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[U]: ...
+    def __getitem__(self, index: int | slice) -> U | Sequence[U]:
+        if isinstance(index, slice):
+            return Mapped(self._items[index], self._function)
+        return self._function(self._items[index])
+
+
+def drawn(indices: Indices, most: int | None, seed: int, purpose: str) -> Indices:
+    """Return the indices, or a random selection of ``most`` of them in their order, for this seed and purpose."""
+    if most is None or len(indices) <= most:
+        return indices
+    chosen = python_generator(seed, "drawn", purpose).sample(range(len(indices)), most)
+    selection: Indices = indices[np.sort(np.array(chosen))]
+    return selection

@@ -1,0 +1,100 @@
+"""The cache of data: a folder of stores, each named after everything that its content depends on.
+
+A store therefore never becomes stale. All stages, runs and processes with the same output folder share it.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.formats.registry import FORMATS
+from plaudit.data.readers.hub import fingerprint
+from plaudit.data.readers.sources import is_local
+from plaudit.data.rows import Row
+from plaudit.data.store.rows import StoredRows, stored_rows
+from plaudit.data.store.trees import StoredTrees, stored_trees
+from plaudit.files import json_text, read_json, sha256, write_atomically
+
+R = TypeVar("R", bound=Row)
+
+FOLDER = ".cache"
+_CHECKSUMS = "checksums"
+_RENDERING = ("prompt_template", "conversation", "special_tokens")
+
+
+class DataCache:
+    """The stores in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, output: str) -> "DataCache":
+        """Return the cache in a folder of runs."""
+        return cls(Path(output) / FOLDER)
+
+    def rows(self, source: SourceConfig, kind: type[R]) -> StoredRows[R]:
+        """Return the rows of a source. Raises PlauditError if the source cannot be read."""
+        settings = source.model_dump(exclude={"path", "weight"})
+        key = _key(self._content(source), settings, kind.kind, _code(kind))
+        return stored_rows(source, kind, self.folder / f"rows-{key}")
+
+    def trees(self, rows: StoredRows[R], tokenizer: Any, config: DataConfig, all_turns: bool) -> StoredTrees[R]:
+        """Return the tokenized rows of a source.
+
+        ``all_turns``: whether the assistant's turns before the response are learned where rows allow it.
+        """
+        rendering = {name: getattr(config, name) for name in _RENDERING}
+        key = _key(rows.folder.name, _identity(tokenizer), rendering, all_turns)
+        return stored_trees(rows, tokenizer, config, all_turns, self.folder / f"tokens-{key}")
+
+    def _content(self, source: SourceConfig) -> str:
+        """Return the checksum of a source's content; a file that has not changed since is not read again."""
+        if not is_local(source.path):
+            return fingerprint(source.path, source.subset, source.split, source.files)
+        path = Path(source.path).resolve()
+        status = os.stat(path)
+        state = [str(path), status.st_size, status.st_mtime_ns]
+        noted = self.folder / _CHECKSUMS / f"{_key(str(path))}.json"
+        known = read_json(noted, "delete it") if noted.exists() else {}
+        if known.get("state") != state:
+            known = {"state": state, "sha256": sha256(path)}
+            write_atomically(noted, json_text(known))
+        return str(known["sha256"])
+
+
+def _key(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _identity(tokenizer: Any) -> list[Any]:
+    """Return everything that a tokenizer's output depends on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    settings = [type(tokenizer).__name__, tokenizer.chat_template, tokenizer.special_tokens_map]
+    return [hashlib.sha256(content.encode()).hexdigest(), settings, version("tokenizers"), version("transformers")]
+
+
+def _code(kind: type[Row]) -> str:
+    """Return the checksum of the code that turns records into rows and trees: our own, and that of plugins."""
+    digest = hashlib.sha256(_own_code().encode())
+    parts: list[Any] = [kind, *(FORMATS[name].convert for name in FORMATS)]
+    modules = {inspect.getmodule(part) for part in parts}
+    for module in sorted((module for module in modules if module is not None), key=lambda module: module.__name__):
+        if not module.__name__.startswith("plaudit."):
+            digest.update(inspect.getsource(module).encode())
+    return digest.hexdigest()
+
+
+@cache
+def _own_code() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

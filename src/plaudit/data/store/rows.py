@@ -1,0 +1,113 @@
+"""The rows of a source on disk: read from its file once, then by number, without holding them in memory."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+
+from plaudit.config.schema import SourceConfig
+from plaudit.data.conversion import Reject
+from plaudit.data.rows import Origin, Row
+from plaudit.data.rows.base import PromptKind, prompt_kind
+from plaudit.data.sources import SourceCounts, SourceReading
+from plaudit.data.splits import held_out_draws, keys_of, prompt_key, row_content
+from plaudit.data.store.building import Chunk, Store, built
+from plaudit.data.store.codec import decoded, encoded
+from plaudit.data.store.columns import BYTES, KEYS, LENGTHS, NUMBERS, Array, Ragged
+
+R = TypeVar("R", bound=Row)
+
+ROWS_PER_CHUNK = 2048
+COLUMNS = {"rows": BYTES, "row_lengths": LENGTHS, "lines": NUMBERS, "prompts": KEYS, "contents": KEYS, "rejects": BYTES}
+
+
+class StoredRows(Sequence[R], Generic[R]):
+    """The rows of one source.
+
+    ``prompts`` and ``contents`` [N, 16] are keys: equal for equal prompts, and for rows with equal content.
+    ``prompt_kinds`` counts the rows by the kind of their prompt.
+    """
+
+    def __init__(self, store: Store, source: str, kind: type[R]) -> None:
+        self.folder, self.source, self.kind = store.folder, source, kind
+        self.counts = SourceCounts(**{**store.facts["counts"], "source": source})
+        self.prompt_kinds: Counter[PromptKind] = Counter(store.facts["prompt_kinds"])
+        self.prompts = store.columns["prompts"].all()
+        self.contents = store.columns["contents"].all()
+        self._rows = Ragged(store.columns["rows"], store.columns["row_lengths"])
+        self._lines = store.columns["lines"].all()
+        self._rejects = store.columns["rejects"]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, number: int) -> R: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[R]: ...
+    def __getitem__(self, number: int | slice) -> R | Sequence[R]:
+        if isinstance(number, slice):
+            return [self[index] for index in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        return decoded(self._rows[number].tobytes(), self.kind, Origin(self.source, int(self._lines[number])))
+
+    @property
+    def rejects(self) -> Iterator[Reject]:
+        """The bad records."""
+        for line in self._rejects.all().tobytes().splitlines():
+            reject = json.loads(line)
+            yield Reject(Origin(self.source, reject["line"]), reject["reason"], reject["excerpt"])
+
+    def draws(self, seed: int) -> Array:
+        """Return what ``held_out_draws`` returns for these rows, [N]; it is computed once for each seed."""
+
+        def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
+            for start in range(done * ROWS_PER_CHUNK, len(self), ROWS_PER_CHUNK):
+                yield Chunk({"draws": held_out_draws(self[start : start + ROWS_PER_CHUNK], seed)}, {})
+
+        return built(self.folder / f"held-out-{seed}", {"draws": NUMBERS}, chunks).columns["draws"].all()
+
+
+def stored_rows(source: SourceConfig, kind: type[R], folder: Path) -> StoredRows[R]:
+    """Return the rows of a source from the store in a folder, which is built first if it is not there."""
+
+    def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
+        # A resumed build reads the source again, because the counts go on from its beginning.
+        return islice(_chunks(SourceReading(source, kind)), done, None)
+
+    return StoredRows(built(folder, COLUMNS, chunks), source.path, kind)
+
+
+def _chunks(reading: SourceReading[R]) -> Iterator[Chunk]:
+    """Yield the rows in chunks, and at last a chunk with the counts of the whole source, which may have no rows."""
+    kinds: Counter[PromptKind] = Counter()
+    rows: list[R] = []
+    for row in reading:
+        rows.append(row)
+        if len(rows) == ROWS_PER_CHUNK:
+            yield _chunk(rows, reading, kinds)
+            rows = []
+    yield _chunk(rows, reading, kinds)
+
+
+def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKind]) -> Chunk:
+    kinds.update(map(prompt_kind, rows))
+    texts = [encoded(row) for row in rows]
+    rejects = "".join(
+        json.dumps({"line": reject.origin.line, "reason": reject.reason, "excerpt": reject.excerpt}) + "\n"
+        for reject in reading.new_rejects()
+    )
+    values: dict[str, Array] = {
+        "rows": np.frombuffer(b"".join(texts), np.uint8),
+        "row_lengths": np.array([len(text) for text in texts], np.uint32),
+        "lines": np.array([row.origin.line for row in rows], np.int64),
+        "prompts": keys_of(map(prompt_key, rows)),
+        "contents": keys_of(map(row_content, rows)),
+        "rejects": np.frombuffer(rejects.encode(), np.uint8),
+    }
+    return Chunk(values, {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds)})

@@ -1,0 +1,178 @@
+"""The prompt trees of a source's rows on disk: all tokens of every row, before any limit is applied."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+
+from plaudit.batching.trees import PromptTree
+from plaudit.config.schema import DataConfig
+from plaudit.data.encoding import Encoder
+from plaudit.data.indistinct import common_prefix
+from plaudit.data.rows import Row
+from plaudit.data.selection import Indices, Joined
+from plaudit.data.store.building import Chunk, Store, built
+from plaudit.data.store.columns import BYTES, FLAGS, LENGTHS, NUMBERS, Array, Column, ColumnType, Ragged
+from plaudit.data.store.rows import ROWS_PER_CHUNK
+from plaudit.data.templates import Renderer
+from plaudit.data.tokenization import check_eos_token, tokenized_completely, with_final_turn_alone
+from plaudit.data.tokenized_row import TokenizedRow
+from plaudit.data.unwritten import Unwritten, WrittenCounter
+
+R = TypeVar("R", bound=Row)
+
+_SMALL_VOCABULARY = 1 << 16
+
+
+def _columns(vocabulary: int) -> dict[str, ColumnType]:
+    """Return the columns. A text is a prompt or a response; every tree has the texts of its prompt and responses."""
+    return {
+        "tokens": ColumnType("<u2" if vocabulary <= _SMALL_VOCABULARY else "<i4"),
+        "text_lengths": LENGTHS,
+        "texts": LENGTHS,
+        "rows": NUMBERS,
+        "learned": FLAGS,
+        "learned_lengths": LENGTHS,
+        "prompt_texts": BYTES,
+        "prompt_text_lengths": LENGTHS,
+        "is_row_prompt": FLAGS,
+        "common_prefixes": LENGTHS,
+    }
+
+
+class StoredTrees(Sequence[TokenizedRow[R]], Generic[R]):
+    """The tokenized rows of one source, in order; a row may have several trees, or none.
+
+    ``rows`` [N]: the index of each tree's row. ``prompt_tokens`` [N] and ``longest_response`` [N]: lengths in tokens.
+    ``common_prefix`` [N]: with how many tokens two judged responses begin alike, at most. ``counted``: what was
+    noticed while the rows were rendered. ``written``: how much of them the tokenizer cannot write.
+    """
+
+    def __init__(self, store: Store, rows: Sequence[R]) -> None:
+        columns = store.columns
+        self.folder, self._source, self.row_count = store.folder, rows, len(rows)
+        self._texts = Ragged(columns["tokens"], columns["text_lengths"])
+        self._learned = Ragged(columns["learned"], columns["learned_lengths"])
+        self._prompt_texts = Ragged(columns["prompt_texts"], columns["prompt_text_lengths"])
+        self._is_row_prompt = columns["is_row_prompt"].all()
+        self._ends: Array = np.cumsum(columns["texts"].all(), dtype=np.int64)
+        self.rows = columns["rows"].all()
+        self.common_prefix = columns["common_prefixes"].all()
+        firsts = np.concatenate([np.zeros(1, np.int64), self._ends[:-1]]) if len(self) else self._ends
+        self.prompt_tokens = self._texts.lengths[firsts]
+        self.longest_response = _longest(self._texts.lengths, firsts, columns["texts"])
+        self.counted: dict[str, int] = store.facts.get("counted", {})
+        self.written = Unwritten(**store.facts.get("written", {}))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, number: int) -> TokenizedRow[R]: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[TokenizedRow[R]]: ...
+    def __getitem__(self, number: int | slice) -> TokenizedRow[R] | Sequence[TokenizedRow[R]]:
+        if isinstance(number, slice):
+            return [self[index] for index in range(*number.indices(len(self)))]
+        row = self._source[int(self.rows[number])]
+        if self._is_row_prompt[number]:
+            assert isinstance(row.prompt, str)
+            text = row.prompt
+        else:
+            text = self._prompt_texts[number].tobytes().decode("utf-8")
+        return TokenizedRow(row, self.tree(number), text)
+
+    def tree(self, number: int) -> PromptTree:
+        """Return the tokens of a row."""
+        first = int(self._ends[number - 1]) if number else 0
+        prompt, *responses = (tuple(self._texts[text].tolist()) for text in range(first, int(self._ends[number])))
+        if not self._learned.lengths[number]:
+            return PromptTree(prompt, tuple(responses))
+        flags = iter(self._learned[number].astype(bool).tolist())
+        return PromptTree(prompt, tuple(responses), tuple(tuple(next(flags) for _ in text) for text in responses))
+
+
+class JoinedTrees(Joined[TokenizedRow[R]]):
+    """The tokenized rows of several sources, one after another."""
+
+    def __init__(self, sources: Sequence[StoredTrees[R]]) -> None:
+        super().__init__(sources)
+        self.prompt_tokens = np.concatenate([source.prompt_tokens for source in sources])
+        self.longest_response = np.concatenate([source.longest_response for source in sources])
+        self.common_prefix = np.concatenate([source.common_prefix for source in sources])
+        starts = [0, *accumulate(source.row_count for source in sources)]
+        self._rows = np.concatenate([start + source.rows for start, source in zip(starts, sources, strict=False)])
+
+    def of_rows(self, rows: Indices) -> Indices:
+        """Return the indices of the trees of rows, which are numbered through all sources."""
+        first, end = (np.searchsorted(self._rows, rows, side) for side in ("left", "right"))
+        counts = end - first
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        found: Indices = np.repeat(first, counts) + within
+        return found
+
+
+def stored_trees(
+    rows: Sequence[R], tokenizer: Any, config: DataConfig, all_turns: bool, folder: Path
+) -> StoredTrees[R]:
+    """Return the trees of rows from the store in a folder, which is built first if it is not there.
+
+    ``all_turns``: whether the assistant's turns before the response are learned where rows allow it. Raises
+    PlauditError if a row cannot be rendered, or if the tokenizer has no EOS token.
+    """
+
+    def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
+        renderer = Renderer(tokenizer, config)
+        renderer.counted = Counter(facts.get("counted", {}))
+        encoder = Encoder(renderer.special, tokenizer, facts.get("each_text_once"))
+        written = WrittenCounter(tokenizer, Unwritten(**facts["written"]) if facts else Unwritten())
+        for start in range(done * ROWS_PER_CHUNK, len(rows), ROWS_PER_CHUNK):
+            part = rows[start : start + ROWS_PER_CHUNK]
+            given = part if all_turns else [with_final_turn_alone(row) for row in part]
+            numbered = tokenized_completely(given, renderer, encoder)
+            written.add([row for _, row in numbered])
+            yield Chunk(
+                _values([(start + index, row) for index, row in numbered]),
+                {
+                    "counted": {what: number for what, number in renderer.counted.items() if number},
+                    "written": asdict(written.total),
+                    "each_text_once": encoder.each_text_once,
+                },
+            )
+
+    check_eos_token(tokenizer)
+    vocabulary = max(tokenizer.get_vocab().values()) + 1
+    return StoredTrees(built(folder, _columns(vocabulary), chunks), rows)
+
+
+def _values(numbered: Sequence[tuple[int, TokenizedRow[Any]]]) -> dict[str, Array]:
+    trees = [row.tree for _, row in numbered]
+    texts = [text for tree in trees for text in (tree.prompt, *tree.responses)]
+    learned = [[flag for flags in tree.learned or () for flag in flags] for tree in trees]
+    same = [row.prompt_text == row.row.prompt for _, row in numbered]
+    prompts = [b"" if is_same else row.prompt_text.encode() for (_, row), is_same in zip(numbered, same, strict=True)]
+    return {
+        "tokens": np.fromiter(chain.from_iterable(texts), np.int64),
+        "text_lengths": np.array([len(text) for text in texts], np.uint32),
+        "texts": np.array([1 + len(tree.responses) for tree in trees], np.uint32),
+        "rows": np.array([index for index, _ in numbered], np.int64),
+        "learned": np.fromiter(chain.from_iterable(learned), np.uint8),
+        "learned_lengths": np.array([len(flags) for flags in learned], np.uint32),
+        "prompt_texts": np.frombuffer(b"".join(prompts), np.uint8),
+        "prompt_text_lengths": np.array([len(text) for text in prompts], np.uint32),
+        "is_row_prompt": np.array(same, np.uint8),
+        "common_prefixes": np.array([common_prefix(row.row, row.tree) for _, row in numbered], np.uint32),
+    }
+
+
+def _longest(lengths: Array, firsts: Array, texts: Column) -> Array:
+    """Return the length of each tree's longest response; 0 without responses."""
+    if not len(firsts):
+        return lengths[:0]
+    without_prompts = lengths.copy()
+    without_prompts[firsts] = 0
+    return np.maximum.reduceat(without_prompts, firsts)
