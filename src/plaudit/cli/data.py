@@ -1,6 +1,7 @@
 """``plaudit data``: inspect data before training on it."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,6 +93,29 @@ def formats() -> None:
 
     for line in format_table():
         typer.echo(line)
+
+
+@app.command(epilog="Example: plaudit data cache --clear")
+@with_output_options
+def cache(
+    output: Annotated[
+        str | None, typer.Option(help="Folder of the runs, as `output` in recipes.", show_default=False)
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the cache; what is needed is built again.")] = False,
+) -> None:
+    """List what is kept of the data of earlier stages: rows and tokens, with their sizes."""
+    from plaudit.config.schema import Recipe
+    from plaudit.data.store.cache import DataCache
+
+    kept = DataCache.of(output or Recipe.model_fields["output"].default)
+    if clear:
+        typer.echo(f"{kept.folder}: {kept.clear() / 1e6:.1f} MB deleted")
+        return
+    entries = kept.entries()
+    for entry in entries:
+        written, state = datetime.fromtimestamp(entry.written), "" if entry.complete else ", not complete"
+        typer.echo(f"{entry.size / 1e6:10.1f} MB  {written:%Y-%m-%d %H:%M}  {entry.folder}{state}")
+    typer.echo(f"{sum(entry.size for entry in entries) / 1e6:10.1f} MB in {len(entries)} folders of {kept.folder}")
 
 
 def _load_tokenizer(name: str) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 
 from plaudit.data.store.columns import Array, Column, Columns, ColumnWriter, damaged
-from plaudit.errors import errors_of_the_system
+from plaudit.errors import PlauditError, errors_of_the_system
 from plaudit.files import json_text
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,14 @@ def built(folder: Path, columns: Columns, chunks: Chunks) -> Store:
                 if not _is_complete(lines):
                     _build(folder, columns, chunks, lines)
     return _opened(folder, columns, lines[:-1])
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether the store in a folder is complete; a damaged one is not."""
+    try:
+        return _is_complete(_journal(folder, {}))
+    except PlauditError:
+        return False
 
 
 def _build(folder: Path, columns: Columns, chunks: Chunks, lines: list[Line]) -> None:
@@ -123,7 +131,8 @@ def _journal(folder: Path, columns: Columns) -> list[Line]:
     chunks = lines[:-1] if _is_complete(lines) else lines
     for name, entries in chunks[-1]["ends"].items() if chunks else ():
         file = folder / name
-        if not file.exists() or file.stat().st_size < entries * columns[name].bytes_per_entry:
+        needed = entries * columns[name].bytes_per_entry if name in columns else 0
+        if not file.exists() or file.stat().st_size < needed:
             raise damaged(file)
     return lines
 

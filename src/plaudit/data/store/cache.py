@@ -7,16 +7,21 @@ import hashlib
 import inspect
 import json
 import os
+import shutil
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from filelock import FileLock, Timeout
 
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers.hub import fingerprint
 from plaudit.data.readers.sources import is_local
 from plaudit.data.rows import Row
+from plaudit.data.store.building import is_complete
 from plaudit.data.store.rows import StoredRows, stored_rows
 from plaudit.data.store.trees import StoredTrees, stored_trees
 from plaudit.files import json_text, read_json, sha256, write_atomically
@@ -26,6 +31,15 @@ R = TypeVar("R", bound=Row)
 FOLDER = ".cache"
 _CHECKSUMS = "checksums"
 _RENDERING = ("prompt_template", "conversation", "special_tokens")
+
+
+class CacheEntry(NamedTuple):
+    """A store in the cache: whether it is complete, its size in bytes, and when it was last written (Unix time)."""
+
+    folder: Path
+    complete: bool
+    size: int
+    written: float
 
 
 class DataCache:
@@ -54,6 +68,25 @@ class DataCache:
         key = _key(rows.folder.name, _identity(tokenizer), rendering, all_turns)
         return stored_trees(rows, tokenizer, config, all_turns, self.folder / f"tokens-{key}")
 
+    def entries(self) -> list[CacheEntry]:
+        """Return what the cache holds, the newest first."""
+        folders = [folder for folder in self.folder.glob("*-*") if folder.is_dir()]
+        found = [CacheEntry(folder, is_complete(folder), _size(folder), _newest(folder)) for folder in folders]
+        return sorted(found, key=lambda entry: (-entry.written, entry.folder.name))
+
+    def clear(self) -> int:
+        """Delete everything that no process is building, and return how many bytes that were.
+
+        A run that reads a store keeps it until it ends.
+        """
+        deleted = 0
+        for entry in self.entries():
+            with suppress(Timeout), FileLock(entry.folder / "lock", blocking=False):
+                shutil.rmtree(entry.folder)
+                deleted += entry.size
+        shutil.rmtree(self.folder / _CHECKSUMS, ignore_errors=True)
+        return deleted
+
     def _content(self, source: SourceConfig) -> str:
         """Return the checksum of a source's content; a file that has not changed since is not read again."""
         if not is_local(source.path):
@@ -67,6 +100,14 @@ class DataCache:
             known = {"state": state, "sha256": sha256(path)}
             write_atomically(noted, json_text(known))
         return str(known["sha256"])
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _newest(folder: Path) -> float:
+    return max((file.stat().st_mtime for file in folder.rglob("*")), default=0.0)
 
 
 def _key(*parts: Any) -> str:
