@@ -9,13 +9,13 @@ from plaudit.config.schema import DataConfig
 from plaudit.data.prompt_record import (
     RECORD_FILE,
     PromptRecord,
-    prompt_kind,
     read_record,
     record_of,
     remember,
     write_record,
 )
 from plaudit.data.rows import Message, Origin, ResponseRow, Row, TextRow
+from plaudit.data.rows.base import prompt_kind
 from plaudit.errors import PlauditError
 from plaudit.serving.targets import find_target
 from tiny_tokenizers import CHAT_TEMPLATE, byte_level

@@ -1,11 +1,13 @@
 """Prompts rendered as text."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from plaudit.config.schema import DataConfig
 from plaudit.data.rows import Message, Origin, Prompt, PromptRow, TextRow
+from plaudit.data.rows.base import prompt_kind
 from plaudit.data.special_tokens import Text
 from plaudit.data.templates import Rendered, Renderer, check_prompt_template
 from plaudit.errors import PlauditError
@@ -60,15 +62,16 @@ def test_a_missing_or_failing_chat_template_is_named() -> None:
 @pytest.mark.parametrize("prompts, refused", [([TURNS], "dialogues"), ([None], "plain text"), ([TURNS, "a"], "")])
 def test_a_prompt_template_without_a_plain_prompt_is_refused(prompts: list[Any], refused: str) -> None:
     rows = [TextRow("t", ORIGIN) if prompt is None else PromptRow(prompt, ORIGIN) for prompt in prompts]
+    kinds = Counter(map(prompt_kind, rows))
     for template in ("{prompt}", "Q: {prompt}"):
         config = DataConfig.model_validate({"sources": ["f.jsonl"], "prompt_template": template})
         if refused and template != "{prompt}":
             with pytest.raises(
                 PlauditError, match=rf"^sft\.data\.prompt_template: f\.jsonl holds {refused}.*; remove it"
             ):
-                check_prompt_template(rows, config, "sft.data")
+                check_prompt_template(kinds, config, "sft.data", "f.jsonl")
         else:
-            check_prompt_template(rows, config, "sft.data")
+            check_prompt_template(kinds, config, "sft.data", "f.jsonl")
 
 
 def test_dialogues_beside_plain_prompts_are_counted() -> None:

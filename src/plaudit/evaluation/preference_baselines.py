@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from plaudit.algorithms.comparisons import score_gaps
 from plaudit.data.rows import RankingRow
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.evaluation.reward_accuracy import flat_pairs, preference_accuracy, preference_gaps
 from plaudit.evaluation.words import words
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from plaudit.data.rows import RankingRow
 from plaudit.data.rows.ranking import Ranks
-from plaudit.data.tokenization import TokenizedRow
+from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.evaluation.preference_baselines import preference_baselines
 from plaudit.evaluation.reward_accuracy import preference_accuracy, preference_gaps, reliability
 from plaudit.evaluation.summary import flattened
