@@ -47,7 +47,7 @@ data = {"sources": [rows], "held_out_fraction": 0.0}
 plaudit.run({"name": "called", "device": "cpu", "sft": {"model": (model, tokenizer), "data": data, "max_steps": 1}})
 """
 OURS = re.compile(
-    r"(policy|reward model|value model|(sft|reward|rl|evaluate|report)( \d+/\d+,|:)|warning: (the reward|rl)|the r)"
+    r"(policy|reward model|value model|(sft|reward|rl|evaluate|report)( \d+/\d+,|:)|warning: (the reward|sft|rl)|the r)"
 )
 
 

@@ -17,7 +17,7 @@ from plaudit.batching.layouts.base import Layout
 from plaudit.batching.layouts.packed import PACKED
 from plaudit.batching.layouts.padded import PADDED
 from plaudit.batching.trees import Example, PromptTree, Segment
-from plaudit.data.tokenization import Tokenized, tokenize_rows
+from plaudit.data.tokenization import Tokenized, within_limits
 from plaudit.models.heads.policy import PolicyModule
 from plaudit.models.heads.scalar import ScoreModule, ValueModule
 from plaudit.rewards.grouping import samples_to_trees
@@ -129,14 +129,14 @@ def test_tokens_after_the_last_learned_one_change_no_bit() -> None:
 @pytest.fixture
 def masking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every tree that a stage loads tokens that are not learned."""
-    original = tokenize_rows
+    original = within_limits
 
     def tokenized(*arguments: Any) -> Tokenized[Any]:
         done = original(*arguments)
         rows = [replace(row, tree=masked(row.tree, seed)) for seed, row in enumerate(done.rows)]
         return replace(done, rows=rows)
 
-    monkeypatch.setattr(examples_module, "tokenize_rows", tokenized)
+    monkeypatch.setattr(examples_module, "within_limits", tokenized)
 
 
 @pytest.mark.usefixtures("masking")
