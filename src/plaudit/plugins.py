@@ -24,6 +24,7 @@ from plaudit.errors import Interrupted, PlauditError, Terminated
 
 GROUP = "plaudit.plugins"
 GIVEN = "python: "
+_CODE = ", code "
 
 _LIBRARIES = (Path(__file__).parent, Path(os.__file__).parent)  # Plaudit itself and Python's standard library
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -33,23 +34,33 @@ _plugin_packages: set[str] = set()
 class GivenFunction(str):
     """A function that a Python program gave and that cannot be imported by name, such as a lambda or a bound method.
 
-    The text, ``python: NAME (FILE:LINE)``, is what a run records. It is enough to recognize the function when the
-    program gives it again, and not to call it.
+    The text, ``python: NAME (FILE:LINE), code HASH``, is what a run records. It is enough to recognize the function
+    when the program gives it again, and not to call it.
     """
 
     function: Callable[..., Any]
 
-    def __new__(cls, name: str, function: Callable[..., Any]) -> "GivenFunction":
-        """Record ``function`` as ``name``."""
-        given = super().__new__(cls, GIVEN + name)
+    def __new__(cls, name: str, content: str, function: Callable[..., Any]) -> "GivenFunction":
+        """Record ``function`` as ``name``, with the hash of its content."""
+        given = super().__new__(cls, f"{GIVEN}{name}{_CODE}{content}")
         given.function = function
         return given
 
 
+def given_name(text: str) -> str:
+    """Return name, file and line of a given function."""
+    return text.removeprefix(GIVEN).partition(_CODE)[0]
+
+
 def is_same_function(one: Any, other: Any) -> bool:
-    """Return whether two texts name the same given function, which may have moved to another line of its file."""
-    texts = isinstance(one, str) and isinstance(other, str) and one.startswith(GIVEN)
-    return texts and re.sub(r":\d+\)", ")", one) == re.sub(r":\d+\)", ")", other)
+    """Return whether two texts name the same given function, which may have another line of its file or other code."""
+    texts = isinstance(one, str) and isinstance(other, str) and one.startswith(GIVEN) and other.startswith(GIVEN)
+    return texts and re.sub(r":\d+\)", ")", given_name(one)) == re.sub(r":\d+\)", ")", given_name(other))
+
+
+def has_other_code(one: str, other: str) -> bool:
+    """Return whether the code or the bound values of a given function differ between two texts that name it."""
+    return one.partition(_CODE)[2] != other.partition(_CODE)[2]
 
 
 @cache
@@ -136,7 +147,7 @@ def import_function(reference: str, place: str) -> Callable[..., Any]:
         return reference.function
     if reference.startswith(GIVEN):
         raise PlauditError(
-            f"{place}: this run needs the function {reference.removeprefix(GIVEN)}, which a Python program gave it; "
+            f"{place}: this run needs the function {given_name(reference)}, which a Python program gave it; "
             "run that program again to continue, with the same name and output"
         )
     found = import_object(reference, place)

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from plaudit.config.function_content import content_hash
 from plaudit.config.places import alternatives, dotted, kinds_of, name_of, section_in, type_at
 from plaudit.config.schema import RewardSourceConfig
 from plaudit.config.schema.base import Place
@@ -24,7 +25,7 @@ from plaudit.config.schema.data import SourceConfig
 from plaudit.config.words import in_words
 from plaudit.errors import PlauditError
 from plaudit.log import quiet_libraries
-from plaudit.plugins import GIVEN, GivenFunction
+from plaudit.plugins import GivenFunction, given_name
 
 FOLDER = ".data"  # in the folder of the runs
 
@@ -106,11 +107,12 @@ class _Converter:
     def _given(self, function: Callable[..., Any]) -> GivenFunction:
         """Return the record of a function; those of the same line, such as closures of a loop, are numbered."""
         name = _described(function)
-        same_line = [given for given in self.given if given.removeprefix(GIVEN).partition(" #")[0] == name]
+        same_line = [given for given in self.given if given_name(given).partition(" #")[0] == name]
         for given in same_line:
             if given.function is function:
                 return given
-        given = GivenFunction(f"{name} #{len(same_line) + 1}" if same_line else name, function)
+        name = f"{name} #{len(same_line) + 1}" if same_line else name
+        given = GivenFunction(name, content_hash(function), function)
         self.given.append(given)
         return given
 

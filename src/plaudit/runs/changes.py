@@ -1,6 +1,7 @@
 """Refuses to resume a run with another configuration, except for changes that cannot affect existing results."""
 
 import json
+import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from plaudit.config.schema import Recipe
 from plaudit.config.schema.base import Place
 from plaudit.config.secrets import mask_addresses
 from plaudit.errors import PlauditError
-from plaudit.plugins import is_same_function
+from plaudit.plugins import given_name, has_other_code, is_same_function
 from plaudit.registries.stages import STAGES, restart_command
+
+logger = logging.getLogger(__name__)
 
 SHOWN_DIFFERENCES = 8
 
@@ -24,11 +27,19 @@ def refuse_changes(configuration: Path, new: Recipe, begun: Collection[str]) -> 
     """
     earlier, now = load_recipe(str(configuration)).model_dump(mode="json"), new.model_dump(mode="json")
     earlier, now = mask_addresses(earlier, distinct=True), mask_addresses(now, distinct=True)  # as they were written
-    changed = [
-        (dotted(place), before, after)
-        for place, before, after in differences(earlier, now)
-        if begun and not _may_change(place, earlier, now, begun)
-    ]
+    changed = []
+    for place, before, after in differences(earlier, now):
+        if not begun or _may_change(place, earlier, now, begun):
+            continue
+        if not is_same_function(before, after):
+            changed.append((dotted(place), before, after))
+        elif has_other_code(before, after):
+            logger.warning(
+                "%s: the code or the values of %s changed since the run began; if that changes its results, choose "
+                "another name for the run",
+                dotted(place),
+                given_name(after),
+            )
     if changed:
         shown = [f"{key}: {_short(before)} -> {_short(after)}" for key, before, after in changed]
         more = [f"and {len(shown) - SHOWN_DIFFERENCES} more"] if len(shown) > SHOWN_DIFFERENCES else []
@@ -41,17 +52,14 @@ def refuse_changes(configuration: Path, new: Recipe, begun: Collection[str]) -> 
 
 
 def differences(old: Any, new: Any, place: Place = ()) -> Iterator[tuple[Place, Any, Any]]:
-    """Yield place, old value and new value of every difference between two nested configurations.
-
-    A function that was given from Python and moved to another line is not a difference.
-    """
+    """Yield place, old value and new value of every difference between two nested configurations."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old | new:
             yield from differences(old.get(name), new.get(name), (*place, name))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from differences(before, after, (*place, index))
-    elif old != new and not is_same_function(old, new):
+    elif old != new:
         yield place, old, new
 
 
