@@ -44,7 +44,7 @@ class StageCall(Protocol):
 
         Raises:
             PlauditError: bad input, or ``on_metrics`` failed; the run then stops with a checkpoint.
-            Interrupted: a signal came, such as Ctrl-C; the run has stopped with a checkpoint.
+            Interrupted: a signal came, such as Ctrl-C; the same call resumes the run.
         """
 
 
@@ -76,7 +76,7 @@ def run(
 
     Raises:
         PlauditError: bad input, or ``on_metrics`` failed; the run then stops with a checkpoint.
-        Interrupted: a signal came, such as Ctrl-C; the run has stopped with a checkpoint.
+        Interrupted: a signal came, such as Ctrl-C; the same call resumes the run.
     """
     show_messages_by_default()
     with errors_of_the_system(), errors_of_user_code():
@@ -114,7 +114,7 @@ def iterate(
 
     Raises:
         PlauditError: bad input, or the checkpoint cannot be written.
-        Interrupted: a signal came, such as Ctrl-C; the run has stopped with a checkpoint.
+        Interrupted: a signal came, such as Ctrl-C; the same call resumes the run.
     """
     show_messages_by_default()
     with errors_of_the_system(), errors_of_user_code():

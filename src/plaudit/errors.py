@@ -16,16 +16,19 @@ class PlauditError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818 - an interruption by the user is not an error
-    """The run was interrupted and has written a checkpoint. The same call or command resumes it.
+    """The run was interrupted. The same call or command resumes it.
 
     Attributes:
+        checkpoint: whether a checkpoint was written; there is none before the stage's first step.
         signal_number: the signal that interrupted the run; None if the main process's Python code stopped it.
         exit_code: by the shell's convention 128 + signal: 130 after Ctrl-C (SIGINT), 143 after SIGTERM; otherwise 0.
     """
 
-    def __init__(self, signal_number: int | None) -> None:
+    def __init__(self, signal_number: int | None, *, checkpoint: bool = True) -> None:
         by = f"by {signal.Signals(signal_number).name} " if signal_number else ""
-        super().__init__(f"stopped {by}with a checkpoint; the same command resumes the run")
+        state = "with a checkpoint" if checkpoint else "before the stage's first step"
+        super().__init__(f"stopped {by}{state}; the same command resumes the run")
+        self.checkpoint = checkpoint
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number if signal_number else 0
 

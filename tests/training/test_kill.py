@@ -3,10 +3,13 @@
 import random
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import plaudit
 from forked_commands import ForkedCommand
 from tiny_runs import tiny_recipe
 
@@ -70,16 +73,40 @@ def test_kill_in_a_stage_changes_no_bit(uninterrupted: Path, tmp_path: Path, sta
         assert metrics(run, name) == metrics(uninterrupted, name)
 
 
+def lines_seen(run: Path, stage: str) -> int:
+    file = run / stage / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
 def test_sigterm_writes_a_checkpoint_and_says_so(uninterrupted: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, rl__checkpoint_every=1000)
     run = tmp_path / "runs" / "tiny"
     process = start(recipe)
-    while process.poll() is None and not (run / "rl" / "metrics.jsonl").exists():
+    while process.poll() is None and lines_seen(run, "rl") < 2:  # the second line follows the first iteration's steps
         time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
     output = process.communicate()[0]
     assert process.returncode == 143, output
-    assert "the same command resumes" in output
+    assert "with a checkpoint; the same command resumes" in output
     assert checkpoints_seen(run, "rl") >= 1
     finish(start(recipe))
     assert final_bits(run) == final_bits(uninterrupted)
+
+
+@pytest.mark.parametrize("step, state", [(0, "before the stage's first step"), (2, "with a checkpoint")])
+def test_the_message_claims_a_checkpoint_only_if_there_is_one(
+    uninterrupted: Path, tmp_path: Path, step: int, state: str
+) -> None:
+    def stop(stage: str, metrics: Mapping[str, Any]) -> None:
+        if metrics["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    recipe, run = tiny_recipe(tmp_path), tmp_path / "runs" / "tiny"
+    with pytest.raises(plaudit.Interrupted, match=state) as caught:
+        plaudit.pretrain(recipe, on_metrics=stop)
+    assert caught.value.checkpoint == (step > 0)
+    assert checkpoints_seen(run, "pretrain") == step
+    plaudit.pretrain(recipe)
+    assert metrics(run, "pretrain") == metrics(uninterrupted, "pretrain")
+    weights = Path("pretrain", "model", "model.safetensors")
+    assert (run / weights).read_bytes() == (uninterrupted / weights).read_bytes()

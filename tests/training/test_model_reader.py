@@ -35,7 +35,8 @@ class Summed(nn.Module):
 
 
 def reader_of(token_budget: int) -> ModelReader:
-    session = SimpleNamespace(shard=list, merge_shards=list, autocast=nullcontext)
+    processes = SimpleNamespace(shard=list, merge_shards=list)
+    session = SimpleNamespace(processes=processes, autocast=nullcontext)
     context: Any = SimpleNamespace(session=session, config=SimpleNamespace(token_budget=token_budget))
     loaded: Any = SimpleNamespace(layout=PADDED, device=torch.device("cpu"))
     return ModelReader(context, loaded)

@@ -40,4 +40,4 @@ class Interruption:
         if not self.requested:
             self.signal_number = number
             # Not print: the signal may have interrupted a print, whose buffer cannot be entered again.
-            os.write(2, b"\nStopping after this step, with a checkpoint. Ctrl-C stops at once, without one.\n")
+            os.write(2, b"\nStopping after this step. Ctrl-C stops at once, without a checkpoint.\n")

@@ -75,7 +75,8 @@ class Trainer(Generic[T]):
     def train(self) -> Lines[dict[str, Any]]:
         """Train and save the model: yield the lines of metrics and return the stage's closing numbers.
 
-        Raises Interrupted, after a checkpoint, if a signal came or the main process's generator was closed.
+        Raises Interrupted if a signal came or the main process's generator was closed, after a checkpoint unless no
+        step has been taken yet.
         """
         done = self._resume()
         if self.session.is_main:
@@ -99,7 +100,7 @@ class Trainer(Generic[T]):
                     signal_number = self.session.processes.most(interruption.signal_number or 0)
                     if closed:
                         return {}  # to nobody: the generator is closed
-                    raise Interrupted(signal_number or None)
+                    raise Interrupted(signal_number or None, checkpoint=step > 0)
         return self._finish()
 
     def _metrics(self, step: int) -> dict[str, float] | None:
