@@ -1,0 +1,1 @@
+"""Rows and tokens on disk: ``columns`` of numbers, ``building`` a store, ``rows`` and ``trees``, the ``cache`` of both."""
