@@ -1,1 +1,1 @@
-"""Rows and tokens on disk: ``columns`` of numbers, ``building`` a store, ``rows`` and ``trees``, the ``cache`` of both."""
+"""Rows and tokens on disk: ``columns``, ``building`` a store of them, ``rows``, ``trees``, and the ``cache`` of both."""
