@@ -1,1 +1,1 @@
-"""Rows and tokens on disk: ``columns``, ``building`` a store of them, ``rows``, ``trees``, and the ``cache`` of both."""
+"""Rows and tokens on disk: columns, how a store of them is built, rows, trees, and the cache of both."""
