@@ -7,6 +7,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
+from transformers import AutoConfig, AutoTokenizer
 
 from plaudit import hub
 from plaudit.errors import PlauditError
@@ -113,3 +114,11 @@ def test_which_paths_may_be_hub_names(tmp_path: Path, monkeypatch: pytest.Monkey
     assert missing_part(NAME) is None
     assert str(missing_part("here/x")).startswith("no such folder; give an existing folder or a hub name")
     assert str(missing_part("~/x")).startswith("no such folder; ~ is not expanded")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_model_folder_without_a_tokenizer(tmp_path: Path, architecture: str) -> None:
+    AutoConfig.for_model(architecture).save_pretrained(tmp_path)
+    with pytest.raises(PlauditError, match=r"cannot load tokenizer x: no tokenizer .* here; save") as error:
+        load_from("tokenizer x", AutoTokenizer.from_pretrained, str(tmp_path))
+    assert "\n" not in str(error.value)

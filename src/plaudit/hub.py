@@ -14,6 +14,10 @@ SECONDS_TO_WAIT = 5.0
 MODEL_FILES = ("config.json", "adapter_config.json")
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+NO_TOKENIZER = (
+    "no tokenizer (such as tokenizer.json) here; save the model's tokenizer there, or name one with `tokenizer` next "
+    "to the model's `path`; in Python, give (model, tokenizer)"
+)
 
 
 def missing_part(path: str, is_tokenizer: bool = False) -> str | None:
@@ -24,6 +28,8 @@ def missing_part(path: str, is_tokenizer: bool = False) -> str | None:
             return "no such folder; ~ is not expanded, write the whole path"
         return None if is_hub_name(path) else "no such folder; give an existing folder or a hub name"
     names = [*MODEL_FILES, *TOKENIZER_FILES * is_tokenizer]
+    if (folder / MODEL_FILES[0]).exists() and is_tokenizer and not any(map(_of_tokenizer, folder.iterdir())):
+        return NO_TOKENIZER
     if any((folder / name).exists() for name in names):
         has_weights = any(file.suffix in WEIGHTS for file in folder.iterdir())
         return (
@@ -31,6 +37,10 @@ def missing_part(path: str, is_tokenizer: bool = False) -> str | None:
         )
     inside = [*sorted(folder.glob("model/*config.json")), *sorted(folder.glob("*/model/*config.json"))]
     return f"no config.json here; give {inside[0].parent if inside else 'the folder of a model, or a hub name'}"
+
+
+def _of_tokenizer(file: Path) -> bool:
+    return "token" in file.name or file.name.startswith(("vocab", "merges")) or file.suffix == ".model"
 
 
 def check_model(path: str, is_tokenizer: bool = False) -> None:

@@ -184,9 +184,12 @@ class TestMistakes:
     def test_files_that_cannot_be_read(self, tmp_path: Path) -> None:
         Path("latin.yaml").write_bytes("name: Zoë".encode("latin-1"))
         Path("folder.yaml").mkdir()
+        Path("runs/a").mkdir(parents=True)
+        Path("runs/a/config.yaml").touch()
         for name, message in (
             ("nowhere.yaml", "nowhere.yaml: no such file"),
             ("folder.yaml", "folder.yaml: this is a folder; give a YAML file"),
+            ("runs/a", "runs/a: this is a folder; give runs/a/config.yaml"),
             ("latin.yaml", "latin.yaml: cannot be read"),
         ):
             with pytest.raises(PlauditError, match=message):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaded_rows import load_rows
-from plaudit.config.schema import DataConfig
+from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data import splits
 from plaudit.data.loading import LoadedRows
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
@@ -286,3 +286,27 @@ def test_a_refusal_names_the_columns_to_ignore_as_they_are_written(
     assert f"`ignore_columns: {ignored}`" in str(refused.value)
     source = {"path": path, "ignore_columns": json.loads(ignored)}
     assert load_rows(DataConfig.model_validate({"sources": [source], "held_out_fraction": 0.0}), TextRow, None, 0).train
+
+
+def test_a_number_as_the_answer_of_a_prompt_is_a_field(tmp_path: Path) -> None:
+    for prompt in ("prompt", "question", "instruction"):
+        path = _file(tmp_path, f"{prompt}.jsonl", [{prompt: f"p{number}", "answer": number} for number in range(4)])
+        loaded = load_rows(DataConfig(sources=[SourceConfig(path=path)], held_out_fraction=0.0), PromptRow, None, 0)
+        assert [row.fields for row in loaded.train] == [{"answer": number} for number in range(4)]
+        with pytest.raises(PlauditError, match="response is not a string"):
+            _load({"sources": [path]})
+
+
+def test_prompts_with_unreadable_responses_can_be_read_alone(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", [*_pairs(0, 3), {"prompt": "p", "response": " "}])
+    with pytest.raises(PlauditError, match="or read the prompts alone with `format: prompt`"):
+        load_rows(DataConfig(sources=[SourceConfig(path=path)]), PromptRow, None, 0)
+    with pytest.raises(PlauditError, match=r"fix them or raise it$"):
+        _load({"sources": [path]})
+
+
+def test_of_rankings_read_as_prompts_no_response_is_called_better(tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.jsonl", [{"prompt": "p", "chosen": "y", "rejected": "x"}] * 3)
+    config = DataConfig(sources=[SourceConfig(path=path)], held_out_fraction=0.0)
+    assert not any("better" in line for line in load_rows(config, PromptRow, None, 0).summary())
+    assert any("better" in line for line in load_rows(config, RankingRow, None, 0).summary())

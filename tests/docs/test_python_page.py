@@ -9,24 +9,23 @@ import torch
 
 from plaudit.config.schema import FreshModel, ModelConfig
 from plaudit.models.loading.models import load_policy
-from tiny_runs import FRESH, write_tokenizer
+from plaudit.quickstart.tokenizer import save_tokenizer
+from tiny_runs import FRESH
 
 PAGE = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
 
 
 def test_the_example_trains_and_prints_what_the_page_shows(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path / "model")
+    save_tokenizer(tmp_path / "model")
     fresh = ModelConfig(fresh=FreshModel.model_validate(FRESH), tokenizer=str(tmp_path / "model"))
     load_policy(fresh, torch.device("cpu")).model.save_pretrained(tmp_path / "model")
     (example,) = re.findall(r"```py\n(import plaudit\nfrom transformers.*?)```", PAGE, re.DOTALL)
     script = example.replace("runs/quickstart/sft/model", "model")
     script = script.replace('"iterations": 3', '"iterations": 3, "generation": {"max_new_tokens": 4}')
-    script = script.replace("A walk in the park:", "w1 w2").replace("My favourite meal:", "w3")
     (tmp_path / "example.py").write_text(script, encoding="utf-8")
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    shown = re.findall(r"```\n(rl 0 .*?)```", PAGE, re.DOTALL)[0]
-    # Whether there is a line 0, with held-out measurements, depends on the prompts.
+    shown = re.findall(r"```\n(rl 1 .*?)```", PAGE, re.DOTALL)[0]
     assert iterations(done.stdout) == iterations(shown) == ["1", "2", "3"]
 
 

@@ -463,3 +463,15 @@ def test_lost_metrics_before_the_checkpoint_are_named(
         stage.metrics.write_text(content)
     stage.rewind(2)
     assert f"{stage.metrics}: lacks what was measured up to step 2" in capsys.readouterr().err
+
+
+def test_restarting_a_stage_also_removes_the_report_about_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = opened(tmp_path / "run", report={})
+    for stage in ("sft", "report"):
+        begin(run, stage)
+    opened(tmp_path / "run", restart_stages=["report"], report={})
+    assert run.stage("sft").folder.exists()
+    begin(run, "report")
+    opened(tmp_path / "run", restart_stages=["sft"], report={})
+    assert not run.stage("report").folder.exists()
+    assert str(run.stage("report").folder) in caplog.messages[-1]

@@ -124,7 +124,9 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         raise PlauditError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
-        raise PlauditError(f"{path}: this is a folder; give a YAML file") from None
+        inside = path / "config.yaml"
+        remedy = f"give {inside}" if inside.is_file() else "give a YAML file"
+        raise PlauditError(f"{path}: this is a folder; {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PlauditError(f"{path}: cannot be read: {error}") from None
     return parse_yaml(text, str(path))

@@ -130,7 +130,7 @@ class Conversion(Generic[R]):
         for part in parts:
             if isinstance(part, Unused):
                 self.unused[part.reason] += 1
-            elif isinstance(part, RankingRow):
+            elif isinstance(part, RankingRow) and kind is not PromptRow:
                 self._judge(part, record)
         ranked = sum(len(part.responses) for part in parts if isinstance(part, RankingRow))
         labeled = sum(len(row.responses) for row in rows if isinstance(row, LabeledRow))

@@ -12,7 +12,8 @@ import numpy as np
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.conversion import Reject
 from plaudit.data.formats.columns import carries_meaning, looks_like
-from plaudit.data.rows import Row
+from plaudit.data.formats.registry import FORMATS
+from plaudit.data.rows import PromptRow, Row
 from plaudit.data.rows.base import PromptKind
 from plaudit.data.selection import Indices, Joined, Selected
 from plaudit.data.sources import SourceCounts
@@ -167,6 +168,8 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
         first = next(iter(read.rejects))
         reasons = ", ".join(f"{number} {reason}" for reason, number in counts.bad.items())
         where = f"; all are in {rejects}" if rejects else ""
+        if read.kind is PromptRow and counts.format != "prompt" and "prompt" in FORMATS[counts.format].columns:
+            where = f", or read the prompts alone with `format: prompt`{where}"
         return (
             f"{counts.source} line {first.origin.line}: {first.reason}; {counts.bad_records} of {counts.records} "
             f"records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them or raise it{where}"

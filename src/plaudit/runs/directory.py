@@ -206,13 +206,14 @@ class RunDirectory:
         return self
 
     def _to_remove(self, wanted: Collection[str]) -> list[str]:
-        """Return the stages among ``wanted`` that have a folder, and those computed from them.
+        """Return the stages among ``wanted`` that have a folder, and those computed from them, such as the report.
 
         Raises PlauditError for a folder that Plaudit has not made.
         """
         found = [name for name in STAGES if name in wanted and self.stage(name).folder.exists()]
         for name in STAGES:  # in the order in which they run
-            if name not in found and self.stage(name).folder.exists() and {*found} & {*self.stage(name).inputs()}:
+            stale = {*found} & {*self.stage(name).inputs()} or (found and STAGES[name].repeats)
+            if stale and name not in found and self.stage(name).folder.exists():
                 found.append(name)
         for name in found:
             if name not in recorded_stages(self.folder):

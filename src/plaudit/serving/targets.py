@@ -127,7 +127,7 @@ def _run_target(folder: Path) -> Target:
     trained = [name for name in reversed(STAGES.names) if _makes(name, "policy") and run.stage(name).model.is_dir()]
     if not trained:
         raise PlauditError(
-            f"{folder}: no stage has finished a model yet; continue the run with: plaudit run {recipe.name}"
+            f"{folder}: no stage has finished a model yet; continue the run with: plaudit run {run.configuration}"
         )
     # Use the settings of the latest stage that has any, even if it has not run yet.
     stages = [(STAGES[name], section) for name, section in reversed(run.resolve(recipe).sections().items())]

@@ -106,7 +106,8 @@ class Terminal:
         if not file:
             raise PlauditError("/save needs a file: /save conversation.jsonl")
         self.conversation.save(Path(file).expanduser())
-        self._say(f"saved {len(self.conversation.turns)} turns to {file}", "dim")
+        turns = len(self.conversation.turns)
+        self._say(f"saved {turns} turn{'s' * (turns != 1)} to {file}", "dim")
 
     def _undo(self, _: str) -> None:
         self._say(f"removed: {self._last_turn().user}", "dim")

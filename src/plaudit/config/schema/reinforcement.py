@@ -280,7 +280,8 @@ class RlConfig(StageConfig):
             problems["overlong_buffer",] = "larger than generation.max_new_tokens: lower it"
         if self.prompts_per_iteration < self.minibatches:
             problems["minibatches",] = (
-                f"larger than prompts_per_iteration={self.prompts_per_iteration}, but each needs a prompt: lower it"
+                f"{self.minibatches} is larger than prompts_per_iteration, but each needs a prompt: set it to at most "
+                f"{self.prompts_per_iteration}"
             )
         if self.objective == "online_dpo" and self.kl.coefficient == 0:
             problems["kl", "coefficient"] = "this is the beta of online DPO: set it above 0"

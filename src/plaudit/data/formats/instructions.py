@@ -6,8 +6,8 @@ An instruction is the user's turn of a dialogue; its input, if any, follows a bl
 from collections.abc import Iterator, Mapping
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, first_of
-from plaudit.data.formats.prompts import AROUND, INPUT
-from plaudit.data.formats.responses import response_row
+from plaudit.data.formats.prompts import AROUND, INPUT, prompt_in
+from plaudit.data.formats.responses import only_prompt, response_row
 from plaudit.data.formats.sides import learned_side
 from plaudit.data.formats.values import structured
 from plaudit.data.rows import Origin, PromptRow, ResponseRow, Row
@@ -27,7 +27,11 @@ def _self_instruct(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
 
 
 def _alpaca(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
-    prompt, response = learned_side(record, "instruction", first_of(record, _OUTPUTS) or "output")
+    column = first_of(record, _OUTPUTS) or "output"
+    if only_prompt(kind, record.get(column)):
+        yield PromptRow(prompt_in(record, "instruction"), origin)
+        return
+    prompt, response = learned_side(record, "instruction", column)
     yield response_row(prompt, response.strip() if isinstance(response, str) else response, origin)
 
 

@@ -1,9 +1,10 @@
 """A prompt with one response: text, or messages as in TRL's "prompt-completion" datasets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from plaudit.data.formats.base import Column, Format, Kind, Record, first_of
-from plaudit.data.formats.prompts import AROUND
+from plaudit.data.formats.prompts import AROUND, prompt_in
 from plaudit.data.formats.sides import learned_side
 from plaudit.data.rows import Message, Origin, Prompt, PromptRow, ResponseRow, Row
 
@@ -16,6 +17,11 @@ def response_row(prompt: Prompt, response: Message | str, origin: Origin) -> Res
     if isinstance(response, str):
         return ResponseRow(prompt, response, origin)
     return ResponseRow(prompt, response.text, origin, response if response.tool_calls else None)
+
+
+def only_prompt(kind: Kind, response: Any) -> bool:
+    """Whether only the prompt of a record is read: the response, such as a number, is a field for reward functions."""
+    return kind is PromptRow and not isinstance(response, str | list | tuple | Mapping)
 
 
 def _prompt_response(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
@@ -32,6 +38,9 @@ def _question_answer(record: Record, origin: Origin, kind: Kind) -> Iterator[Row
 
 def _rows(record: Record, prompts: Column, responses: Column, origin: Origin, kind: Kind) -> Iterator[Row]:
     column = first_of(record, responses) or "response"
+    if only_prompt(kind, record.get(column)):
+        yield PromptRow(prompt_in(record, prompts), origin)
+        return
     prompt, response = learned_side(record, prompts, column)
     yield response_row(prompt, response, origin)
 

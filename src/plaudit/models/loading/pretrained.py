@@ -11,7 +11,7 @@ import torch
 from plaudit.config.schema import ModelConfig
 from plaudit.config.schema.base import NEEDS_QUANTIZATION
 from plaudit.errors import Interrupted, PlauditError, one_line
-from plaudit.hub import hub_options, is_hub_name, missing_part
+from plaudit.hub import NO_TOKENIZER, hub_options, is_hub_name, missing_part
 from plaudit.log import quiet_libraries
 from plaudit.memory import is_out_of_memory
 from plaudit.models.weights.completeness import (
@@ -176,6 +176,7 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
     Raises PlauditError like ``or_explain``, or with what is missing. ``what`` begins with "tokenizer" if the folder
     only needs to hold a tokenizer.
     """
+    is_tokenizer = what.startswith("tokenizer")
     try:
         refuse_substitutes(Path(str(path)))
         if is_hub_name(str(path)):
@@ -183,9 +184,9 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
     except PlauditError as fault:
         raise PlauditError(f"cannot load {what}: {fault}") from fault
     try:
-        return or_explain(what, load, path, **{"trust_remote_code": False, **options})
+        loaded = or_explain(what, load, path, **{"trust_remote_code": False, **options})
     except PlauditError as fault:
-        if missing := missing_part(str(path), what.startswith("tokenizer")):
+        if missing := missing_part(str(path), is_tokenizer):
             raise PlauditError(f"cannot load {what}: {missing}") from fault
         for file in sorted(Path(str(path)).glob("*.json")):  # the libraries rarely say which file is damaged
             try:
@@ -193,6 +194,10 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
             except PlauditError as damage:
                 raise PlauditError(f"cannot load {what}: {damage}") from fault
         raise
+    # For some architectures transformers makes a tokenizer without words if there are no files.
+    if is_tokenizer and not set(loaded.get_vocab()) - set(loaded.all_special_tokens):  # type: ignore[attr-defined]
+        raise PlauditError(f"cannot load {what}: {NO_TOKENIZER}")
+    return loaded
 
 
 def or_explain(what: str, load: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
