@@ -183,7 +183,30 @@ def test_a_model_with_adapters_must_be_merged_first(tmp_path: Path) -> None:
 def test_a_recipe_can_be_loaded_again() -> None:
     recipe = load_recipe("quickstart", ["seed=3"])
     assert load_recipe(recipe) == recipe
-    assert load_recipe(recipe, [{"seed": 4}]).seed == 4
+    assert load_recipe(recipe, [{"seed": 4}]).seed == load_recipe(recipe, {"seed": 4}).seed == 4
+    assert load_recipe(recipe, "seed=5").seed == 5
+
+
+@pytest.mark.parametrize("source", [None, [1], 5])
+def test_what_cannot_be_a_recipe_or_a_run_is_refused(source: Any, tmp_path: Path) -> None:
+    with pytest.raises(PlauditError, match="not a recipe; give a YAML file"):
+        plaudit.run(source)
+    with pytest.raises(PlauditError, match="expected the folder of a run"):
+        plaudit.Run(source)
+    with pytest.raises(PlauditError, match=r"not the folder of a run; name one that holds a config\.yaml"):
+        plaudit.Run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ({"rl.model": (1, 2)}, r"rl\.model.*: expected a path, .* pair of model and tokenizer, not \[1, 2\]"),
+        ({"rl.rewards": [5]}, r"rl\.rewards\.0: expected keys and values \(in Python also a function\), not 5"),
+    ],
+)
+def test_messages_name_what_python_accepts(override: dict[str, Any], expected: str) -> None:
+    with pytest.raises(PlauditError, match=expected):
+        load_recipe("quickstart", override)
 
 
 def test_a_run_from_python_is_an_ordinary_run(tmp_path: Path) -> None:
@@ -200,6 +223,9 @@ def test_a_run_from_python_is_an_ordinary_run(tmp_path: Path) -> None:
     assert run.result("sft")["seconds"] > 0
     with pytest.raises(PlauditError, match=r"no model of rl; .*: sft"):
         run.model("rl")
+    assert run.metrics("rl") == []
+    with pytest.raises(PlauditError, match="did you mean sft"):
+        run.metrics("sfft")
     with pytest.raises(PlauditError, match="evaluate has not finished"):
         run.summary()
     kept = yaml.safe_load((tmp_path / "runs/mine/config.yaml").read_text(encoding="utf-8"))

@@ -177,7 +177,7 @@ else:
         ) -> Run:
             return run(recipe, *overrides, restart=restart, only=name, on_metrics=on_metrics)
 
-        run_stage.__name__ = name
+        run_stage.__name__ = run_stage.__qualname__ = name
         run_stage.__doc__ = f"{STAGES[name].help}\n\n{StageCall.__call__.__doc__}"
         return run_stage
 

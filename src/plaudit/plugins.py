@@ -85,12 +85,12 @@ def _load(entry_point: EntryPoint) -> None:
         ) from error
 
 
-def load_plugins(names: Sequence[str]) -> None:
-    """Import the modules that a recipe names. Raises PlauditError if one cannot be imported."""
+def load_plugins(names: Sequence[str], place: str = "plugins") -> None:
+    """Import the modules that a recipe or option ``place`` names. Raises PlauditError if one cannot be imported."""
     load_installed_plugins()
     for name in names:
         _plugin_packages.add(name.partition(".")[0])
-        import_user_module(name, "plugins")
+        import_user_module(name, place)
 
 
 def search_modules_in(folder: Path) -> None:

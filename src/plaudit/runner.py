@@ -116,6 +116,8 @@ def _run_stage(name: str, session: Session) -> Lines[None]:
     result.setdefault("seconds", time.monotonic() - started)
     context.finish(result)
     if session.is_main:
+        if not STAGES[name].repeats:
+            logger.info("%s: finished, in %s", name, stage.folder)
         warn_about_changed_data(session.run.metadata, {name: section}, f"at the end of {name}")
         update_metadata(session.run.metadata, {"stages": {name: {"seconds": result["seconds"]}}})
         session.run.empty_trash(name)

@@ -101,6 +101,29 @@ def test_it_is_inspected(file: str) -> None:
     assert shown.output.count("5 stars") == 2
 
 
+def test_the_command_imports_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+from plaudit.data.formats.base import Format
+from plaudit.data.formats.registry import FORMATS
+from plaudit.data.rows import TextRow
+
+def read(record, origin, kind):
+    yield TextRow(record["poem"], origin)
+
+FORMATS.register("poems_of_a_test", Format("poems_of_a_test", ("poem",), (TextRow,), read))
+"""
+    (tmp_path / "poems_of_a_test.py").write_text(source)
+    (tmp_path / "poems.jsonl").write_text('{"poem": "a"}\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        arguments = ["data", "inspect", str(tmp_path / "poems.jsonl"), "--plugin", "poems_of_a_test"]
+        assert "poems_of_a_test" in CliRunner().invoke(app, arguments).output
+    finally:
+        FORMATS.unregister("poems_of_a_test")
+    missing = CliRunner().invoke(app, ["data", "inspect", "a.jsonl", "--plugin", "no_such_module"])
+    assert str(missing.exception).startswith("--plugin: ")
+
+
 def test_without_registration_it_is_unknown() -> None:
     with pytest.raises(PlauditError, match="choose from text, response, ranking, labeled, prompt"):
         ROW_KINDS["rated"]

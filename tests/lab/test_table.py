@@ -72,6 +72,7 @@ def test_names_are_told_apart() -> None:
     assert not any("," in name for name in names)
     with pytest.raises(PlauditError, match="no such row; choose from"):
         chosen(["pop"])
+    assert CliRunner().invoke(app, ["lab", "--only", ""]).exception.args[0].startswith("--only: ")  # type: ignore[union-attr]
 
 
 def test_the_command_writes_its_files(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ def inspect(
         bool,
         typer.Option("--show-mask", help="Show the tokens of the first row, what is learned and where it ends."),
     ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Module that adds formats or kinds of rows; may be repeated."),
+    ] = None,
     ignore_column: Annotated[
         list[str] | None, typer.Option(help="Column that is not read; may be repeated.", show_default=False)
     ] = None,
@@ -67,7 +71,9 @@ def inspect(
     from plaudit.config.schema import SourceConfig
     from plaudit.data.inspect import inspect as inspect_source
     from plaudit.data.rows.registry import ROW_KINDS
+    from plaudit.plugins import load_plugins
 
+    load_plugins(plugin or [], "--plugin")
     if show_mask and tokenizer is None:
         raise PlauditError("--show-mask needs a tokenizer; name one with --tokenizer")
     loaded = _load_tokenizer(tokenizer) if tokenizer else None

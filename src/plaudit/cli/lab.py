@@ -32,7 +32,7 @@ def lab(
 
     if output.exists() and not output.is_dir():
         raise PlauditError(f"{output} is a file; name a folder with --output")
-    entries = chosen([name.strip() for name in only.split(",")] if only else None)
+    entries = chosen([name.strip() for name in only.split(",")] if only is not None else None)
     numbers = range(first_problem, first_problem + problems)
     rows = run_laboratory(entries, numbers, seeds, workers or default_workers())
     write_results(rows, output)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from plaudit.config.marks import REFERENCE, marked_values
 from plaudit.config.overrides import Override, apply_overrides, parse_overrides
 from plaudit.config.places import alternatives, dotted, kinds_of, nearest_choice, section_in, suggestion, type_at
 from plaudit.config.python_values import plain_recipe
-from plaudit.config.schema import Recipe, Section, recipe_type
+from plaudit.config.schema import ModelConfig, Recipe, RewardSourceConfig, Section, recipe_type
 from plaudit.config.schema.base import MAY_NAME_STAGE, Place, has_mark
 from plaudit.config.secrets import mask_addresses, mask_in_text
 from plaudit.config.words import in_words
@@ -47,13 +48,15 @@ def shipped_recipe(name: str) -> str:
     return shipped[name]
 
 
-def load_recipe(source: RecipeSource, overrides: Sequence[str | Mapping[str, Any]] = ()) -> Recipe:
+def load_recipe(
+    source: RecipeSource, overrides: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = ()
+) -> Recipe:
     """Return the validated recipe of a source, after the overrides.
 
     Args:
         source: a YAML file, the name of a shipped recipe, a mapping of keys and values, or a recipe. A mapping may hold
             functions and rows of data, see ``plain_recipe``.
-        overrides: texts ``a.b.c=value``, or mappings of ``a.b.c`` to a value.
+        overrides: texts ``a.b.c=value``, or mappings of ``a.b.c`` to a value; one of them or several.
 
     Returns:
         The recipe, which cannot be changed.
@@ -61,6 +64,8 @@ def load_recipe(source: RecipeSource, overrides: Sequence[str | Mapping[str, Any
     Raises:
         PlauditError: one line per problem, with the file or override, the dotted key, and the remedy.
     """
+    if isinstance(overrides, str | Mapping):
+        overrides = [overrides]
     parsed = [one for override in overrides for one in parse_overrides(override)]
     raw, name = _read(source)
     apply_overrides(raw, parsed)
@@ -106,6 +111,8 @@ def _read(source: RecipeSource) -> tuple[dict[str, Any], str]:
         return _values(source), "recipe"
     if isinstance(source, Mapping):
         return dict(source), "recipe"
+    if not isinstance(source, str | PathLike):
+        raise PlauditError(f"{source!r}: not a recipe; give a YAML file, a shipped recipe's name or a dictionary")
     path = Path(source)
     is_file = path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.is_file()
     raw = read_yaml(path) if is_file else parse_yaml(shipped_recipe(str(source)), str(source))
@@ -174,7 +181,14 @@ def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
     expected = type_at(place, raw)
     if kind == "missing":
         return f"required key is missing; expected {in_words(expected)}"
-    return f"expected {in_words(expected)}, not {_short(value)}{nearest_choice(expected, value)}"
+    return f"expected {in_words(expected, _in_words)}, not {_short(value)}{nearest_choice(expected, value)}"
+
+
+def _in_words(section: type[Section]) -> str:
+    if issubclass(section, ModelConfig):
+        return "a path, keys and values or, in Python, a pair of model and tokenizer"
+    reward = issubclass(section, RewardSourceConfig)
+    return "keys and values" + (" (in Python also a function)" if reward else "")
 
 
 def _short(value: Any) -> str:

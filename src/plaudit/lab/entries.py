@@ -136,5 +136,5 @@ def chosen(names: list[str] | None) -> list[Entry]:
     known = {entry.name: entry for entry in ENTRIES}
     for name in names or ():
         if name not in known:
-            raise PlauditError(f"{name}: the laboratory has no such row; choose from: {', '.join(known)}")
+            raise PlauditError(f"{name or '--only'}: the laboratory has no such row; choose from: {', '.join(known)}")
     return [known[name] for name in names] if names else list(ENTRIES)

@@ -19,10 +19,17 @@ class Run(os.PathLike[str]):
 
     Args:
         folder: the run's folder. It is read when a method is called, so the run may be in progress.
+
+    Raises:
+        PlauditError: the folder is not that of a run.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        if not isinstance(folder, str | os.PathLike):
+            raise PlauditError(f"{folder!r}: expected the folder of a run, such as 'runs/quickstart'")
         self.folder = Path(folder)
+        if not RunDirectory(self.folder).configuration.is_file():
+            raise PlauditError(f"{self.folder}: not the folder of a run; name one that holds a config.yaml")
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -127,9 +134,11 @@ class Run(os.PathLike[str]):
             The lines of ``metrics.jsonl``, one dictionary with ``step`` and ``seconds`` each; empty without the file.
 
         Raises:
-            PlauditError: the file is damaged.
+            PlauditError: the file is damaged, or there is no stage of this name.
         """
         file = self._directory(stage).metrics
+        if not file.parent.is_dir():
+            STAGES[stage]  # raises an error with the nearest name; a plugin's stage need not be registered here
         return list(read_json_lines(file)) if file.exists() else []
 
     def result(self, stage: str) -> dict[str, Any]:
