@@ -210,13 +210,14 @@ class RunDirectory:
 
         Raises PlauditError for a folder that Plaudit has not made.
         """
+        recorded = recorded_stages(self.folder)
         found = [name for name in STAGES if name in wanted and self.stage(name).folder.exists()]
         for name in STAGES:  # in the order in which they run
-            stale = {*found} & {*self.stage(name).inputs()} or (found and STAGES[name].repeats)
+            stale = {*found} & {*self.stage(name).inputs()} or (found and STAGES[name].repeats and name in recorded)
             if stale and name not in found and self.stage(name).folder.exists():
                 found.append(name)
         for name in found:
-            if name not in recorded_stages(self.folder):
+            if name not in recorded:
                 raise PlauditError(
                     f"{self.stage(name).folder}: manifest.json of the run does not name it, so Plaudit may not have "
                     "made it; move it away yourself, or choose another name for the run"

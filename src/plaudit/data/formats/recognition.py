@@ -52,8 +52,8 @@ def all_formats() -> list[Format]:
 def _named(name: str, source: str) -> Recognition:
     if name not in FORMATS:
         near = get_close_matches(name, FORMATS.names, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise PlauditError(f"{source}: unknown format {name}; {hint}Known: auto, {', '.join(FORMATS)}")
+        hint = f"did you mean {near[0]}? or " if near else ""
+        raise PlauditError(f"{source}: unknown format {name}; {hint}choose auto or one of {', '.join(FORMATS)}")
     return Recognition(FORMATS[name], "named in the configuration")
 
 
