@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOGGER = logging.getLogger("plaudit")
+# Where DeepSpeed is installed, transformers imports it, and on machines without a GPU it warns on standard output.
+logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
 LIBRARIES = ("accelerate", "datasets", "deepspeed", "huggingface_hub", "peft", "tokenizers", "torch", "transformers")
 
 

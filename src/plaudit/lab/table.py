@@ -134,6 +134,7 @@ def result_table(rows: Sequence[Row]) -> Table:
     table = Table(
         title="Exact laboratory",
         caption="Mean and worst of all runs, in % of the reference's value. Miss: KL to the algorithm's target. "
+        "Bounds: the largest mean and worst miss that pass. "
         "Regret: relative to the KL-regularized optimum π*.",
         box=SIMPLE_HEAD,  # Without lines between the columns, the table fits 80 characters.
         padding=0,
