@@ -1,6 +1,7 @@
 """Rows and trees on disk are those in memory; a build survives kills; damage is found; the cache is never stale."""
 
 import json
+import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -236,3 +237,23 @@ def test_whatever_a_store_depends_on_changes_its_name(tmp_path: Path) -> None:
         names(write(tmp_path / "pairs.jsonl", pairs(21)), RankingRow, byte_level()),
     ]
     assert len({first[0], *(rows for rows, _ in others)}) == 4
+
+
+def test_processes_that_start_together_build_one_store(tmp_path: Path) -> None:
+    source, folder = write(tmp_path / "pairs.jsonl", pairs(200)), tmp_path / "cache"
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=load, args=(source, folder)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 6
+    assert len(DataCache(folder).entries()) == 2
+    load(source, tmp_path / "alone")
+    assert contents(folder) == contents(tmp_path / "alone")
+
+
+def load(source: SourceConfig, folder: Path) -> None:
+    """Read rows and trees through a cache."""
+    cache = DataCache(folder)
+    cache.trees(cache.rows(source, RankingRow), byte_level(), DataConfig(sources=[source]), all_turns=True)

@@ -95,10 +95,12 @@ class DataCache:
         status = os.stat(path)
         state = [str(path), status.st_size, status.st_mtime_ns]
         noted = self.folder / _CHECKSUMS / f"{_key(str(path))}.json"
-        known = read_json(noted, "delete it") if noted.exists() else {}
-        if known.get("state") != state:
-            known = {"state": state, "sha256": sha256(path)}
-            write_atomically(noted, json_text(known))
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(noted.with_suffix(".lock")):  # one process computes it, others wait
+            known = read_json(noted, "delete it") if noted.exists() else {}
+            if known.get("state") != state:
+                known = {"state": state, "sha256": sha256(path)}
+                write_atomically(noted, json_text(known))
         return str(known["sha256"])
 
 
