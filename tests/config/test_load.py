@@ -126,7 +126,11 @@ class TestMistakes:
                 'module:function, not "gea"; did you mean gae?',
             ),
             ("sft.data=7", "sft.data=7: expected keys and values, not 7"),
-            ("rl.rewards=[]", "rl.rewards=[]: expected a list of entries with keys and values (at least 1), not []"),
+            (
+                "rl.rewards=[]",
+                "rl.rewards=[]: expected a list of entries with keys and values (in Python also a function) "
+                "(at least 1), not []",
+            ),
             (
                 "rl.kl={coefficient: -1}",
                 "rl.kl={coefficient: -1}: rl.kl.coefficient: expected a number at least 0, not -1",

@@ -74,7 +74,7 @@ def problem(*overrides: str) -> str:
             ["rl.rewards.0.path: unknown key", "kind=http has url, timeout"],
         ),
         ("rl.rewards.0.functin=a:b", ["unknown key", "did you mean function?"]),
-        ("rl.rewards=[7]", ["rl.rewards.0: expected keys and values, not 7"]),
+        ("rl.rewards=[7]", ["rl.rewards.0: expected keys and values (in Python also a function), not 7"]),
         ("rl.rewards=[{name: a, kind: ensemble, paths: [one]}]", ["rl.rewards.0.paths", "at least 2"]),
         (
             "rl.rewards=[{name: a, kind: ensemble, paths: [b, c], penalty: 2}]",

@@ -54,7 +54,7 @@ def _one_of(choices: list[str]) -> str:
 
 def _several(one: str) -> str:
     """Turn a description of one item into that of several: ``a whole number above 0`` -> ``whole numbers above 0``."""
-    if one == _keys_and_values(Section):
+    if one.startswith(_keys_and_values(Section)):
         return f"entries with {one}"
     return re.sub("number|string", r"\g<0>s", one.removeprefix("a "), count=1)
 
