@@ -176,6 +176,8 @@ def _reason(problem: Any, place: Place, value: Any, raw: Any) -> str:
         return str(problem["ctx"]["error"])
     if kind == "problem":
         return str(problem["msg"])
+    if kind == "invalid_key":
+        return "keys are texts; put quotation marks around it, or remove it"
     if kind == "no_effect":
         return f"has no effect {problem['msg']}; remove it"
     expected = type_at(place, raw)
