@@ -21,7 +21,18 @@ def _difference(expected: Path, found: Path, name: str) -> str:
         return f"{name}: left over"
     if expected.name in WITH_TIMES or expected.suffix == ".html":
         return ""
-    return "" if _content(expected) == _content(found) else f"{name}: differs"
+    before, after = _content(expected), _content(found)
+    return "" if before == after else f"{name}: differs{_where(before, after)}"
+
+
+def _where(expected: Any, found: Any) -> str:
+    """Return the first line of two logs that differs, and the numbers in it that do."""
+    for number, (before, after) in enumerate(zip(expected, found, strict=False), start=1):
+        if isinstance(before, dict) and isinstance(after, dict) and before != after:
+            names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+            values = (f"{name} {after.get(name)} instead of {before.get(name)}" for name in names)
+            return f" in line {number}: {', '.join(values)}"
+    return ""
 
 
 def _content(file: Path) -> Any:
