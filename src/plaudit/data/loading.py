@@ -25,6 +25,9 @@ from plaudit.errors import PlauditError
 R = TypeVar("R", bound=Row)
 
 
+_WORDS_OF_A_SENTENCE = 3
+
+
 @dataclass(frozen=True)
 class LoadedRows(Generic[R]):
     """The rows of a stage's sources, and which are trained on and held out.
@@ -174,7 +177,9 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
             f"{counts.source} line {first.origin.line}: {first.reason}; {counts.bad_records} of {counts.records} "
             f"records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them or raise it{where}"
         )
-    unread = [column for column in counts.unread if carries_meaning(column, read.kind)]
+    unread = [
+        column for column in counts.unread if carries_meaning(column, read.kind) or _may_be_prompt(counts, column)
+    ]
     if unread:
         described = ", ".join(_unread(counts, column) for column in unread)
         return (
@@ -187,9 +192,16 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
     return None
 
 
+def _may_be_prompt(counts: SourceCounts, column: str) -> bool:
+    """Return whether a column holds sentences beside responses that come without a prompt."""
+    words = counts.unread_examples[column].split()
+    return FORMATS[counts.format].derives_prompt and len(words) >= _WORDS_OF_A_SENTENCE
+
+
 def _unread(counts: SourceCounts, column: str) -> str:
     example = counts.unread_examples[column]
-    return f"{column}, which looks like {looks_like(column)} (in {counts.unread[column]} records, such as {example})"
+    what = "may be the prompt" if _may_be_prompt(counts, column) else f"looks like {looks_like(column)}"
+    return f"{column}, which {what} (in {counts.unread[column]} records, such as {example})"
 
 
 def _described(count: SourceCounts) -> list[str]:

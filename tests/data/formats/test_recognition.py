@@ -203,3 +203,16 @@ def test_optional_columns_that_are_mostly_empty_are_read_or_reported(tmp_path: P
     assert sum(isinstance(row.prompt, tuple) for row in found.rows) == 99
     assert found.counts.unread == {"question": 49}
     assert "does not read question" in str(refusal(found, 0))
+
+
+def test_a_text_beside_responses_without_a_prompt_stops_a_stage(tmp_path: Path) -> None:
+    records = [
+        {"problem": f"Question number {n}", "chosen": f"The cats {n}", "rejected": f"The dogs {n}"} for n in range(9)
+    ]
+    found = read(tmp_path, records, RankingRow)
+    reason = refusal(found, 0)
+    assert reason is not None
+    assert "does not read problem, which may be the prompt (in 9 records, such as Question number 0)" in reason
+    assert refusal(read(tmp_path, records, RankingRow, ignore_columns=["problem"]), 0) is None
+    sources = [record | {"problem": "stack_exchange"} for record in records]
+    assert refusal(read(tmp_path, sources, RankingRow), 0) is None

@@ -62,6 +62,7 @@ class Format:
         ties: words for the documentation on equally good responses.
         dialogue: whether prompts may have several turns.
         labels: words for the documentation on the values of ``judgement``.
+        derives_prompt: whether the prompt is what the responses begin with, so that a text beside them may be it.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Format:
     ties: str = ""
     dialogue: bool = False
     labels: str = ""
+    derives_prompt: bool = False
 
     @property
     def kind_names(self) -> tuple[str, ...]:

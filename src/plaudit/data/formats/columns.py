@@ -11,7 +11,9 @@ _JUDGEMENT_WORDS = {
     "safe", "helpfulness", "harmlessness", "correctness", "quality", "toxicity", "thumbs", "liked", "desirable",
     "better", "best", "chosen", "rejected", "accepted", "correct", "kto", "good", "bad", "unsafe", "toxic", "harmful",
     "helpful", "harmless", "honesty", "stars", "feedback", "annotation", "annotations", "upvotes", "downvotes",
-    "sentiment", "wins", "worse", "worst", "wrong", "incorrect", "positive", "negative", "flagged", "passed", "failed",
+    "sentiment", "wins", "keep", "ok", "selected", "reject", "refusal", "outcome", "polarity", "hallucinated",
+    "hallucination", "mask", "agree", "agrees",
+    "worse", "worst", "wrong", "incorrect", "positive", "negative", "flagged", "passed", "failed",
     "approved", "deleted", "removed", "spam", "offensive", "weight", "weights",
 }  # fmt: skip
 _CONTEXT_NAMES = {

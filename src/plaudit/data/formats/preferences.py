@@ -136,6 +136,7 @@ FORMATS = (
         matches=_is_not_dialogue_text,
         judgement=_SIDES,
         ties="none",
+        derives_prompt=True,
         dialogue=True,
         labels="the column's name; scores of the sides must agree",
     ),

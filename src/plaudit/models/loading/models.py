@@ -10,7 +10,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -124,6 +124,7 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> t
         torch.manual_seed(derived_seed(seed, "weights"))
         model, has_head = _weights(config, head, tokenizer, device)
         check_vocabulary(config, model, tokenizer)
+        _check_finite(config, model)
         model.config.pad_token_id = tokenizer.pad_token_id
         if head == "CAUSAL_LM" and not head_is_known(model):
             raise PlauditError(
@@ -178,3 +179,13 @@ def _logged(role: str, config: ModelConfig, loaded: LoadedModel) -> LoadedModel:
     name = config.path or f"{config.fresh and config.fresh.architecture} (random weights)"
     logger.info("%s %s: %s", role, name, loaded.acceleration)
     return loaded
+
+
+def _check_finite(config: ModelConfig, model: Any) -> None:
+    """Raise PlauditError if a weight is NaN or infinite."""
+    for name, weights in model.named_parameters():
+        if weights.is_floating_point() and not torch.isfinite(weights).all():
+            raise PlauditError(
+                f"{config.path or 'model.fresh'}: {name} holds NaN or infinite values; its training failed, or its "
+                "file is damaged: choose another model"
+            )
