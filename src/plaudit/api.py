@@ -175,6 +175,7 @@ else:
             restart: bool = False,
             on_metrics: OnMetrics | None = None,
         ) -> Run:
+            """Run only this stage."""
             return run(recipe, *overrides, restart=restart, only=name, on_metrics=on_metrics)
 
         run_stage.__name__ = run_stage.__qualname__ = name

@@ -193,7 +193,7 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
 
 
 def _may_be_prompt(counts: SourceCounts, column: str) -> bool:
-    """Return whether a column holds sentences beside responses that come without a prompt."""
+    """Return whether a column that is not read holds sentences, in a format that has no column for the prompt."""
     words = counts.unread_examples[column].split()
     return FORMATS[counts.format].derives_prompt and len(words) >= _WORDS_OF_A_SENTENCE
 

@@ -137,7 +137,7 @@ def _scale_file(path: str) -> dict[str, Any]:
         raise PlauditError(f"{file}: missing, so the scale of the scores is unknown; restore it")
     saved = read_json(file) if file.is_file() else {}
     if not all(type(value) in (int, float) and math.isfinite(value) for value in saved.values()):
-        raise PlauditError(f"{file}: holds values that are no finite numbers; restore it, or train the model again")
+        raise PlauditError(f"{file}: holds NaN or infinite values; restore it, or train the model again")
     return saved
 
 

@@ -181,6 +181,7 @@ def _build_source(config: RewardSourceConfig, device: torch.device, load_modules
     check_methods(kind, RewardSourceClass, place)
 
     def load(device: torch.device) -> RewardSource:
+        """Load the source, and check what a source from outside returns."""
         if is_built_in(kind):
             source: RewardSource = kind.load(config, device)
             return source

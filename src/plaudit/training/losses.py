@@ -68,6 +68,7 @@ def _load(
     where = f"{place}: {entry.function}"
 
     def checked(inputs: Any) -> Output:
+        """Call the function and check its output."""
         with user_code(where, function):
             output = function(inputs)
         if not isinstance(output, returns):

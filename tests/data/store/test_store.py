@@ -4,9 +4,10 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -257,3 +258,18 @@ def load(source: SourceConfig, folder: Path) -> None:
     """Read rows and trees through a cache."""
     cache = DataCache(folder)
     cache.trees(cache.rows(source, RankingRow), byte_level(), DataConfig(sources=[source]), all_turns=True)
+
+
+@dataclass(frozen=True)
+class LooseRow(PromptRow):
+    """A row with a tuple that is declared as anything, so that it comes back as a list."""
+
+    kind: ClassVar[str] = "loose"
+    pair: Any = ("a", "b")
+
+
+def test_a_row_that_json_changes_is_refused() -> None:
+    with pytest.raises(PlauditError, match=r"^f line 3: a loose row is not read back from JSON as it was"):
+        row_store._encoded(LooseRow("p", AT))
+    dated = PromptRow("p", AT, {"day": date(2026, 1, 2)})
+    assert decoded(row_store._encoded(dated), PromptRow, AT).fields == {"day": "2026-01-02"}

@@ -62,7 +62,8 @@ class Format:
         ties: words for the documentation on equally good responses.
         dialogue: whether prompts may have several turns.
         labels: words for the documentation on the values of ``judgement``.
-        derives_prompt: whether the prompt is what the responses begin with, so that a text beside them may be it.
+        derives_prompt: whether the common beginning of the responses is taken as the prompt, so that a text in
+            another column may be the real one.
     """
 
     name: str

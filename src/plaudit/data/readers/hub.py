@@ -44,7 +44,7 @@ def _loaded(name: str, subset: str | None, split: str, files: str | None) -> Any
     try:
         return datasets.load_dataset(name, subset, data_files=files, split=split)
     except Exception as error:
-        what = "there is no such file, and no hub dataset of this name could be loaded"
+        what = "no file has this name, and loading it as a hub dataset failed"
         raise _failure(name, what, (subset, split, files), error) from error
 
 

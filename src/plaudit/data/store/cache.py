@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers.hub import fingerprint
+from plaudit.data.readers.registry import READERS
 from plaudit.data.readers.sources import is_local
 from plaudit.data.rows import Row
 from plaudit.data.store.building import is_complete
@@ -127,7 +128,7 @@ def _identity(tokenizer: Any) -> list[Any]:
 def _code(kind: type[Row]) -> str:
     """Return the checksum of the code that turns records into rows and trees: our own, and that of plugins."""
     digest = hashlib.sha256(_own_code().encode())
-    parts: list[Any] = [kind, *(FORMATS[name].convert for name in FORMATS)]
+    parts: list[Any] = [kind, *(FORMATS[name].convert for name in FORMATS), *(READERS[name] for name in READERS)]
     modules = {inspect.getmodule(part) for part in parts}
     for module in sorted((module for module in modules if module is not None), key=lambda module: module.__name__):
         if not module.__name__.startswith("plaudit."):
@@ -138,6 +139,7 @@ def _code(kind: type[Row]) -> str:
 @cache
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+    data = Path(__file__).parents[1]
+    for file in [*sorted(data.rglob("*.py")), data.parent / "seeding.py"]:
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -12,13 +12,14 @@ import numpy as np
 
 from plaudit.config.schema import SourceConfig
 from plaudit.data.conversion import Reject
-from plaudit.data.rows import Origin, Row
+from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.data.rows.base import PromptKind, prompt_kind
 from plaudit.data.sources import SourceCounts, SourceReading
 from plaudit.data.splits import held_out_draws, keys_of, prompt_key, row_content
 from plaudit.data.store.building import Chunk, Store, built
 from plaudit.data.store.codec import decoded, encoded
 from plaudit.data.store.columns import BYTES, KEYS, LENGTHS, NUMBERS, Array, Ragged
+from plaudit.errors import PlauditError
 
 R = TypeVar("R", bound=Row)
 
@@ -95,9 +96,23 @@ def _chunks(reading: SourceReading[R]) -> Iterator[Chunk]:
     yield _chunk(rows, reading, kinds)
 
 
+def _encoded(row: Row) -> bytes:
+    """Encode a row, and check that it can be read back."""
+    text = encoded(row)
+    again: Row = decoded(text, type(row), row.origin)
+    if isinstance(row, PromptRow) and isinstance(again, PromptRow):
+        again = replace(again, fields=row.fields)  # dates and bytes among them become text
+    if again != row:
+        raise PlauditError(
+            f"{row.origin.source} line {row.origin.line}: a {row.kind} row is not read back from JSON as it was; "
+            f"give the fields of {type(row).__name__} types such as str, int and tuple[str, ...]"
+        )
+    return text
+
+
 def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKind]) -> Chunk:
     kinds.update(map(prompt_kind, rows))
-    texts = [encoded(row) for row in rows]
+    texts = [_encoded(row) for row in rows]
     rejects = "".join(
         json.dumps({"line": reject.origin.line, "reason": reject.reason, "excerpt": reject.excerpt}) + "\n"
         for reject in reading.new_rejects()

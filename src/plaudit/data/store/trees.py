@@ -126,6 +126,7 @@ def stored_trees(
     """
 
     def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
+        """Render and tokenize the rows after the first ``done`` chunks."""
         renderer = Renderer(tokenizer, config)
         renderer.counted = Counter(facts.get("counted", {}))
         encoder = Encoder(renderer.special, tokenizer, facts.get("each_text_once"))

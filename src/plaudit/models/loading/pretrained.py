@@ -194,7 +194,7 @@ def load_from(what: str, load: Callable[..., Result], path: str | None, **option
             except PlauditError as damage:
                 raise PlauditError(f"cannot load {what}: {damage}") from fault
         raise
-    # For some architectures transformers makes a tokenizer without words if there are no files.
+    # Without tokenizer files, transformers returns an empty tokenizer for some architectures.
     if is_tokenizer and not set(loaded.get_vocab()) - set(loaded.all_special_tokens):  # type: ignore[attr-defined]
         raise PlauditError(f"cannot load {what}: {NO_TOKENIZER}")
     return loaded
