@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.indistinct import IDENTICAL, common_prefix, indistinct_responses, without_responses
 from plaudit.data.rows import Row
-from plaudit.data.selection import Indices
+from plaudit.data.selection import Indices, Lazy
 from plaudit.data.tokenized_row import TokenizedRow
 
 R = TypeVar("R", bound=Row)
@@ -113,7 +113,7 @@ class Limits:
         )
 
 
-class LimitedRows(Sequence[TokenizedRow[R]], Generic[R]):
+class LimitedRows(Lazy[TokenizedRow[R]]):
     """The chosen rows, cut and without indistinct responses where that is needed.
 
     ``chosen`` [M] are indices of ``trees``; ``overlong`` [M] says which of them are cut.
@@ -128,14 +128,9 @@ class LimitedRows(Sequence[TokenizedRow[R]], Generic[R]):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    @overload
-    def __getitem__(self, number: int) -> TokenizedRow[R]: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[TokenizedRow[R]]: ...
-    def __getitem__(self, number: int | slice) -> TokenizedRow[R] | Sequence[TokenizedRow[R]]:
-        if isinstance(number, slice):
-            return self.only(np.arange(len(self), dtype=np.int64)[number])
-        row = self.complete(number)
+    def item(self, index: int) -> TokenizedRow[R]:
+        """Return a row."""
+        row = self.complete(index)
         left_out = indistinct_responses(row.row, row.tree)
         left = without_responses(row.row, row.tree, left_out) if left_out else None
         return row if left is None else TokenizedRow(cast(R, left[0]), left[1], row.prompt_text)

@@ -1,5 +1,6 @@
 """Parts of long sequences by index, so that order, splits and weights are arithmetic on numbers."""
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -16,7 +17,24 @@ U = TypeVar("U")
 Indices = NDArray[np.int64]
 
 
-class Joined(Sequence[T]):
+class Lazy(Sequence[T], ABC):
+    """A sequence whose items are made when they are read, also those of a slice."""
+
+    @abstractmethod
+    def item(self, index: int) -> T:
+        """Return the item at an index from 0 to the length."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return Selected(self, np.arange(len(self), dtype=np.int64)[index])
+        return self.item(range(len(self))[index])
+
+
+class Joined(Lazy[T]):
     """Several sequences, one after another; ``starts`` has the index of the first item of each."""
 
     def __init__(self, parts: Sequence[Sequence[T]]) -> None:
@@ -26,19 +44,13 @@ class Joined(Sequence[T]):
     def __len__(self) -> int:
         return self.starts[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return Selected(self, np.arange(len(self), dtype=np.int64)[index])
-        index = range(len(self))[index]
+    def item(self, index: int) -> T:
+        """Return the item of a part."""
         part = bisect_right(self.starts, index) - 1
         return self.parts[part][index - self.starts[part]]
 
 
-class Selected(Sequence[T]):
+class Selected(Lazy[T]):
     """The items of a sequence at ``indices`` [N], in their order; an item may occur several times."""
 
     def __init__(self, items: Sequence[T], indices: Indices) -> None:
@@ -47,17 +59,12 @@ class Selected(Sequence[T]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return Selected(self.items, self.indices[index])
+    def item(self, index: int) -> T:
+        """Return the item at an index."""
         return self.items[int(self.indices[index])]
 
 
-class Mapped(Sequence[U]):
+class Mapped(Lazy[U]):
     """What a function returns for the items of a sequence, computed whenever an item is read."""
 
     def __init__(self, items: Sequence[T], function: Callable[[T], U]) -> None:
@@ -67,13 +74,8 @@ class Mapped(Sequence[U]):
     def __len__(self) -> int:
         return len(self._items)
 
-    @overload
-    def __getitem__(self, index: int) -> U: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[U]: ...
-    def __getitem__(self, index: int | slice) -> U | Sequence[U]:
-        if isinstance(index, slice):
-            return Mapped(self._items[index], self._function)
+    def item(self, index: int) -> U:
+        """Return what the function returns for an item."""
         return self._function(self._items[index])
 
 

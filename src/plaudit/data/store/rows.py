@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from plaudit.config.schema import SourceConfig
 from plaudit.data.conversion import Reject
 from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.data.rows.base import PromptKind, prompt_kind
+from plaudit.data.selection import Lazy
 from plaudit.data.sources import SourceCounts, SourceReading
 from plaudit.data.splits import held_out_draws, keys_of, prompt_key, row_content
 from plaudit.data.store.building import Chunk, Store, built
@@ -27,7 +28,7 @@ ROWS_PER_CHUNK = 2048
 COLUMNS = {"rows": BYTES, "row_lengths": LENGTHS, "lines": NUMBERS, "prompts": KEYS, "contents": KEYS, "rejects": BYTES}
 
 
-class StoredRows(Sequence[R], Generic[R]):
+class StoredRows(Lazy[R]):
     """The rows of one source.
 
     ``prompts`` and ``contents`` [N, 16] are keys: equal for equal prompts, and for rows with equal content.
@@ -47,15 +48,9 @@ class StoredRows(Sequence[R], Generic[R]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, number: int) -> R: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[R]: ...
-    def __getitem__(self, number: int | slice) -> R | Sequence[R]:
-        if isinstance(number, slice):
-            return [self[index] for index in range(*number.indices(len(self)))]
-        number = range(len(self))[number]
-        return decoded(self._rows[number].tobytes(), self.kind, Origin(self.source, int(self._lines[number])))
+    def item(self, index: int) -> R:
+        """Return a row."""
+        return decoded(self._rows[index].tobytes(), self.kind, Origin(self.source, int(self._lines[index])))
 
     @property
     def rejects(self) -> Iterator[Reject]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from plaudit.config.schema import DataConfig
 from plaudit.data.encoding import Encoder
 from plaudit.data.indistinct import common_prefix
 from plaudit.data.rows import Row
-from plaudit.data.selection import Indices, Joined
+from plaudit.data.selection import Indices, Joined, Lazy
 from plaudit.data.store.building import Chunk, Store, built
 from plaudit.data.store.columns import BYTES, FLAGS, LENGTHS, NUMBERS, Array, Column, ColumnType, Ragged
 from plaudit.data.store.rows import ROWS_PER_CHUNK
@@ -44,7 +44,7 @@ def _columns(vocabulary: int) -> dict[str, ColumnType]:
     }
 
 
-class StoredTrees(Sequence[TokenizedRow[R]], Generic[R]):
+class StoredTrees(Lazy[TokenizedRow[R]]):
     """The tokenized rows of one source, in order; a row may have several trees, or none.
 
     ``rows`` [N]: the index of each tree's row. ``prompt_tokens`` [N] and ``longest_response`` [N]: lengths in tokens.
@@ -71,20 +71,15 @@ class StoredTrees(Sequence[TokenizedRow[R]], Generic[R]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, number: int) -> TokenizedRow[R]: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[TokenizedRow[R]]: ...
-    def __getitem__(self, number: int | slice) -> TokenizedRow[R] | Sequence[TokenizedRow[R]]:
-        if isinstance(number, slice):
-            return [self[index] for index in range(*number.indices(len(self)))]
-        row = self._source[int(self.rows[number])]
-        if self._is_row_prompt[number]:
+    def item(self, index: int) -> TokenizedRow[R]:
+        """Return a row with its tokens."""
+        row = self._source[int(self.rows[index])]
+        if self._is_row_prompt[index]:
             assert isinstance(row.prompt, str)
             text = row.prompt
         else:
-            text = self._prompt_texts[number].tobytes().decode("utf-8")
-        return TokenizedRow(row, self.tree(number), text)
+            text = self._prompt_texts[index].tobytes().decode("utf-8")
+        return TokenizedRow(row, self.tree(index), text)
 
     def tree(self, number: int) -> PromptTree:
         """Return the tokens of a row."""
@@ -132,7 +127,7 @@ def stored_trees(
         encoder = Encoder(renderer.special, tokenizer, facts.get("each_text_once"))
         written = WrittenCounter(tokenizer, Unwritten(**facts["written"]) if facts else Unwritten())
         for start in range(done * ROWS_PER_CHUNK, len(rows), ROWS_PER_CHUNK):
-            part = rows[start : start + ROWS_PER_CHUNK]
+            part = list(rows[start : start + ROWS_PER_CHUNK])
             given = part if all_turns else [with_final_turn_alone(row) for row in part]
             numbered = tokenized_completely(given, renderer, encoder)
             written.add([row for _, row in numbered])
