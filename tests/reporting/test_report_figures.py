@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from plaudit.reporting.curves import reward_against_kl
 from plaudit.reporting.drawing import svg
 from plaudit.reporting.figures import (
+    averaged,
     curve_figure,
     moving_average,
+    outline,
     reliability_figure,
     reliability_label,
     reward_kl_figure,
     smoothing_window,
-    thinned,
 )
+from plaudit.reporting.logs import Series, metric_series
 from plaudit.reporting.panels import Line, Panel, panels
-from plaudit.reporting.reading import Series, StageFiles, read_run
+from plaudit.reporting.reading import StageFiles, read_run
 from plaudit.reporting.reward_kl import RewardKl, reward_kl
 from report_runs import reward_judgement, rl_metrics, write_lines, write_run
 
@@ -99,7 +101,7 @@ def test_the_reliability_diagram_draws_the_bins_with_areas_like_their_pairs() ->
 def test_a_level_is_labeled_where_there_is_space_above_it(curves: list[tuple[float, float]], side: str) -> None:
     training, held_out = curves
     rows = [{"step": step, "accuracy": training[step], "held_out/accuracy": held_out[step]} for step in (0, 1)]
-    stage = StageFiles("reward", rows)
+    stage = StageFiles("reward", metric_series(rows))
     axes = curve_figure(stage, panels(stage, {})[0]).axes[0]
     assert next(text for text in axes.texts if text.get_text() == "chance").get_ha() == side
 
@@ -121,18 +123,39 @@ def test_smoothing_window(count: int, window: int) -> None:
 
 
 @given(st.integers(1, 5000))
-def test_thinning_keeps_the_mean_and_bounds_the_points(count: int) -> None:
+def test_averaging_keeps_the_mean_and_bounds_the_points(count: int) -> None:
     values = tuple(float(index % 7) for index in range(count))
-    result = thinned(Series(tuple(range(count)), values))
+    result = averaged(Series(tuple(range(count)), values))
     assert len(result) <= 400
     size = -(-count // 400)
     weights = [min(size, count - start) for start in range(0, count, size)]
     assert numpy.average(result.values, weights=weights) == pytest.approx(numpy.mean(values))
 
 
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=5000))
+def test_an_outline_keeps_the_extremes_and_the_ends_and_bounds_the_points(values: list[float]) -> None:
+    result = outline(Series(range(len(values)), values))
+    assert len(result) <= 402
+    assert (min(result.values), max(result.values)) == (min(values), max(values))
+    assert (result.values[0], result.values[-1]) == (values[0], values[-1])
+    assert list(result.steps) == sorted(set(result.steps))
+    assert all(values[step] == value for step, value in zip(result.steps, result.values, strict=True))
+    if len(values) <= 400:
+        assert list(result.values) == values
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_long_curve_shows_its_one_dip(exact: bool) -> None:
+    rows = ({"step": step, "kl": 0.0 if step == 13_777 else 5.0} for step in range(20_000))
+    figure = curve_figure(StageFiles("rl", metric_series(rows)), Panel("KL", "", (Line("kl"),), exact=exact))
+    line = figure.axes[0].lines[0]
+    assert len(line.get_xdata()) <= 402
+    assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True))[13_777] == 0.0
+
+
 def test_a_panel_draws_the_raw_values_and_their_average() -> None:
     rows = list(rl_metrics(100))
-    stage = StageFiles("rl", rows)
+    stage = StageFiles("rl", metric_series(rows))
     raw, smooth = curve_figure(stage, Panel("KL", "nats", (Line("kl"),))).axes[0].lines
     kl = [row["kl"] for row in rows]
     assert list(raw.get_ydata()) == kl
@@ -141,15 +164,15 @@ def test_a_panel_draws_the_raw_values_and_their_average() -> None:
 
 def test_exact_values_are_not_smoothed() -> None:
     rows = list(rl_metrics(100))
-    panel = next(panel for panel in panels(StageFiles("rl", rows), {}) if panel.title == "Learning rate")
-    (line,) = curve_figure(StageFiles("rl", rows), panel).axes[0].lines
+    panel = next(panel for panel in panels(StageFiles("rl", metric_series(rows)), {}) if panel.title == "Learning rate")
+    (line,) = curve_figure(StageFiles("rl", metric_series(rows)), panel).axes[0].lines
     assert list(line.get_ydata()) == [row["learning_rate"] for row in rows]
 
 
 def test_one_spike_does_not_flatten_a_curve() -> None:
     rows = [{"step": step, "gradient_norm": 1e6 if step == 137 else 1.0 + step % 2} for step in range(300)]
     panel = Panel("Gradient norm", "", (Line("gradient_norm"),))
-    figure = curve_figure(StageFiles("rl", rows), panel)
+    figure = curve_figure(StageFiles("rl", metric_series(rows)), panel)
     smooth = figure.axes[0].lines[1].get_ydata()
     low, high = figure.axes[0].get_ylim()
     assert low < 1.0
@@ -157,12 +180,12 @@ def test_one_spike_does_not_flatten_a_curve() -> None:
 
 
 def test_panels_without_data_are_left_out() -> None:
-    stage = StageFiles("sft", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
+    stage = StageFiles("sft", metric_series([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]))
     assert [(panel.title, [line.metric for line in panel.lines]) for panel in panels(stage, {})] == [("Loss", ["loss"])]
 
 
 def test_the_kl_target_is_drawn() -> None:
-    stage = StageFiles("rl", list(rl_metrics(30)))
+    stage = StageFiles("rl", metric_series(rl_metrics(30)))
     configuration = {"rl": {"kl": {"target": 6.0}}}
     (level,) = [panel.level for panel in panels(stage, configuration) if panel.title == "KL to the reference"]
     assert level is not None
@@ -170,7 +193,7 @@ def test_the_kl_target_is_drawn() -> None:
 
 
 def test_svg_is_self_contained_and_its_ids_are_unique_to_it() -> None:
-    stage = StageFiles("rl", list(rl_metrics(30)))
+    stage = StageFiles("rl", metric_series(rl_metrics(30)))
     panel = Panel("KL", "nats", (Line("kl"),))
     one, other = (svg(curve_figure(stage, panel), name, 'KL & "more"') for name in ("one", "other"))
     assert one.startswith("<svg viewBox=")
@@ -185,6 +208,6 @@ def test_svg_is_self_contained_and_its_ids_are_unique_to_it() -> None:
 
 def test_constant_and_single_values_can_be_drawn() -> None:
     for values in ([0.0], [3.0], [2.0] * 30):
-        stage = StageFiles("rl", [{"step": step, "kl": value} for step, value in enumerate(values)])
+        stage = StageFiles("rl", metric_series({"step": step, "kl": value} for step, value in enumerate(values)))
         low, high = curve_figure(stage, Panel("KL", "", (Line("kl"),))).axes[0].get_ylim()
         assert low < values[0] < high

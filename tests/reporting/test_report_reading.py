@@ -13,6 +13,13 @@ from plaudit.runs.directory import RunDirectory
 from report_runs import write_lines, write_object, write_run
 
 
+def points(folder: Path, stage: str) -> dict[str, dict[int, float]]:
+    """Return the values of a stage's metrics by step."""
+    metrics = read_run(folder).stage(stage).metrics
+    found = {name: dict(zip(series.steps, series.values, strict=True)) for name, series in metrics.items()}
+    return {name: values for name, values in found.items() if values}
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="nowhere: no such run folder"):
         read_run(tmp_path / "nowhere")
@@ -34,7 +41,7 @@ def test_series_skips_absent_and_non_finite_values(tmp_path: Path) -> None:
     rows = [*losses, {"step": 2, "other": 1.0}]
     write_lines(tmp_path / "sft" / "metrics.jsonl", rows)
     series = read_run(tmp_path).stage("sft").series("loss")
-    assert (series.steps, series.values) == ((1, 4), (2.0, 1.0))
+    assert (list(series.steps), list(series.values)) == ([1, 4], [2.0, 1.0])
 
 
 def test_lines_of_one_step_are_merged_and_repetitions_replace(tmp_path: Path) -> None:
@@ -45,15 +52,38 @@ def test_lines_of_one_step_are_merged_and_repetitions_replace(tmp_path: Path) ->
         {"step": 2, "held_out/loss": 2.5},
     ]
     write_lines(tmp_path / "sft" / "metrics.jsonl", rows)
-    stage = read_run(tmp_path).stage("sft")
-    assert stage.metrics == [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "held_out/loss": 2.5}]
+    assert points(tmp_path, "sft") == {"loss": {1: 3.0, 2: 2.0}, "held_out/loss": {2: 2.5}}
+
+
+def test_a_repetition_without_a_value_removes_it(tmp_path: Path) -> None:
+    losses = [(1, 9.0), (1, None), (2, 10**400), (3, 1)]
+    rows = [{"step": step, "loss": loss} for step, loss in losses]
+    write_lines(tmp_path / "sft" / "metrics.jsonl", rows)
+    assert points(tmp_path, "sft") == {"loss": {3: 1.0}}
+
+
+def test_the_most_frequent_prompts_are_shown_from_their_first_step_to_their_last(tmp_path: Path) -> None:
+    counts = {"a": 3, "b": 40, "c": 2, "d": 11}
+    rows = [
+        {"step": step, "prompt": prompt, "response": f"{prompt} at {step}"}
+        for prompt, count in counts.items()
+        for step in range(count, 0, -1)
+    ]
+    write_lines(tmp_path / "rl" / "samples.jsonl", rows)
+    shown = read_run(tmp_path).stage("rl").samples
+    assert [[(sample["prompt"], sample["step"]) for sample in samples] for samples in shown] == [
+        [("b", 1), ("b", 11), ("b", 21), ("b", 30), ("b", 40)],
+        [("d", 1), ("d", 3), ("d", 6), ("d", 9), ("d", 11)],
+        [("a", 1), ("a", 2), ("a", 3)],
+    ]
+    assert shown[1][2]["response"] == "d at 6"
 
 
 def test_half_a_last_line_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "rl" / "metrics.jsonl"
     path.parent.mkdir()
     path.write_text('{"step": 1, "kl": 0.5}\n{"step": 2, "k', encoding="utf-8")
-    assert read_run(tmp_path).stage("rl").series("kl").values == (0.5,)
+    assert points(tmp_path, "rl") == {"kl": {1: 0.5}}
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
@@ -107,7 +137,7 @@ def test_changed_metrics_of_a_finished_stage_are_refused(tmp_path: Path) -> None
     stage = RunDirectory(tmp_path).stage("sft").create()
     write_lines(stage.metrics, [{"step": 1, "loss": 2.0}])
     stage.finish({"steps": 1})
-    assert read_run(tmp_path).stages["sft"].metrics == [{"step": 1, "loss": 2.0}]
+    assert points(tmp_path, "sft") == {"loss": {1: 2.0}}
     write_lines(stage.metrics, [{"step": 1, "loss": 1.0}])
     with pytest.raises(PlauditError, match=rf"^{stage.metrics}: checksum differs .* repeat the stage sft"):
         read_run(tmp_path)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from plaudit.registries.stages import STAGES
+from plaudit.reporting.logs import is_number
 from plaudit.reporting.numbers import ABSENT, file_size, significant
-from plaudit.reporting.reading import Run, is_number
+from plaudit.reporting.reading import Run
 
 ENVIRONMENT = (
     "started",

@@ -1,17 +1,15 @@
 """Texts: the responses of the models side by side, and how responses changed during training."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plaudit.reporting.logs import is_number
 from plaudit.reporting.numbers import fixed
-from plaudit.reporting.reading import Run, StageFiles, is_number
+from plaudit.reporting.reading import Run, StageFiles
 from plaudit.reporting.tables import judging_source
 
 SHOWN_AT_ONCE = 6
-PROMPTS_IN_TRAINING = 3
-STEPS_IN_TRAINING = 5
 
 Scores = list[tuple[str, str]]
 
@@ -84,16 +82,9 @@ def _scores(row: Mapping[str, Any]) -> Scores:
 
 def training_samples(stage: StageFiles) -> list[Progress]:
     """Responses to the prompts that were sampled most often, from the first step to the last."""
-    by_prompt: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in sorted(stage.samples, key=lambda row: row["step"]):
-        by_prompt[row["prompt"]].append(row)
-    often = sorted(by_prompt.values(), key=len, reverse=True)[:PROMPTS_IN_TRAINING]
-    return [_progress(rows) for rows in often]
+    return [_progress(samples) for samples in stage.samples]
 
 
-def _progress(rows: list[dict[str, Any]]) -> Progress:
-    last = len(rows) - 1
-    count = min(len(rows), STEPS_IN_TRAINING)
-    chosen = [rows[round(index * last / max(count - 1, 1))] for index in range(count)]
-    moments = [Moment(row["step"], row["response"].strip(), _scores(row)) for row in chosen]
-    return Progress(rows[0]["prompt"], moments)
+def _progress(samples: Sequence[Mapping[str, Any]]) -> Progress:
+    moments = [Moment(sample["step"], sample["response"].strip(), _scores(sample)) for sample in samples]
+    return Progress(samples[0]["prompt"], moments)

@@ -19,9 +19,10 @@ from plaudit.reporting.drawing import (
     write_ends,
     write_point,
 )
+from plaudit.reporting.logs import Series
 from plaudit.reporting.numbers import significant
 from plaudit.reporting.panels import Level, Panel
-from plaudit.reporting.reading import Series, StageFiles
+from plaudit.reporting.reading import StageFiles
 from plaudit.reporting.reward_kl import Point, RewardKl
 
 T = TypeVar("T")
@@ -45,15 +46,25 @@ def smoothing_window(count: int) -> int:
     return 2 * (count // 20) + 1 if count >= FEWEST_TO_SMOOTH else 1
 
 
-def thinned(series: Series) -> Series:
+def averaged(series: Series) -> Series:
     """At most ``MOST_POINTS`` points: neighbors that a figure of this width could not separate are averaged."""
     steps = tuple(part[len(part) // 2] for part in _groups(series.steps))
     return Series(steps, tuple(map(fmean, _groups(series.values))))
 
 
-def _groups(values: Sequence[T]) -> list[Sequence[T]]:
-    """Neighbors in at most ``MOST_POINTS`` groups of equal size, the last perhaps smaller."""
-    size = -(-len(values) // MOST_POINTS)
+def outline(series: Series) -> Series:
+    """About ``MOST_POINTS`` points: of neighbors that a figure could not separate, the least and the greatest."""
+    if len(series) <= MOST_POINTS:
+        return series
+    parts = _groups(range(len(series)), MOST_POINTS // 2)
+    extremes = {find(part, key=series.values.__getitem__) for part in parts for find in (min, max)}
+    kept = sorted(extremes | {0, len(series) - 1})
+    return Series([series.steps[index] for index in kept], [series.values[index] for index in kept])
+
+
+def _groups(values: Sequence[T], most: int = MOST_POINTS) -> list[Sequence[T]]:
+    """Neighbors in at most ``most`` groups of equal size, the last perhaps smaller."""
+    size = -(-len(values) // most)
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
@@ -62,12 +73,14 @@ def curve_figure(stage: StageFiles, panel: Panel) -> Any:
     figure, axes = empty_figure(PANEL_SIZE, left=46, right=50, bottom=30, top=10)
     ends, shown = [], []
     for line, color in zip(panel.lines, SERIES_COLOURS, strict=False):
-        series = thinned(stage.series(line.metric))
-        smooth = _draw_series(axes, series, color, 1 if panel.exact else smoothing_window(len(series)))
-        ends.append((series.steps[-1], smooth[-1], color))
-        shown += [*_middle(series.values), *smooth]
+        series = stage.series(line.metric)
+        drawn = outline(series)
+        smooth = drawn if panel.exact else _smoothed(series)
+        _draw_series(axes, drawn, smooth, color)
+        ends.append((series.steps[-1], smooth.values[-1], color))
+        shown += [*_middle(drawn.values), *smooth.values]
     if panel.spread:
-        shown += _draw_band(axes, thinned(stage.series(panel.lines[0].metric)), thinned(stage.series(panel.spread)))
+        shown += _draw_band(axes, averaged(stage.series(panel.lines[0].metric)), averaged(stage.series(panel.spread)))
     if panel.level:
         shown.append(panel.level.value)
         _draw_level(axes, panel.level, [stage.series(line.metric).values for line in panel.lines])
@@ -135,13 +148,17 @@ def curve_label(stage: StageFiles, panel: Panel) -> str:
     return f"{panel.title} by {STAGES[stage.name].step_name}: {'; '.join(parts)}."
 
 
-def _draw_series(axes: Any, series: Series, color: str, window: int) -> list[float]:
-    smooth = moving_average(series.values, window)
-    if window > 1:
-        axes.plot(series.steps, series.values, color=color, linewidth=0.8, alpha=0.35)
-    marker = "" if len(series) >= FEWEST_TO_SMOOTH else "o"
-    axes.plot(series.steps, smooth, color=color, linewidth=2, marker=marker, markersize=3.5, solid_capstyle="round")
-    return smooth
+def _smoothed(series: Series) -> Series:
+    averages = averaged(series)
+    return Series(averages.steps, moving_average(averages.values, smoothing_window(len(averages))))
+
+
+def _draw_series(axes: Any, raw: Series, smooth: Series, color: str) -> None:
+    many = len(smooth) >= FEWEST_TO_SMOOTH
+    if many and smooth is not raw:
+        axes.plot(raw.steps, raw.values, color=color, linewidth=0.8, alpha=0.35)
+    style = {"color": color, "linewidth": 2, "solid_capstyle": "round"}
+    axes.plot(smooth.steps, smooth.values, marker="" if many else "o", markersize=3.5, **style)
 
 
 def _draw_band(axes: Any, mean: Series, spread: Series) -> list[float]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from plaudit.registries.stages import STAGES
-from plaudit.reporting.reading import StageFiles, is_number
+from plaudit.reporting.logs import is_number
+from plaudit.reporting.reading import StageFiles
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,21 @@
 """Reads a run folder into plain data. Any file may be missing: the report shows what exists."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 
 from plaudit.errors import PlauditError
 from plaudit.files import read_json
 from plaudit.registries.stages import STAGES
+from plaudit.reporting.logs import Series, metric_series, shown_samples
 from plaudit.runs.directory import RunDirectory, StageDirectory
-from plaudit.runs.jsonl import read_steps
+from plaudit.runs.jsonl import iterate_steps
 from plaudit.runs.manifest import MANIFEST, check_files
 
-
-@dataclass(frozen=True)
-class Series:
-    """One metric over the steps at which it was measured; finite values only."""
-
-    steps: tuple[int, ...]
-    values: tuple[float, ...]
-
-    def __len__(self) -> int:
-        return len(self.steps)
+NO_VALUES = Series((), ())
 
 
 @dataclass(frozen=True)
@@ -32,20 +23,19 @@ class StageFiles:
     """The files that one stage wrote."""
 
     name: str
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    metrics: Mapping[str, Series] = field(default_factory=dict)
+    samples: Sequence[Sequence[Mapping[str, Any]]] = ()
+    """Some samples of each prompt that is shown."""
     result: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def series(self, metric: str) -> Series:
         """The values of a metric, without the steps that do not have it."""
-        points = [(row["step"], row[metric]) for row in self.metrics if is_number(row.get(metric))]
-        return Series(tuple(step for step, _ in points), tuple(float(value) for _, value in points))
+        return self.metrics.get(metric, NO_VALUES)
 
     def metric_names(self, prefix: str) -> list[str]:
         """Metrics of the form ``prefix/NAME``, as NAME, in the order in which they first appear."""
-        names = (key.removeprefix(f"{prefix}/") for row in self.metrics for key in row if key.startswith(f"{prefix}/"))
-        return list(dict.fromkeys(names))
+        return [name.removeprefix(f"{prefix}/") for name in self.metrics if name.startswith(f"{prefix}/")]
 
 
 @dataclass(frozen=True)
@@ -85,11 +75,6 @@ class Run:
         return [name for name in self.stage("rl").metric_names("reward") if name not in ("mean", "std")]
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value read from JSON can be shown and drawn as a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def read_run(folder: Path) -> Run:
     """Read a run folder.
 
@@ -114,21 +99,9 @@ def _read_stage(directory: StageDirectory) -> StageFiles:
     if directory.finished and (directory.folder / MANIFEST).exists():
         for path in (directory.metrics, directory.samples, directory.summary_file):
             check_files(directory.folder, path)
-    metrics: dict[int, dict[str, Any]] = {}
-    for row in read_steps(directory.metrics):
-        # A step may have several lines: separate measurements, or a repetition after an interruption.
-        metrics[row["step"]] = metrics.get(row["step"], {}) | row
-    ordered = [metrics[step] for step in sorted(metrics)]
-    samples, notes = _read_samples(directory.samples), _read_object(directory.notes_file).get("notes", [])
-    return StageFiles(directory.name, ordered, samples, _read_object(directory.result_file), list(map(str, notes)))
-
-
-def _read_samples(path: Path) -> list[dict[str, Any]]:
-    samples = read_steps(path)
-    for number, sample in enumerate(samples, start=1):
-        if not isinstance(sample.get("prompt"), str) or not isinstance(sample.get("response"), str):
-            raise PlauditError(f"{path}, line {number}: has no texts of prompt and response; delete the line")
-    return samples
+    metrics, samples = metric_series(iterate_steps(directory.metrics)), shown_samples(directory.samples)
+    notes = _read_object(directory.notes_file).get("notes", [])
+    return StageFiles(directory.name, metrics, samples, _read_object(directory.result_file), list(map(str, notes)))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

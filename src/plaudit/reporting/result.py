@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from plaudit.reporting.reading import Run, is_number
+from plaudit.reporting.logs import is_number
+from plaudit.reporting.reading import Run
 from plaudit.reporting.tables import Measure, comparison, headline, model_names
 
 

@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 
 from plaudit.evaluation.overoptimization import FittedCurve, fit_curve
-from plaudit.reporting.reading import Run, is_number
+from plaudit.reporting.logs import is_number
+from plaudit.reporting.reading import Run
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ def _root(kl: float) -> float:
 
 
 def _trajectory(run: Run, source: str) -> tuple[tuple[float, float], ...]:
-    rows = run.stage("rl").metrics
-    pairs = [(row.get("kl"), row.get(f"reward/{source}")) for row in rows]
-    return tuple((_root(kl), reward) for kl, reward in pairs if is_number(kl) and is_number(reward))
+    kl, reward = run.stage("rl").series("kl"), run.stage("rl").series(f"reward/{source}")
+    distance = dict(zip(kl.steps, kl.values, strict=True))
+    points = zip(reward.steps, reward.values, strict=True)
+    return tuple((_root(distance[step]), value) for step, value in points if step in distance)
 
 
 def _models(run: Run, source: str) -> tuple[Point, ...]:

@@ -6,8 +6,9 @@ from typing import Any
 from plaudit.reporting.curves import Figure, curve_grid
 from plaudit.reporting.drawing import svg
 from plaudit.reporting.figures import reliability_figure, reliability_label
+from plaudit.reporting.logs import is_number
 from plaudit.reporting.numbers import fixed, percent
-from plaudit.reporting.reading import Run, StageFiles, is_number
+from plaudit.reporting.reading import Run, StageFiles
 from plaudit.reporting.tables import judged
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from plaudit.registries.stages import STAGES
+from plaudit.reporting.logs import is_number
 from plaudit.reporting.numbers import decimals_for, fixed, interval, percent, significant
-from plaudit.reporting.reading import Run, is_number
+from plaudit.reporting.reading import Run
 
 Summary = Mapping[str, Any]
 

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from plaudit.evaluation.summary import described
 from plaudit.log import new_console, visible
+from plaudit.reporting.logs import is_number
 from plaudit.reporting.numbers import ABSENT, fixed
-from plaudit.reporting.reading import is_number
 from plaudit.reporting.tables import Cell, comparison, model_names
 
 SIMULATED = "Texts and annotators in this run are simulated."

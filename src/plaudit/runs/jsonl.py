@@ -2,12 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from plaudit.errors import PlauditError
 from plaudit.files import json_text, synchronize
+
+LAST_STEP = 2**63 - 1
 
 
 class JsonLinesWriter:
@@ -40,19 +42,23 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     An incomplete last line, left by a kill, is skipped. Raises ``PlauditError`` for any other line that is not a JSON
     object.
     """
+    return list(_records(path))
+
+
+def iterate_steps(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of ``read_json_lines`` one by one. Raises PlauditError also for one without a ``step``."""
+    for number, record in enumerate(_records(path), start=1):
+        _step(record, path, number)
+        yield record
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [_record(line, path, number) for number, line in enumerate(lines, start=1)]
-
-
-def read_steps(path: Path) -> list[dict[str, Any]]:
-    """Return the records as ``read_json_lines`` does. Raises PlauditError also for one without an integer ``step``."""
-    records = read_json_lines(path)
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record.get("step"), int):
-            raise PlauditError(f"{path}, line {number}: has no integer step; delete the line or restore the file")
-    return records
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield _record(line, path, number)
 
 
 def rewind(path: Path, step: int | None) -> int | None:
@@ -79,7 +85,7 @@ def rewind(path: Path, step: int | None) -> int | None:
 
 def _step(record: dict[str, Any], path: Path, number: int) -> int:
     step = record.get("step")
-    if not isinstance(step, int):
+    if not isinstance(step, int) or abs(step) > LAST_STEP:
         raise PlauditError(f"{path}, line {number}: has no integer step; delete the line or restore the file")
     return step
 
