@@ -13,7 +13,9 @@ from plaudit.evaluation.statistics import (
     best_of_n_weights,
     bootstrap_interval,
     distinct_n,
+    exact_interval,
     mean_with_error,
+    proportion_interval,
     wilson_interval,
     win_rate,
 )
@@ -52,15 +54,46 @@ def test_wilson_interval_properties(case: tuple[int, int]) -> None:
             assert abs(successes / total - end) / math.sqrt(end * (1 - end) / total) == pytest.approx(1.959964)
 
 
+@pytest.mark.parametrize(
+    "successes, total, low, high",
+    [
+        (4, 4, 0.025**0.25, 1.0),
+        (0, 4, 0.0, 1 - 0.025**0.25),
+        (8, 10, 0.4439045, 0.9747893),
+        (3.5, 5, 0.1466328, 0.9949492),  # the bounds of 3 and of 4 successes
+    ],
+)
+def test_exact_interval_against_known_values(successes: float, total: int, low: float, high: float) -> None:
+    assert exact_interval(successes, total) == pytest.approx((low, high), abs=1e-6)
+
+
+@given(st.integers(1, 29).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_few_observations_have_an_interval_that_never_covers_too_little(case: tuple[int, int]) -> None:
+    """The true proportion is below the lower bound of what was seen in at most 2.5 % of samples."""
+    successes, total = case
+    low, high = proportion_interval(successes, total)
+    assert 0 <= low <= successes / total <= high <= 1
+    if low:
+        at_least = sum(math.comb(total, k) * low**k * (1 - low) ** (total - k) for k in range(successes, total + 1))
+        assert at_least == pytest.approx(0.025)
+    assert proportion_interval(total - successes, total) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+def test_many_observations_have_wilsons_interval() -> None:
+    assert proportion_interval(29, 29) == exact_interval(29, 29) != wilson_interval(29, 29)
+    assert proportion_interval(30, 30) == wilson_interval(30, 30)
+
+
 def test_win_rate_counts_ties_as_half() -> None:
     found = win_rate(torch.tensor([2.0, 1.0, 1.0, 0.0, 5.0]), torch.tensor([1.0, 1.0, 0.0, 3.0, 5.0]))
-    low, high = wilson_interval(3, 5)  # two wins, one loss, two ties
+    low, high = exact_interval(3, 5)  # two wins, one loss, two ties
     assert found == {"rate": 0.6, "low": low, "high": high}
 
 
-def test_bootstrap_of_clusters_that_agree_is_a_point() -> None:
-    low, high = bootstrap_interval(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2.0, 4.0, 8.0]))
-    assert (low, high) == (0.5, 0.5)
+def test_clusters_that_agree_are_as_many_observations_as_there_are_clusters() -> None:
+    halves = bootstrap_interval(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2.0, 4.0, 8.0]))
+    assert halves == exact_interval(1.5, 3)
+    assert bootstrap_interval(torch.tensor([6.0, 3.0]), torch.tensor([6.0, 3.0])) == exact_interval(2, 2)
 
 
 def test_bootstrap_of_single_observations_approximates_the_normal_interval() -> None:

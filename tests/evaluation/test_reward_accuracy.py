@@ -17,7 +17,7 @@ from plaudit.evaluation.reward_accuracy import (
     reliability,
     reward_accuracy,
 )
-from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
+from plaudit.evaluation.statistics import bootstrap_interval, exact_interval
 from plaudit.rollouts.samples import Sample
 from plaudit.seeding import python_generator
 
@@ -44,9 +44,9 @@ def test_gaps_of_ragged_rankings_with_ties() -> None:
     assert [sorted(own.tolist()) for own in gaps] == [[2.0], [3.0, 3.0], []]
 
 
-def test_pairs_get_wilsons_interval() -> None:
+def test_few_pairs_get_the_exact_interval() -> None:
     gaps = [torch.tensor([gap]) for gap in (0.5, 1.0, -0.2, 0.0, 2.0)]
-    low, high = wilson_interval(3.5, 5)
+    low, high = exact_interval(3.5, 5)
     assert preference_accuracy(gaps) == {"accuracy": 0.7, "low": low, "high": high, "pairs": 5, "prompts": 5}
 
 
@@ -67,10 +67,10 @@ def test_reliability_of_pairs_by_hand() -> None:
     least, most = reliability(gaps)
     assert (least["from"], least["to"], least["pairs"]) == (0.5, pytest.approx(0.55), 2)
     assert (least["predicted"], least["right"]) == (pytest.approx(0.51), 0.75)
-    assert (least["low"], least["high"]) == wilson_interval(1.5, 2)
+    assert (least["low"], least["high"]) == exact_interval(1.5, 2)
     assert (most["from"], most["to"], most["pairs"]) == (pytest.approx(0.95), 1.0, 3)
     assert (most["predicted"], most["right"]) == (pytest.approx(2.9 / 3), pytest.approx(2 / 3))
-    assert (most["low"], most["high"]) == wilson_interval(2, 3)
+    assert (most["low"], most["high"]) == exact_interval(2, 3)
 
 
 def test_reliability_resamples_the_prompts_of_a_bin() -> None:
@@ -79,7 +79,7 @@ def test_reliability_resamples_the_prompts_of_a_bin() -> None:
     least, most = reliability(gaps)
     assert (most["pairs"], most["right"]) == (4, 0.75)
     assert (most["low"], most["high"]) == bootstrap_interval(torch.tensor([2.0, 1.0]), torch.tensor([3.0, 1.0]))
-    assert (least["low"], least["high"]) == wilson_interval(1, 1)
+    assert (least["low"], least["high"]) == exact_interval(1, 1)
 
 
 class LengthReward:

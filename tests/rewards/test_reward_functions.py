@@ -77,7 +77,7 @@ def test_fields_of_the_row_for_functions_that_name_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "result", [[1, 0.5], (True, 0.5), torch.tensor([1.0, 0.5]), np.array([1.0, 0.5]), [np.float32(1), np.float64(0.5)]]
+    "result", [[1, 0.5], (1, 0.5), torch.tensor([1.0, 0.5]), np.array([1.0, 0.5]), [np.float32(1), np.float64(0.5)]]
 )
 def test_results_that_are_numbers(result: Any) -> None:
     scores = source_of(lambda prompts, responses: result).score([sample_of("the", "day"), sample_of("the", "night")])

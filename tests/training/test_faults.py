@@ -12,12 +12,13 @@ from torch import Tensor
 
 from plaudit.config.load import load_recipe
 from plaudit.errors import PlauditError
+from plaudit.evaluation.statistics import proportion_interval
 from plaudit.runner import run
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.session import start_session
 from plaudit.stages.training import build_trainer
 from plaudit.training.dpo import DpoTask
-from plaudit.training.health_checks import warn_about_rollouts, warn_if_no_better_than_chance
+from plaudit.training.health_checks import warn_about_rollouts, warn_if_not_better_than_chance
 from plaudit.training.reward import RewardTask
 from plaudit.training.token_budget import TokenBudget
 from small_memory import small_memory
@@ -172,13 +173,24 @@ def test_warnings_about_rollouts(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("accuracy, pairs, warns", [(0.5, 1000, True), (0.59, 100, True), (0.61, 100, False)])
-def test_a_reward_model_no_better_than_chance(
-    accuracy: float, pairs: float, warns: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "right, pairs, says",
+    [
+        (4, 4, "4 held-out pairs are too few to tell whether the reward model is better than chance: 100.0% of 4 "),
+        (59, 100, "100 held-out pairs are too few to tell"),
+        (500, 1000, "the reward model is no better than chance: 50.0% of 1000 held-out pairs"),
+        (2, 20, "the reward model is worse than chance: 10.0% of 20 held-out pairs"),
+        (61, 100, None),
+        (6, 6, None),
+    ],
+)
+def test_a_reward_model_is_compared_with_chance_by_the_interval_of_its_accuracy(
+    right: int, pairs: int, says: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two standard errors are 2 sqrt(0.25 / 100) = 0.1."""
-    warn_if_no_better_than_chance(accuracy, pairs)
-    assert ("no better than chance" in capsys.readouterr().err) == warns
+    """Of six pairs, all are right by chance in 1/64 of cases, which is below 2.5 %; of four, in 1/16."""
+    warn_if_not_better_than_chance(right / pairs, *proportion_interval(right, pairs), pairs)
+    error = capsys.readouterr().err
+    assert error.startswith(f"warning: {says}") if says else not error
 
 
 def test_a_stage_warns_once(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from plaudit.algorithms.comparisons import (
 from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.rows import RankingRow
 from plaudit.data.tokenized_row import TokenizedRow
-from plaudit.evaluation.statistics import bootstrap_interval, wilson_interval
+from plaudit.evaluation.statistics import bootstrap_interval, proportion_interval
 from plaudit.rewards.sources import ComposedReward, RewardSource
 from plaudit.rollouts.samples import Sample
 
@@ -46,7 +46,7 @@ def preference_gaps(scores: Tensor, ranks: Sequence[Sequence[int]]) -> list[Tens
 def preference_accuracy(gaps: Sequence[Tensor]) -> dict[str, float]:
     """Return ``accuracy``, 95 % interval ``low`` and ``high``, ``pairs`` and ``prompts`` from the gaps of each prompt.
 
-    Equal scores count as half. The interval is Wilson's if every prompt has one pair, otherwise a bootstrap over
+    Equal scores count as half. The interval is that of a proportion if every prompt has one pair, otherwise a bootstrap over
     prompts, because the pairs of a ranking are not independent.
     """
     gaps = [own for own in gaps if len(own)]
@@ -78,10 +78,10 @@ def reliability(gaps: Sequence[Tensor]) -> list[dict[str, float]]:
 
 
 def _interval_over_prompts(right: Tensor, pairs: Tensor) -> tuple[float, float]:
-    """Return Wilson's interval if no prompt has more than one pair, otherwise a bootstrap over prompts."""
+    """Return a proportion's interval if no prompt has more than one pair, otherwise a bootstrap over prompts."""
     if (pairs > 1).any():
         return bootstrap_interval(right[pairs > 0], pairs[pairs > 0])
-    return wilson_interval(right.sum().item(), int(pairs.sum()))
+    return proportion_interval(right.sum().item(), int(pairs.sum()))
 
 
 def reward_accuracy(

@@ -15,6 +15,9 @@ NORMAL_975 = 1.959963984540054
 
 BOOTSTRAP_DRAWS = 1000
 
+FEW = 30
+"""Below this number of observations, intervals of proportions are the exact ones."""
+
 
 def mean_with_error(values: Sequence[float] | Tensor) -> dict[str, float]:
     """Return ``mean`` and ``standard_error`` (sample deviation / sqrt(n)); ValueError for fewer than 2 values."""
@@ -35,18 +38,50 @@ def wilson_interval(successes: float, total: int) -> tuple[float, float]:
     return (0.0 if successes == 0 else center - half), (1.0 if successes == total else center + half)
 
 
+def exact_interval(successes: float, total: int) -> tuple[float, float]:
+    """Return the 95 % exact interval of a binomial proportion (Clopper & Pearson 1934).
+
+    A half among the ``successes`` counts as a failure for the lower bound and as a success for the upper one.
+    """
+    if total < 1:
+        raise ValueError("a fraction needs at least 1 observation")
+    return _exact_bound(math.floor(successes), total), 1.0 - _exact_bound(math.floor(total - successes), total)
+
+
+def _exact_bound(successes: int, total: int) -> float:
+    """Return the proportion at which ``successes`` or more have a probability of 2.5 %."""
+    low, high = 0.0, 1.0
+    for _ in range(60 if successes else 0):
+        share = (low + high) / 2
+        tail = sum(
+            math.comb(total, number) * share**number * (1 - share) ** (total - number)
+            for number in range(successes, total + 1)
+        )
+        low, high = (share, high) if tail < 0.025 else (low, share)
+    return low
+
+
+def proportion_interval(successes: float, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a binomial proportion: exact for fewer than ``FEW``, Wilson's otherwise."""
+    return exact_interval(successes, total) if total < FEW else wilson_interval(successes, total)
+
+
 def win_rate(scores: Tensor, baseline: Tensor) -> dict[str, float]:
     """Return ``rate`` and 95 % interval ``low``, ``high`` of ``scores`` above ``baseline`` [prompts]; ties are half."""
     wins = (scores > baseline).sum().item() + (scores == baseline).sum().item() / 2
-    low, high = wilson_interval(wins, len(scores))
+    low, high = proportion_interval(wins, len(scores))
     return {"rate": wins / len(scores), "low": low, "high": high}
 
 
 def bootstrap_interval(parts: Tensor, totals: Tensor) -> tuple[float, float]:
     """Return the 95 % percentile interval (Efron 1979) of ``sum(parts) / sum(totals)``, both [clusters].
 
-    Whole clusters are drawn, because the parts of a cluster (the pairs of a prompt) are not independent.
+    Whole clusters are drawn, because the parts of a cluster (the pairs of a prompt) are not independent. If all
+    clusters have the same fraction, drawing shows no spread: the interval is then that of a proportion of clusters.
     """
+    fraction = parts.double() / totals.double()
+    if (fraction == fraction[0]).all():
+        return proportion_interval(fraction.sum().item(), len(parts))
     generator = torch_generator("bootstrap", len(parts))
     parts, totals = parts.double(), totals.double()
     shares = []

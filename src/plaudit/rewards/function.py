@@ -41,7 +41,7 @@ class FunctionSource:
         return torch.tensor(in_batches(samples, self.batch_size, self._scores))
 
     def _scores(self, batch: Sequence[Sample]) -> list[float]:
-        return checked_scores(self._call(batch), len(batch), self.place).tolist()
+        return checked_scores(self._call(batch), len(batch), self.place, truths=True).tolist()
 
     def _call(self, samples: Sequence[Sample]) -> Any:
         prompts = [sample.prompt_text for sample in samples]

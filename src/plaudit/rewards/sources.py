@@ -199,7 +199,7 @@ def _scores_of(source: RewardSource, samples: Sequence[Sample]) -> torch.Tensor:
     place = f"reward source {source.name!r}: {type(source).__name__}.score"
     with user_code(place, source.score):
         scores = source.score(samples)
-    return checked_scores(scores, len(samples), place)
+    return checked_scores(scores, len(samples), place, truths=True)
 
 
 def _refuse_unusable(name: str, scores: torch.Tensor, samples: Sequence[Sample]) -> None:

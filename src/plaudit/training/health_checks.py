@@ -1,7 +1,6 @@
 """Warnings about runs that do not learn as they should, each with a remedy."""
 
 import logging
-import math
 from collections.abc import Mapping
 
 from plaudit.algorithms.masking import ROUNDING
@@ -9,13 +8,28 @@ from plaudit.algorithms.masking import ROUNDING
 logger = logging.getLogger(__name__)
 
 
-def warn_if_no_better_than_chance(accuracy: float, pairs: float) -> None:
-    """Warn if a reward model's held-out accuracy is not more than two standard errors above one half."""
-    if accuracy - 2 * math.sqrt(0.25 / pairs) <= 0.5:
-        logger.warning(
-            f"the reward model is no better than chance: {accuracy:.1%} of {pairs:.0f} held-out pairs. "
-            "Before optimizing against it, train it on more comparisons, for more epochs, or from a stronger model"
+USEFUL_ACCURACY = 0.6
+"""If a reward model's accuracy may be as high as this, it cannot be called no better than chance."""
+
+
+def warn_if_not_better_than_chance(accuracy: float, low: float, high: float, pairs: int) -> None:
+    """Warn if the 95 % interval of a reward model's held-out accuracy reaches down to one half."""
+    if low > 0.5:
+        return
+    measured = f"{accuracy:.1%} of {pairs} held-out pairs (95 % interval {low:.1%} to {high:.1%})"
+    if high < 0.5:
+        text = f"the reward model is worse than chance: {measured}. Check which response the data take as better"
+    elif high < USEFUL_ACCURACY:
+        text = (
+            f"the reward model is no better than chance: {measured}. Before optimizing against it, train it on more "
+            "comparisons, for more epochs, or from a stronger model"
         )
+    else:
+        text = (
+            f"{pairs} held-out pairs are too few to tell whether the reward model is better than chance: {measured}. "
+            "Before optimizing against it, hold out more comparisons"
+        )
+    logger.warning(text)
 
 
 def warn_about_rollouts(iteration: int, measured: Mapping[str, float], seen: set[str]) -> None:

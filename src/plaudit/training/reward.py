@@ -32,7 +32,7 @@ from plaudit.models.trunk import unwrapped
 from plaudit.runs.context import StageContext
 from plaudit.seeding import python_generator
 from plaudit.training.examples import Examples, StageRows, load_stage_rows
-from plaudit.training.health_checks import warn_if_no_better_than_chance
+from plaudit.training.health_checks import warn_if_not_better_than_chance
 from plaudit.training.losses import load_loss
 from plaudit.training.model_reader import ModelReader
 from plaudit.training.supervised import SupervisedTask
@@ -129,9 +129,10 @@ class RewardTask(SupervisedTask[Ranks]):
         """Write the model with its scale, which gives mean 0 and variance 1 on the training responses."""
         scale = ScoreScale.normalizing(self.raw_scores(self._reference())) if self.config.normalize else ScoreScale()
         numbers = self.closing_numbers()
-        if self.held_out and self.session.is_main:
-            warn_if_no_better_than_chance(numbers["held_out/accuracy"], numbers["held_out/pairs"])
         judgement = self._judgement() if self.held_out else {}
+        if judgement:
+            measured = [judgement[f"held_out_accuracy/{name}"] for name in ("accuracy", "low", "high", "pairs")]
+            warn_if_not_better_than_chance(*measured)
         with self.context.strategy.gathered_in_main(self.module):
             self.session.processes.from_main(
                 lambda: save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)

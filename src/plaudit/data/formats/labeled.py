@@ -7,14 +7,13 @@ from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused,
 from plaudit.data.formats.dialogues import is_dialogue
 from plaudit.data.formats.prompts import AROUND, PROMPTS, input_read
 from plaudit.data.formats.sides import judged_dialogue, judged_side
-from plaudit.data.formats.values import label, number, shown
+from plaudit.data.formats.values import SPELLED_LABELS, label, number, shown
 from plaudit.data.rows import LabeledRow, Origin, Prompt, PromptRow, ResponseRow, Row
 from plaudit.errors import PlauditError
 
 LABELS = ("label", "kto_tag")
 DIALOGUES = ("messages", "conversations", "conversation", "dialogue", "dialog", "trajectory")
 _COMPLETIONS = ("completion", "response", "output", "answer")
-_SPELLED = "true/false, 1/0, 1/-1, yes/no, thumbs up/down; also 1.0 and text"
 
 Read = Callable[[Record], tuple[Prompt, str]]
 
@@ -99,7 +98,7 @@ FORMATS = (
         settle=_settled(_completion),
         judgement=LABELS,
         dialogue=True,
-        labels=_SPELLED,
+        labels=SPELLED_LABELS,
     ),
     Format(
         "labeled_messages",
@@ -110,7 +109,7 @@ FORMATS = (
         settle=_settled(_dialogue),
         judgement=LABELS,
         dialogue=True,
-        labels=_SPELLED,
+        labels=SPELLED_LABELS,
     ),
     Format(
         "labeled_completion",
@@ -123,6 +122,6 @@ FORMATS = (
         judgement=LABELS,
         recognized_by="`completion` with a whole dialogue, `label` or `kto_tag`",
         dialogue=True,
-        labels=_SPELLED,
+        labels=SPELLED_LABELS,
     ),
 )

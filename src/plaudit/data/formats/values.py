@@ -2,15 +2,29 @@
 
 import ast
 import json
+import re
 import sys
 from typing import Any
 
 from plaudit.data.formats.base import BadRowError
 
-_TRUE = {"true", "1", "1.0", "yes", "y", "good", "thumbs_up", "thumbs up", "thumb_up", "up", "👍", "like", "desirable"}
-_FALSE = {"false", "0", "0.0", "-1", "-1.0", "no", "n", "bad", "thumbs_down", "thumbs down", "thumb_down", "down", "👎"}
-_FALSE |= {"dislike", "undesirable"}
-
+# Pairs of opposites that leave no doubt which one is the good response. Words for one quality, such as safe or short,
+# are not among them.
+_OPPOSITES = {
+    "true": "false", "1": "0", "1.0": "0.0", "yes": "no", "y": "n", "good": "bad", "chosen": "rejected",
+    "accepted": "rejected", "accept": "reject", "desirable": "undesirable", "desired": "undesired",
+    "preferred": "dispreferred", "positive": "negative", "correct": "incorrect", "like": "dislike",
+    "liked": "disliked", "thumbsup": "thumbsdown", "thumbup": "thumbdown", "up": "down", "upvote": "downvote",
+    "👍": "👎",
+}  # fmt: skip
+_TRUE, _FALSE = frozenset(_OPPOSITES), frozenset(_OPPOSITES.values()) | {"-1", "-1.0"}
+_BETWEEN_WORDS = re.compile(r"(?<=[a-z])[ _-]+(?=[a-z])")
+SPELLED_LABELS = (
+    "true/false, 1/0, 1/-1, yes/no, good/bad, chosen/rejected, accepted/rejected, desirable/undesirable, "
+    "preferred/dispreferred, positive/negative, correct/incorrect, like/dislike, thumbs up/down; numbers also as 1.0 "
+    "and text"
+)
+"""The labels that ``label`` reads, for the documentation."""
 
 _LARGEST = sys.float_info.max
 
@@ -18,13 +32,13 @@ _LARGEST = sys.float_info.max
 def label(value: object, name: str = "label") -> bool:
     """Return a label as bool; raises BadRowError.
 
-    Read are true and false, 1 and 0 or -1 (also as 1.0), yes and no, thumbs up and down, each also as text.
+    Read are true and false, 1 and 0 or -1 (also as 1.0 and as text), and words such as chosen and rejected in any case.
     """
     if isinstance(value, bool):
         return value
     # Numbers with thousands of digits cannot be written as text.
     if isinstance(value, float | str) or (isinstance(value, int) and abs(value) < 2):
-        spelled = str(value).strip().lower()
+        spelled = _BETWEEN_WORDS.sub("", str(value).strip().lower())
         if spelled in _TRUE:
             return True
         if spelled in _FALSE:
