@@ -81,7 +81,16 @@ OWN_ROWS: dict[str, list[Row]] = {
         ),
     ],
     "labeled_completion": [LabeledRow((USER,), (REPLY,), (True,), AT)],
-    "helpsteer3_edits": [RankingRow(FRUIT, ("A pear.", "A stone."), (0, 1), AT)],
+    "ultrachat": [
+        ResponseRow(
+            (FRUIT[0], Message("assistant", "An apple.", learned=True), Message("user", "And a red one?")),
+            "A cherry.",
+            AT,
+        )
+    ],
+    "helpsteer3_feedback": [STONE_OR_PEAR],
+    "helpsteer3_edit": [RankingRow(FRUIT, ("A pear.", "A stone."), (0, 1), AT)],
+    "helpsteer3_edit_quality": [RankingRow(FRUIT, ("A pear.", "A stone."), (0, 1), AT)],
     "best_of_responses": [
         RankingRow("Name a fruit.", ("A stone.", "A pear.", "Ash."), (1, 0, 1), AT),
         RankingRow("Name a nut.", ("An almond.", "A bolt.", "Ash."), (0, 1, 1), AT),

@@ -139,7 +139,30 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         },
     ],
     "labeled_completion": [{"completion": MESSAGES, "label": True}],
-    "helpsteer3_edits": [
+    "ultrachat": [{"id": "0", "data": ["Name a fruit.", "An apple.", "And a red one?", "A cherry."]}],
+    "helpsteer3_feedback": [
+        {
+            "domain": "general",
+            "language": "english",
+            "context": [{"role": "user", "content": "Name a fruit."}],
+            "response1": "A stone.",
+            "response2": "A pear.",
+            "feedback1": ["The response is not helpful. A stone is no fruit.", "The response is slightly helpful."],
+            "feedback2": ["The response is perfectly helpful.", "The response is partially helpful, as it is brief."],
+        }
+    ],
+    "helpsteer3_edit": [
+        {
+            "domain": "general",
+            "language": "english",
+            "context": [{"role": "user", "content": "Name a fruit."}],
+            "original_response": "A stone.",
+            "edited_response": "A pear.",
+            "feedback": ["The response is not helpful."],
+            "change_summary": "Named a fruit.",
+        }
+    ],
+    "helpsteer3_edit_quality": [
         {
             "domain": "general",
             "language": "english",

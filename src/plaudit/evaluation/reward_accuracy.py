@@ -46,8 +46,8 @@ def preference_gaps(scores: Tensor, ranks: Sequence[Sequence[int]]) -> list[Tens
 def preference_accuracy(gaps: Sequence[Tensor]) -> dict[str, float]:
     """Return ``accuracy``, 95 % interval ``low`` and ``high``, ``pairs`` and ``prompts`` from the gaps of each prompt.
 
-    Equal scores count as half. The interval is that of a proportion if every prompt has one pair, otherwise a bootstrap over
-    prompts, because the pairs of a ranking are not independent.
+    Equal scores count as half. The interval is that of a proportion if every prompt has one pair, otherwise a bootstrap
+    over prompts, because the pairs of a ranking are not independent.
     """
     gaps = [own for own in gaps if len(own)]
     correct = torch.tensor([((own > 0).sum() + (own == 0).sum() / 2).item() for own in gaps])

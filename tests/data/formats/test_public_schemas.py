@@ -65,11 +65,35 @@ PREFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
         | {"rejected": {"from": "gpt", "value": "A stone."}},
         (ASKED,),
     ),
-    "HelpSteer3's edits": (
+    "HelpSteer3's edits by quality": (
         {"domain": "general", "language": "english", "context": [{"role": "system", "content": "Be brief."}, ASK]}
         | {"original_response": "Fruit.", "good_edited_response": "A pear.", "bad_edited_response": "A stone."}
         | {"feedback": ["name one"]},
         (SYSTEM, ASKED),
+    ),
+    "HelpSteer3's edit": (
+        {"domain": "general", "language": "english", "context": [{"role": "system", "content": "Be brief."}, ASK]}
+        | {"original_response": "A stone.", "edited_response": "A pear.", "feedback": ["a"], "change_summary": "b"},
+        (SYSTEM, ASKED),
+    ),
+    "HelpSteer3's feedback": (
+        {"domain": "general", "language": "english", "context": [{"role": "system", "content": "Be brief."}, ASK]}
+        | {"response1": "A pear.", "response2": "A stone."}
+        | {"feedback1": ["The response is perfectly helpful."], "feedback2": ["The response is not helpful."]},
+        (SYSTEM, ASKED),
+    ),
+    "Label Studio's Ranker": (
+        {
+            "id": 1,
+            "data": {"prompt": "Name a fruit.", "items": [{"id": 1, "body": "A pear."}, {"id": 2, "body": "A stone."}]},
+        }
+        | {
+            "annotations": [
+                {"id": 1, "result": [{"type": "ranker", "from_name": "r", "value": {"ranker": {"r": [1, 2]}}}]}
+            ]
+        }
+        | {"predictions": [], "inner_id": 1, "project": 1},
+        "Name a fruit.",
     ),
     "a copy of the chosen response": (
         {"prompt": "Name a fruit.", "response": "A pear.", "chosen": "A pear.", "rejected": "A stone."},
@@ -101,6 +125,93 @@ PREFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
         (ASKED,),
     ),
 }
+
+
+def ranker_task(*orders: Any, items: Any = None, **more: Any) -> dict[str, Any]:
+    """A task of Label Studio in which annotators sorted the items of a list."""
+    items = items or [{"id": f"m{n}", "title": f"{n}", "body": text} for n, text in enumerate(("A pear.", "A stone."))]
+    results = [
+        {"type": "ranker", "from_name": "rank", "to_name": "list", "value": {"ranker": order}} for order in orders
+    ]
+    annotations = [{"id": n, "was_cancelled": False, "result": [result]} for n, result in enumerate(results)]
+    return {"id": 1, "data": {"prompt": "Name a fruit.", "items": items}, "annotations": annotations, **more}
+
+
+def test_the_orders_of_a_ranker_are_averaged(tmp_path: Path) -> None:
+    items = [{"id": number, "body": text} for number, text in enumerate(("A stone.", "A pear.", "Ash.", "A fig."))]
+    orders = ({"rank": [1, 3, 0, 2]}, {"rank": [3, 1, 0, 2]}, ["3", "1", "2", "0"])
+    skipped = {"id": 9, "was_cancelled": True, "result": []}
+    record = ranker_task(*orders, items=items)
+    record["annotations"].append(skipped)
+    found = read(tmp_path, [record, ranker_task()], RankingRow)
+    assert found.rows[0].responses == ("A stone.", "A pear.", "Ash.", "A fig.")
+    assert found.rows[0].ranks == (2, 1, 3, 0)  # sums 7, 2, 8, 1
+    assert found.counts.unused == {"task without an annotation": 1}
+    tied = read(tmp_path, [ranker_task(["m0", "m1"], ["m1", "m0"])], RankingRow)
+    assert tied.counts.unused == {"tie: no response is better": 1}
+
+
+@pytest.mark.parametrize(
+    "record, reason",
+    [
+        (ranker_task({"_": ["m0"], "good": ["m1"]}), "items are sorted into buckets, which have no order"),
+        (ranker_task({"relevant": ["m1", "m0"]}), "items are sorted into buckets, which have no order"),
+        (ranker_task({"_": ["m0", "m1"]}), "items are sorted into buckets, which have no order"),
+        (ranker_task(["m0"]), "an order does not name the id of every item of one list"),
+        (ranker_task(["m0", "m2"]), "an order does not name the id of every item of one list"),
+        (ranker_task(["m0", "m0"]), "an order does not name the id of every item of one list"),
+        (ranker_task(["m0", "m1"], ["m0"]), "an order does not name the id of every item of one list"),
+        (ranker_task([]), "an annotation does not hold one order of the responses"),
+        (ranker_task("m0"), "an annotation does not hold one order of the responses"),
+        (ranker_task(["a", "b"], items=[{"id": "a", "title": "A"}, {"id": "b", "body": "B"}]), "response is missing"),
+    ],
+)
+def test_rankers_without_an_order_are_bad(tmp_path: Path, record: dict[str, Any], reason: str) -> None:
+    (found,) = read(tmp_path, [record], RankingRow).counts.bad
+    assert found.startswith(reason)
+
+
+def graded(first: list[str], second: list[str]) -> dict[str, Any]:
+    record = {"context": [ASK], "response1": "A pear.", "response2": "A stone."}
+    return record | {f"feedback{n}": [f"The response is {grade}." for grade in g] for n, g in ((1, first), (2, second))}
+
+
+def test_the_mean_grade_of_feedback_decides(tmp_path: Path) -> None:
+    """2.5 is more than 2.33; a text that does not begin with a grade is left out, and counted."""
+    records = [
+        graded(["mostly helpful", "partially helpful"], ["mostly helpful", "mostly helpful", "slightly helpful"]),
+        graded(["slightly helpful", "well made"], ["partially helpful, as it is brief"]),
+        graded(["not helpful", "partially helpful"], ["slightly helpful"]),
+        graded(["helpful"], ["mostly helpful"]),
+    ]
+    found = read(tmp_path, records, RankingRow)
+    assert [row.ranks for row in found.rows] == [(0, 1), (1, 0)]
+    assert found.counts.unused == {"feedback without a grade": 1, "tie: no response is better": 1}
+    assert found.counts.bad == {"feedback1 holds no text that begins with The response is … helpful": 1}
+
+
+def test_ultrachat_without_an_answer_at_the_end(tmp_path: Path) -> None:
+    turns = ["Name a fruit.", "A pear.", "And a nut?", "An almond."]
+    records = [{"id": "0", "data": turns}, {"id": "1", "data": json.dumps(turns)}, {"id": "2", "data": turns[:3]}]
+    found = read(tmp_path, records, ResponseRow)
+    assert [row.response for row in found.rows] == ["An almond.", "An almond.", "A pear."]
+    assert [len(row.prompt) for row in found.rows] == [3, 3, 1]
+    assert found.counts.unused == {"user's turn after the last answer to learn": 1}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"data": ["a", "b"]},
+        {"id": 1, "data": ["a", "b", "c"]},
+        {"id": 1, "data": ["a", 2]},
+        {"id": 1, "data": []},
+        {"id": 1, "data": "a"},
+    ],
+)
+def test_lists_that_may_be_something_else_are_not_taken_for_ultrachat(tmp_path: Path, record: dict[str, Any]) -> None:
+    with pytest.raises(PlauditError, match="no row format has the columns"):
+        read(tmp_path, [record], ResponseRow)
 
 
 @pytest.mark.parametrize("name", PREFERENCES)

@@ -25,10 +25,57 @@ def test_undesirable(value: Any) -> None:
     assert label(value) is False
 
 
-@pytest.mark.parametrize("value", [None, "", " ", 2, 0.5, "perhaps", "10", [True], {"label": True}, float("nan")])
+@pytest.mark.parametrize(
+    "good, bad",
+    [
+        ("chosen", "rejected"),
+        ("Accepted", "Rejected"),
+        ("accept", "reject"),
+        ("GOOD", "BAD"),
+        ("desirable", "undesirable"),
+        ("Yes", "No"),
+        ("positive", "negative"),
+        ("thumbs_up", "thumbs_down"),
+        ("Thumbs-Up", "thumbs down"),
+        ("correct", "incorrect"),
+        (" like ", "dislike"),
+        ("upvote", "downvote"),
+    ],
+)
+def test_labels_as_words(good: str, bad: str) -> None:
+    assert (label(good), label(bad)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        " ",
+        2,
+        0.5,
+        "perhaps",
+        "10",
+        [True],
+        {"label": True},
+        float("nan"),
+        "safe",
+        "not bad",
+        "- 1",
+        "neutral",
+    ],
+)
 def test_no_label(value: Any) -> None:
     with pytest.raises(BadRowError, match="kto_tag is not true or false"):
         label(value, "kto_tag")
+
+
+@pytest.mark.parametrize(
+    "value", ["chosen/rejected", "goodbye", "yes, no", "tie", "ch osen", "un_desirable", "chosen1"]
+)
+def test_words_that_only_contain_a_label_are_none(value: str) -> None:
+    with pytest.raises(BadRowError, match="label is not true or false"):
+        label(value)
 
 
 @pytest.mark.parametrize("value, expected", [(3, 3), (3.0, 3), ("3", 3), ("3.0", 3), (" -2 ", -2), ("1e2", 100)])

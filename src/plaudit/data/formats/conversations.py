@@ -1,4 +1,4 @@
-"""Dialogues: OpenAI's and TRL's ``messages``, ShareGPT's ``conversations``, and preferences on dialogues."""
+"""Dialogues: OpenAI's and TRL's ``messages``, ShareGPT's ``conversations``, UltraChat, and preferences on them."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,6 +10,7 @@ from plaudit.data.formats.base import (
     Unused,
     checked_prompt,
     first_of,
+    has_value,
     ranking,
     text_of,
 )
@@ -18,6 +19,7 @@ from plaudit.data.formats.labeled import DIALOGUES
 from plaudit.data.formats.prompts import AROUND, around, joined
 from plaudit.data.formats.responses import response_row
 from plaudit.data.formats.sides import check_repeated_prompt, judged_text
+from plaudit.data.formats.values import structured
 from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _SIDES = ("chosen", "rejected")
@@ -29,9 +31,30 @@ def _turns(record: Record) -> tuple[Message, ...]:
 
 
 def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    """The last turn of the assistant that is to be learned is the response; earlier ones are learned as well."""
     turns = _turns(record)
     check_repeated_prompt(record, "prompt", turns)
+    yield from _rows(turns, origin, kind)
+
+
+def _ultrachat(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """A list of texts, the user's and the assistant's in turn (Ding et al. 2023)."""
+    texts = structured(record["data"])
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise BadRowError("data is not a list of texts")
+    turns = (("user", "assistant")[index % 2] for index in range(len(texts)))
+    messages = [{"role": role, "content": text_of(text, "turn")} for role, text in zip(turns, texts, strict=True)]
+    yield from _rows(dialogue_of(messages, "data"), origin, kind)
+
+
+def _lists_turns(record: Record) -> bool:
+    """Return whether a record has an id and ``data`` holds pairs of texts; other lists may be something else."""
+    texts = structured(record["data"])
+    pairs = isinstance(texts, list) and bool(texts) and len(texts) % 2 == 0
+    return pairs and has_value(record.get("id")) and all(isinstance(text, str) for text in texts)
+
+
+def _rows(turns: tuple[Message, ...], origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
+    """The last turn of the assistant that is to be learned is the response; earlier ones are learned as well."""
     if kind is PromptRow and turns[-1].role != "assistant":
         yield PromptRow(not_learned(checked_prompt(turns)), origin)
         return
@@ -84,6 +107,15 @@ FORMATS = (
         (ResponseRow, PromptRow),
         _messages,
         also_reads=("prompt", *AROUND),
+        dialogue=True,
+    ),
+    Format(
+        "ultrachat",
+        ("data",),
+        (ResponseRow, PromptRow),
+        _ultrachat,
+        matches=_lists_turns,
+        recognized_by="`id`, `data`: a list of an even number of texts, the user's first",
         dialogue=True,
     ),
     Format(

@@ -1,6 +1,6 @@
 """Exports of Label Studio: tasks with annotations, and the small export with a line per annotation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused, first_of, ranking_or_tie, text_in
@@ -10,30 +10,81 @@ from plaudit.data.formats.values import number, structured
 from plaudit.data.formats.winners import by_scores, majority, ranks, winner
 from plaudit.data.rows import Origin, Row
 
+_ITEM_TEXTS = ("body", "text", "html")
+
 
 def _label_studio(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    """A task whose annotations choose one of two texts (tags Pairwise or Choices), or rate both (tag Rating)."""
+    """A task with two texts, of which one is chosen (tags Pairwise or Choices) or both are rated (tag Rating), or with
+    a list of texts that annotators put in order (tags List and Ranker).
+    """
     data = structured(record["data"])
     annotations = structured(record["annotations"])
     if not isinstance(data, Mapping) or not isinstance(annotations, list):
         raise BadRowError("data or annotations is not structured as in a task of Label Studio")
-    pair = pair_in(data)
-    if pair is None:
-        raise BadRowError("data has no two responses, such as answer1 and answer2")
-    prompt = prompt_in(data, PROMPTS)
-    texts = [text_in(data, name, "response") for name in pair]
     if not all(isinstance(annotation, Mapping) for annotation in annotations):
         raise BadRowError("annotations is not a list of objects")
-    votes = [_task_vote(annotation, data, pair) for annotation in annotations if not annotation.get("was_cancelled")]
-    if not votes:
+    given = [_results(annotation) for annotation in annotations if not annotation.get("was_cancelled")]
+    ranked = any(_rankers(results) for results in given)
+    pair = pair_in(data)
+    if pair is None and not ranked and given:
+        raise BadRowError("data has no two responses, such as answer1 and answer2")
+    prompt = prompt_in(data, PROMPTS)
+    if not given:
         yield Unused("task without an annotation")
-        return
-    yield from ranking_or_tie(prompt, texts, ranks(majority(votes, "annotations")), origin, kind)
+    elif ranked or pair is None:
+        yield from ranking_or_tie(prompt, *_in_order(data, [_order(results) for results in given]), origin, kind)
+    else:
+        texts = [text_in(data, name, "response") for name in pair]
+        votes = [_task_vote(results, data, pair) for results in given]
+        yield from ranking_or_tie(prompt, texts, ranks(majority(votes, "annotations")), origin, kind)
 
 
-def _task_vote(annotation: Mapping[str, Any], data: Record, pair: tuple[str, str]) -> int | None:
+def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     given = annotation.get("result")
-    results = [result for result in given if isinstance(result, Mapping)] if isinstance(given, list) else []
+    return [result for result in given if isinstance(result, Mapping)] if isinstance(given, list) else []
+
+
+def _rankers(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [result for result in results if result.get("type") == "ranker"]
+
+
+def _order(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the ids of an annotation's items, the best one first: a list, or one under the name of the tag."""
+    found = _rankers(results)
+    if len(found) != 1:
+        raise BadRowError("an annotation does not hold one order of the responses")
+    value = found[0].get("value")
+    order = value.get("ranker") if isinstance(value, Mapping) else None
+    if isinstance(order, Mapping) and len(order) == 1:
+        order = order.get(found[0].get("from_name"), order)
+    if isinstance(order, Mapping):
+        raise BadRowError("items are sorted into buckets, which have no order; use a Ranker without buckets")
+    if not isinstance(order, list) or not order:
+        raise BadRowError("an annotation does not hold one order of the responses")
+    return [str(item) for item in order]
+
+
+def _in_order(data: Record, orders: Sequence[Sequence[str]]) -> tuple[list[str], list[int]]:
+    """Return the texts of the items that were ranked, and their ranks, summed over the annotators."""
+    ids = sorted(orders[0])
+    lists = [items for items in map(_items, data.values()) if sorted(items) == ids]
+    if any(sorted(order) != ids for order in orders) or len(set(ids)) < len(ids) or len(lists) != 1:
+        raise BadRowError("an order does not name the id of every item of one list in data, each once")
+    (items,) = lists
+    texts = [text_in(item, first_of(item, _ITEM_TEXTS) or "body", "response") for item in items.values()]
+    return texts, [sum(order.index(name) for order in orders) for name in items]
+
+
+def _items(value: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the items of a list by id; empty for anything else."""
+    items = structured(value)
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) and "id" in item for item in items):
+        return {}
+    found = {str(item["id"]): item for item in items}
+    return found if len(found) == len(items) else {}
+
+
+def _task_vote(results: Sequence[Mapping[str, Any]], data: Record, pair: tuple[str, str]) -> int | None:
     chosen = [result.get("value") for result in results if result.get("type") in ("pairwise", "choices")]
     if len(chosen) == 1 and isinstance(chosen[0], Mapping):
         value = chosen[0].get("selected", chosen[0].get("choices"))
@@ -94,7 +145,7 @@ FORMATS = (
         matches=_is_task,
         unordered=True,
         ties="as many annotations for each: counted, no row",
-        labels="tags Pairwise, Choices, or a Rating of each response",
+        labels="tags Pairwise, Choices, a Rating of each response, or a Ranker without buckets",
     ),
     Format(
         "label_studio_min",

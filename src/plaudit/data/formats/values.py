@@ -14,7 +14,8 @@ _OPPOSITES = {
     "true": "false", "1": "0", "1.0": "0.0", "yes": "no", "y": "n", "good": "bad", "chosen": "rejected",
     "accepted": "rejected", "accept": "reject", "desirable": "undesirable", "desired": "undesired",
     "preferred": "dispreferred", "positive": "negative", "correct": "incorrect", "like": "dislike",
-    "liked": "disliked", "thumbsup": "thumbsdown", "thumbup": "thumbdown", "up": "down", "upvote": "downvote",
+    "liked": "disliked", "thumbs_up": "thumbs_down", "thumb_up": "thumb_down", "thumbsup": "thumbsdown",
+    "up": "down", "upvote": "downvote",
     "👍": "👎",
 }  # fmt: skip
 _TRUE, _FALSE = frozenset(_OPPOSITES), frozenset(_OPPOSITES.values()) | {"-1", "-1.0"}
@@ -38,7 +39,7 @@ def label(value: object, name: str = "label") -> bool:
         return value
     # Numbers with thousands of digits cannot be written as text.
     if isinstance(value, float | str) or (isinstance(value, int) and abs(value) < 2):
-        spelled = _BETWEEN_WORDS.sub("", str(value).strip().lower())
+        spelled = _BETWEEN_WORDS.sub("_", str(value).strip().lower())
         if spelled in _TRUE:
             return True
         if spelled in _FALSE:

@@ -8,18 +8,17 @@ from plaudit.data.formats.base import (
     Kind,
     Record,
     Unused,
-    checked_prompt,
     has_value,
     ranking_or_tie,
     text_in,
     text_of,
 )
 from plaudit.data.formats.comparisons import DIFFERENT_PROMPTS, KINDS, compared, settled
-from plaudit.data.formats.dialogues import dialogue_in, not_learned
+from plaudit.data.formats.dialogues import dialogue_in
 from plaudit.data.formats.prompts import INPUT, prompt_in
 from plaudit.data.formats.sides import judged_dialogue, judged_side
 from plaudit.data.formats.values import label, structured, whole_number
-from plaudit.data.formats.winners import Coding, Winner, by_scores, by_strength, ranks, winner
+from plaudit.data.formats.winners import Coding, Winner, by_scores, ranks, winner
 from plaudit.data.rows import Message, Origin, Prompt, Row
 from plaudit.errors import PlauditError
 
@@ -124,26 +123,6 @@ def _safe_rlhf(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unu
     yield from ranking_or_tie(prompt_in(record), answers, ranks(better), origin, kind)
 
 
-def _helpsteer2(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    better = by_strength(record["preference_strength"], "preference_strength")
-    answers = [text_in(record, name, "response") for name in ("response_1", "response_2")]
-    yield from ranking_or_tie(prompt_in(record), answers, ranks(better), origin, kind)
-
-
-def _helpsteer3(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    better = by_strength(record["overall_preference"], "overall_preference")
-    answers = [text_in(record, name, "response") for name in ("response1", "response2")]
-    prompt = checked_prompt(not_learned(dialogue_in(record, "context")))
-    yield from ranking_or_tie(prompt, answers, ranks(better), origin, kind)
-
-
-def _helpsteer3_edits(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    answers = [text_in(record, name, "response") for name in _EDITS]
-    prompt = checked_prompt(not_learned(dialogue_in(record, "context")))
-    yield from ranking_or_tie(prompt, answers, (0, 1), origin, kind)
-
-
-_EDITS = ("good_edited_response", "bad_edited_response")
 _SAFETY = tuple(
     name
     for number in (0, 1)
@@ -238,45 +217,5 @@ FORMATS = (
         unordered=True,
         ties="none",
         labels="the number of the better response, from 0",
-    ),
-    Format(
-        "helpsteer2_preference",
-        ("prompt", "response_1", "response_2", "preference_strength"),
-        KINDS,
-        _helpsteer2,
-        ignores=(
-            "preference_statement",
-            "preference_elaboration",
-            "three_most_similar_preferences",
-            "all_preferences_unprocessed",
-            "split",
-        ),
-        judgement=("preference_strength",),
-        unordered=True,
-        ties="0: counted, no row",
-        labels="-3 (the first) to 3 (the second)",
-    ),
-    Format(
-        "helpsteer3",
-        ("context", "response1", "response2", "overall_preference"),
-        KINDS,
-        _helpsteer3,
-        ignores=("individual_preference",),
-        judgement=("overall_preference",),
-        unordered=True,
-        ties="0: counted, no row",
-        dialogue=True,
-        labels="-3 (the first) to 3 (the second)",
-    ),
-    Format(
-        "helpsteer3_edits",
-        ("context", *_EDITS),
-        KINDS,
-        _helpsteer3_edits,
-        ignores=("original_response", "feedback"),
-        judgement=_EDITS,
-        ties="none",
-        dialogue=True,
-        labels="the column's name",
     ),
 )
