@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from plaudit.data.readers.base import DataFile, Malformed, Numbered, Record
-from plaudit.data.readers.strict_json import StrictDecoder
+from plaudit.data.readers.strict_json import StrictDecoder, quick_record
 
 _WHITE_SPACE = " \t\r\n"
 _BYTE_ORDER_MARK = "\ufeff"
@@ -15,6 +15,9 @@ def read(file: DataFile) -> Iterator[Numbered]:
     number = 0
     with file.open_utf8() as lines:
         for number, line in enumerate(lines, start=1):
+            if (quick := quick_record(line)) is not None:
+                yield number, quick
+                continue
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:

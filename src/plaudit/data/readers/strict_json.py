@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic_core import from_json
+
 from plaudit.data.readers.base import Malformed, Record, finite
 from plaudit.data.readers.opening import named
 
@@ -14,6 +16,45 @@ _DEEPEST = 200
 # Longer whole numbers do not fit into a float.
 _MOST_DIGITS = 308
 _SCALARS = {int, float, bool, type(None)}
+_LARGE = 2**63
+_BEFORE_COLON = re.compile(rb'"[ \t\r\n]*:')
+_UNESCAPED_BEFORE_COLON = re.compile(rb'(?<!\\)(?:\\\\)*"[ \t\r\n]*:')
+
+
+def quick_record(text: bytes) -> Record | None:
+    """Return the record that a JSON text holds; None if only ``StrictDecoder`` can tell what is there.
+
+    The parser refuses whatever is not strict JSON, except repeated keys, values that are nested too deeply, and numbers
+    that are too large. A key is a string before a colon. If there are no more quotation marks before colons than the
+    record has keys, none is repeated.
+    """
+    try:
+        record = from_json(text, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        return None
+    if type(record) is not dict:
+        return None
+    keys = len(record)
+    others = [value for value in record.values() if type(value) is not str]
+    if others:
+        if text.count(b"[") + text.count(b"{") > _DEEPEST:
+            return None
+        keys += _keys_in(others)
+    if keys != len(_BEFORE_COLON.findall(text)) and keys != len(_UNESCAPED_BEFORE_COLON.findall(text)):
+        return None
+    return record
+
+
+def _keys_in(value: Any) -> Any:
+    """Return the number of keys in a value; NaN, which equals no number, if it holds a large number."""
+    kind = type(value)
+    if kind is dict:
+        return len(value) + sum(map(_keys_in, value.values()))
+    if kind is list:
+        return sum(map(_keys_in, value))
+    if kind is int or kind is float:
+        return 0 if -_LARGE < value < _LARGE else math.nan
+    return 0
 
 
 class StrictDecoder:
