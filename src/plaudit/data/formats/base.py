@@ -16,6 +16,7 @@ Column = str | tuple[str, ...]
 
 # Texts that csv files and data frames hold in place of a missing value.
 _MISSING = {"nan", "NaN", "None", "null", "NULL", "<NA>"}
+_LONGEST_MISSING = max(map(len, _MISSING))
 _INVISIBLE = string.whitespace + "\u00a0\u200b\u200c\u200d\u2060\ufeff"
 # The beginning of a list of messages; such a list is read before, unless its text cannot be parsed.
 _MESSAGES = re.compile(r"""\s*(array\()?\[\s*\{\s*['"](role|content|from|value)['"]\s*:""")
@@ -162,7 +163,7 @@ def text_of(value: object, name: str) -> str:
         raise BadRowError(f"{name} is not a string")
     if not value.strip() or not value.strip(_INVISIBLE):
         raise BadRowError(f"empty {name}")
-    if value in _MISSING:
+    if len(value) <= _LONGEST_MISSING and value in _MISSING:
         raise BadRowError(f"{name} is the text {value}, which stands for a missing value")
     if "[" in value[:20] and _MESSAGES.match(value):
         raise BadRowError(f"{name} is the text of a list of messages that is neither JSON nor Python")
@@ -192,14 +193,15 @@ def ranking(prompt: Prompt, responses: Sequence[str], ranks: Sequence[float], or
         raise BadRowError("number of responses and ranks differ")
     if len(responses) < 2:
         raise BadRowError("fewer than two responses")
-    if not all(response.strip() for response in responses):
+    texts = {response.strip() for response in responses}
+    if "" in texts:
         raise BadRowError("empty response")
-    if len({response.strip() for response in responses}) == 1:
+    if len(texts) == 1:
         raise BadRowError("identical responses")
     if len(set(ranks)) == 1:
         raise BadRowError("all responses are tied")
     levels = sorted(set(ranks))
-    return RankingRow(prompt, tuple(responses), tuple(levels.index(rank) for rank in ranks), origin)
+    return RankingRow(prompt, tuple(responses), tuple(map(levels.index, ranks)), origin)
 
 
 def ranking_or_tie(

@@ -10,6 +10,7 @@ from plaudit.data.formats.base import BadRowError, Format, Kind, Record, ranking
 from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
+_ANSWER = "\n\nAssistant:"
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -28,11 +29,26 @@ def parse_dialogue(text: str) -> tuple[Message, ...]:
     return tuple(Message(_ROLES[role], content.strip()) for role, content in zip(turns[::2], turns[1::2], strict=True))
 
 
+def _with_other_end(dialogue: tuple[Message, ...], text: str, other: str) -> tuple[Message, ...] | None:
+    """Return the turns of another text that differs in the last turn alone, which is the assistant's, or else None.
+
+    Most pairs are such; their turns need not be parsed twice.
+    """
+    before, marker, _ = text.rpartition(_ANSWER)
+    _, _, last = other.rpartition(_ANSWER)
+    if not marker or dialogue[-1].role != "assistant" or "\n\nHuman:" in last or other != before + marker + last:
+        return None
+    return (*dialogue[:-1], Message("assistant", last.strip()))
+
+
 def _hh_rlhf(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
-    dialogues = [parse_dialogue(text_in(record, side)) for side in ("chosen", "rejected")]
-    if dialogues[0] == dialogues[1]:
+    text = text_in(record, "chosen")
+    dialogue = parse_dialogue(text)
+    other_text = text_in(record, "rejected")
+    other = _with_other_end(dialogue, text, other_text) or parse_dialogue(other_text)
+    if dialogue == other:
         raise BadRowError("identical responses")
-    (prompt, chosen), (other_prompt, rejected) = (split_dialogue(dialogue) for dialogue in dialogues)
+    (prompt, chosen), (other_prompt, rejected) = split_dialogue(dialogue), split_dialogue(other)
     if prompt != other_prompt:
         raise BadRowError("mismatched prompts")
     yield ranking(prompt, (chosen, rejected), (0, 1), origin)
