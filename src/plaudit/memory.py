@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-
 from plaudit.errors import PlauditError
 
 logger = logging.getLogger(__name__)
@@ -18,6 +16,8 @@ Result = TypeVar("Result")
 
 def is_out_of_memory(fault: BaseException) -> bool:
     """Whether an exception reports a failed allocation, on any device."""
+    import torch
+
     if isinstance(fault, MemoryError | torch.OutOfMemoryError):
         return True
     if isinstance(fault, OSError) and fault.errno == errno.ENOMEM:
@@ -37,6 +37,8 @@ class HalvingSize:
 
     def halve(self, tried: int | None = None) -> None:
         """Halve the size, or the size that was tried. Raises PlauditError if it cannot be halved."""
+        import torch
+
         tried = self.size if tried is None else tried
         if tried // 2 < self.smallest:
             raise PlauditError(f"out of memory even when {self.name} is {tried}; {self.remedy}")

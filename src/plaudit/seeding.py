@@ -6,8 +6,10 @@ on more processes, draws the same numbers.
 
 import hashlib
 import random
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derived_seed(*key: int | str) -> int:
@@ -16,8 +18,10 @@ def derived_seed(*key: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def torch_generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+def torch_generator(*key: int | str, device: "torch.device | str" = "cpu") -> "torch.Generator":
     """Return a torch generator seeded by ``key``."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(derived_seed(*key))
 
 

@@ -20,7 +20,9 @@ def strictly(text: str) -> object:
     except (ValueError, RecursionError) as error:
         return str(error)
     record = decoder.record(value, text)
-    return record.reason if isinstance(record, Malformed) or text[end:].strip() else record
+    if text[end:].strip():
+        return "more than one value"
+    return record.reason if isinstance(record, Malformed) else record
 
 
 def written(draw: random.Random, depth: int = 0) -> str:
