@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
-from plaudit.data.indistinct import IDENTICAL, common_prefix, indistinct_responses, without_responses
+from plaudit.data.indistinct import IDENTICAL, critical_lengths, indistinct_responses, without_responses
 from plaudit.data.rows import Row
 from plaudit.data.selection import Indices, Lazy
 from plaudit.data.tokenized_row import TokenizedRow
@@ -32,8 +32,13 @@ class Trees(Protocol[R_co]):
         ...
 
     @property
-    def common_prefix(self) -> NDArray[Any]:
-        """The number of tokens with which two of a row's judged responses begin alike, at most, [N]."""
+    def indistinct_at(self) -> NDArray[Any]:
+        """The longest length of each row's responses at which some are indistinct, [N]; see ``critical_lengths``."""
+        ...
+
+    @property
+    def nothing_left_at(self) -> NDArray[Any]:
+        """The longest length of each row's responses at which nothing is left of it, [N]."""
         ...
 
     def __len__(self) -> int: ...
@@ -48,7 +53,8 @@ class TreesInMemory(Generic[R]):
         self.prompt_tokens = np.array([len(row.tree.prompt) for row in rows], np.int64)
         longest = [max(map(len, row.tree.responses), default=0) for row in rows]
         self.longest_response = np.array(longest, np.int64)
-        self.common_prefix = np.array([common_prefix(row.row, row.tree) for row in rows], np.int64)
+        critical = np.array([critical_lengths(row.row, row.tree) for row in rows], np.int64).reshape(-1, 2)
+        self.indistinct_at, self.nothing_left_at = critical[:, 0], critical[:, 1]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -130,29 +136,25 @@ class LimitedRows(Lazy[TokenizedRow[R]]):
 
     def item(self, index: int) -> TokenizedRow[R]:
         """Return a row."""
-        row = self.complete(index)
+        row = self.trees[int(self.chosen[index])]
+        row = self.limits.cut(row, self.tokenizer) if self.overlong[index] else row
         left_out = indistinct_responses(row.row, row.tree)
         left = without_responses(row.row, row.tree, left_out) if left_out else None
         return row if left is None else TokenizedRow(cast(R, left[0]), left[1], row.prompt_text)
-
-    def complete(self, number: int) -> TokenizedRow[R]:
-        """Return a row with its indistinct responses."""
-        row = self.trees[int(self.chosen[number])]
-        return self.limits.cut(row, self.tokenizer) if self.overlong[number] else row
 
     def only(self, kept: NDArray[Any]) -> "LimitedRows[R]":
         """Return some of the rows, by their numbers or by a mask [M]."""
         return LimitedRows(self.trees, self.chosen[kept], self.overlong[kept], self.limits, self.tokenizer)
 
-    def may_be_indistinct(self) -> Indices:
-        """Return the numbers of the rows in which two responses begin alike up to where they are cut."""
-        prompt, longest = (
-            lengths[self.chosen].astype(np.int64) for lengths in (self.trees.prompt_tokens, self.trees.longest_response)
-        )
-        _, limit = self.limits.after_cutting(prompt, longest)
-        common = self.trees.common_prefix[self.chosen]
-        alike = np.where(self.overlong, common >= limit, common >= IDENTICAL)
-        return np.flatnonzero(alike)
+    def are_cut_to(self, lengths: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return in which rows the responses are cut to the given lengths, or further; ``lengths`` [N] as in trees.
+
+        Rows that are not cut count if their length is ``IDENTICAL``.
+        """
+        _, limit = self.limits.after_cutting(*_lengths(self.trees, self.chosen))
+        lengths = lengths[self.chosen]
+        found: NDArray[np.bool_] = (lengths > 0) & (lengths >= np.where(self.overlong, limit, IDENTICAL))
+        return found
 
 
 def _lengths(trees: Trees[Any], chosen: Indices) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -11,7 +11,6 @@ import numpy as np
 from plaudit.batching.trees import PromptTree, Segment
 from plaudit.config.schema import DataConfig
 from plaudit.data.encoding import Encoder
-from plaudit.data.indistinct import indistinct_responses, without_responses
 from plaudit.data.limits import LimitedRows, Limits, Trees, TreesInMemory
 from plaudit.data.rows import ResponseRow, Row
 from plaudit.data.selection import Indices
@@ -21,8 +20,8 @@ from plaudit.errors import PlauditError
 
 R = TypeVar("R", bound=Row)
 
-INDISTINCT = "responses dropped: others with the same tokens were judged differently"
-INDISTINCT_ROWS = "rows dropped: responses judged differently have the same tokens"
+INDISTINCT = "rows without some responses: others with the same tokens were judged differently"
+INDISTINCT_ROWS = "rows dropped: responses have the same tokens, so there is nothing to compare"
 UNWRITTEN = "rows dropped: the tokenizer drops all characters of the prompt or of a response"
 
 
@@ -94,14 +93,13 @@ def within_limits(
 
 def _without_indistinct(rows: LimitedRows[R], dropped: int, truncated: int) -> Tokenized[R]:
     """Return the rows of which something is left without indistinct responses, and count what is not."""
-    counted: Counter[str] = Counter()
-    kept = np.ones(len(rows), bool)
-    for number in rows.may_be_indistinct().tolist():
-        row = rows.complete(number)
-        if left_out := indistinct_responses(row.row, row.tree):
-            kept[number] = without_responses(row.row, row.tree, left_out) is not None
-            counted[INDISTINCT if kept[number] else INDISTINCT_ROWS] += len(left_out) if kept[number] else 1
-    return Tokenized(rows.only(kept), dropped, truncated, counted)
+    nothing_left, some_left_out = (
+        rows.are_cut_to(lengths) for lengths in (rows.trees.nothing_left_at, rows.trees.indistinct_at)
+    )
+    counted = Counter(
+        {INDISTINCT_ROWS: int(nothing_left.sum()), INDISTINCT: int((some_left_out & ~nothing_left).sum())}
+    )
+    return Tokenized(rows.only(~nothing_left), dropped, truncated, +counted)
 
 
 def with_loss_on_all(tree: PromptTree) -> PromptTree:

@@ -12,7 +12,7 @@ import numpy as np
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.encoding import Encoder
-from plaudit.data.indistinct import common_prefix
+from plaudit.data.indistinct import critical_lengths
 from plaudit.data.rows import Row
 from plaudit.data.selection import Indices, Joined, Lazy
 from plaudit.data.store.building import Chunk, Store, built
@@ -40,7 +40,8 @@ def _columns(vocabulary: int) -> dict[str, ColumnType]:
         "prompt_texts": BYTES,
         "prompt_text_lengths": LENGTHS,
         "is_row_prompt": FLAGS,
-        "common_prefixes": LENGTHS,
+        "indistinct_at": LENGTHS,
+        "nothing_left_at": LENGTHS,
     }
 
 
@@ -48,8 +49,8 @@ class StoredTrees(Lazy[TokenizedRow[R]]):
     """The tokenized rows of one source, in order; a row may have several trees, or none.
 
     ``rows`` [N]: the index of each tree's row. ``prompt_tokens`` [N] and ``longest_response`` [N]: lengths in tokens.
-    ``common_prefix`` [N]: with how many tokens two judged responses begin alike, at most. ``counted``: what was
-    noticed while the rows were rendered. ``written``: how much of them the tokenizer cannot write.
+    ``indistinct_at`` [N] and ``nothing_left_at`` [N]: see ``critical_lengths``. ``counted``: what was noticed while the
+    rows were rendered. ``written``: how much of them the tokenizer cannot write.
     """
 
     def __init__(self, store: Store, rows: Sequence[R]) -> None:
@@ -61,7 +62,8 @@ class StoredTrees(Lazy[TokenizedRow[R]]):
         self._is_row_prompt = columns["is_row_prompt"].all()
         self._ends: Array = np.cumsum(columns["texts"].all(), dtype=np.int64)
         self.rows = columns["rows"].all()
-        self.common_prefix = columns["common_prefixes"].all()
+        self.indistinct_at = columns["indistinct_at"].all()
+        self.nothing_left_at = columns["nothing_left_at"].all()
         firsts = np.concatenate([np.zeros(1, np.int64), self._ends[:-1]]) if len(self) else self._ends
         self.prompt_tokens = self._texts.lengths[firsts]
         self.longest_response = _longest(self._texts.lengths, firsts, columns["texts"])
@@ -98,7 +100,8 @@ class JoinedTrees(Joined[TokenizedRow[R]]):
         super().__init__(sources)
         self.prompt_tokens = np.concatenate([source.prompt_tokens for source in sources])
         self.longest_response = np.concatenate([source.longest_response for source in sources])
-        self.common_prefix = np.concatenate([source.common_prefix for source in sources])
+        self.indistinct_at = np.concatenate([source.indistinct_at for source in sources])
+        self.nothing_left_at = np.concatenate([source.nothing_left_at for source in sources])
         starts = [0, *accumulate(source.row_count for source in sources)]
         self._rows = np.concatenate([start + source.rows for start, source in zip(starts, sources, strict=False)])
 
@@ -150,6 +153,7 @@ def _values(numbered: Sequence[tuple[int, TokenizedRow[Any]]]) -> dict[str, Arra
     texts = [text for tree in trees for text in (tree.prompt, *tree.responses)]
     learned = [[flag for flags in tree.learned or () for flag in flags] for tree in trees]
     same = [row.prompt_text == row.row.prompt for _, row in numbered]
+    critical = np.array([critical_lengths(row.row, row.tree) for _, row in numbered], np.int64).reshape(-1, 2)
     prompts = [b"" if is_same else row.prompt_text.encode() for (_, row), is_same in zip(numbered, same, strict=True)]
     return {
         "tokens": np.fromiter(chain.from_iterable(texts), np.int64),
@@ -161,7 +165,8 @@ def _values(numbered: Sequence[tuple[int, TokenizedRow[Any]]]) -> dict[str, Arra
         "prompt_texts": np.frombuffer(b"".join(prompts), np.uint8),
         "prompt_text_lengths": np.array([len(text) for text in prompts], np.uint32),
         "is_row_prompt": np.array(same, np.uint8),
-        "common_prefixes": np.array([common_prefix(row.row, row.tree) for _, row in numbered], np.uint32),
+        "indistinct_at": critical[:, 0],
+        "nothing_left_at": critical[:, 1],
     }
 
 
