@@ -24,7 +24,7 @@ from plaudit.rewards.grouping import samples_to_trees
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Sample
 from plaudit.training import examples as examples_module
-from plaudit.training.preference_examples import Preference, with_mismatched
+from plaudit.training.preference_examples import Preference, WithMismatched
 from plaudit.training.rl.experience import Experience
 from tiny_models import tiny_causal_model, tiny_classifier
 from trap_world import close, perturb, prepared, step_gradients, trainer
@@ -194,7 +194,7 @@ def test_a_reward_model_reads_the_last_token_whatever_is_learned(folder: Path) -
 
 def test_mismatched_responses_keep_their_flags() -> None:
     trees = [PromptTree((4,), ((5, 6, 1),), learned=((True, False, True),)), PromptTree((7,), ((8, 1),))]
-    first, second = with_mismatched([Example(tree, Preference((0,))) for tree in trees], 64, seed=0)
+    first, second = WithMismatched([Example(tree, Preference((0,))) for tree in trees], 64, seed=0)
     assert first.target.mismatched is not None
     assert second.target.mismatched is not None
     assert first.target.mismatched.tree == PromptTree((4,), ((8, 1),))

@@ -39,8 +39,7 @@ def preference_examples(
         examples = sampled_labels(problem, count, generator)
     else:
         examples = sampled_rankings(problem, count, entry.flips, generator)
-    ready = prepared(context, objective, {"training": examples}, reader, module)
-    return Examples(ready["training"], [])
+    return prepared(context, objective, Examples(examples, []), reader, module)
 
 
 def sampled_rankings(problem: Problem, count: int, flips: float, generator: torch.Generator) -> list[Example[Ranks]]:

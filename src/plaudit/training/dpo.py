@@ -62,11 +62,10 @@ class DpoTask(SupervisedTask[Preference]):
         """Return 1: every prompt has the same weight, regardless of its number of responses."""
         return 1
 
-    def begin_step(self, step: int) -> Sequence[Example[Preference]]:
-        """Return this process's shard; a loss that reads labels first estimates the KL over the whole batch."""
+    def prepare_step(self, examples: Sequence[Example[Preference]]) -> None:
+        """Estimate the KL over the whole batch for a loss that reads labels."""
         if self.objective.reads == "labels":
-            self.reference_kl = self._mismatched_kl([self.train[index] for index in self.order.batch(step)])
-        return super().begin_step(step)
+            self.reference_kl = self._mismatched_kl(examples)
 
     def losses(self, batch: Batch, targets: Sequence[Preference]) -> Iterator[LossOutputs]:
         """Yield the sum of the loss over the micro-batch's prompts, divided by the step's number of prompts."""
@@ -84,8 +83,9 @@ class DpoTask(SupervisedTask[Preference]):
 
     def measure_held_out(self) -> dict[str, float]:
         """Return loss, accuracy, rewards and drift."""
-        kl = self._mismatched_kl(self.held_out) if self.objective.reads == "labels" else 0.0
-        trees, targets = [example.tree for example in self.held_out], [example.target for example in self.held_out]
+        held_out = list(self.held_out)
+        kl = self._mismatched_kl(held_out) if self.objective.reads == "labels" else 0.0
+        trees, targets = [example.tree for example in held_out], [example.target for example in held_out]
         flat, sums = self.inputs(trees, targets, self._measured(trees), kl), MetricSums()
         sums.add_metrics(self.with_metrics(self.loss(flat), flat, len(trees)).metrics)
         return {f"held_out/{name}": value for name, value in _with_margin(sums.means()).items()}
@@ -176,8 +176,7 @@ def load_dpo_task(context: StageContext[DpoConfig]) -> DpoTask:
     else:
         rows = ranked = load_stage_rows(context, config.data, RankingRow, loaded, max_held_out=config.max_held_out)
         examples = ranked.examples(lambda row: row.ranks)
-    parts = {"training": examples.train, "held-out": examples.held_out}
     reader, module = ModelReader(context, loaded), SequenceModule(loaded.model)
-    ready = prepared(context, objective, parts, reader, module)
+    ready = prepared(context, objective, examples, reader, module)
     samples = SampleCompletions(context, loaded, rows)
-    return DpoTask(context, reader, module, Examples(ready["training"], ready["held-out"]), samples)
+    return DpoTask(context, reader, module, ready, samples)

@@ -1,18 +1,21 @@
 """Loads the examples of a stage (reads, splits, tokenizes and reports them) and defines their order in training."""
 
 import logging
+import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+import numpy as np
+
 from plaudit.batching.trees import Example
-from plaudit.config.schema import DataConfig, Section
+from plaudit.config.schema import DataConfig, Section, SupervisedStageConfig
 from plaudit.data.loading import load_rows
 from plaudit.data.prompt_record import PromptRecord, read_record, record_of, remember
 from plaudit.data.rows import Row
-from plaudit.data.selection import Mapped, drawn
+from plaudit.data.selection import Indices, Mapped, drawn
 from plaudit.data.store.cache import DataCache
 from plaudit.data.store.trees import JoinedTrees
 from plaudit.data.templates import BYPASSED, check_prompt_template
@@ -161,11 +164,35 @@ class Order:
         """Return the examples of a step, steps counted from 1."""
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         start = batch * self.batch_size
-        return _shuffled(self.examples, (*self.key, "epoch", epoch))[start : start + self.batch_size]
+        return shuffled(self.examples, (*self.key, "epoch", epoch))[start : start + self.batch_size]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of a supervised stage's examples, and its number of steps."""
+
+    order: Order
+    steps: int
+
+    @classmethod
+    def of(cls, context: StageContext[SupervisedStageConfig], examples: int) -> "Schedule":
+        """Return the schedule of a stage with so many training examples."""
+        config = context.config
+        order = Order(examples, config.batch_size, (context.seed, context.name))
+        steps = math.ceil(config.epochs * order.steps_per_epoch)
+        return cls(order, steps if config.max_steps is None else min(steps, config.max_steps))
+
+    def examples(self) -> Indices:
+        """Return which examples the steps read, in ascending order."""
+        if self.steps >= self.order.steps_per_epoch:
+            return np.arange(self.order.examples)
+        batches = [np.asarray(self.order.batch(step)) for step in range(1, self.steps + 1)]
+        return np.sort(np.concatenate(batches))
 
 
 @lru_cache(maxsize=4)
-def _shuffled(count: int, key: tuple[int | str, ...]) -> "array[int]":
+def shuffled(count: int, key: tuple[int | str, ...]) -> "array[int]":
+    """Return the numbers below ``count`` in an order that depends on the key."""
     order = array("q", range(count))  # eight bytes per example
     python_generator(*key).shuffle(order)
     return order

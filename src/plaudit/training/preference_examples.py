@@ -1,22 +1,23 @@
 """Targets of direct preference optimization: ranks, reference log-probabilities and mismatched responses."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+import numpy as np
 
 from plaudit.algorithms.catalogue import PreferenceLossEntry
 from plaudit.batching.trees import Example, PromptTree
-from plaudit.config.schema import Section
+from plaudit.config.schema import SupervisedStageConfig
 from plaudit.data.rows import LabeledRow
 from plaudit.data.rows.ranking import Ranks
+from plaudit.data.selection import Indices, Lazy, Mapped, Selected
 from plaudit.runs.context import StageContext
-from plaudit.seeding import python_generator
+from plaudit.training.examples import Examples, Schedule, shuffled
 from plaudit.training.model_reader import ModelReader
-from plaudit.training.reference_log_probabilities import SequenceModule, reference_log_probabilities
+from plaudit.training.reference_log_probabilities import LogProbabilities, SequenceModule, reference_log_probabilities
 
-logger = logging.getLogger(__name__)
+_SEARCHED = 256
+"""A mismatched response is looked for among so many prompts."""
 
 
 @dataclass(frozen=True)
@@ -41,61 +42,67 @@ class Preference:
     mismatched: Mismatched | None = None
 
 
+Preferences = Sequence[Example[Preference]]
+
+
 def label_ranks(row: LabeledRow) -> Ranks:
     """Return labels as ranks: 0 for desirable, 1 for undesirable."""
     return tuple(0 if desirable else 1 for desirable in row.desirable)
 
 
 def prepared(
-    context: StageContext[Section],
+    context: StageContext[SupervisedStageConfig],
     objective: PreferenceLossEntry,
-    parts: Mapping[str, Sequence[Example[Ranks]]],
+    examples: Examples[Ranks],
     reader: ModelReader,
     module: SequenceModule,
-) -> dict[str, list[Example[Preference]]]:
-    """Return the examples of every part with all targets that the loss needs; messages use the names of the parts.
+) -> Examples[Preference]:
+    """Return the examples with all targets that the loss needs; they are read when they are needed.
 
-    ``module`` is the reader's model. Reference log-probabilities are computed or read from the stage's folder.
+    ``module`` is the reader's model. Reference log-probabilities are computed or read from the stage's folder: those of
+    the training examples that the stage's steps need, and of all held-out ones.
     """
-    reads_labels = objective.reads == "labels"
-    ready: dict[str, list[Example[Preference]]] = {}
-    for name, examples in parts.items():
-        kept = [example for example in examples if not _is_uninformative(example, reads_labels)]
-        if context.session.is_main and len(kept) < len(examples):
-            dropped = len(examples) - len(kept)
-            logger.info("%s: %d %s prompts dropped: all responses identical or tied", context.name, dropped, name)
-        ready[name] = [Example(example.tree, Preference(example.target)) for example in kept]
-        if reads_labels:
-            ready[name] = with_mismatched(ready[name], reader.loaded.context_length, context.seed)
-    return _with_reference(context, ready, reader, module) if objective.needs_reference else ready
+    parts: dict[str, Preferences] = {
+        name: Mapped(part, lambda example: Example(example.tree, Preference(example.target)))
+        for name, part in (("training", examples.train), ("held-out", examples.held_out))
+    }
+    if objective.reads == "labels":
+        length = reader.loaded.context_length
+        parts = {name: WithMismatched(part, length, context.seed) for name, part in parts.items()}
+    if objective.needs_reference:
+        needed = {
+            "training": Schedule.of(context, len(examples.train)).examples(),
+            "held-out": np.arange(len(examples.held_out)),
+        }
+        parts = _with_reference(context, parts, needed, reader, module)
+    return Examples(parts["training"], parts["held-out"])
 
 
-def _is_uninformative(example: Example[Ranks], reads_labels: bool) -> bool:
-    """Return whether all responses are identical, possibly after truncation, or all have the same rank."""
-    tree = example.tree
-    different = {(response, tree.flags(number)) for number, response in enumerate(tree.responses)}
-    identical = len(tree.responses) > 1 and len(different) == 1
-    return identical or (not reads_labels and len(set(example.target)) == 1)
+class WithMismatched(Lazy[Example[Preference]]):
+    """Gives every prompt a mismatched response: a response to another prompt, the same in every epoch.
 
-
-def with_mismatched(
-    examples: Sequence[Example[Preference]], context_length: int, seed: int
-) -> list[Example[Preference]]:
-    """Give every prompt a mismatched response: a response to another prompt, the same in every epoch.
-
-    The response is truncated at the end of the context. If there is no other prompt, it is one of the prompt's own
+    The response is truncated at the end of the context. If no other prompt is found, it is one of the prompt's own
     responses.
     """
-    order = list(range(len(examples)))
-    python_generator(seed, "mismatched").shuffle(order)
-    paired = list(examples)
-    for position, index in enumerate(order):
-        tree = examples[index].tree
-        others = (examples[order[(position + step) % len(order)]].tree for step in range(1, len(order) + 1))
+
+    def __init__(self, examples: Preferences, context_length: int, seed: int) -> None:
+        self._examples, self._context_length = examples, context_length
+        self._order = np.asarray(shuffled(len(examples), (seed, "mismatched")))
+        self._positions = np.empty_like(self._order)
+        self._positions[self._order] = np.arange(len(examples))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def item(self, index: int) -> Example[Preference]:
+        """Return an example with its mismatched response."""
+        example, position = self._examples[index], int(self._positions[index])
+        tree = example.tree
+        following = self._order.take(range(position + 1, position + 1 + min(len(self), _SEARCHED)), mode="wrap")
+        others = (self._examples[other].tree for other in following.tolist())
         other = next((other for other in others if other.prompt != tree.prompt), tree)
-        mismatched = _answering(tree.prompt, other, position % len(other.responses), context_length)
-        paired[index] = Example(tree, replace(examples[index].target, mismatched=Mismatched(mismatched)))
-    return paired
+        mismatched = _answering(tree.prompt, other, position % len(other.responses), self._context_length)
+        return Example(tree, replace(example.target, mismatched=Mismatched(mismatched)))
 
 
 def _answering(prompt: tuple[int, ...], other: PromptTree, number: int, context_length: int) -> PromptTree:
@@ -105,28 +112,52 @@ def _answering(prompt: tuple[int, ...], other: PromptTree, number: int, context_
     return PromptTree(prompt, (other.responses[number][:limit],), learned=flags)
 
 
+class _WithReference(Lazy[Example[Preference]]):
+    """Adds reference log-probabilities to the examples at ``needed`` [N], ascending; others cannot be read.
+
+    ``own`` and ``of_mismatched`` are those of the needed examples and of their mismatched responses.
+    """
+
+    def __init__(
+        self, examples: Preferences, needed: Indices, own: LogProbabilities, of_mismatched: LogProbabilities
+    ) -> None:
+        self._examples, self._needed, self._own, self._of_mismatched = examples, needed, own, of_mismatched
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def item(self, index: int) -> Example[Preference]:
+        """Return an example. Raises IndexError if it is not needed."""
+        number = int(np.searchsorted(self._needed, index))
+        if self._needed[number] != index:
+            raise IndexError(f"no step of the stage reads example {index}, so it has no reference log-probabilities")
+        example = self._examples[index]
+        target, pair = replace(example.target, reference=self._own[number]), example.target.mismatched
+        if pair is not None:
+            target = replace(target, mismatched=replace(pair, reference=self._of_mismatched[number][0]))
+        return Example(example.tree, target)
+
+
 def _with_reference(
-    context: StageContext[Section],
-    parts: Mapping[str, Sequence[Example[Preference]]],
+    context: StageContext[SupervisedStageConfig],
+    parts: dict[str, Preferences],
+    needed: dict[str, Indices],
     reader: ModelReader,
     module: SequenceModule,
-) -> dict[str, list[Example[Preference]]]:
-    """Return the examples of every part with reference log-probabilities, including those of mismatched responses."""
-    groups = {name: [example.tree for example in examples] for name, examples in parts.items()}
-    for name, examples in parts.items():
-        pairs = [example.target.mismatched for example in examples]
-        groups[f"{name} mismatched"] = [pair.tree for pair in pairs if pair is not None]
+) -> dict[str, Preferences]:
+    """Add reference log-probabilities to the needed examples, including those of mismatched responses."""
+    groups: dict[str, Sequence[PromptTree]] = {}
+    for name, part in parts.items():
+        examples = Selected(part, needed[name])
+        groups[name] = Mapped(examples, lambda example: example.tree)
+        groups[f"{name} mismatched"] = Mapped(examples, _mismatched_tree) if isinstance(part, WithMismatched) else ()
     found = reference_log_probabilities(context, groups, reader, module)
-    return {name: _filled(examples, found[name], found[f"{name} mismatched"]) for name, examples in parts.items()}
+    return {
+        name: _WithReference(part, needed[name], found[name], found[f"{name} mismatched"])
+        for name, part in parts.items()
+    }
 
 
-def _filled(
-    examples: Sequence[Example[Preference]], reference: Tensor, of_mismatched: Tensor
-) -> list[Example[Preference]]:
-    numbers, others = iter(reference.tolist()), iter(of_mismatched.tolist())
-    filled = []
-    for example in examples:
-        own, pair = tuple(next(numbers) for _ in example.tree.responses), example.target.mismatched
-        other = None if pair is None else replace(pair, reference=next(others))
-        filled.append(Example(example.tree, replace(example.target, reference=own, mismatched=other)))
-    return filled
+def _mismatched_tree(example: Example[Preference]) -> PromptTree:
+    assert example.target.mismatched is not None
+    return example.target.mismatched.tree

@@ -1,4 +1,4 @@
-"""Reference log-probabilities of a stage's responses, computed once before training and stored in the stage's folder.
+"""Reference log-probabilities of the responses that a stage reads, computed once before training and stored in a file.
 
 A resumed run reads them from the file. The file also stores a hash of the token ids, the reference's weights and the
 precision, so that log-probabilities of other data or another model are never used.
@@ -30,6 +30,8 @@ from plaudit.training.model_reader import ModelReader
 logger = logging.getLogger(__name__)
 
 FILE = "reference.safetensors"
+TREES_AT_ONCE = 1024
+_COUNTS = " responses"
 
 
 class SequenceModule(nn.Module):
@@ -45,20 +47,38 @@ class SequenceModule(nn.Module):
         return to_rows(output.statistics.log_probabilities, batch.lengths).sum(1)
 
 
+class LogProbabilities:
+    """A number for each response of several trees.
+
+    Args:
+        values: of all responses, [R].
+        counts: number of each tree's responses, [N].
+    """
+
+    def __init__(self, values: Tensor, counts: Tensor) -> None:
+        self.values, self.counts = values, counts
+        self._ends = counts.cumsum(0)
+
+    def __getitem__(self, number: int) -> tuple[float, ...]:
+        """Return the numbers of a tree's responses."""
+        end = int(self._ends[number])
+        return tuple(self.values[end - int(self.counts[number]) : end].tolist())
+
+
 def reference_log_probabilities(
     context: StageContext[Section],
     groups: Mapping[str, Sequence[PromptTree]],
     reader: ModelReader,
     module: SequenceModule,
-) -> dict[str, Tensor]:
-    """Return ``log pi_ref(y | x)`` of every response of every group, [R] each, float32 on the CPU.
+) -> dict[str, LogProbabilities]:
+    """Return ``log pi_ref(y | x)`` of every response of every group of trees, float32 on the CPU.
 
     The reference is ``module``, the reader's model, without its adapters if they are new. The stage's strategy
     distributes its weights once they have been compared with those of the file.
     """
     session, model = context.session, reader.loaded.model
     path, key = context.directory.folder / FILE, ""
-    kept: dict[str, Tensor] | None = None
+    kept: dict[str, LogProbabilities] | None = None
     if session.is_main:
         key = _key(groups, model, session.recipe.precision)
         kept = _read(path, key)
@@ -67,13 +87,23 @@ def reference_log_probabilities(
     if kept is not None:
         return kept
     if session.is_main:
-        responses = sum(len(tree.responses) for trees in groups.values() for tree in trees)
-        logger.info("%s: computing reference log-probabilities of %d responses", context.name, responses)
+        logger.info(
+            "%s: computing reference log-probabilities for %d prompts", context.name, sum(map(len, groups.values()))
+        )
     with adapters_off(model) if base_is_start(model) else nullcontext():
-        computed = {name: reader.per_response(module, trees) for name, trees in groups.items()}
+        computed = {name: _computed(trees, reader, module) for name, trees in groups.items()}
     if session.is_main:
         _write(path, key, computed)
     return computed
+
+
+def _computed(trees: Sequence[PromptTree], reader: ModelReader, module: SequenceModule) -> LogProbabilities:
+    values, counts = [], []
+    for start in range(0, max(len(trees), 1), TREES_AT_ONCE):
+        part = list(trees[start : start + TREES_AT_ONCE])
+        values.append(reader.per_response(module, part))
+        counts += [len(tree.responses) for tree in part]
+    return LogProbabilities(torch.cat(values), torch.tensor(counts, dtype=torch.int32))
 
 
 def _key(groups: Mapping[str, Sequence[PromptTree]], model: Any, precision: str) -> str:
@@ -93,7 +123,7 @@ def _key(groups: Mapping[str, Sequence[PromptTree]], model: Any, precision: str)
     return checksum.hexdigest()
 
 
-def _read(path: Path, key: str) -> dict[str, Tensor] | None:
+def _read(path: Path, key: str) -> dict[str, LogProbabilities] | None:
     from safetensors import safe_open
 
     if not path.exists():
@@ -101,14 +131,17 @@ def _read(path: Path, key: str) -> dict[str, Tensor] | None:
     with safe_open(path, "pt") as file:
         if file.metadata()["key"] != key:
             return None
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        names = [name for name in file.keys() if not name.endswith(_COUNTS)]  # noqa: SIM118
+        return {name: LogProbabilities(file.get_tensor(name), file.get_tensor(name + _COUNTS)) for name in names}
 
 
-def _write(path: Path, key: str, tensors: dict[str, Tensor]) -> None:
+def _write(path: Path, key: str, found: dict[str, LogProbabilities]) -> None:
     from safetensors.torch import save_file
 
     unfinished = path.with_suffix(".unfinished")
-    save_file(tensors, unfinished, {"key": key})
+    tensors = {name: each.values for name, each in found.items()}
+    counts = {name + _COUNTS: each.counts for name, each in found.items()}
+    save_file(tensors | counts, unfinished, {"key": key})
     follow_umask(unfinished)
     synchronize(unfinished)
     os.replace(unfinished, path)

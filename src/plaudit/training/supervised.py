@@ -1,6 +1,5 @@
 """The base class of supervised tasks: epochs over a dataset, with a line of metrics per step."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from plaudit.config.schema import SupervisedStageConfig
 from plaudit.errors import PlauditError
 from plaudit.models.acceleration.forward import recompute_activations
 from plaudit.runs.context import StageContext
-from plaudit.training.examples import Examples, Order
+from plaudit.training.examples import Examples, Schedule
 from plaudit.training.metric_sums import MetricSums
 from plaudit.training.model_reader import ModelReader
 
@@ -42,13 +41,12 @@ class SupervisedTask(ABC, Generic[T]):
                 f"{context.name}: there are no rows to train on; check the sources with `plaudit data inspect`"
             )
         config = context.config
+        schedule = Schedule.of(context, len(examples.train))
+        self.order, self.steps = schedule.order, schedule.steps
         self.context, self.session = context, context.session
         self.reader, self.loaded, self.layout, self.budget = reader, reader.loaded, reader.loaded.layout, reader.budget
         self.train, self.held_out = examples.train, examples.held_out
         self.evaluate_every = config.evaluate_every
-        self.order = Order(len(self.train), config.batch_size, (context.seed, context.name))
-        epochs = math.ceil(config.epochs * self.order.steps_per_epoch)
-        self.steps = epochs if config.max_steps is None else min(epochs, config.max_steps)
         self.units = 0
         self.last_measurement: dict[str, float] = {}
         if config.gradient_checkpointing:
@@ -62,7 +60,11 @@ class SupervisedTask(ABC, Generic[T]):
         """Return this process's shard of the step's batch, and count the units of the whole batch."""
         examples = [self.train[index] for index in self.order.batch(step)]
         self.units = max(sum(self.units_of(example) for example in examples), 1)
+        self.prepare_step(examples)
         return self.session.processes.shard(examples)
+
+    def prepare_step(self, examples: Sequence[Example[T]]) -> None:
+        """Compute what a step's loss needs of its whole batch; by default nothing."""
 
     @abstractmethod
     def units_of(self, example: Example[T]) -> int:
