@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from plaudit.data.special_tokens import Ids, SpecialTokens, Text
 from plaudit.data.templates import Rendered
@@ -11,7 +11,7 @@ from plaudit.data.templates import Rendered
 logger = logging.getLogger(__name__)
 
 TRIAL = 1000
-_CONTEXT = 32  # characters before a part that are tokenized again with it
+_CONTEXT = 16  # characters before a part that are tokenized again with it
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,17 @@ class Continuation:
     def joint(self) -> Text:
         """The text up to the end of the part."""
         return self.before + self.part
+
+
+class Continued(NamedTuple):
+    """The tokens of a part, None if one of them spans its beginning; and ``whole``, if the whole text was tokenized."""
+
+    own: Ids | None
+    whole: Ids | None = None
+
+    def joint(self, given: Continuation) -> Ids:
+        """Return the tokens up to the end of the part."""
+        return [*given.ids, *(self.own or ())] if self.whole is None else self.whole
 
 
 class Encoder:
@@ -66,55 +77,58 @@ class Encoder:
         found: list[list[Ids]] = [[] for _ in responses]
         level = dict(enumerate(given for given, _ in responses))
         while level:
-            joint = self._joint(list(level.values()))
-            pairs = list(zip(level.values(), joint, strict=True))
-            alone = iter(self._alone([given.part for given, ids in pairs if not _continues(ids, given.ids)]))
+            continued = self._continued(list(level.values()))
+            pairs = zip(level.values(), continued, strict=True)
+            alone = iter(self._alone([given.part for given, done in pairs if done.own is None]))
             following: dict[int, Continuation] = {}
-            for (number, given), ids in zip(level.items(), joint, strict=True):
-                own = ids[len(given.ids) :] if _continues(ids, given.ids) else next(alone)
-                found[number].append(own)
+            for (number, given), done in zip(level.items(), continued, strict=True):
+                found[number].append(next(alone) if done.own is None else done.own)
                 parts = responses[number][1]
                 if len(found[number]) < len(parts):
                     part = parts[len(found[number])].text
-                    following[number] = Continuation(given.joint, ids, part, given.special_tokens)
+                    following[number] = Continuation(given.joint, done.joint(given), part, given.special_tokens)
             level = following
         return found
 
-    def _joint(self, given: Sequence[Continuation]) -> list[Ids]:
-        """Return the tokens of every text with its continuation."""
+    def _continued(self, given: Sequence[Continuation]) -> list[Continued]:
+        """Tokenize every part as the continuation of what is before it."""
         if self.each_text_once is None and len(given) >= TRIAL:
             self.each_text_once = self._try(given[:TRIAL])
         if not self.each_text_once:
             return self._completely(given)
         found = self._with_last_words(given)
-        rest = iter(self._completely([each for each, ids in zip(given, found, strict=True) if ids is None]))
-        return [next(rest) if ids is None else ids for ids in found]
+        rest = iter(self._completely([each for each, done in zip(given, found, strict=True) if done is None]))
+        return [next(rest) if done is None else done for done in found]
 
     def _try(self, given: Sequence[Continuation]) -> bool:
         """Return whether parts may be tokenized with the last words alone, and whether this usually works."""
         found, whole = self._with_last_words(given), self._completely(given)
-        same = all(ids is None or ids == expected for ids, expected in zip(found, whole, strict=True))
+        same = all(done is None or done.own == expected.own for done, expected in zip(found, whole, strict=True))
         each_text_once = same and 2 * found.count(None) < len(found)
         how = "each text once" if each_text_once else "each response with its prompt"
         logger.info("tokenizing %s, after a trial with %d responses", how, len(given))
         return each_text_once
 
-    def _completely(self, given: Sequence[Continuation]) -> list[Ids]:
-        return self.encode([(each.joint, each.special_tokens) for each in given])
+    def _completely(self, given: Sequence[Continuation]) -> list[Continued]:
+        joint = self.encode([(each.joint, each.special_tokens) for each in given])
+        return [
+            Continued(ids[len(each.ids) :] if _continues(ids, each.ids) else None, ids)
+            for each, ids in zip(given, joint, strict=True)
+        ]
 
-    def _with_last_words(self, given: Sequence[Continuation]) -> list[Ids | None]:
+    def _with_last_words(self, given: Sequence[Continuation]) -> list[Continued | None]:
         """Tokenize each part with the last words before it; None where those do not have the tokens they had before."""
         words = [_last_words(each) for each in given]
         distinct = list(dict.fromkeys(filter(None, words)))
         alone = dict(zip(distinct, self._batch(distinct, special_tokens=False), strict=True))
         texts = [text + each.part.text for text, each in zip(words, given, strict=True) if text]
         continued = iter(self._batch(texts, special_tokens=False))
-        found: list[Ids | None] = []
+        found: list[Continued | None] = []
         for each, text in zip(given, words, strict=True):
             before, ids = alone.get(text, []), next(continued) if text else []
             length = len(before)
             same = length and each.ids[-length:] == before and ids[:length] == before
-            found.append([*each.ids, *ids[length:]] if same else None)
+            found.append(Continued(ids[length:]) if same else None)
         return found
 
     def _alone(self, parts: Sequence[Text]) -> list[Ids]:
@@ -141,7 +155,7 @@ class Encoder:
             backend.no_padding()
             encodings = backend.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
             all_ids = [encoding.ids for encoding in encodings]
-        return [list(ids[: len(ids) - ends]) for ids in all_ids]
+        return [ids[: len(ids) - ends] for ids in all_ids] if ends else all_ids
 
     def _adds_eos(self) -> bool:
         with_special: Ids = self.tokenizer("a", add_special_tokens=True)["input_ids"]
@@ -160,7 +174,7 @@ def _continues(ids: Ids, before: Ids) -> bool:
 
 def _last_words(given: Continuation) -> str:
     """Return the last words before a part, from a single space on; nothing if there is none, or in literal text."""
-    if given.joint.literal:
+    if given.before.literal or given.part.literal:
         return ""
     text = given.before.text
     position = text.rfind(" ", 0, max(len(text) - _CONTEXT, 0))

@@ -98,8 +98,8 @@ def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int
     should be the run's seed, so that every stage holds out the same prompts. Raises PlauditError if a source cannot be
     read, if there are too many bad rows, or if no row is left.
     """
-    sources = [cache.rows(source, kind) for source in config.sources]
-    held_out_sources = [cache.rows(source, kind) for source in config.held_out]
+    sources = [cache.rows(source, kind, seed) for source in config.sources]
+    held_out_sources = [cache.rows(source, kind, seed) for source in config.held_out]
     everything = [*sources, *held_out_sources]
     if rejects is not None:
         _write_rejects(rejects, everything)

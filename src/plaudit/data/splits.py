@@ -61,7 +61,12 @@ def held_out_draws(rows: Iterable[Row], seed: int) -> Indices:
 
     Every source and every stage draws the same numbers, so they hold out the same prompts: those with small numbers.
     """
-    return np.fromiter((derived_seed(seed, "held out", prompt_key(row)) for row in rows), np.int64)
+    return draws_of(map(prompt_key, rows), seed)
+
+
+def draws_of(prompts: Iterable[str], seed: int) -> Indices:
+    """Return ``held_out_draws`` of rows by their ``prompt_key``, [N]."""
+    return np.fromiter((derived_seed(seed, "held out", prompt) for prompt in prompts), np.int64)
 
 
 def split_rows(rows: Sequence[Row], prompts: Keys, contents: Keys, draws: Indices, fraction: float, seed: int) -> Split:

@@ -17,7 +17,7 @@ def cache(tmp_path: Path) -> DataCache:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"p{n}", "response": "r"}) + "\n" for n in range(9)))
     cache = DataCache(tmp_path / "runs" / FOLDER)
-    cache.rows(SourceConfig(path=str(file)), ResponseRow)
+    cache.rows(SourceConfig(path=str(file)), ResponseRow, 0)
     return cache
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow, ToolCall
 from plaudit.data.sources import read_source
+from plaudit.data.splits import held_out_draws
 from plaudit.data.store import rows as row_store
 from plaudit.data.store.cache import DataCache
 from plaudit.data.store.codec import decoded, encoded
@@ -94,7 +95,7 @@ def test_stored_trees_are_those_in_memory(tmp_path: Path, tokenizer: Any, limits
     config = DataConfig.model_validate({"sources": [source.path], **limits})
     expected = tokenize_rows(read_source(source, RankingRow).rows, tokenizer, config, 60)
     cache = DataCache(tmp_path / "cache")
-    rows = cache.rows(source, RankingRow)
+    rows = cache.rows(source, RankingRow, 0)
     trees = JoinedTrees([cache.trees(rows, tokenizer, config, all_turns=True)])
     found = within_limits(trees, trees.of_rows(range(len(rows))), tokenizer, config, 60)  # type: ignore[arg-type]
     assert list(found.rows) == list(expected.rows)
@@ -115,7 +116,7 @@ def test_dialogues_text_and_labels_are_stored(tmp_path: Path) -> None:
         source = write(tmp_path / f"{name}.jsonl", records)
         config = DataConfig(sources=[source])
         expected = tokenize_rows(read_source(source, kind).rows, tokenizer, config, 400)
-        found: StoredTrees[Any] = cache.trees(cache.rows(source, kind), tokenizer, config, all_turns=True)
+        found: StoredTrees[Any] = cache.trees(cache.rows(source, kind, 0), tokenizer, config, all_turns=True)
         assert list(found) == list(expected.rows), name
         assert found[0].tree.learned == expected.rows[0].tree.learned
 
@@ -140,7 +141,7 @@ def test_a_build_that_is_killed_anywhere_ends_with_the_same_bytes(
 
     def build(folder: Path) -> None:
         cache = DataCache(folder)
-        cache.trees(cache.rows(source, RankingRow), tokenizer, config, all_turns=True)
+        cache.trees(cache.rows(source, RankingRow, 0), tokenizer, config, all_turns=True)
 
     build(tmp_path / "whole")
     expected = contents(tmp_path / "whole")
@@ -167,15 +168,25 @@ def test_a_build_that_is_killed_anywhere_ends_with_the_same_bytes(
     assert kills > 20
 
 
+@pytest.mark.parametrize("stored", [0, 7])
+def test_the_draws_of_any_seed_are_those_of_the_rows(tmp_path: Path, stored: int) -> None:
+    source = write(tmp_path / "pairs.jsonl", pairs(20))
+    rows = DataCache(tmp_path / "cache").rows(source, RankingRow, stored)
+    for seed in (0, 7, 0):
+        assert rows.draws(seed).tolist() == held_out_draws(list(rows), seed).tolist()
+    assert [path.name for path in rows.folder.glob("held-out-*")] == [f"held-out-{7 - stored}"]
+
+
 def test_a_flipped_bit_is_found_in_every_column(tmp_path: Path) -> None:
     source, tokenizer = write(tmp_path / "pairs.jsonl", pairs(20)), byte_level()
     cache, config = DataCache(tmp_path / "cache"), DataConfig(sources=[source])
 
     def read() -> None:
-        rows = cache.rows(source, RankingRow)
+        rows = cache.rows(source, RankingRow, 0)
         trees = cache.trees(rows, tokenizer, config, all_turns=True)
         assert len(list(rows)) == len(list(trees)) == 13
         assert len(list(rows.rejects)) == 7
+        assert len(rows.draws(0)) == 13
 
     read()
     files = [path for path in (tmp_path / "cache").glob("*/*") if path.stat().st_size and "checksums" not in path.parts]
@@ -200,7 +211,7 @@ def test_a_flipped_bit_is_found_in_every_column(tmp_path: Path) -> None:
 def test_a_finished_store_is_used_without_reading_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, tokenizer = write(tmp_path / "pairs.jsonl", pairs(20)), byte_level()
     cache, config = DataCache(tmp_path / "cache"), DataConfig(sources=[source])
-    before = list(cache.trees(cache.rows(source, RankingRow), tokenizer, config, all_turns=True))
+    before = list(cache.trees(cache.rows(source, RankingRow, 0), tokenizer, config, all_turns=True))
 
     def refuse(*_: Any) -> None:
         raise AssertionError("read again")
@@ -208,14 +219,14 @@ def test_a_finished_store_is_used_without_reading_the_source(tmp_path: Path, mon
     monkeypatch.setattr("plaudit.data.sources.read_records", refuse)
     monkeypatch.setattr("plaudit.data.store.trees.tokenized_completely", refuse)
     again = source.model_copy(update={"weight": 2.0})
-    assert list(cache.trees(cache.rows(again, RankingRow), tokenizer, config, all_turns=True)) == before
+    assert list(cache.trees(cache.rows(again, RankingRow, 0), tokenizer, config, all_turns=True)) == before
 
 
 def test_whatever_a_store_depends_on_changes_its_name(tmp_path: Path) -> None:
     source, cache = write(tmp_path / "pairs.jsonl", pairs(20)), DataCache(tmp_path / "cache")
 
     def names(source: SourceConfig, kind: type[Row], tokenizer: Any, **settings: Any) -> tuple[str, str]:
-        rows = cache.rows(source, kind)
+        rows = cache.rows(source, kind, 0)
         config = DataConfig.model_validate({"sources": [source], **settings})
         trees = cache.trees(rows, tokenizer, config, all_turns=settings.get("overlong") != "error")
         return rows.folder.name, trees.folder.name
@@ -257,7 +268,7 @@ def test_processes_that_start_together_build_one_store(tmp_path: Path) -> None:
 def load(source: SourceConfig, folder: Path) -> None:
     """Read rows and trees through a cache."""
     cache = DataCache(folder)
-    cache.trees(cache.rows(source, RankingRow), byte_level(), DataConfig(sources=[source]), all_turns=True)
+    cache.trees(cache.rows(source, RankingRow, 0), byte_level(), DataConfig(sources=[source]), all_turns=True)
 
 
 @dataclass(frozen=True)

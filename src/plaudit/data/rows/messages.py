@@ -35,12 +35,14 @@ class Message:
 
     def __repr__(self) -> str:
         """Return only what differs from the defaults, so that texts derived from it stay the same."""
-        given = (field for field in fields(self) if getattr(self, field.name) != field.default)
-        return f"Message({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in given)})"
+        values = ((name, getattr(self, name), default) for name, default in _DEFAULTS)
+        return f"Message({', '.join([f'{name}={value!r}' for name, value, default in values if value != default])})"
 
     @property
     def text(self) -> str:
         """The content, followed by the calls as JSON if there are any."""
+        if not self.tool_calls:
+            return self.content
         calls = [json.dumps({"name": call.name, "arguments": _parsed(call.arguments)}) for call in self.tool_calls]
         return "\n".join([*([self.content] if self.content else []), *calls])
 
@@ -54,6 +56,9 @@ class Message:
         if self.tool_calls:
             turn["tool_calls"] = [_as_call(call) for call in self.tool_calls]
         return turn
+
+
+_DEFAULTS = tuple((field.name, field.default) for field in fields(Message))
 
 
 def tools_of(dialogue: Sequence[Message]) -> list[Any]:

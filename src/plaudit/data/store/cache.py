@@ -54,11 +54,14 @@ class DataCache:
         """Return the cache in a folder of runs."""
         return cls(Path(output) / FOLDER)
 
-    def rows(self, source: SourceConfig, kind: type[R]) -> StoredRows[R]:
-        """Return the rows of a source. Raises PlauditError if the source cannot be read."""
+    def rows(self, source: SourceConfig, kind: type[R], seed: int) -> StoredRows[R]:
+        """Return the rows of a source. Raises PlauditError if the source cannot be read.
+
+        ``seed``: the draws for this seed are stored with rows that are read for the first time.
+        """
         settings = source.model_dump(exclude={"path", "weight"})
         key = _key(self._content(source), settings, kind.kind, _code(kind))
-        return stored_rows(source, kind, self.folder / f"rows-{key}")
+        return stored_rows(source, kind, self.folder / f"rows-{key}", seed)
 
     def trees(self, rows: StoredRows[R], tokenizer: Any, config: DataConfig, all_turns: bool) -> StoredTrees[R]:
         """Return the tokenized rows of a source.

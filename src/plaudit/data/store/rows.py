@@ -16,7 +16,7 @@ from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.data.rows.base import PromptKind, prompt_kind
 from plaudit.data.selection import Lazy
 from plaudit.data.sources import SourceCounts, SourceReading
-from plaudit.data.splits import held_out_draws, keys_of, prompt_key, row_content
+from plaudit.data.splits import draws_of, held_out_draws, keys_of, prompt_key, row_content
 from plaudit.data.store.building import Chunk, Store, built
 from plaudit.data.store.codec import decoded, encoded
 from plaudit.data.store.columns import BYTES, KEYS, LENGTHS, NUMBERS, Array, Ragged
@@ -25,7 +25,15 @@ from plaudit.errors import PlauditError
 R = TypeVar("R", bound=Row)
 
 ROWS_PER_CHUNK = 2048
-COLUMNS = {"rows": BYTES, "row_lengths": LENGTHS, "lines": NUMBERS, "prompts": KEYS, "contents": KEYS, "rejects": BYTES}
+COLUMNS = {
+    "rows": BYTES,
+    "row_lengths": LENGTHS,
+    "lines": NUMBERS,
+    "prompts": KEYS,
+    "contents": KEYS,
+    "draws": NUMBERS,
+    "rejects": BYTES,
+}
 
 
 class StoredRows(Lazy[R]):
@@ -43,6 +51,7 @@ class StoredRows(Lazy[R]):
         self.contents = store.columns["contents"].all()
         self._rows = Ragged(store.columns["rows"], store.columns["row_lengths"])
         self._lines = store.columns["lines"].all()
+        self._draws, self._seed = store.columns["draws"], store.facts["seed"]
         self._rejects = store.columns["rejects"]
 
     def __len__(self) -> int:
@@ -60,7 +69,12 @@ class StoredRows(Lazy[R]):
             yield Reject(Origin(self.source, reject["line"]), reject["reason"], reject["excerpt"])
 
     def draws(self, seed: int) -> Array:
-        """Return what ``held_out_draws`` returns for these rows, [N]; it is computed once for each seed."""
+        """Return what ``held_out_draws`` returns for these rows, [N].
+
+        Those for the seed with which the rows were stored are stored with them, others when they are first needed.
+        """
+        if seed == self._seed:
+            return self._draws.all()
 
         def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
             for start in range(done * ROWS_PER_CHUNK, len(self), ROWS_PER_CHUNK):
@@ -69,26 +83,26 @@ class StoredRows(Lazy[R]):
         return built(self.folder / f"held-out-{seed}", {"draws": NUMBERS}, chunks).columns["draws"].all()
 
 
-def stored_rows(source: SourceConfig, kind: type[R], folder: Path) -> StoredRows[R]:
+def stored_rows(source: SourceConfig, kind: type[R], folder: Path, seed: int) -> StoredRows[R]:
     """Return the rows of a source from the store in a folder, which is built first if it is not there."""
 
     def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
         # A resumed build reads the source again, because the counts go on from its beginning.
-        return islice(_chunks(SourceReading(source, kind)), done, None)
+        return islice(_chunks(SourceReading(source, kind), facts.get("seed", seed)), done, None)
 
     return StoredRows(built(folder, COLUMNS, chunks), source.path, kind)
 
 
-def _chunks(reading: SourceReading[R]) -> Iterator[Chunk]:
+def _chunks(reading: SourceReading[R], seed: int) -> Iterator[Chunk]:
     """Yield the rows in chunks, and at last a chunk with the counts of the whole source, which may have no rows."""
     kinds: Counter[PromptKind] = Counter()
     rows: list[R] = []
     for row in reading:
         rows.append(row)
         if len(rows) == ROWS_PER_CHUNK:
-            yield _chunk(rows, reading, kinds)
+            yield _chunk(rows, reading, kinds, seed)
             rows = []
-    yield _chunk(rows, reading, kinds)
+    yield _chunk(rows, reading, kinds, seed)
 
 
 def _encoded(row: Row) -> bytes:
@@ -105,9 +119,9 @@ def _encoded(row: Row) -> bytes:
     return text
 
 
-def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKind]) -> Chunk:
+def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKind], seed: int) -> Chunk:
     kinds.update(map(prompt_kind, rows))
-    texts = [_encoded(row) for row in rows]
+    texts, prompts = [_encoded(row) for row in rows], [prompt_key(row) for row in rows]
     rejects = "".join(
         json.dumps({"line": reject.origin.line, "reason": reject.reason, "excerpt": reject.excerpt}) + "\n"
         for reject in reading.new_rejects()
@@ -116,8 +130,9 @@ def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKi
         "rows": np.frombuffer(b"".join(texts), np.uint8),
         "row_lengths": np.array([len(text) for text in texts], np.uint32),
         "lines": np.array([row.origin.line for row in rows], np.int64),
-        "prompts": keys_of(map(prompt_key, rows)),
+        "prompts": keys_of(prompts),
         "contents": keys_of(map(row_content, rows)),
+        "draws": draws_of(prompts, seed),
         "rejects": np.frombuffer(rejects.encode(), np.uint8),
     }
-    return Chunk(values, {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds)})
+    return Chunk(values, {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds), "seed": seed})
