@@ -189,7 +189,7 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%}; {limit})"
     yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())
     yield from ((f"unused: {reason}", str(number)) for reason, number in counts.unused.items())
-    yield "columns not read", ", ".join(counts.unread) or "none"
+    yield counts.unread_title, ", ".join(counts.unread) or "none"
     if found.nearest is not None:
         yield "nearest other formats", found.nearest
     yield from (("better response", verdict) for verdict in counts.verdicts)

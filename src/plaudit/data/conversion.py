@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from plaudit.data.formats.base import BadRowError, Format, Record, Unused
+from plaudit.data.formats.nested import IgnoredColumns, unread_values
 from plaudit.data.formats.values import shown
 from plaudit.data.rows import LabeledRow, Origin, PromptRow, RankingRow, Row
 
@@ -60,8 +61,9 @@ class Conversion(Generic[R]):
 
     Every record is counted once: in ``used`` if it gave rows, in ``without_row`` if all its parts were unused, or in
     ``rejects``, which may be emptied. ``unread`` counts, by column, the records with a value that the format does not
-    read; ``examples`` has such values. ``verdicts`` says which responses were taken as better in the first rankings.
-    The format does not see ``ignored`` columns, but prompts carry them along.
+    read, also by nested keys with a meaning (``metadata.label``); ``examples`` has such values. ``verdicts`` says which
+    responses were taken as better in the first rankings.
+    The format does not see ``ignored`` columns and nested keys, but prompts carry them along.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Conversion(Generic[R]):
         ignored: Collection[str] = (),
     ) -> None:
         self._records, self._path, self._format, self._kind = records, path, row_format, kind
-        self._ignored = ignored
+        self.ignored = IgnoredColumns(ignored)
         self.rejects: list[Reject] = []
         self.used = self.without_row = 0
         self.unused: Counter[str] = Counter()
@@ -85,18 +87,13 @@ class Conversion(Generic[R]):
     def __iter__(self) -> Iterator[R]:
         if self._format.group is None:
             for line, record in self._records:
-                visible = self._visible(record)
+                visible = self.ignored.without(record)
                 self._count_unread(visible)
                 yield from self._convert(visible, record, Origin(self._path, line))
             return
-        seen = ((line, self._visible(record)) for line, record in self._records)
+        seen = ((line, self.ignored.without(record)) for line, record in self._records)
         for line, record in self._format.group(self._counting(seen)):
             yield from self._convert(record, record, Origin(self._path, line))
-
-    def _visible(self, record: Record) -> Record:
-        if not self._ignored:
-            return record
-        return {name: value for name, value in record.items() if name not in self._ignored}
 
     def _counting(self, records: Iterable[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
         for line, record in records:
@@ -104,9 +101,9 @@ class Conversion(Generic[R]):
             yield line, record
 
     def _count_unread(self, record: Record) -> None:
-        for column in self._format.unread(record):
+        for column, value in unread_values(self._format, record, self._kind).items():
             if column not in self.unread:
-                self.examples[column] = shown(record[column])
+                self.examples[column] = shown(value)
             self.unread[column] += 1
 
     def _convert(self, record: Record, complete: Record, origin: Origin) -> list[R]:

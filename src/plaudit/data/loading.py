@@ -182,10 +182,11 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
     ]
     if unread:
         described = ", ".join(_unread(counts, column) for column in unread)
+        nested = all(any(column.startswith(f"{other}.") for other in counts.unread) for column in unread)
+        move = "make it a column" if nested else "rename it with `columns`"
         return (
-            f"{counts.source}: format {counts.format} does not read {described}; choose a format that does, rename it "
-            f"with `columns`, or leave it out with `ignore_columns: {json.dumps(unread, ensure_ascii=False)}` for this "
-            "source"
+            f"{counts.source}: format {counts.format} does not read {described}; choose a format that does, {move}, "
+            f"or leave it out with `ignore_columns: {json.dumps(unread, ensure_ascii=False)}` for this source"
         )
     if not counts.rows:
         return f"{counts.source}: contains no {read.kind.kind} rows; check the file and its format"
@@ -214,7 +215,7 @@ def _described(count: SourceCounts) -> list[str]:
     if count.reason:
         lines.append(f"{count.source}: format {count.format} by {count.reason}")
     if count.unread:
-        lines.append(f"{count.source}: columns not read: {', '.join(count.unread)}")
+        lines.append(f"{count.source}: {count.unread_title}: {', '.join(count.unread)}")
     return lines + [f"{count.source} {verdict}" for verdict in count.verdicts]
 
 

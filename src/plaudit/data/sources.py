@@ -9,10 +9,11 @@ from typing import Generic, TypeVar, cast
 from plaudit.config.schema import SourceConfig
 from plaudit.data.conversion import LONGEST_EXCERPT, Conversion, Reject
 from plaudit.data.formats.base import Format, Record, has_value
+from plaudit.data.formats.nested import IgnoredColumns
 from plaudit.data.formats.recognition import recognize
 from plaudit.data.readers import Malformed, Numbered, read_records
 from plaudit.data.renames import renamed
-from plaudit.data.rows import Origin, Row
+from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.errors import PlauditError
 
 # A format is recognized by this many records with the same columns empty, among the first ones.
@@ -28,8 +29,9 @@ class SourceCounts:
     ``records`` counts lines or entries, or dialogues if the format groups lines; each is in ``used`` (it gave rows),
     ``without_row`` (valid, but it gave none) or ``bad``. ``bad`` counts by reason, and so does ``unused``, the parts of
     valid records that gave no row. ``unread`` counts, by column, the records with a value that was not read, and
-    ``unread_examples`` has such values. ``reason`` says why the format was chosen, ``verdicts`` which responses were
-    taken as better in the first rankings, and ``warnings`` what is suspicious about them.
+    ``unread_examples`` has such values, and ``unread_is_kept`` says whether prompts carry these columns along for
+    reward functions. ``reason`` says why the format was chosen, ``verdicts`` which responses were taken as better in
+    the first rankings, and ``warnings`` what is suspicious about them.
     """
 
     source: str
@@ -42,9 +44,15 @@ class SourceCounts:
     without_row: int = 0
     unread: dict[str, int] = field(default_factory=dict)
     unread_examples: dict[str, str] = field(default_factory=dict)
+    unread_is_kept: bool = False
     reason: str = ""
     verdicts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def unread_title(self) -> str:
+        """What is true of the columns in ``unread``."""
+        return "columns kept as `fields` for reward functions" if self.unread_is_kept else "columns not read"
 
     @property
     def bad_records(self) -> int:
@@ -101,23 +109,22 @@ class SourceReading(Generic[R]):
             without_row=done.without_row,
             unread=dict(sorted(done.unread.items())),
             unread_examples=dict(done.examples),
+            unread_is_kept=self.kind is PromptRow and self.row_format.group is None,
             reason=self._reason,
             verdicts=list(done.verdicts),
             warnings=[warning] if warning else [],
         )
 
     def _good_records(self) -> Iterator[tuple[int, Record]]:
-        not_seen = set(self._config.ignore_columns)
         for line, record in _records(self._config):
             if isinstance(record, Malformed):
                 reject = Reject(Origin(self.source, line), record.reason, record.excerpt[:LONGEST_EXCERPT])
                 self._conversion.rejects.append(reject)
                 continue
-            not_seen -= record.keys()
             yield line, record
-        if not_seen:
+        if not_found := sorted(self._conversion.ignored.not_found):
             raise PlauditError(
-                f"{self.source}: `ignore_columns` names {', '.join(sorted(not_seen))}, but no row has it; remove it"
+                f"{self.source}: `ignore_columns` names {', '.join(not_found)}, but no row has it; remove it"
             )
 
 
@@ -154,6 +161,7 @@ def _sample(source: SourceConfig) -> list[Record]:
     Raises PlauditError if all records of the source are malformed.
     """
     sample: list[Record] = []
+    ignored = IgnoredColumns(source.ignore_columns)
     found: Counter[tuple[str, ...]] = Counter()
     first: tuple[int, Malformed] | None = None
     for line, record in _records(source):
@@ -162,7 +170,7 @@ def _sample(source: SourceConfig) -> list[Record]:
             continue
         filled = tuple(name for name, value in record.items() if has_value(value))
         if found[filled] < _SAMPLE and len(sample) < 10 * _SAMPLE:
-            sample.append({name: value for name, value in record.items() if name not in source.ignore_columns})
+            sample.append(ignored.without(record))
         found[filled] += 1
         if found.total() == _SEARCHED:
             break

@@ -34,7 +34,8 @@ class SourceConfig(Section):
     )
     ignore_columns: list[str] = Field(
         default_factory=list,
-        description="columns that are not read although they look like a judgement or a part of the prompt",
+        description="columns, or keys in them such as metadata.label, that are not read although they look like a judgement or a "
+        "part of the prompt",
     )
     weight: Annotated[float, Field(gt=0)] = Field(
         1.0, description="how often each row appears per epoch; 2.5: twice, and half of the rows a third time"

@@ -1,6 +1,8 @@
 """What the names of columns say: which of them look like a judgement, and which like a part of the prompt."""
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
 
 from plaudit.data.formats.base import Kind
 from plaudit.data.rows import PromptRow
@@ -57,17 +59,27 @@ def answers(column: str) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def carries_meaning(column: str, kind: Kind | None) -> bool:
     """Return whether rows of a kind change their meaning if a column of this name is not read.
 
-    Prompts carry their other columns along, as ``fields``, so a judgement or a response is not lost there.
+    Prompts carry their other columns along, as ``fields``, so a judgement or a response is not lost there. Of a dotted
+    name, such as ``metadata.label``, the part after the last dot may say what it is.
     """
-    return belongs_to_prompt(column) or (kind is not PromptRow and (judges(column) or answers(column)))
+    return _says(belongs_to_prompt, column) or (
+        kind is not PromptRow and (_says(judges, column) or _says(answers, column))
+    )
 
 
 def looks_like(column: str) -> str:
     """Return what the name of a column with meaning says it is, for messages."""
-    return "a part of the prompt" if belongs_to_prompt(column) else "a response" if answers(column) else "a judgement"
+    if _says(belongs_to_prompt, column):
+        return "a part of the prompt"
+    return "a response" if _says(answers, column) else "a judgement"
+
+
+def _says(what: Callable[[str], bool], column: str) -> bool:
+    return what(column) or ("." in column and what(column.rpartition(".")[2]))
 
 
 def words(column: str) -> list[str]:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from plaudit.data.formats.base import Column, Format, Kind, Record
 from plaudit.data.formats.columns import carries_meaning, words
+from plaudit.data.formats.nested import unread_values
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers.opening import named
 from plaudit.errors import PlauditError
@@ -106,7 +107,7 @@ def _most_complete(formats: Sequence[Format], records: Sequence[Record], kind: K
 
 
 def _unread_with_meaning(known: Format, records: Sequence[Record], kind: Kind | None) -> set[str]:
-    unread = {column for record in records for column in known.unread(record)}
+    unread = {column for record in records for column in unread_values(known, record, kind)}
     return {column for column in unread if carries_meaning(column, kind)}
 
 

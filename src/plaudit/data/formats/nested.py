@@ -1,0 +1,76 @@
+"""Keys in the objects and lists that a column holds. Their names are dotted: ``metadata.label``."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from plaudit.data.formats.base import Format, Kind, Record, has_value
+from plaudit.data.formats.columns import carries_meaning
+from plaudit.data.formats.values import structured
+
+
+def unread_values(known: Format, record: Record, kind: Kind | None) -> dict[str, Any]:
+    """Return the columns of a record that a format does not read, with their values.
+
+    Keys with a meaning for rows of a kind are added, however deeply they are nested in columns without one.
+    """
+    found: dict[str, Any] = {}
+    for column in known.unread(record):
+        found[column] = value = record[column]
+        if isinstance(value, str | list | tuple | Mapping) and not carries_meaning(column, kind):
+            found |= _keys_with_meaning(column, value, kind)
+    return found
+
+
+def _keys_with_meaning(column: str, value: Any, kind: Kind | None) -> dict[str, Any]:
+    """Return the nested keys with a meaning, each with one of its values; those within them are left out."""
+    found: dict[str, Any] = {}
+    left = [(column, value)]
+    while left:
+        name, value = left.pop()
+        value = _parsed(value)
+        if isinstance(value, list | tuple):
+            left += [(name, each) for each in value]
+        elif isinstance(value, Mapping):
+            for key, inner in value.items():
+                if isinstance(key, str) and has_value(inner):
+                    inside = f"{name}.{key}"
+                    if carries_meaning(key, kind):
+                        found.setdefault(inside, inner)
+                    else:
+                        left.append((inside, inner))
+    return found
+
+
+def _parsed(value: Any) -> Any:
+    """Return the object or list of objects in a text, and any other value unchanged."""
+    if isinstance(value, str) and value[:1] in ("{", "[") and value[-1:] in ("}", "]") and "{" in value:
+        return structured(value)
+    return value
+
+
+class IgnoredColumns:
+    """The columns, or keys nested in them, that formats do not see. ``not_found``: those in no record so far."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self.not_found = set(self._names)
+
+    def without(self, record: Record) -> Record:
+        """Return a record without the ignored columns and keys."""
+        return dict(self._left("", record)) if self._names else record
+
+    def _left(self, prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if name in self._names:
+                self.not_found.discard(name)
+            else:
+                yield key, self._inside(f"{name}.", value)
+
+    def _inside(self, prefix: str, value: Any) -> Any:
+        if not any(name.startswith(prefix) for name in self._names):
+            return value
+        value = _parsed(value)
+        if isinstance(value, list | tuple):
+            return [self._inside(prefix, each) for each in value]
+        return dict(self._left(prefix, value)) if isinstance(value, Mapping) else value
