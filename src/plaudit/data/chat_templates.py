@@ -46,6 +46,10 @@ class ChatTemplate:
             raise _rejected(origin, "it leaves out the response, or writes it before the end of the prompt")
         return (prompt if cut == len(prompt.text) else wholes[0].part(0, cut)), [whole.part(cut) for whole in wholes]
 
+    def whole(self, dialogue: Sequence[Message], origin: Origin) -> Text:
+        """Render a dialogue that ends with its answer."""
+        return self._render(dialogue, origin)
+
     def turn(self, turns: Sequence[Message], number: int, whole: str, origin: Origin) -> tuple[int, int] | None:
         """Return where an earlier turn of the assistant is in the rendered dialogue ``whole``: its start and end.
 

@@ -14,7 +14,7 @@ from plaudit.data.rows import Row
 from plaudit.data.sources import SourceCounts, SourceRows, read_source
 from plaudit.data.splits import held_out_draws, keys_of, prompt_key, row_content, split_rows
 from plaudit.data.templates import human_assistant_text
-from plaudit.data.tokenization import Tokenized, tokenize_rows
+from plaudit.data.tokenization import Tokenized, tokenize_unchecked
 from plaudit.data.unwritten import Unwritten, unwritten
 
 # Tokenizers without a maximum length report a number of at least this size.
@@ -93,7 +93,7 @@ def inspect(
         tokenized = _tokenized(rows, tokenizer)
         trees = tokenized.trees
         written = unwritten(tokenized.rows, tokenizer)
-        refused = refused or written.refusal(source.path, limits.max_unknown_fraction)
+        refused = refused or tokenized.refusal or written.refusal(source.path, limits.max_unknown_fraction)
         lengths |= _token_lengths(trees)
         overlong = _count_overlong(trees, context_length) if context_length else None
     different = {row_content(row): row for row in reversed(rows)}  # the first one of equal rows
@@ -157,7 +157,7 @@ def _character_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
 
 def _tokenized(rows: Sequence[Row], tokenizer: Any) -> Tokenized[Row]:
     config = DataConfig(sources=[SourceConfig(path="-")])
-    return tokenize_rows(rows, tokenizer, config, context_length=_NO_LIMIT) if rows else Tokenized([])
+    return tokenize_unchecked(rows, tokenizer, config, context_length=_NO_LIMIT) if rows else Tokenized([])
 
 
 def _token_lengths(trees: Sequence[PromptTree]) -> dict[str, Lengths]:

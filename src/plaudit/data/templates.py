@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from plaudit.config.schema import DataConfig
-from plaudit.data.chat_templates import ChatTemplate
+from plaudit.data.chat_templates import ChatTemplate, answered
 from plaudit.data.rows import Message, Origin, ResponseRow, Row
 from plaudit.data.rows.base import PromptKind
 from plaudit.data.special_tokens import SpecialTokens, Text
+from plaudit.data.template_checks import UnfaithfulError, check_probes, check_response, holds, probed
 from plaudit.errors import PlauditError
 
 NO_TEMPLATE = DataConfig.model_fields["prompt_template"].default
@@ -21,8 +22,8 @@ LITERAL = "rows hold the text of special tokens, which stays text"
 CONTINUED = "prompts end with a turn of the assistant, which the response continues"
 DOUBLE = "dialogues dropped: two turns of the assistant in a row"
 SPLIT = "earlier turns learned as separate examples: the chat template changes them once other turns follow"
-CHANGED = "responses that the chat template changes"
-LEFT_OUT = "dialogues with a turn that the chat template leaves out or changes"
+SPACED = "rows with a response of which the chat template changes the white space"
+CHANGED_TURN = "dialogues with an earlier turn that the chat template changes"
 BYPASSED = "plain prompts bypass the tokenizer's chat template"
 UNTEMPLATED = "dialogues are not put into prompt_template, which is for plain prompts"
 
@@ -45,10 +46,15 @@ class Rendered:
 
 
 class Renderer:
-    """Renders rows for a tokenizer. ``counted``: what was noticed on the way, and how often."""
+    """Renders rows for a tokenizer.
+
+    ``counted``: what was noticed on the way, and how often. ``unfaithful``: the first row that the chat template does
+    not write as it is, in words; "" without one.
+    """
 
     def __init__(self, tokenizer: Any, config: DataConfig) -> None:
         self.counted: Counter[str] = Counter()
+        self.unfaithful = ""
         self.special = SpecialTokens(tokenizer, data_is_text=config.special_tokens == "text")
         self._tokenizer, self._config = tokenizer, config
         self._chat = ChatTemplate(tokenizer, self.special) if tokenizer.chat_template else None
@@ -65,7 +71,8 @@ class Renderer:
         """Return a row as text: usually one prompt with its responses, none if the row cannot be rendered.
 
         Plain text is put into ``prompt_template``. Dialogues are rendered with the tokenizer's chat template or as
-        Human/Assistant turns, depending on ``conversation``. Raises PlauditError if the template is missing or fails.
+        Human/Assistant turns, depending on ``conversation``. A dialogue is dropped if the template leaves out a part of
+        it or changes its response. Raises PlauditError if the template is missing or fails.
         """
         prompt, responses = row.prompt, tuple(map(self._without_end, row.responses))
         assert prompt is not None
@@ -82,7 +89,12 @@ class Renderer:
             turns = tuple(map(self._clean, prompt))
             finals = [final or Message("assistant", response) for response in responses]
             if uses_chat_template(self._tokenizer, self._config):
-                found = self._chat_dialogue(turns, finals, row)
+                try:
+                    found = self._chat_dialogue(turns, finals, row)
+                except UnfaithfulError as error:
+                    self.counted[error.reason] += 1
+                    self.unfaithful = self.unfaithful or f"line {row.origin.line}: {error}"
+                    return []
             else:
                 found = [self._human_assistant(turns, finals, isinstance(row, ResponseRow))]
         self.counted[LITERAL] += any(
@@ -135,12 +147,11 @@ class Renderer:
         assert self._chat is not None
         judged = not isinstance(row, ResponseRow)
         prompt = self._chat.prompt(turns, row.origin)
-        self.counted[LEFT_OUT] += any(turn.content.strip() not in prompt.text for turn in turns if turn.role != "tools")
         if not finals:
+            self._check_turns(turns, None, prompt, row.origin)
             return [Rendered(prompt, (), True)]
         before, responses = self._chat.responses(turns, prompt, finals, row.origin)
-        for final, response in zip(finals, responses, strict=True):
-            self._check_response(final, response, row.origin)
+        self._check(turns, finals, before, responses, row.origin)
         learned = [number for number, turn in enumerate(turns[:-1]) if turn.learned and not judged]
         if learned:
             return self._learned_turns(turns, learned, before, before + responses[0], row.origin)
@@ -161,6 +172,7 @@ class Renderer:
                 self.counted[SPLIT] += 1
                 prompt = self._chat.prompt(turns[:number], origin)
                 start, [response] = self._chat.responses(turns[:number], prompt, [turns[number]], origin)
+                self._check(turns[:number], [turns[number]], start, [response], origin)
                 found.append(Rendered(start, ((Part(response),),), True))
                 continue
             parts += [Part(whole.part(at, place[0]), False), Part(whole.part(*place))]
@@ -168,15 +180,32 @@ class Renderer:
         parts += [Part(whole.part(at, len(before.text)), False), Part(whole.part(len(before.text)))]
         return [*found, Rendered(parts[0].text, (tuple(parts[1:]),), True)]
 
-    def _check_response(self, final: Message, response: Text, origin: Origin) -> None:
-        """Count a response that the template changes. Raises PlauditError for a function call that it leaves out."""
-        self.counted[CHANGED] += final.content.strip() not in response.text
-        for call in final.tool_calls:
-            if call.name not in response.text:
-                raise PlauditError(
-                    f"{origin.source} line {origin.line}: the chat template leaves out the call of {call.name}; use a "
-                    "template with tool_calls, or remove the row"
-                )
+    def _check(
+        self, turns: Sequence[Message], finals: Sequence[Message], before: Text, responses: Sequence[Text], at: Origin
+    ) -> None:
+        """Raise UnfaithfulError if the template does not write what a dialogue and its responses hold."""
+        for final, response in zip(finals, responses, strict=True):
+            check_response(final, response.text)
+        self.counted[SPACED] += any(
+            final.content.strip() not in response.text for final, response in zip(finals, responses, strict=True)
+        )
+        self._check_turns(turns, finals[0], before, at)
+
+    def _check_turns(self, turns: Sequence[Message], final: Message | None, before: Text, origin: Origin) -> None:
+        """Raise UnfaithfulError if the template leaves out a turn, call, result or function; count changed turns.
+
+        What may have been left out is rendered again with probes in its place.
+        """
+        assert self._chat is not None
+        texts = [number for number, turn in enumerate(turns) if turn.role not in ("tool", "tools")]
+        in_doubt = [number for number in texts if not holds(before.text, turns[number].content)]
+        dialogue = turns if final is None else (*turns, final)
+        again, probes = probed(dialogue, in_doubt)
+        if probes:
+            whole = again if final is None else answered(again[:-1], again[-1])
+            written = self._chat.prompt(whole, origin) if final is None else self._chat.whole(whole, origin)
+            check_probes(probes, written.text)
+        self.counted[CHANGED_TURN] += bool(in_doubt)
 
     def _until_end(self, response: Text) -> Text:
         """Return a judged response without what the template writes after its end: scores are read at the end."""

@@ -14,6 +14,7 @@ from plaudit.data.encoding import Encoder
 from plaudit.data.limits import LimitedRows, Limits, Trees, TreesInMemory
 from plaudit.data.rows import ResponseRow, Row
 from plaudit.data.selection import Indices
+from plaudit.data.template_checks import unfaithful_refusal
 from plaudit.data.templates import Renderer
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
@@ -29,13 +30,15 @@ UNWRITTEN = "rows dropped: the tokenizer drops all characters of the prompt or o
 class Tokenized(Generic[R]):
     """Rows in their original order, and how many were dropped or truncated because they were too long.
 
-    ``counted``: what else was noticed while they were rendered and compared, and how often.
+    ``counted``: what else was noticed while they were rendered and compared, and how often. ``refusal``: why a stage
+    would not use rows of which the chat template leaves out or changes too many; None if it would.
     """
 
     rows: Sequence[TokenizedRow[R]]
     dropped: int = 0
     truncated: int = 0
     counted: Mapping[str, int] = field(default_factory=dict)
+    refusal: str | None = None
 
     @property
     def trees(self) -> list[PromptTree]:
@@ -50,8 +53,20 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
     as the chat template ends them, otherwise with the EOS token, unless they were truncated. Plain text becomes a
     response to the BOS token, or to its own first token without a BOS token. Responses that cannot be told apart and
     were judged differently are dropped, and rows of which the tokenizer drops a whole text. Raises PlauditError if the
-    tokenizer has no EOS token, if no row is left, or, with ``overlong: error``, at the first row that is too long.
+    tokenizer has no EOS token, if no row is left, if the chat template leaves out or changes too many, or, with
+    ``overlong: error``, at the first row that is too long.
     """
+    done = tokenize_unchecked(rows, tokenizer, config, context_length)
+    if done.refusal is not None:
+        raise PlauditError(done.refusal)
+    if rows and not done.rows:
+        reasons = "; ".join(f"{number} {what}" for what, number in done.counted.items())
+        raise PlauditError(f"{rows[0].origin.source}: no row is left of {len(rows)}: {reasons}; check the data")
+    return done
+
+
+def tokenize_unchecked(rows: Sequence[R], tokenizer: Any, config: DataConfig, context_length: int) -> Tokenized[R]:
+    """Tokenize rows as ``tokenize_rows`` does, without an error if no row is left or too many are not faithful."""
     check_eos_token(tokenizer)
     renderer = Renderer(tokenizer, config)
     trees = TreesInMemory(
@@ -59,10 +74,9 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
     )
     done = within_limits(trees, np.arange(len(trees)), tokenizer, config, context_length)
     counted = renderer.counted + Counter(done.counted)
-    if rows and not done.rows:
-        reasons = "; ".join(f"{number} {what}" for what, number in counted.items())
-        raise PlauditError(f"{rows[0].origin.source}: no row is left of {len(rows)}: {reasons}; check the data")
-    return replace(done, counted=counted)
+    source = rows[0].origin.source if rows else ""
+    refusal = unfaithful_refusal(source, counted, renderer.unfaithful, len(rows), config.max_bad_fraction)
+    return replace(done, counted=counted, refusal=refusal)
 
 
 def check_eos_token(tokenizer: Any) -> None:

@@ -18,6 +18,7 @@ from plaudit.data.rows import Row
 from plaudit.data.selection import Indices, Mapped, drawn
 from plaudit.data.store.cache import DataCache
 from plaudit.data.store.trees import JoinedTrees
+from plaudit.data.template_checks import unfaithful_refusal
 from plaudit.data.templates import BYPASSED, check_prompt_template
 from plaudit.data.tokenization import within_limits
 from plaudit.data.tokenized_row import TokenizedRow
@@ -109,6 +110,11 @@ def load_stage_rows(
             _log_counted(f"{context.name}: {name}", limited.counted)
         _warn_of_other_prompts(context, record)
         _log_unwritten(context.name, written)
+    for source, part in zip(rows.sources, stored, strict=True):
+        limit = config.max_bad_fraction
+        refusal = unfaithful_refusal(source.source, part.counted, part.unfaithful, len(source), limit)
+        if refusal is not None:
+            raise PlauditError(f"{context.name}: {refusal}")
     if (refusal := written.refusal(config.sources[0].path, config.max_unknown_fraction)) is not None:
         raise PlauditError(f"{context.name}: {refusal}")
     if not len(train.rows):

@@ -34,8 +34,8 @@ class SourceConfig(Section):
     )
     ignore_columns: list[str] = Field(
         default_factory=list,
-        description="columns, or keys in them such as metadata.label, that are not read although they look like a judgement or a "
-        "part of the prompt",
+        description="columns, or keys in them such as metadata.label, that are not read although they look like a "
+        "judgement or a part of the prompt",
     )
     weight: Annotated[float, Field(gt=0)] = Field(
         1.0, description="how often each row appears per epoch; 2.5: twice, and half of the rows a third time"
@@ -63,7 +63,10 @@ class DataConfig(Section):
         description="sources for held-out measurements; default: a fraction of the prompts in sources",
     )
     held_out_fraction: Fraction = Field(0.1, description="fraction of prompts held out if held_out is empty")
-    max_bad_fraction: Fraction = Field(0.01, description="the run stops if a larger fraction of the records is bad")
+    max_bad_fraction: Fraction = Field(
+        0.01,
+        description="the run stops if a larger fraction of the records is bad, or is not what the chat template writes",
+    )
     prompt_template: str = Field("{prompt}", description="text around a plain prompt")
     conversation: Literal["auto", "chat_template", "human_assistant"] = Field(
         "auto",

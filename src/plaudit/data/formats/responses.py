@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plaudit.data.formats.base import Column, Format, Kind, Record, first_of
+from plaudit.data.formats.base import BadRowError, Column, Format, Kind, Record, first_of
 from plaudit.data.formats.prompts import AROUND, prompt_in
 from plaudit.data.formats.sides import learned_side
 from plaudit.data.rows import Message, Origin, Prompt, PromptRow, ResponseRow, Row
@@ -13,7 +13,9 @@ _QUESTIONS = ("question", "query", "input")
 
 
 def response_row(prompt: Prompt, response: Message | str, origin: Origin) -> ResponseRow:
-    """Return a row of a response that is text or a turn."""
+    """Return a row of a response that is text or a turn; raises BadRowError if an earlier turn to learn is empty."""
+    if not isinstance(prompt, str) and any(turn.learned and not turn.text.strip() for turn in prompt):
+        raise BadRowError("empty turn of the assistant")
     if isinstance(response, str):
         return ResponseRow(prompt, response, origin)
     return ResponseRow(prompt, response.text, origin, response if response.tool_calls else None)

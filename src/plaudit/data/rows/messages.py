@@ -43,7 +43,9 @@ class Message:
         """The content, followed by the calls as JSON if there are any."""
         if not self.tool_calls:
             return self.content
-        calls = [json.dumps({"name": call.name, "arguments": _parsed(call.arguments)}) for call in self.tool_calls]
+        calls = [
+            json.dumps({"name": call.name, "arguments": parsed_arguments(call.arguments)}) for call in self.tool_calls
+        ]
         return "\n".join([*([self.content] if self.content else []), *calls])
 
     def as_mapping(self) -> dict[str, Any]:
@@ -66,14 +68,14 @@ def tools_of(dialogue: Sequence[Message]) -> list[Any]:
     return [schema for message in dialogue if message.role == TOOLS for schema in json.loads(message.content)]
 
 
-def _as_call(call: ToolCall) -> dict[str, Any]:
-    given = {} if call.id is None else {"id": call.id}
-    return {**given, "type": "function", "function": {"name": call.name, "arguments": _parsed(call.arguments)}}
-
-
-def _parsed(arguments: str) -> Any:
+def parsed_arguments(arguments: str) -> Any:
     """Return arguments as an object, as most templates expect; text that is not JSON is not changed."""
     try:
         return json.loads(arguments)
     except ValueError:
         return arguments
+
+
+def _as_call(call: ToolCall) -> dict[str, Any]:
+    given = {} if call.id is None else {"id": call.id}
+    return {**given, "type": "function", "function": {"name": call.name, "arguments": parsed_arguments(call.arguments)}}

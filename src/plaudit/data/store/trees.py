@@ -50,7 +50,7 @@ class StoredTrees(Lazy[TokenizedRow[R]]):
 
     ``rows`` [N]: the index of each tree's row. ``prompt_tokens`` [N] and ``longest_response`` [N]: lengths in tokens.
     ``indistinct_at`` [N] and ``nothing_left_at`` [N]: see ``critical_lengths``. ``counted``: what was noticed while the
-    rows were rendered. ``written``: how much of them the tokenizer cannot write.
+    rows were rendered. ``unfaithful``: see ``Renderer``. ``written``: how much of them the tokenizer cannot write.
     """
 
     def __init__(self, store: Store, rows: Sequence[R]) -> None:
@@ -68,6 +68,7 @@ class StoredTrees(Lazy[TokenizedRow[R]]):
         self.prompt_tokens = self._texts.lengths[firsts]
         self.longest_response = _longest(self._texts.lengths, firsts, columns["texts"])
         self.counted: dict[str, int] = store.facts.get("counted", {})
+        self.unfaithful: str = store.facts.get("unfaithful", "")
         self.written = Unwritten(**store.facts.get("written", {}))
 
     def __len__(self) -> int:
@@ -126,7 +127,7 @@ def stored_trees(
     def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
         """Render and tokenize the rows after the first ``done`` chunks."""
         renderer = Renderer(tokenizer, config)
-        renderer.counted = Counter(facts.get("counted", {}))
+        renderer.counted, renderer.unfaithful = Counter(facts.get("counted", {})), facts.get("unfaithful", "")
         encoder = Encoder(renderer.special, tokenizer, facts.get("each_text_once"))
         written = WrittenCounter(tokenizer, Unwritten(**facts["written"]) if facts else Unwritten())
         for start in range(done * ROWS_PER_CHUNK, len(rows), ROWS_PER_CHUNK):
@@ -138,6 +139,7 @@ def stored_trees(
                 _values([(start + index, row) for index, row in numbered]),
                 {
                     "counted": {what: number for what, number in renderer.counted.items() if number},
+                    "unfaithful": renderer.unfaithful,
                     "written": asdict(written.total),
                     "each_text_once": encoder.each_text_once,
                 },
