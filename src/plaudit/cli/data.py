@@ -164,6 +164,8 @@ def _print_mask(row: "TokenizedRow[Any]", tokenizer: Any, console: "Console") ->
 
 
 def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
+    from plaudit.data.rows.registry import ROW_KINDS
+
     counts = found.counts
     bad_fraction = counts.bad_records / counts.records
     yield "source", found.path
@@ -174,6 +176,8 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     yield "rows", str(counts.rows)
     yield "different prompts" if found.kind != "text" else "different texts", str(found.prompts)
     yield "duplicate rows", str(found.duplicates)
+    if found.contradictions is not None:
+        yield "contradictory judgements", f"{found.contradictions.number} of {found.contradictions.judged}"
     yield "identical responses", str(found.identical_responses)
     yield "mismatched prompts", str(found.mismatched_prompts)
     yield "empty texts", str(found.empty_texts)
@@ -194,6 +198,8 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
         yield "nearest other formats", found.nearest
     yield from (("better response", verdict) for verdict in counts.verdicts)
     yield from (("warning", warning) for warning in counts.warnings)
+    if found.contradictions is not None and (warning := found.contradictions.warning(ROW_KINDS[found.kind])):
+        yield "warning", warning
     if found.split_note is not None:
         yield "warning", found.split_note
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.contradictions import Contradictions, contradictions, judgement_keys
 from plaudit.data.conversion import Reject
 from plaudit.data.formats.columns import carries_meaning
 from plaudit.data.formats.recognition import all_formats, closest
@@ -37,10 +41,11 @@ class Inspection:
     """The content of a source.
 
     ``kind`` is the kind of row that was read; ``kinds`` are all kinds that the format supports. ``duplicates`` counts
-    rows that equal an earlier row; ``prompts`` counts distinct prompts. ``identical_responses``, ``mismatched_prompts``
-    and ``empty_texts`` count bad records. ``lengths`` are in characters and, with a tokenizer, in tokens; its keys name
-    what was measured ("prompt, characters"). ``overlong`` counts rows whose prompt and longest response together exceed
-    ``context_length`` tokens; both are None without a tokenizer or a known limit.
+    rows that equal an earlier row; ``prompts`` counts distinct prompts; ``contradictions`` counts responses, or pairs
+    of responses, that are judged in both ways, and is None for rows without judgements. ``identical_responses``,
+    ``mismatched_prompts`` and ``empty_texts`` count bad records. ``lengths`` are in characters and, with a tokenizer,
+    in tokens; its keys name what was measured ("prompt, characters"). ``overlong`` counts rows whose prompt and longest
+    response together exceed ``context_length`` tokens; both are None without a tokenizer or a known limit.
 
     ``refusal`` says why a stage with the default limits would not train on the source; None if it would.
     ``max_bad_fraction`` is its limit of bad records, and ``split_note`` what it would say about its held-out rows.
@@ -55,6 +60,7 @@ class Inspection:
     counts: SourceCounts
     prompts: int
     duplicates: int
+    contradictions: Contradictions | None
     identical_responses: int
     mismatched_prompts: int
     empty_texts: int
@@ -105,6 +111,7 @@ def inspect(
         counts=read.counts,
         prompts=len({prompt_key(row) for row in rows}),
         duplicates=len(rows) - len(different),
+        contradictions=_contradictions(rows),
         identical_responses=bad.get("identical responses", 0),
         mismatched_prompts=bad.get("mismatched prompts", 0),
         empty_texts=sum(number for reason, number in bad.items() if reason.startswith("empty ")),
@@ -133,6 +140,12 @@ def _nearest(read: SourceRows[Row]) -> str | None:
 def _split_note(rows: Sequence[Row], fraction: float) -> str | None:
     prompts, contents = keys_of(map(prompt_key, rows)), keys_of(map(row_content, rows))
     return split_rows(rows, prompts, contents, held_out_draws(rows, 0), fraction, 0).note
+
+
+def _contradictions(rows: Sequence[Row]) -> Contradictions | None:
+    keys = chain.from_iterable(judgement_keys(row, prompt_key(row)) for row in rows)
+    found = contradictions(np.fromiter(keys, np.uint64))
+    return found if found.judged else None
 
 
 def _spread(rows: Sequence[Row], number: int) -> list[Row]:

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from plaudit.config.schema import DataConfig, SourceConfig
+from plaudit.data.contradictions import contradictions
 from plaudit.data.conversion import Reject
 from plaudit.data.formats.columns import carries_meaning, looks_like
 from plaudit.data.formats.registry import FORMATS
@@ -86,9 +87,11 @@ class LoadedRows(Generic[R]):
         return lines + ([f"{self.removed} training rows removed: prompt is held out"] if self.removed else [])
 
     def warnings(self) -> list[str]:
-        """Return what is suspicious about the sources and the split, for logs."""
+        """Return what is suspicious about the sources, their judgements and the split, for logs."""
         found = [f"{count.source}: {warning}" for count in self.counts for warning in count.warnings]
-        return found + ([self.note] if self.note else [])
+        keys = np.concatenate([source.judgements for source in self.sources])
+        contradiction = contradictions(keys).warning(self.sources[0].kind)
+        return [*found, *filter(None, (contradiction, self.note))]
 
 
 def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int, cache: DataCache) -> LoadedRows[R]:

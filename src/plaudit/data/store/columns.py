@@ -33,6 +33,7 @@ FLAGS = ColumnType("u1")
 NUMBERS = ColumnType("<i8")
 LENGTHS = ColumnType("<u4")
 KEYS = ColumnType("u1", 16)
+HASHES = ColumnType("<u8")
 
 
 class ColumnWriter:

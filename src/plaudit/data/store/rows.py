@@ -4,13 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from plaudit.config.schema import SourceConfig
+from plaudit.data.contradictions import judgement_keys
 from plaudit.data.conversion import Reject
 from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.data.rows.base import PromptKind, prompt_kind
@@ -19,7 +20,7 @@ from plaudit.data.sources import SourceCounts, SourceReading
 from plaudit.data.splits import draws_of, held_out_draws, keys_of, prompt_key, row_content
 from plaudit.data.store.building import Chunk, Store, built
 from plaudit.data.store.codec import decoded, encoded
-from plaudit.data.store.columns import BYTES, KEYS, LENGTHS, NUMBERS, Array, Ragged
+from plaudit.data.store.columns import BYTES, HASHES, KEYS, LENGTHS, NUMBERS, Array, Ragged
 from plaudit.errors import PlauditError
 
 R = TypeVar("R", bound=Row)
@@ -32,6 +33,7 @@ COLUMNS = {
     "prompts": KEYS,
     "contents": KEYS,
     "draws": NUMBERS,
+    "judgements": HASHES,
     "rejects": BYTES,
 }
 
@@ -40,7 +42,7 @@ class StoredRows(Lazy[R]):
     """The rows of one source.
 
     ``prompts`` and ``contents`` [N, 16] are keys: equal for equal prompts, and for rows with equal content.
-    ``prompt_kinds`` counts the rows by the kind of their prompt.
+    ``prompt_kinds`` counts the rows by the kind of their prompt. ``judgements`` are the ``judgement_keys`` of all rows.
     """
 
     def __init__(self, store: Store, source: str, kind: type[R]) -> None:
@@ -49,6 +51,7 @@ class StoredRows(Lazy[R]):
         self.prompt_kinds: Counter[PromptKind] = Counter(store.facts["prompt_kinds"])
         self.prompts = store.columns["prompts"].all()
         self.contents = store.columns["contents"].all()
+        self.judgements = store.columns["judgements"].all()
         self._rows = Ragged(store.columns["rows"], store.columns["row_lengths"])
         self._lines = store.columns["lines"].all()
         self._draws, self._seed = store.columns["draws"], store.facts["seed"]
@@ -133,6 +136,7 @@ def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKi
         "prompts": keys_of(prompts),
         "contents": keys_of(map(row_content, rows)),
         "draws": draws_of(prompts, seed),
+        "judgements": np.fromiter(chain.from_iterable(map(judgement_keys, rows, prompts)), np.uint64),
         "rejects": np.frombuffer(rejects.encode(), np.uint8),
     }
     return Chunk(values, {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds), "seed": seed})
