@@ -80,7 +80,7 @@ def test_what_a_template_leaves_out_is_a_dropped_row(row: Row, template: str, re
     tokenizer = _tokenizer(template)
     with pytest.raises(PlauditError, match=r"^rows.jsonl: 1 of 1 rows dropped: .*, such as line 7: .*max_bad_fraction"):
         tokenize_rows([row], tokenizer, _config(), 4096)
-    good = ResponseRow((USER,), "Noon.", AT)
+    good = ResponseRow((USER,), "12:00", AT)
     done = tokenize_rows([row, good, good], tokenizer, _config(max_bad_fraction=0.34), 4096)
     assert [kept.row for kept in done.rows] == [good, good]
     assert done.counted[reason] == 1
