@@ -1,5 +1,6 @@
 """Whole runs of recipes, with stages that only record that they ran."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,70 @@ def test_stages_computed_from_a_restarted_one_go_to_the_trash_until_the_next_suc
     run(tmp_path, sft={**SFT, "epochs": 2})
     assert ran == ["sft", "rl", "evaluate", "sft", "rl", "evaluate"]
     assert not (folder.folder / ".trash").exists()
+
+
+def state(folder: RunDirectory) -> dict[str, bytes]:
+    files = [path for path in folder.folder.rglob("*") if path.is_file() and ".trash" not in path.parts]
+    return {str(path.relative_to(folder.folder)): path.read_bytes() for path in files if path != folder.metadata}
+
+
+def test_nothing_is_removed_before_the_inputs_of_what_will_run_are_verified(tmp_path: Path, ran: list[str]) -> None:
+    folder = run(tmp_path)
+    (folder.stage("sft").model / "weights").write_bytes(b"added later")
+    before = state(folder)
+    with pytest.raises(PlauditError, match=r"sft/model/weights: not in .*repeat the stage sft with --restart"):
+        run(tmp_path, ["rl"], restart=True)
+    assert state(folder) == before
+    assert not (folder.folder / ".trash").exists()
+    run(tmp_path, ["sft"], restart=True)
+
+
+@pytest.mark.parametrize("fault", [PlauditError("a bad row"), KeyboardInterrupt()])
+def test_removed_stages_are_put_back_if_nothing_was_computed_instead(
+    tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    folder = run(tmp_path)
+    before = state(folder)
+
+    def fail(context: Any) -> dict[str, Any]:
+        (context.directory.folder / "rejects.jsonl").write_text("{}\n")
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(STAGES["sft"], "run", fail)
+        with pytest.raises(type(fault)):
+            run(tmp_path, ["sft"], restart=True, sft={**SFT, "epochs": 2})
+    assert state(folder) == before
+    assert (folder.folder / ".trash" / "sft" / "rejects.jsonl").read_text() == "{}\n"
+    run(tmp_path)
+    assert ran == ["sft", "rl", "evaluate"]
+    run(tmp_path, ["sft"], restart=True)
+
+
+def test_removed_stages_can_be_put_back_by_hand_as_the_log_says(
+    tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tmp_path)
+    before = state(folder)
+
+    def diverge(context: Any) -> dict[str, Any]:
+        context.directory.metrics.write_text('{"step": 0}\n')
+        raise PlauditError("training diverged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(STAGES["evaluate"], "run", diverge)
+        with pytest.raises(PlauditError, match="diverged"):
+            run(tmp_path, ["evaluate"], restart=True, evaluate={**EVALUATE, "max_prompts": 5})
+    trashed, evaluate = folder.folder / ".trash" / "evaluate", folder.stage("evaluate").folder
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"the former evaluate is kept in {trashed}; to get it back, replace {evaluate} by it" in told
+    shutil.rmtree(evaluate)
+    trashed.rename(evaluate)
+    (evaluate / "config.yaml").rename(folder.configuration)
+    assert state(folder) == before
+    run(tmp_path)
+    run(tmp_path, ["evaluate"], restart=True)
+    assert ran == ["sft", "rl", "evaluate", "evaluate"]
 
 
 def test_a_damaged_model_is_noticed_before_a_later_stage_reads_it(tmp_path: Path, ran: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def _lines(recipe: Recipe, stages: Sequence[str] | None, restart: bool, confirm:
     check_before_start(recipe, folder, wanted, wanted if restart else ())
     session = start_session(recipe, folder)
     try:
-        session.processes.from_main(lambda: _open(session, restart, stages, confirm))
+        session.processes.from_main(lambda: _open(session, wanted, restart, stages, confirm))
         _check_inputs(folder, wanted, session.is_main)
         for name in wanted:
             yield from _run_stage(name, session)
@@ -69,19 +69,33 @@ def _lines(recipe: Recipe, stages: Sequence[str] | None, restart: bool, confirm:
                 folder.empty_trash()
             for name in wanted:
                 STAGES[name].show(folder.stage(name))
-    except PlauditError:
-        if is_new and session.is_main:
-            folder.remove_if_unused()
+    except BaseException as fault:
+        if session.is_main:
+            folder.undo_restart()
+            if is_new and isinstance(fault, PlauditError):
+                folder.remove_if_unused()
         raise
     finally:
         folder.close()
     return folder.folder
 
 
-def _open(session: Session, restart: bool, stages: Sequence[str] | None, confirm: Callable[[str], bool]) -> None:
+def _open(
+    session: Session,
+    wanted: Sequence[str],
+    restart: bool,
+    stages: Sequence[str] | None,
+    confirm: Callable[[str], bool],
+) -> None:
     """Open the run's folder, remove what is restarted, and write the run's metadata."""
     recipe, run = session.recipe, session.run
-    run.open(recipe, restart and stages is None, stages if restart and stages else (), confirm)
+
+    def verify(removed: Collection[str]) -> None:
+        for name in wanted if removed else ():
+            if name in removed or not run.stage(name).finished:
+                _check_earlier_results(name, recipe.sections()[name], run, removed)
+
+    run.open(recipe, restart and stages is None, stages if restart and stages else (), confirm, verify)
     begun = [section for name, section in recipe.sections().items() if run.stage(name).begun]
     begin_metadata(run.metadata, collect_metadata(recipe, session.device, session.processes.count), begun)
 
@@ -93,8 +107,7 @@ def _run_stage(name: str, session: Session) -> Lines[None]:
             logger.info("%s: already finished, in %s", name, stage.folder)
         return
     section = session.recipe.sections()[name]
-    _refuse_replaced_results(name, section, session.run)
-    session.processes.from_main(lambda: _verify_inputs(section, session.run))
+    session.processes.from_main(lambda: _check_earlier_results(name, section, session.run))
     if session.is_main and not stage.begun:
         session.run.record_inputs(name, referenced_stages(section))
     sections = session.recipe.sections()
@@ -121,12 +134,6 @@ def _run_stage(name: str, session: Session) -> Lines[None]:
         warn_about_changed_data(session.run.metadata, {name: section}, f"at the end of {name}")
         update_metadata(session.run.metadata, {"stages": {name: {"seconds": result["seconds"]}}})
         session.run.empty_trash(name)
-
-
-def _verify_inputs(section: Section, run: RunDirectory) -> None:
-    """Raise PlauditError if a file of an earlier stage that this stage reads has changed since that stage finished."""
-    for stage, file in sorted({found.reference for found in marked_values(section) if found.reference is not None}):
-        run.verify(stage, file)
 
 
 def _result_of(name: str, context: StageContext[Any]) -> Lines[dict[str, Any]]:
@@ -160,7 +167,14 @@ def _used_earlier_result(name: str, inputs: Sequence[str], run: RunDirectory) ->
     )
 
 
-def _refuse_replaced_results(name: str, section: Section, run: RunDirectory) -> None:
-    for earlier in sorted(referenced_stages(section), key=STAGES.names.index):
+def _check_earlier_results(name: str, section: Section, run: RunDirectory, removed: Collection[str] = ()) -> None:
+    """Raise PlauditError if a result of an earlier stage that this stage reads is stale, or a file of it has changed.
+
+    The results of ``removed`` stages will be made again.
+    """
+    for earlier in sorted(referenced_stages(section) - {*removed}, key=STAGES.names.index):
         if inputs := run.replaced_inputs(earlier):
             raise PlauditError(f"{name} needs {earlier}, but {_used_earlier_result(earlier, inputs, run)}")
+    for stage, file in sorted({found.reference for found in marked_values(section) if found.reference is not None}):
+        if stage not in removed and run.stage(stage).finished:
+            run.verify(stage, file)

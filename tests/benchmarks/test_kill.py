@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,6 @@ def test_killed_runs_end_with_the_same_bits() -> None:
     options = ["--kills", "6", "--arrangements", "separate", "--stages", "dpo", "rl", "--seed", "1"]
     command, environment = [sys.executable, str(SCRIPT), *options], child_environment()
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        # On a busy machine, a metric of rl once differed between two whole runs with the same weights.
-        warnings.warn(done.stdout + done.stderr, stacklevel=1)
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 kills, 0 differences" in done.stdout
 

@@ -198,7 +198,7 @@ def test_restarting_a_stage_deletes_its_folder_and_nothing_else(tmp_path: Path) 
     opened(tmp_path / "run", restart_stages=["rl"], rl={**RL, "iterations": 5})
     assert run.stage("sft").result() == {"seconds": 1.0}
     assert visible(run.folder) == [".trash", "config.yaml", "sft"]
-    assert visible(run.folder / ".trash" / "rl") == ["inputs.json", "metrics.jsonl", "result.json"]
+    assert visible(run.folder / ".trash" / "rl") == ["config.yaml", "inputs.json", "metrics.jsonl", "result.json"]
     with pytest.raises(PlauditError, match=r"config.yaml: sft.epochs: 1.0 -> 2"):
         opened(tmp_path / "run", restart_stages=["rl"], rl=RL, sft={**SFT, "epochs": 2})
 
@@ -236,7 +236,8 @@ def test_the_trash_keeps_every_removed_folder_until_it_is_emptied(tmp_path: Path
         (run.stage("sft").folder / text).touch()
         opened(tmp_path / "run", restart=True)
     kept = [sorted(path.name for path in folder.iterdir()) for folder in sorted((run.folder / ".trash").iterdir())]
-    assert kept == [["first", "inputs.json", "metrics.jsonl"], ["inputs.json", "metrics.jsonl", "second"]]
+    written = ["config.yaml", "inputs.json", "metrics.jsonl"]
+    assert kept == [sorted([*written, "first"]), sorted([*written, "second"])]
     run.empty_trash("rl")
     assert visible(run.folder / ".trash") == ["sft", "sft-2"]
     run.empty_trash("sft")

@@ -12,7 +12,6 @@ from filelock import BaseFileLock
 
 from plaudit.config.load import dump, replace_references
 from plaudit.config.schema import Recipe, Section
-from plaudit.data.readers.opening import check_file
 from plaudit.errors import PlauditError
 from plaudit.files import json_text, read_json, sha256, synchronize, write_atomically
 from plaudit.registries.stages import STAGES
@@ -20,12 +19,12 @@ from plaudit.runs.changes import refuse_changes
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
 from plaudit.runs.manifest import check_files, record_stages, recorded_stages, write_checksums
-from plaudit.runs.trash import empty_trash, move_to_trash, removal_notice
+from plaudit.runs.ownership import CONFIGURATION, HEADER, is_configuration, refuse_foreign_folder
+from plaudit.runs.trash import empty_trash, log_places, move_to_trash, put_back, removal_notice
 
 logger = logging.getLogger(__name__)
 
 SectionT = TypeVar("SectionT", bound=Section)
-HEADER = "# The resolved configuration of a run of plaudit.\n"
 
 REJECTS = "rejects.jsonl"  # bad records of a stage's data
 INPUTS = "inputs.json"
@@ -150,11 +149,13 @@ class RunDirectory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock: BaseFileLock | None = None
+        self._kept: list[str] = []
+        self._removed: dict[Path, Path] = {}
 
     @property
     def configuration(self) -> Path:
         """The resolved recipe."""
-        return self.folder / "config.yaml"
+        return self.folder / CONFIGURATION
 
     @property
     def metadata(self) -> Path:
@@ -180,28 +181,30 @@ class RunDirectory:
         restart: bool = False,
         restart_stages: Collection[str] = (),
         confirm: Callable[[str], bool] = lambda _: True,
+        verify: Callable[[Collection[str]], None] = lambda _: None,
     ) -> "RunDirectory":
         """Create the run or resume it, and lock it until ``close`` or the end of the process.
 
         ``restart`` moves the folders of all stages to the run's trash; ``restart_stages`` those of these stages and of
-        all that were computed from them. ``confirm`` gets a sentence with their names and returns whether to go on. All
-        other stages resume. Then only two things may change: keys that no result depends on, and the sections of stages
-        that have not begun.
+        all that were computed from them. Before that, ``verify`` gets their names, and raises an error to prevent it;
+        ``confirm`` gets a sentence with their names and returns whether to go on. All other stages resume. Then only
+        two things may change: keys that no result depends on, and the sections of stages that have not begun.
 
         Raises ``PlauditError`` if another process writes this run, if the folder holds something else, if removing was
         not confirmed, or, with the differences, if the configuration has changed in any other way.
         """
-        self._refuse_foreign_folder()
+        refuse_foreign_folder(self.folder)
         self._lock = locked(self.folder)
         with ExitStack() as failure:
             failure.callback(self.close)
             removed = self._to_remove(STAGES.names if restart else restart_stages)
-            begun = [stage for stage in STAGES if stage not in removed and self.stage(stage).begun]
+            self._kept = [stage for stage in self._begun() if stage not in removed]
             if self.configuration.exists() and not restart:
-                refuse_changes(self.configuration, recipe, begun)
+                refuse_changes(self.configuration, recipe, self._kept)
+            verify(removed)
             self._remove(removed, confirm)
             write_atomically(self.configuration, HEADER + dump(recipe))
-            record_stages(self.folder, set(recorded_stages(self.folder)) - set(removed))
+            record_stages(self.folder, recorded_stages(self.folder))
             failure.pop_all()
         return self
 
@@ -231,7 +234,17 @@ class RunDirectory:
             if not confirm(notice):
                 raise PlauditError(f"{self.folder}: nothing was removed; without --restart, finished stages are kept")
         for name in reversed(list(stages)):
-            move_to_trash(self.stage(name).folder)
+            folder = self.stage(name).folder
+            self._removed[folder] = move_to_trash(folder, self.configuration)
+
+    def undo_restart(self) -> None:
+        """Put removed stages back if nothing has been computed since; otherwise log where they are."""
+        removed = {folder: place for folder, place in self._removed.items() if place.exists()}
+        if removed:
+            (put_back if self._begun() == self._kept else log_places)(removed, self.configuration)
+
+    def _begun(self) -> list[str]:
+        return [name for name in STAGES if self.stage(name).begun]
 
     def empty_trash(self, stage: str | None = None) -> None:
         """Delete what ``--restart`` had removed: of one stage, or everything."""
@@ -240,8 +253,8 @@ class RunDirectory:
 
     def remove_if_unused(self) -> None:
         """Delete a new run in which no stage has begun and no bad records were listed."""
-        used = any(self.stage(name).begun or (self.stage(name).folder / REJECTS).exists() for name in STAGES)
-        if not used and _is_ours(self.configuration):
+        used = self._begun() or any((self.stage(name).folder / REJECTS).exists() for name in STAGES)
+        if not used and is_configuration(self.configuration):
             shutil.rmtree(self.folder)
 
     def close(self) -> None:
@@ -275,24 +288,3 @@ class RunDirectory:
         Raises PlauditError, with the file, if one has changed since.
         """
         check_files(self.stage(stage).folder, self.referenced(stage, file))
-
-    def _refuse_foreign_folder(self) -> None:
-        for above in self.folder.resolve().parents:
-            if _is_ours(above / self.configuration.name):
-                raise PlauditError(f"{self.folder}: inside of another run, {above}; choose another `output`")
-        if not self.folder.exists():
-            return
-        if not self.folder.is_dir():
-            raise PlauditError(f"{self.folder}: this is a file; choose another `name` or `output`")
-        for path in self.folder.rglob("*"):
-            if not path.is_dir():
-                check_file(path)  # opening a pipe would wait forever
-        foreign = not _is_ours(self.configuration) and any(
-            not path.name.startswith(".") for path in self.folder.iterdir()
-        )
-        if foreign:
-            raise PlauditError(f"{self.folder}: not empty and not a Plaudit run; choose another `name` or `output`")
-
-
-def _is_ours(configuration: Path) -> bool:
-    return configuration.is_file() and configuration.read_bytes().startswith(HEADER.encode())

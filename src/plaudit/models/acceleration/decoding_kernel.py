@@ -5,15 +5,22 @@ contiguous, and their products with a single query do not reach memory bandwidth
 bfloat16 numbers are one 32-bit word, which two operations split; two numbers of another type are a complex number.
 """
 
+import logging
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import torch
+from filelock import FileLock
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
+
+logger = logging.getLogger("plaudit.models")
 
 ANY_ORDER = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN are kept
 
@@ -45,7 +52,7 @@ def _two_of_type(pair: Any) -> Any:
     return of_word if pair == types.uint32 else of_complex
 
 
-@numba.njit(fastmath=ANY_ORDER, cache=True)
+@numba.njit(fastmath=ANY_ORDER)
 def _score(query: Any, keys: Any, visible: Any, scores: Any) -> None:
     """Write q K^T; ``query`` [2, pairs], ``keys`` [columns, pairs], ``visible`` and ``scores`` [columns]."""
     for column in range(len(scores)):
@@ -56,7 +63,7 @@ def _score(query: Any, keys: Any, visible: Any, scores: Any) -> None:
         scores[column] = total if visible[column] else -np.inf
 
 
-@numba.njit(fastmath=ANY_ORDER, cache=True)
+@numba.njit(fastmath=ANY_ORDER)
 def _add(weights: Any, values: Any, sums: Any) -> None:
     """Add the weighted sum of values; ``weights`` [columns], ``values`` [columns, pairs], ``sums`` [2, pairs]."""
     for column in range(len(weights)):
@@ -66,7 +73,7 @@ def _add(weights: Any, values: Any, sums: Any) -> None:
             sums[1, pair] += weights[column] * second
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _score_row(
     number: int, queries: Any, prompt_keys: Any, prompt_of_row: Any, keys: Any, visible: Any, scores: Any
 ) -> None:
@@ -77,7 +84,7 @@ def _score_row(
     _score(query, keys[row, key_head], visible[row, before:], scores[row, head, before:])
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _add_row(number: int, weights: Any, prompt_values: Any, prompt_of_row: Any, values: Any, sums: Any) -> None:
     row, head = number // sums.shape[1], number % sums.shape[1]
     key_head, before = head // (sums.shape[1] // values.shape[1]), prompt_values.shape[2]
@@ -86,29 +93,45 @@ def _add_row(number: int, weights: Any, prompt_values: Any, prompt_of_row: Any, 
     _add(weights[row, head, before:], values[row, key_head], sums[row, head])
 
 
+def _loop(**options: Any) -> Callable[[Any], Any]:
+    """Compile a function and what it calls as a whole, and keep the result in numba's disk cache.
+
+    What it calls must not be cached separately: compiled with some of it from the cache, a loop gives other bits.
+    """
+
+    def compiled(function: Any) -> Any:
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # numba found no folder for its cache
+            logger.warning("numba cannot write a cache, so it compiles at every start; set NUMBA_CACHE_DIR to a folder")
+            return numba.njit(**options)(function)
+
+    return compiled
+
+
 # Four separate loops: numba's disk cache neither reuses functions that close over others, nor distinguishes the
 # parallel version of a function from the serial one.
 
 
-@numba.njit(cache=True)
+@_loop()
 def _score_on_one_thread(queries: Any, *others: Any) -> None:
     for number in range(queries.shape[0] * queries.shape[1]):
         _score_row(number, queries, *others)
 
 
-@numba.njit(parallel=True, cache=True)
+@_loop(parallel=True)
 def _score_on_threads(queries: Any, *others: Any) -> None:
     for number in numba.prange(queries.shape[0] * queries.shape[1]):
         _score_row(number, queries, *others)
 
 
-@numba.njit(cache=True)
+@_loop()
 def _add_on_one_thread(weights: Any, *others: Any) -> None:
     for number in range(weights.shape[0] * weights.shape[1]):
         _add_row(number, weights, *others)
 
 
-@numba.njit(parallel=True, cache=True)
+@_loop(parallel=True)
 def _add_on_threads(weights: Any, *others: Any) -> None:
     for number in numba.prange(weights.shape[0] * weights.shape[1]):
         _add_row(number, weights, *others)
@@ -121,7 +144,7 @@ def write_scores(*arrays: Any) -> None:
     pairs], prompt of row [rows] and keys [rows, key heads, capacity, pairs]; visible [rows, columns] and scores
     [rows, heads, columns].
     """
-    (_score_on_threads if _on_threads() else _score_on_one_thread)(*arrays)
+    _run(_score_on_threads if _on_threads() else _score_on_one_thread, arrays)
 
 
 def add_values(*arrays: Any) -> None:
@@ -130,7 +153,23 @@ def add_values(*arrays: Any) -> None:
     Arguments: probabilities [rows, heads, columns]; prompt values, prompt of row and values, as for ``write_scores``;
     sums [rows, heads, 2, pairs].
     """
-    (_add_on_threads if _on_threads() else _add_on_one_thread)(*arrays)
+    _run(_add_on_threads if _on_threads() else _add_on_one_thread, arrays)
+
+
+_LOADED: set[tuple[Any, Any, Any]] = set()
+"""Loops and types of numbers for which this process has compiled code."""
+
+
+def _run(loop: Any, arrays: Sequence[Any]) -> None:
+    """Call a loop; the first time for these types under a lock.
+
+    Two processes that compile for different types at once would write one file of numba's cache.
+    """
+    types = loop, arrays[0].dtype, arrays[1].dtype
+    folder = None if types in _LOADED else loop.stats.cache_path
+    with nullcontext() if folder is None else FileLock(Path(folder) / "decoding_kernel.lock"):
+        loop(*arrays)
+    _LOADED.add(types)
 
 
 def _on_threads() -> bool:
