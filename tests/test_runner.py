@@ -151,6 +151,60 @@ def test_a_damaged_model_is_noticed_before_a_later_stage_reads_it(tmp_path: Path
     assert ran == ["sft"]
 
 
+@pytest.mark.parametrize(
+    "file, content, fault",
+    [
+        ("manifest.json", "{", r"sft/manifest.json: damaged, not a JSON object"),
+        ("manifest.json", None, r"sft/manifest.json: missing"),
+        ("manifest.json", '{"files": []}', r"sft/manifest.json: not a manifest of a stage"),
+        ("result.json", "[", r"sft/result.json: 1 bytes instead of \d+"),
+        ("result.json", '{\n  "seconds": 9.0\n}\n', r"sft/result.json: checksum differs from the manifest's"),
+        ("metrics.jsonl", '{"step": 0}\n', r"sft/metrics.jsonl: 12 bytes instead of 24"),
+        ("metrics.jsonl", None, r"sft/metrics.jsonl: missing"),
+        ("samples.jsonl", '{"step": 1}\n', r"sft/samples.jsonl: checksum differs from the manifest's"),
+        ("model/weights", "other", r"sft/model/weights: checksum differs from the manifest's"),
+    ],
+)
+@pytest.mark.parametrize("stages", [None, ["sft"]])
+def test_a_repeated_run_verifies_what_is_finished(
+    tmp_path: Path,
+    ran: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    content: str | None,
+    fault: str,
+    stages: list[str] | None,
+) -> None:
+    work = STAGES["sft"].run
+
+    def train(context: Any) -> Any:
+        result = work(context)
+        (context.directory.model / "weights").write_text("right")
+        context.directory.metrics.write_text('{"step": 0}\n' * 2)
+        context.directory.samples.write_text('{"step": 0}\n')
+        return result
+
+    monkeypatch.setattr(STAGES["sft"], "run", train)
+    folder = run(tmp_path)
+    run(tmp_path)
+    path = folder.stage("sft").folder / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(PlauditError, match=f"{fault}; restore it from a copy, or repeat the stage sft with --restart"):
+        run(tmp_path, stages)
+    assert ran == ["sft", "rl", "evaluate"]
+    run(tmp_path, ["sft"], restart=True)
+
+
+def test_a_damaged_result_is_not_taken_for_a_replaced_one(tmp_path: Path, ran: list[str]) -> None:
+    folder = run(tmp_path)
+    folder.stage("sft").result_file.write_text("{}")
+    for restart in (False, True):
+        with pytest.raises(PlauditError, match=r"sft/result.json: 2 bytes instead of"):
+            run(tmp_path, ["rl"], restart=restart)
+    assert ran == ["sft", "rl", "evaluate"]
+    assert folder.stage("rl").finished
+
+
 def test_a_refused_run_leaves_no_folder(tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Any) -> dict[str, Any]:
         raise PlauditError("no such thing")

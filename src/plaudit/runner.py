@@ -61,6 +61,7 @@ def _lines(recipe: Recipe, stages: Sequence[str] | None, restart: bool, confirm:
     session = start_session(recipe, folder)
     try:
         session.processes.from_main(lambda: _open(session, wanted, restart, stages, confirm))
+        session.processes.from_main(lambda: _verify_finished(folder, wanted))
         _check_inputs(folder, wanted, session.is_main)
         for name in wanted:
             yield from _run_stage(name, session)
@@ -148,6 +149,16 @@ def _result_of(name: str, context: StageContext[Any]) -> Lines[dict[str, Any]]:
             f"{name}: {type(stage).__name__}.run returned a value of type {type(result).__name__}: return a dictionary"
         )
     return result
+
+
+def _verify_finished(run: RunDirectory, wanted: Sequence[str]) -> None:
+    """Raise PlauditError if a file of a finished stage has changed: any of ``wanted`` ones, the result of others."""
+    for name in STAGES:
+        stage = run.stage(name)
+        if name not in wanted:
+            stage.verify(stage.result_file)
+        elif not STAGES[name].repeats:
+            stage.verify()
 
 
 def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) -> None:

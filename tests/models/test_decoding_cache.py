@@ -50,6 +50,6 @@ def test_bits_do_not_depend_on_what_is_cached(tmp_path: Path) -> None:
 
 def test_processes_that_compile_for_different_types_do_not_mix_their_code(tmp_path: Path) -> None:
     """Without a lock, the delays would let the index name the code for bfloat16, and its file hold that for float32."""
-    both = [decoding(tmp_path, "float32", (0.5, 1)), decoding(tmp_path, "bfloat16", (1, 0))]
+    both = [decoding(tmp_path, "float32", (0.2, 0.4)), decoding(tmp_path, "bfloat16", (0.4, 0))]
     compiled = [bits(process) for process in both]
     assert [bits(decoding(tmp_path, "float32")), bits(decoding(tmp_path, "bfloat16"))] == compiled

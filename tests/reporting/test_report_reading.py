@@ -94,6 +94,32 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "file, content",
+    [("result.json", '{"loss": 1.0}\n'), ("metrics.jsonl", '{"step": 1}\n'), ("notes.json", '{"notes": ["all fine"]}')],
+)
+def test_files_that_changed_after_their_stage_finished_are_named(tmp_path: Path, file: str, content: str) -> None:
+    stage = RunDirectory(tmp_path).stage("sft").create()
+    stage.metrics.write_text('{"step": 2}\n')
+    stage.write_notes(["all is well"])
+    stage.finish({"loss": 2.0})
+    assert read_run(tmp_path).stage("sft").result == {"loss": 2.0}
+    (stage.folder / file).write_text(content)
+    with pytest.raises(PlauditError, match=f"sft/{file}: .*manifest.*; restore it from a copy, or|bytes instead of"):
+        read_run(tmp_path)
+
+
+def test_the_report_says_what_it_cannot_verify(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage = RunDirectory(tmp_path).stage("sft").create()
+    stage.finish({"loss": 2.0})
+    assert not caplog.messages
+    (stage.folder / "manifest.json").unlink()
+    assert read_run(tmp_path).stage("sft").result == {"loss": 2.0}
+    assert caplog.messages == [
+        f"{stage.folder / 'manifest.json'}: missing, so the report shows numbers of sft that are not verified"
+    ]
+
+
 def test_a_line_without_a_step_is_named(tmp_path: Path) -> None:
     write_lines(tmp_path / "rl" / "metrics.jsonl", [{"kl": 1.0}])
     with pytest.raises(PlauditError, match="line 1: has no integer step; delete the line"):

@@ -153,6 +153,13 @@ def problems(recipe: Path, *overrides: str, only: list[str] | None = None, name:
         ),
         ([EVALUATE, TOXICITY], "evaluate.toxicity.classifier.path: gone/a/b: no such folder"),
         ([EVALUATE, "evaluate.models.x=stage:sft/model/x", "evaluate.models.y=./y"], "evaluate.models.y.path: ./y: no"),
+        (
+            ["sft.model.lora.targets=[q_proj, nosuch]"],
+            "sft.model.lora.targets: the model has no module 'nosuch'; nearest",
+        ),
+        (["reward.model.lora.targets=[lm_head]"], "reward.model.lora.targets: the model has no module 'lm_head'; near"),
+        (["rl.model.lora.targets=[]"], "rl.model.lora.targets: names no module; write all-linear, or a list of names"),
+        (["sft.model={path: other/policy, lora: {targets: '('}}"], "sft.model.lora.targets: '(' is not a regular exp"),
         ([EVALUATE, "report={}", "evaluate.models.sft=gone/a/b"], "evaluate.models.sft.path: gone/a/b: no such folder"),
     ],
 )

@@ -1,5 +1,6 @@
 """Reads a run folder into plain data. Any file may be missing: the report shows what exists."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from plaudit.reporting.logs import Series, metric_series, shown_samples
 from plaudit.runs.directory import RunDirectory, StageDirectory
 from plaudit.runs.jsonl import iterate_steps
 from plaudit.runs.manifest import MANIFEST, check_files
+
+logger = logging.getLogger(__name__)
 
 NO_VALUES = Series((), ())
 
@@ -96,12 +99,21 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_stage(directory: StageDirectory) -> StageFiles:
-    if directory.finished and (directory.folder / MANIFEST).exists():
-        for path in (directory.metrics, directory.samples, directory.summary_file):
-            check_files(directory.folder, path)
+    _verify(directory)
     metrics, samples = metric_series(iterate_steps(directory.metrics)), shown_samples(directory.samples)
     notes = _read_object(directory.notes_file).get("notes", [])
     return StageFiles(directory.name, metrics, samples, _read_object(directory.result_file), list(map(str, notes)))
+
+
+def _verify(directory: StageDirectory) -> None:
+    """Raise PlauditError if a file that the report shows has changed since its stage finished."""
+    manifest = directory.folder / MANIFEST
+    if directory.finished and not manifest.exists():
+        logger.warning("%s: missing, so the report shows numbers of %s that are not verified", manifest, directory.name)
+    elif directory.finished:
+        for path in (directory.metrics, directory.samples, directory.summary_file):
+            check_files(directory.folder, path)
+        directory.verify(directory.result_file, directory.notes_file)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -18,7 +18,14 @@ from plaudit.registries.stages import STAGES
 from plaudit.runs.changes import refuse_changes
 from plaudit.runs.jsonl import rewind
 from plaudit.runs.locks import locked
-from plaudit.runs.manifest import check_files, record_stages, recorded_stages, write_checksums
+from plaudit.runs.manifest import (
+    MANIFEST,
+    check_files,
+    check_recorded,
+    record_stages,
+    recorded_stages,
+    write_checksums,
+)
 from plaudit.runs.ownership import CONFIGURATION, HEADER, is_configuration, refuse_foreign_folder
 from plaudit.runs.trash import empty_trash, log_places, move_to_trash, put_back, removal_notice
 
@@ -115,11 +122,21 @@ class StageDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the checksums of all files, wait until they have reached the disk, and write ``result.json``."""
-        write_checksums(self.create().folder, (CHECKPOINTS, TRACKERS))
+        text = json_text(result, indent=2) + "\n"
+        write_checksums(self.create().folder, (CHECKPOINTS, TRACKERS), {self.result_file.name: text})
         for path in (*self.folder.rglob("*"), self.folder):
             if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these were synchronized when they were saved
                 synchronize(path)
-        write_atomically(self.result_file, json_text(result, indent=2) + "\n")
+        write_atomically(self.result_file, text)
+
+    def verify(self, *files: Path) -> None:
+        """Raise PlauditError if the stage has finished and a file has changed since; of these ``files``, if any.
+
+        Single files of a stage without a manifest are not verified.
+        """
+        if self.finished and (not files or (self.folder / MANIFEST).exists()):
+            check_recorded(self.folder, [file.name for file in files] or None)
+            self.result()
 
     def result(self) -> dict[str, Any]:
         """Return the closing numbers of a finished stage."""

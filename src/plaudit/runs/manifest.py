@@ -1,6 +1,7 @@
 """Manifests: what in a run's folder Plaudit has made, and the checksums of a finished stage's files."""
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,19 @@ def record_stages(run_folder: Path, stages: Collection[str]) -> None:
     write_atomically(run_folder / MANIFEST, json_text({"stages": sorted(stages)}, indent=2) + "\n")
 
 
-def write_checksums(folder: Path, left_out: Collection[str]) -> None:
-    """Write size and SHA-256 of every file in a folder, without those below folders named in ``left_out``."""
+def write_checksums(folder: Path, left_out: Collection[str], to_come: Mapping[str, str]) -> None:
+    """Write size and SHA-256 of every file in a folder, without those below folders named in ``left_out``.
+
+    ``to_come``: name -> text of files that will be written afterwards.
+    """
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not set(path.relative_to(folder).parts) & {*left_out, MANIFEST}
     }
+    for name, text in to_come.items():
+        content = text.encode()
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     write_atomically(folder / MANIFEST, json_text({"files": files}, indent=2) + "\n")
 
 
@@ -44,18 +51,35 @@ def check_files(folder: Path, wanted: Path) -> None:
 
     Raises PlauditError, with the file and what is wrong with it.
     """
-    remedy = f"restore it from a copy, or repeat the stage {folder.name} with --restart"
-    recorded = read_json(folder / MANIFEST, remedy).get("files")
-    if not isinstance(recorded, dict):
-        raise PlauditError(f"{folder / MANIFEST}: not a manifest of a stage; {remedy}")
-    below = {name: entry for name, entry in recorded.items() if (folder / name).is_relative_to(wanted)}
+    recorded = _recorded_files(folder)
+    below = {name for name in recorded if (folder / name).is_relative_to(wanted)}
     files = [wanted] if wanted.is_file() else [path for path in wanted.rglob("*") if path.is_file()]
     for path in files:
         if path.name != MANIFEST and path.relative_to(folder).as_posix() not in below:
+            remedy = _remedy(folder)
             raise PlauditError(f"{path}: not in {folder / MANIFEST}, so it cannot be verified; {remedy}")
-    for name, entry in below.items():
-        if problem := file_problem(folder / name, entry):
-            raise PlauditError(f"{folder / name}: {problem}; {remedy}")
+    check_recorded(folder, below)
+
+
+def check_recorded(folder: Path, names: Collection[str] | None = None) -> None:
+    """Check the files that a stage's manifest records, or those with these names among them.
+
+    Raises PlauditError, with the file and what is wrong with it.
+    """
+    for name, entry in _recorded_files(folder).items():
+        if (names is None or name in names) and (problem := file_problem(folder / name, entry)):
+            raise PlauditError(f"{folder / name}: {problem}; {_remedy(folder)}")
+
+
+def _recorded_files(folder: Path) -> dict[str, Any]:
+    recorded = read_json(folder / MANIFEST, _remedy(folder)).get("files")
+    if not isinstance(recorded, dict):
+        raise PlauditError(f"{folder / MANIFEST}: not a manifest of a stage; {_remedy(folder)}")
+    return recorded
+
+
+def _remedy(folder: Path) -> str:
+    return f"restore it from a copy, or repeat the stage {folder.name} with --restart"
 
 
 def file_problem(file: Path, entry: Any) -> str | None:

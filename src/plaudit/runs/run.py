@@ -134,9 +134,11 @@ class Run(os.PathLike[str]):
             The lines of ``metrics.jsonl``, one dictionary with ``step`` and ``seconds`` each; empty without the file.
 
         Raises:
-            PlauditError: the file is damaged, or there is no stage of this name.
+            PlauditError: the file is damaged or has changed, or there is no stage of this name.
         """
-        file = self._directory(stage).metrics
+        directory = self._directory(stage)
+        file = directory.metrics
+        directory.verify(file)
         if not file.parent.is_dir():
             STAGES[stage]  # raises an error with the nearest name; a plugin's stage need not be registered here
         return list(read_json_lines(file)) if file.exists() else []
@@ -151,14 +153,16 @@ class Run(os.PathLike[str]):
             The content of ``result.json``, with ``seconds``.
 
         Raises:
-            PlauditError: the stage has not finished.
+            PlauditError: the stage has not finished, or its file has changed since.
         """
         if stage not in self.finished:
             raise PlauditError(
                 f"{self.folder}: {stage} has not finished; run it first (finished: "
                 f"{', '.join(self.finished) or 'none'})"
             )
-        return self._directory(stage).result()
+        directory = self._directory(stage)
+        directory.verify(directory.result_file)
+        return directory.result()
 
     def summary(self) -> dict[str, Any]:
         """Return the comparison of models that the stage ``evaluate`` wrote.
@@ -167,10 +171,12 @@ class Run(os.PathLike[str]):
             The content of ``summary.json``.
 
         Raises:
-            PlauditError: the stage has not finished.
+            PlauditError: the stage has not finished, or its file has changed since.
         """
         self.result("evaluate")
-        return self._directory("evaluate").summary()
+        directory = self._directory("evaluate")
+        directory.verify(directory.summary_file)
+        return directory.summary()
 
     def _models(self) -> dict[str, Path]:
         return {name: self._directory(name).model for name in self.finished if self._directory(name).model.is_dir()}

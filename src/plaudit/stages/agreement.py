@@ -1,4 +1,4 @@
-"""Checks before the first stage starts whether the models of a stage fit together: vocabularies, lengths and labels."""
+"""Checks before the first stage starts whether the models of a stage fit together: vocabularies, lengths, labels, …"""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -19,8 +19,9 @@ from plaudit.errors import PlauditError
 from plaudit.evaluation.toxicity import PLACE, toxic_indices
 from plaudit.hub import is_cached
 from plaudit.models.loading.limits import configured_context_length, stored_configuration
-from plaudit.models.loading.models import has_reward_head
+from plaudit.models.loading.models import check_new_adapter, has_reward_head
 from plaudit.models.loading.pretrained import load_from
+from plaudit.registries.stages import STAGES
 from plaudit.rewards.labels import label_index, label_names
 from plaudit.rewards.trained_model import same_vocabulary
 from plaudit.runs.directory import RunDirectory
@@ -60,7 +61,11 @@ class Origins:
 
 def misfits(section: Section, name: str, origins: Origins) -> list[str]:
     """Return a line for each problem in the section of stage ``name``: the key, what does not fit, and the remedy."""
-    problems = [*_label_problems(section, name), *_head_problems(section, name)]
+    problems = [
+        *_label_problems(section, name),
+        *_head_problems(section, name),
+        *_adapter_problems(section, name, origins),
+    ]
     if not problems and isinstance(section, RlConfig | EvaluateConfig):
         models = dict(_token_readers(section, name, origins))
         problems += [*_vocabulary_problems(models, origins), *_length_problems(section, name, models)]
@@ -81,7 +86,7 @@ def _token_readers(section: Section, name: str, origins: Origins) -> Iterator[tu
 
 def _vocabulary_problems(models: Mapping[str, ModelConfig], origins: Origins) -> Iterator[str]:
     names = {place: origins.tokenizer(model) for place, model in models.items()}
-    known = {place: path for place, path in names.items() if path and (Path(path).is_dir() or is_cached(path))}
+    known = {place: path for place, path in names.items() if path and _is_here(path)}
     if len(set(known.values())) < 2:
         return
     (first, path), *others = known.items()
@@ -95,6 +100,11 @@ def _vocabulary_problems(models: Mapping[str, ModelConfig], origins: Origins) ->
             f"{place}: mismatched tokenizers: {known[place]} does not have the vocabulary of {path} ({first}), but "
             "both read the same token ids; choose models with the same tokenizer"
         )
+
+
+def _is_here(path: str | None) -> bool:
+    """Whether a model can be read without a download; random weights can."""
+    return path is None or Path(path).is_dir() or is_cached(path)
 
 
 def _tokenizer(path: str) -> "PreTrainedTokenizerBase":
@@ -133,6 +143,22 @@ def _is_reward_model(path: str) -> bool:
     with suppress(PlauditError):  # as above
         return has_reward_head(path)
     return False
+
+
+def _adapter_problems(section: Section, name: str, origins: Origins) -> Iterator[str]:
+    """Yield a line for each model that lacks a module to which new adapters are to be added."""
+    for key, model in section:
+        if not isinstance(model, ModelConfig) or model.lora is None or model.lora.continues:
+            continue
+        origin = origins.of(model)
+        if origin is None or origin.trust_remote_code or not _is_here(origin.path):
+            continue
+        scores = STAGES[name].makes == "reward model" or key == "value_model"
+        try:
+            check_new_adapter(origin, model.lora, "SEQ_CLS" if scores else "CAUSAL_LM")
+        except PlauditError as error:
+            if str(error).startswith("lora."):  # as above
+                yield f"{name}.{key}.{error}"
 
 
 def _label_problems(section: Section, name: str) -> Iterator[str]:

@@ -41,7 +41,10 @@ class LoraConfig(Section):
     rank: Positive = Field(16, description="rank of the weight update")
     alpha: float = Field(32.0, description="the update is scaled by alpha / rank")
     dropout: Fraction = Field(0.0, description="dropout before the adapter")
-    targets: str | list[str] = Field("all-linear", description="modules that get an adapter")
+    targets: str | list[str] = Field(
+        "all-linear",
+        description="modules that get an adapter: ends of their names, or a regular expression for complete names",
+    )
 
     @property
     def continues(self) -> bool:

@@ -8,12 +8,15 @@ from plaudit.config.schema import LoraConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.hub import TOKENIZER_FILES
 from plaudit.models.adapters.lora import CONTINUED
+from plaudit.models.adapters.targets import modules_named
 from plaudit.models.trunk import unwrapped
 from plaudit.models.weights.completeness import SCORE, Fit, refuse_incomplete
 from plaudit.models.weights.files import ADAPTER_WEIGHTS, read_json, refuse_substitutes, stored_shapes
 
 ADAPTER_FILE = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
+HEADS = {"classifier", "score"}
+"""Modules to save that peft adds for classifiers, whether they exist or not."""
 BASE_FILE = "base_model.json"
 """How the base was quantized: the adapter was trained on the rounded weights and needs the same weights again."""
 
@@ -46,6 +49,13 @@ def adapter_task(path: str | None) -> str | None:
         raise PlauditError(
             f"{file}: names no base model or no LoRA adapter (peft_type {content.get('peft_type')}); give a LoRA "
             "adapter that peft saved, or merge it into its base with peft"
+        )
+    targets, rank, alpha = (content.get(key) for key in ("target_modules", "r", "lora_alpha"))
+    if not targets or not isinstance(targets, str | list) or not all(isinstance(name, str) for name in targets):
+        raise PlauditError(f"{file}: target_modules {targets!r}: expected names of modules; restore the file")
+    if type(rank) is not int or rank < 1 or type(alpha) not in (int, float):
+        raise PlauditError(
+            f"{file}: r {rank!r} and lora_alpha {alpha!r}: expected a whole number above 0 and a number; restore it"
         )
     return str(content.get("task_type") or "CAUSAL_LM")
 
@@ -125,6 +135,9 @@ def with_saved_adapter(model: Any, folder: str, lora: LoraConfig | None = None) 
     refuse_substitutes(Path(folder))
     stored = stored_shapes(folder, ADAPTER_WEIGHTS)
     config = peft.PeftConfig.from_pretrained(folder)
+    for name in {*(config.modules_to_save or ())} - HEADS:
+        if not modules_named(model, name):
+            raise PlauditError(f"{Path(folder) / ADAPTER_FILE}: modules_to_save: the model has no module {name!r}")
     new_head = hasattr(model, "score") and config.task_type != "SEQ_CLS"
     if new_head:  # a language model's adapter, from which a reward model is to be trained
         config.task_type = None

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import LoraConfig
+from plaudit.errors import PlauditError, one_line
+from plaudit.models.adapters.targets import check_targets
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -16,21 +18,31 @@ if TYPE_CHECKING:
 
 
 def with_adapter(model: "PreTrainedModel", config: LoraConfig, task: str, name: str = "default") -> "PeftModel":
-    """Freeze a model and add low-rank adapters; a classifier's head stays trainable."""
+    """Freeze a model and add low-rank adapters; a classifier's head stays trainable.
+
+    Raises PlauditError if the model lacks a target, or peft refuses one.
+    """
     import peft
 
-    return peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            task_type=task,
-            r=config.rank,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=config.targets,
-            modules_to_save=["score"] if task == "SEQ_CLS" else None,
-        ),
-        adapter_name=name,
+    check_targets(model, config.targets)
+    lora = peft.LoraConfig(
+        task_type=task,
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.targets,
+        modules_to_save=["score"] if task == "SEQ_CLS" else None,
     )
+    try:
+        return peft.get_peft_model(model, lora, adapter_name=name)
+    except (ValueError, TypeError, NotImplementedError) as fault:
+        raise PlauditError(
+            f"lora.targets: {_in_words(config.targets)}: {one_line(fault)}; choose other modules"
+        ) from fault
+
+
+def _in_words(targets: str | list[str]) -> str:
+    return targets if isinstance(targets, str) else ", ".join(targets)
 
 
 CONTINUED = "continues_saved_adapter"

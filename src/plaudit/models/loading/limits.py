@@ -1,6 +1,6 @@
 """What the configuration of a model says before its weights are loaded."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plaudit.config.schema import ModelConfig
 from plaudit.models.adapters.folder import adapter_task, base_of_adapter
@@ -16,16 +16,22 @@ def configured_context_length(config: ModelConfig) -> int:
 
     Raises PlauditError if its configuration cannot be read.
     """
+    return configured_length(configuration_of(config))
+
+
+def configuration_of(config: ModelConfig) -> "PreTrainedConfig":
+    """Return the configuration of a language or reward model, which is that of its base for an adapter folder.
+
+    Raises PlauditError if it cannot be read.
+    """
     from transformers import AutoConfig
 
     if adapter_task(config.path) is not None:
         config = base_of_adapter(config.model_copy(update={"lora": None}))
-    if config.fresh is not None:
-        what = f"model.fresh ({config.fresh.architecture})"
-        found: Any = or_explain(what, AutoConfig.for_model, config.fresh.architecture, **config.fresh.options)
-    else:
-        found = stored_configuration(str(config.path), config.trust_remote_code)
-    return configured_length(found)
+    if config.fresh is None:
+        return stored_configuration(str(config.path), config.trust_remote_code)
+    what = f"model.fresh ({config.fresh.architecture})"
+    return or_explain(what, AutoConfig.for_model, config.fresh.architecture, **config.fresh.options)
 
 
 def stored_configuration(path: str, trust_remote_code: bool = False) -> "PreTrainedConfig":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from plaudit.config.schema import ModelConfig
+from plaudit.config.schema import LoraConfig, ModelConfig
 from plaudit.errors import PlauditError
 from plaudit.models.acceleration.install import Acceleration, install
 from plaudit.models.adapters.folder import (
@@ -29,7 +29,7 @@ from plaudit.models.adapters.folder import (
 from plaudit.models.adapters.lora import with_adapter
 from plaudit.models.context import context_length
 from plaudit.models.heads.output_head import head_is_known
-from plaudit.models.loading.limits import stored_configuration
+from plaudit.models.loading.limits import configuration_of, stored_configuration
 from plaudit.models.loading.pretrained import fresh_model, or_explain, pretrained_model
 from plaudit.models.loading.tokenizer import check_vocabulary, load_tokenizer
 from plaudit.models.trunk import unwrapped
@@ -116,7 +116,7 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> t
             if config.lora is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(derived_seed(seed, "weights"))
-                    model = with_adapter(model, config.lora, head)
+                    model = _with_new_adapter(model, config, head)
         return LoadedModel(model.eval(), base.tokenizer, base.acceleration), has_head
     refuse_continued_base(config)
     tokenizer = load_tokenizer(config)
@@ -133,7 +133,7 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> t
             )
         acceleration = install(model, config.layout, generates=head == "CAUSAL_LM")
         if config.lora is not None:
-            model = with_adapter(model, config.lora, head)
+            model = _with_new_adapter(model, config, head)
     return LoadedModel(model.eval(), tokenizer, acceleration), has_head
 
 
@@ -153,6 +153,24 @@ def _weights(
     if config.quantization is None:
         or_explain(f"model {config.path or 'model.fresh'}", model.to, device)
     return model, has_head
+
+
+def _with_new_adapter(model: Any, config: ModelConfig, head: Head) -> "PeftModel":
+    assert config.lora is not None
+    try:
+        return with_adapter(model, config.lora, head)
+    except PlauditError as fault:
+        raise PlauditError(f"{config.path or 'model.fresh'}: {fault}") from fault
+
+
+def check_new_adapter(model: ModelConfig, lora: LoraConfig, head: Head) -> None:
+    """Add new adapters to a model without weights. Raises PlauditError if they, or its configuration, do not fit."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    auto_class = AutoModelForCausalLM if head == "CAUSAL_LM" else AutoModelForSequenceClassification
+    with torch.device("meta"):
+        without_weights = or_explain(f"model {model.path}", auto_class.from_config, configuration_of(model))
+        with_adapter(without_weights, lora, head)
 
 
 def is_classifier(path: str, trust_remote_code: bool = False) -> bool:
