@@ -36,6 +36,9 @@ def read(folder: Path, record: dict[str, Any], kind: Kind, ignored: tuple[str, .
         (PAIR | {"meta": {"system": "Lie."}}, RankingRow, "meta.system"),
         (PAIR | {"meta": {"given": {"context": "At sea."}}}, RankingRow, "meta.given.context"),
         ({"prompt": "Q", "setup": {"tools": [{"name": "f"}]}}, PromptRow, "setup.tools"),
+        # A word of the prompt is no copy of it, and one copy does not hide another value.
+        (PAIR | {"meta": {"question": "What"}}, RankingRow, "meta.question"),
+        (PAIR | {"given": [{"question": "What floats?"}, {"question": "What sinks?"}]}, RankingRow, "given.question"),
     ],
 )
 def test_a_nested_key_with_a_meaning_stops_a_stage(
@@ -59,6 +62,10 @@ def test_a_nested_key_with_a_meaning_stops_a_stage(
         (LEARNED | {"metadata": {"source": "web", "label": None, "scores": [], "score_model": "m"}}, ResponseRow),
         (LEARNED | {"note": "{label: 0}"}, ResponseRow),
         (LEARNED | {"tags": ["label", "score"]}, ResponseRow),
+        # Copies of what is read are not lost.
+        ({"prompt": [{"role": "user", "content": "What is 2 + 2? Think first."}], "extra_info": {
+            "question": "What is 2 + 2?", "answer": "4"}}, PromptRow),
+        (PAIR | {"meta": {"question": " What floats?"}}, RankingRow),
         # Prompts keep judgements for reward functions.
         ({"prompt": "Q", "meta": {"label": 0}}, PromptRow),
         # What a format reads is no unread column, whatever keys it holds.

@@ -7,23 +7,27 @@ from plaudit.data.formats.base import Format, Kind, Record, has_value
 from plaudit.data.formats.columns import carries_meaning
 from plaudit.data.formats.values import structured
 
+_WORDS_OF_A_SENTENCE = 3
+
 
 def unread_values(known: Format, record: Record, kind: Kind | None) -> dict[str, Any]:
     """Return the columns of a record that a format does not read, with their values.
 
-    Keys with a meaning for rows of a kind are added, however deeply they are nested in columns without one.
+    Keys with a meaning for rows of a kind are added, however deeply they are nested in columns without one, unless
+    their text is a copy of what the format reads.
     """
     found: dict[str, Any] = {}
     for column in known.unread(record):
         found[column] = value = record[column]
         if isinstance(value, str | list | tuple | Mapping) and not carries_meaning(column, kind):
-            found |= _keys_with_meaning(column, value, kind)
+            for name, inner in _keys_with_meaning(column, value, kind):
+                if name not in found and not _is_read(inner, known, record):
+                    found[name] = inner
     return found
 
 
-def _keys_with_meaning(column: str, value: Any, kind: Kind | None) -> dict[str, Any]:
-    """Return the nested keys with a meaning, each with one of its values; those within them are left out."""
-    found: dict[str, Any] = {}
+def _keys_with_meaning(column: str, value: Any, kind: Kind | None) -> Iterator[tuple[str, Any]]:
+    """Yield the nested keys with a meaning and their values; those within them are left out."""
     left = [(column, value)]
     while left:
         name, value = left.pop()
@@ -35,10 +39,27 @@ def _keys_with_meaning(column: str, value: Any, kind: Kind | None) -> dict[str, 
                 if isinstance(key, str) and has_value(inner):
                     inside = f"{name}.{key}"
                     if carries_meaning(key, kind):
-                        found.setdefault(inside, inner)
+                        yield inside, inner
                     else:
                         left.append((inside, inner))
-    return found
+
+
+def _is_read(value: Any, known: Format, record: Record) -> bool:
+    """Return whether a text is also in a column that a format reads: as a whole or, if it is a sentence, in a text."""
+    if not isinstance(value, str):
+        return False
+    wanted = value.strip()
+    is_sentence = len(wanted.split()) >= _WORDS_OF_A_SENTENCE
+    left: list[Any] = [record[column] for column in record.keys() - known.others(record)]
+    while left:
+        each = left.pop()
+        if isinstance(each, str) and (wanted == each.strip() or (is_sentence and wanted in each)):
+            return True
+        if isinstance(each, list | tuple):
+            left += each
+        elif isinstance(each, Mapping):
+            left += each.values()
+    return False
 
 
 def _parsed(value: Any) -> Any:
