@@ -450,15 +450,15 @@ def test_no_record_however_odd_breaks_a_format(data: st.DataObject, name: str, j
         inner = inner[key]
     inner[last] = junk
     row_format = FORMATS[name]
-    numbered = [(1, record) for record in records]
-    for line, record in row_format.group(numbered) if row_format.group else numbered:
+    placed = [(Origin("f", 1), record) for record in records]
+    for origin, record in row_format.group(placed) if row_format.group else placed:
         if row_format.group is None and row_format.missing(record) is not None:
             continue
         for kind in row_format.kinds:
             try:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(openai, "gpt2_decoder", lambda: str)
-                    parts = list(row_format.convert(record, Origin("f", line), kind))
+                    parts = list(row_format.convert(record, origin, kind))
             except BadRowError:
                 continue
             assert all(isinstance(part, Unused) or _is_sound(part) for part in parts)

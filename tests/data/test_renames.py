@@ -1,18 +1,18 @@
 """Renames never lose a column: every clash, and every column that is not there, is refused."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from plaudit.config.schema import SourceConfig
 from plaudit.data.readers import Malformed, Numbered
 from plaudit.data.renames import renamed
+from plaudit.data.rows import Origin
 from plaudit.errors import PlauditError
 
 
 def _renamed(records: list[dict[str, int] | Malformed], columns: dict[str, str]) -> list[Numbered]:
-    numbered: Iterator[Numbered] = iter(list(enumerate(records, start=3)))
-    return list(renamed(numbered, SourceConfig(path="rows.jsonl", columns=columns)))
+    placed = ((Origin("rows.jsonl", line), record) for line, record in enumerate(records, start=3))
+    found = renamed(placed, SourceConfig(path="rows.jsonl", columns=columns))
+    return [(origin.line, record) for origin, record in found]
 
 
 def test_columns_are_renamed_and_bad_records_pass() -> None:

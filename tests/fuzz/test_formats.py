@@ -13,6 +13,7 @@ from plaudit.data.conversion import Conversion
 from plaudit.data.formats import openai
 from plaudit.data.formats.recognition import recognize
 from plaudit.data.formats.registry import FORMATS
+from plaudit.data.rows import Origin
 from plaudit.errors import PlauditError
 
 ATOMS: list[Any] = [
@@ -71,7 +72,8 @@ def test_damaged_records_of_every_format(monkeypatch: pytest.MonkeyPatch) -> Non
                 row_format = recognize(asked, records, kind, "rows.jsonl").row_format
             except PlauditError:
                 continue
-            done = Conversion(enumerate(records, 1), "rows.jsonl", row_format, kind or row_format.kinds[0])
+            placed = ((Origin("rows.jsonl", line), record) for line, record in enumerate(records, 1))
+            done = Conversion(placed, row_format, kind or row_format.kinds[0])
             rows = list(done)
             counted = done.used + done.without_row + len(done.rejects)
             assert counted == len(records) or row_format.group is not None, case.case

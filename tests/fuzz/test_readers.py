@@ -8,7 +8,8 @@ from fuzzing.accounting import Outcome, check_accounted, check_complete, check_r
 from fuzzing.damage import damage_bytes, damage_content
 from fuzzing.effort import cases
 from fuzzing.writers import Written, compressed, written
-from plaudit.data.readers import Malformed, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed
 from plaudit.errors import PlauditError
 
 # One in so many files stays undamaged, and one in so many is damaged after compression.
@@ -16,7 +17,7 @@ _WHOLE, _OUTSIDE = 0.1, 0.25
 
 
 def _read(path: Path) -> list[Outcome]:
-    return [(line, None if isinstance(record, Malformed) else record) for line, record in read_records(str(path))]
+    return [(line, None if isinstance(record, Malformed) else record) for line, record in numbered_records(str(path))]
 
 
 def _try(random: Random, folder: Path) -> str:

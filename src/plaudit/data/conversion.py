@@ -68,37 +68,36 @@ class Conversion(Generic[R]):
 
     def __init__(
         self,
-        records: Iterable[tuple[int, Record]],
-        path: str,
+        records: Iterable[tuple[Origin, Record]],
         row_format: Format,
         kind: type[R],
         ignored: Collection[str] = (),
     ) -> None:
-        self._records, self._path, self._format, self._kind = records, path, row_format, kind
+        self._records, self._format, self._kind = records, row_format, kind
         self.ignored = IgnoredColumns(ignored)
         self.rejects: list[Reject] = []
         self.used = self.without_row = 0
         self.unused: Counter[str] = Counter()
         self.unread: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
-        self.verdicts: list[str] = []
+        self.verdicts: list[tuple[Origin, str]] = []
         self.positions = Positions()
 
     def __iter__(self) -> Iterator[R]:
         if self._format.group is None:
-            for line, record in self._records:
+            for origin, record in self._records:
                 visible = self.ignored.without(record)
                 self._count_unread(visible)
-                yield from self._convert(visible, record, Origin(self._path, line))
+                yield from self._convert(visible, record, origin)
             return
-        seen = ((line, self.ignored.without(record)) for line, record in self._records)
-        for line, record in self._format.group(self._counting(seen)):
-            yield from self._convert(record, record, Origin(self._path, line))
+        seen = ((origin, self.ignored.without(record)) for origin, record in self._records)
+        for origin, record in self._format.group(self._counting(seen)):
+            yield from self._convert(record, record, origin)
 
-    def _counting(self, records: Iterable[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
-        for line, record in records:
+    def _counting(self, records: Iterable[tuple[Origin, Record]]) -> Iterator[tuple[Origin, Record]]:
+        for origin, record in records:
             self._count_unread(record)
-            yield line, record
+            yield origin, record
 
     def _count_unread(self, record: Record) -> None:
         for column, value in unread_values(self._format, record, self._kind).items():
@@ -146,11 +145,12 @@ class Conversion(Generic[R]):
         if len(self.verdicts) < _SHOWN_VERDICTS:
             best, worst = row.ranks.index(0), row.ranks.index(max(row.ranks))
             judged = ", ".join(_judgements(record, self._format))
-            self.verdicts.append(
-                f"line {row.origin.line}: response {best + 1} of {len(row.ranks)} ({_quoted(row.responses[best])}) is "
+            said = (
+                f"response {best + 1} of {len(row.ranks)} ({_quoted(row.responses[best])}) is "
                 f"taken as better than response {worst + 1} ({_quoted(row.responses[worst])})"
                 + (f"; {judged}" if judged else "")
             )
+            self.verdicts.append((row.origin, said))
 
 
 def excerpt(record: Record) -> str:

@@ -177,7 +177,7 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
         if read.kind is PromptRow and counts.format != "prompt" and "prompt" in FORMATS[counts.format].columns:
             where = f", or read the prompts alone with `format: prompt`{where}"
         return (
-            f"{counts.source} line {first.origin.line}: {first.reason}; {counts.bad_records} of {counts.records} "
+            f"{first.origin.source} line {first.origin.line}: {first.reason}; {counts.bad_records} of {counts.records} "
             f"records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them or raise it{where}"
         )
     unread = [

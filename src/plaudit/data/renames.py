@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from plaudit.config.schema import SourceConfig
-from plaudit.data.readers import Malformed, Numbered, Record
+from plaudit.data.readers import Malformed, Placed, Record
 from plaudit.data.readers.opening import named
+from plaudit.data.rows import Origin
 from plaudit.errors import PlauditError
 
 
-def renamed(numbered: Iterator[Numbered], source: SourceConfig) -> Iterator[Numbered]:
+def renamed(placed: Iterator[Placed], source: SourceConfig) -> Iterator[Placed]:
     """Yield the records with the names of ``source.columns``.
 
     Raises PlauditError if two columns would have one name, and, after the last record, if a column to rename was in no
@@ -17,15 +18,15 @@ def renamed(numbered: Iterator[Numbered], source: SourceConfig) -> Iterator[Numb
     """
     renames = source.columns
     if not renames:
-        yield from numbered
+        yield from placed
         return
     _check_targets(source)
     seen: set[str] = set()
-    for line, record in numbered:
+    for origin, record in placed:
         if not isinstance(record, Malformed):
             seen.update(record)
-            record = _renamed(record, source, line)
-        yield line, record
+            record = _renamed(record, source, origin)
+        yield origin, record
     missing = next((column for column in renames if column not in seen), None)
     if missing is not None and seen:
         near = get_close_matches(missing, seen, n=1)
@@ -46,14 +47,14 @@ def _check_targets(source: SourceConfig) -> None:
         columns_of[final] = column
 
 
-def _renamed(record: Record, source: SourceConfig, line: int) -> Record:
+def _renamed(record: Record, source: SourceConfig, origin: Origin) -> Record:
     result = {source.columns.get(column, column): value for column, value in record.items()}
     if len(result) != len(record):
         column, final = next(
             (column, final) for column, final in source.columns.items() if column in record and final in record
         )
         raise PlauditError(
-            f"{source.path} line {line}: `columns` renames {column} to {final}, but the row also has a column {final}; "
-            f"rename that one as well, such as {final}: {final}_before"
+            f"{origin.source} line {origin.line}: `columns` renames {column} to {final}, but the row also has a "
+            f"column {final}; rename that one as well, such as {final}: {final}_before"
         )
     return result

@@ -11,7 +11,8 @@ from plaudit.data.conversion import LONGEST_EXCERPT, Conversion, Reject
 from plaudit.data.formats.base import Format, Record, has_value
 from plaudit.data.formats.nested import IgnoredColumns
 from plaudit.data.formats.recognition import recognize
-from plaudit.data.readers import Malformed, Numbered, read_records
+from plaudit.data.readers import Malformed, Meter, Placed, read_records
+from plaudit.data.readers.sources import file_names
 from plaudit.data.renames import renamed
 from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.errors import PlauditError
@@ -63,6 +64,7 @@ class SourceCounts:
 class SourceReading(Generic[R]):
     """A source whose format has been recognized; iterating over it yields its rows of one kind, once.
 
+    ``files`` maps the sources that origins name to their numbers. ``meter`` says how much of the files has been read.
     Rows, bad records and counts are those up to the last row that was taken.
     """
 
@@ -72,15 +74,15 @@ class SourceReading(Generic[R]):
         Raises PlauditError for a source that cannot be read at all; iterating raises it for damage further on.
         """
         self.source, self._config = source.path, source
+        self.meter = Meter()
+        self.files = {name: number for number, name in enumerate(file_names(source.path))}
         recognized = recognize(source.format, _sample(source), kind, source.path)
         self.row_format = recognized.row_format
         self.kind: type[R] = kind or cast("type[R]", self.row_format.kinds[0])
         self._reason = recognized.reason
         self._bad: Counter[str] = Counter()
         self._rows = 0
-        self._conversion = Conversion(
-            self._good_records(), source.path, self.row_format, self.kind, source.ignore_columns
-        )
+        self._conversion = Conversion(self._good_records(), self.row_format, self.kind, source.ignore_columns)
 
     def __iter__(self) -> Iterator[R]:
         for row in self._conversion:
@@ -88,8 +90,10 @@ class SourceReading(Generic[R]):
             yield row
 
     def new_rejects(self) -> list[Reject]:
-        """Return the bad records since the last call, in the order of their lines."""
-        found = sorted(self._conversion.rejects, key=lambda reject: reject.origin.line)
+        """Return the bad records since the last call, in the order of files and lines."""
+        found = sorted(
+            self._conversion.rejects, key=lambda reject: (self.files[reject.origin.source], reject.origin.line)
+        )
         self._bad.update(reject.reason for reject in found)
         self._conversion.rejects.clear()
         return found
@@ -111,17 +115,16 @@ class SourceReading(Generic[R]):
             unread_examples=dict(done.examples),
             unread_is_kept=self.kind is PromptRow and self.row_format.group is None,
             reason=self._reason,
-            verdicts=list(done.verdicts),
+            verdicts=[f"{origin.within(self.source)}: {said}" for origin, said in done.verdicts],
             warnings=[warning] if warning else [],
         )
 
-    def _good_records(self) -> Iterator[tuple[int, Record]]:
-        for line, record in _records(self._config):
+    def _good_records(self) -> Iterator[tuple[Origin, Record]]:
+        for origin, record in _records(self._config, self.meter):
             if isinstance(record, Malformed):
-                reject = Reject(Origin(self.source, line), record.reason, record.excerpt[:LONGEST_EXCERPT])
-                self._conversion.rejects.append(reject)
+                self._conversion.rejects.append(Reject(origin, record.reason, record.excerpt[:LONGEST_EXCERPT]))
                 continue
-            yield line, record
+            yield origin, record
         if not_found := sorted(self._conversion.ignored.not_found):
             raise PlauditError(
                 f"{self.source}: `ignore_columns` names {', '.join(not_found)}, but no row has it; remove it"
@@ -150,8 +153,8 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
     return SourceRows(rows, rejects, reading.counts(), reading.row_format, reading.kind)
 
 
-def _records(source: SourceConfig) -> Iterator[Numbered]:
-    read = read_records(source.path, source.subset, source.split, source.files, source.columns)
+def _records(source: SourceConfig, meter: Meter | None = None) -> Iterator[Placed]:
+    read = read_records(source.path, source.subset, source.split, source.files, source.columns, meter)
     return renamed(islice(read, source.limit), source)
 
 
@@ -163,10 +166,10 @@ def _sample(source: SourceConfig) -> list[Record]:
     sample: list[Record] = []
     ignored = IgnoredColumns(source.ignore_columns)
     found: Counter[tuple[str, ...]] = Counter()
-    first: tuple[int, Malformed] | None = None
-    for line, record in _records(source):
+    first: tuple[Origin, Malformed] | None = None
+    for origin, record in _records(source):
         if isinstance(record, Malformed):
-            first = first or (line, record)
+            first = first or (origin, record)
             continue
         filled = tuple(name for name, value in record.items() if has_value(value))
         if found[filled] < _SAMPLE and len(sample) < 10 * _SAMPLE:
@@ -175,7 +178,8 @@ def _sample(source: SourceConfig) -> list[Record]:
         if found.total() == _SEARCHED:
             break
     if not sample and first is not None:
+        origin, bad = first
         raise PlauditError(
-            f"{source.path}: all records are bad; the first, line {first[0]}: {first[1].reason}; correct the file"
+            f"{origin.source}: all records are bad; the first, line {origin.line}: {bad.reason}; correct the file"
         )
     return sample

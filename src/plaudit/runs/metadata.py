@@ -1,5 +1,6 @@
 """Metadata of a run: versions, machine, code revision and data checksums."""
 
+import hashlib
 import logging
 import os
 import platform
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from plaudit.config.schema import Recipe, Section, SourceConfig
+from plaudit.data.readers.shards import is_pattern, listed, size_of
 from plaudit.errors import PlauditError
 from plaudit.files import json_text, read_json, sha256, write_atomically
 
@@ -121,10 +123,20 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_checksums(section: Section) -> dict[str, dict[str, Any]]:
-    """Return path -> SHA-256 and size in bytes of every data source in ``section`` that is a local file."""
+    """Return path -> SHA-256 and size in bytes of every data source in ``section`` that is on disk.
+
+    For a folder or a pattern, they are those of all its files, whose number is ``files``.
+    """
     paths = sorted({source.path for source in _sources(section)})
-    files = [Path(path) for path in paths if Path(path).is_file()]
-    return {str(file): {"sha256": sha256(file), "bytes": file.stat().st_size} for file in files}
+    return {path: _content(path) for path in paths if Path(path).exists() or is_pattern(path)}
+
+
+def _content(path: str) -> dict[str, Any]:
+    if Path(path).is_file():
+        return {"sha256": sha256(Path(path)), "bytes": Path(path).stat().st_size}
+    files = [file for file in listed(path) if file.is_file()]
+    names = "".join(f"{sha256(file)}  {file}\n" for file in files)
+    return {"sha256": hashlib.sha256(names.encode()).hexdigest(), "bytes": size_of(files), "files": len(files)}
 
 
 def _sources(value: Any) -> Iterator[SourceConfig]:

@@ -48,7 +48,7 @@ def test_every_record_is_accounted_for_once(drawn: tuple[str, list[dict[str, Any
     kind: Kind = data.draw(st.sampled_from(row_format.kinds))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai, "gpt2_decoder", lambda: str)
-        done = Conversion(enumerate(records, start=1), "f", row_format, kind)
+        done = Conversion(((Origin("f", line), record) for line, record in enumerate(records, 1)), row_format, kind)
         rows = list(done)
     # The lines are counted from what came out, not by the counters.
     with_rows = {row.origin.line for row in rows}
@@ -62,7 +62,7 @@ def test_every_record_is_accounted_for_once(drawn: tuple[str, list[dict[str, Any
         assert len(silent) == done.without_row
         assert not silent or done.unused
     else:
-        groups = list(row_format.group(list(enumerate(records, start=1))))
+        groups = list(row_format.group([(Origin("f", line), record) for line, record in enumerate(records, 1)]))
         assert done.used + done.without_row + len(rejected) == len(groups)
         members = [member for _, group in groups for part in group.values() for member in part]
         assert sorted(map(repr, members)) == sorted(map(repr, records))
@@ -95,12 +95,12 @@ def test_the_declared_columns_are_those_that_are_read(name: str) -> None:
     declared = {column for record in records for column in record.keys() - row_format.others(record)}
     for record in records:
         record.read.clear()
-    numbered: list[tuple[int, Record]] = list(enumerate(records, 1))
-    groups = row_format.group(numbered) if row_format.group else numbered
+    placed: list[tuple[Origin, Record]] = [(Origin("f", line), record) for line, record in enumerate(records, 1)]
+    groups = row_format.group(placed) if row_format.group else placed
     convert = row_format.settle(row_format, EXAMPLES[name]).convert if row_format.settle else row_format.convert
-    for line, whole in groups:
+    for origin, whole in groups:
         for kind in row_format.kinds:
-            list(convert(whole, Origin("f", line), kind))
+            list(convert(whole, origin, kind))
     read = {column for record in records for column in record.read}
     assert read <= declared
     # A group or a copy of a record is read without being watched. The names of models are read only if they are the

@@ -9,8 +9,9 @@ import pandas
 import pytest
 
 from loaded_rows import load_rows
+from numbered_records import numbered_records
 from plaudit.config.schema import DataConfig, SourceConfig
-from plaudit.data.readers import Malformed, read_records
+from plaudit.data.readers import Malformed
 from plaudit.data.readers.cells import parse_list
 from plaudit.data.rows import RankingRow
 from plaudit.data.sources import read_source
@@ -21,7 +22,7 @@ MESSAGES = [{"content": 'Hi, it\'s "me"\n', "role": "user"}, {"content": "['x' '
 
 def _read(path: Path, table: pandas.DataFrame, **options: Any) -> list[Any]:
     table.to_csv(path, index=False, **options)
-    return [rec.reason if isinstance(rec, Malformed) else rec for _, rec in read_records(str(path))]
+    return [rec.reason if isinstance(rec, Malformed) else rec for _, rec in numbered_records(str(path))]
 
 
 def _column(path: Path, cells: list[Any]) -> list[Any]:

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from plaudit.data.readers import Malformed, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed
 from plaudit.errors import PlauditError
 
 
 def _read(path: Path, text: str | bytes) -> dict[int, Any]:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return {line: rec.reason if isinstance(rec, Malformed) else rec for line, rec in read_records(str(path))}
+    return {line: rec.reason if isinstance(rec, Malformed) else rec for line, rec in numbered_records(str(path))}
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.data.readers import Malformed, encoding, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed, encoding
 from plaudit.data.readers.encoding import Utf8Stream
 from plaudit.errors import PlauditError
 
@@ -21,7 +22,7 @@ def test_every_encoding_gives_the_same_rows(
     monkeypatch.setattr(encoding, "_CHUNK", chunk)
     path = tmp_path / "rows.jsonl"
     path.write_bytes(TEXT.encode(name))
-    assert list(read_records(str(path))) == [(1, {"a": "ä 日本 😀"}), (3, {"a": "b"})]
+    assert list(numbered_records(str(path))) == [(1, {"a": "ä 日本 😀"}), (3, {"a": "b"})]
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
@@ -32,7 +33,7 @@ def test_every_encoding_gives_the_same_rows(
 def test_every_encoding_of_every_kind_of_text(tmp_path: Path, name: str, ending: str, text: str) -> None:
     path = tmp_path / f"rows.{ending}"
     path.write_bytes(text.encode(name))
-    assert [record for _, record in read_records(str(path))] == [{"a": "ä", "b": "1"}]
+    assert [record for _, record in numbered_records(str(path))] == [{"a": "ä", "b": "1"}]
 
 
 def test_damaged_utf16_is_refused_or_rejected(tmp_path: Path) -> None:
@@ -40,9 +41,9 @@ def test_damaged_utf16_is_refused_or_rejected(tmp_path: Path) -> None:
     whole = '{"a": 1}\n{"a": "x"}\n'.encode("utf-16")
     path.write_bytes(whole[:-1])
     with pytest.raises(PlauditError, match=r"rows.jsonl: not valid UTF-16 .*UTF-8"):
-        list(read_records(str(path)))
+        list(numbered_records(str(path)))
     path.write_bytes(whole.replace("x".encode("utf-16-le"), b"\x00\xd8"))  # half of a surrogate pair
-    (_, first), (line, second) = read_records(str(path))
+    (_, first), (line, second) = numbered_records(str(path))
     assert first == {"a": 1}
     assert (line, isinstance(second, Malformed) and second.reason) == (2, "not valid UTF-8")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from plaudit.data.readers import Malformed, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed
 from plaudit.errors import PlauditError
 
 ROWS = [{"prompt": "ä", "n": 1}, {"prompt": "two\nlines", "n": 2}]
@@ -27,8 +28,8 @@ def test_hub_names_go_to_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
         return ROWS
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    assert list(read_records("somebody/rows", "en", "test")) == [(1, ROWS[0]), (2, ROWS[1])]
-    list(read_records("somebody/rows", files="data/test-*.parquet"))
+    assert list(numbered_records("somebody/rows", "en", "test")) == [(1, ROWS[0]), (2, ROWS[1])]
+    list(numbered_records("somebody/rows", files="data/test-*.parquet"))
     assert asked == [("somebody/rows", "en", None, "test"), ("somebody/rows", None, "data/test-*.parquet", "train")]
 
 
@@ -38,7 +39,7 @@ def test_a_hub_dataset_that_fails_is_named_in_one_line(monkeypatch: pytest.Monke
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(PlauditError, match=r"somebody/rows.*cannot reach it;") as caught:
-        list(read_records("somebody/rows"))
+        list(numbered_records("somebody/rows"))
     assert "\n" not in str(caught.value)
 
 
@@ -65,17 +66,17 @@ def _use(monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
 def test_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     _use(monkeypatch, Rows(ROWS, 3))
     with pytest.raises(PlauditError, match="somebody/rows: only 2 of 3 rows"):
-        list(read_records("somebody/rows"))
+        list(numbered_records("somebody/rows"))
 
 
 def test_a_row_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _use(monkeypatch, Rows(ROWS, 3, broken=True))
     with pytest.raises(PlauditError, match=r"somebody/rows: row 3 could not be read.*damaged shard"):
-        list(read_records("somebody/rows"))
+        list(numbered_records("somebody/rows"))
 
 
 def test_numbers_that_are_not_finite_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _use(monkeypatch, Rows([{"score": 1.0}, {"score": float("inf")}], 2))
-    (_, good), (number, bad) = read_records("somebody/rows")
+    (_, good), (number, bad) = numbered_records("somebody/rows")
     assert good == {"score": 1.0}
     assert (number, isinstance(bad, Malformed) and bad.reason) == (2, "NaN or an infinite number in score")

@@ -7,7 +7,8 @@ from typing import Any
 import pandas
 import pytest
 
-from plaudit.data.readers import Malformed, json_documents, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed, json_documents
 from plaudit.errors import PlauditError
 
 ROWS = [{"prompt": "ä", "n": 1}, {"prompt": 'two\nlines, "x"', "n": 2}]
@@ -16,7 +17,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": 
 
 def _read(path: Path, text: str) -> list[Any]:
     path.write_text(text, encoding="utf-8")
-    return [rec.reason if isinstance(rec, Malformed) else rec for _, rec in read_records(str(path))]
+    return [rec.reason if isinstance(rec, Malformed) else rec for _, rec in numbered_records(str(path))]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from plaudit.data.readers import Malformed, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed
 
 
 def _read(path: Path) -> dict[int, object]:
-    return {line: rec.reason if isinstance(rec, Malformed) else rec for line, rec in read_records(str(path))}
+    return {line: rec.reason if isinstance(rec, Malformed) else rec for line, rec in numbered_records(str(path))}
 
 
 def test_bad_lines_are_named_and_the_others_read(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_unusual_lines_that_are_right(tmp_path: Path) -> None:
 def test_the_excerpt_shows_the_fault_at_the_end_of_a_long_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": "begin' + "x" * 5000 + '", "b": oops}\n')
-    ((_, bad),) = read_records(str(path))
+    ((_, bad),) = numbered_records(str(path))
     assert isinstance(bad, Malformed)
     assert bad.excerpt.startswith('{"a": "begin')
     assert bad.excerpt.endswith("oops}")

@@ -8,14 +8,15 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from plaudit.data.readers import Malformed, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed
 from plaudit.errors import PlauditError
 
 ROWS = [{"prompt": f"p{number}", "score": number / 2, "ids": [number]} for number in range(5000)]
 
 
 def _read(path: Path) -> list[Any]:
-    return [rec.reason if isinstance(rec, Malformed) else rec for _, rec in read_records(str(path))]
+    return [rec.reason if isinstance(rec, Malformed) else rec for _, rec in numbered_records(str(path))]
 
 
 def test_rows_of_several_batches_and_compressed_files(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from plaudit.data.readers import Malformed, read_records
+from numbered_records import numbered_records
+from plaudit.data.readers import Malformed
 
 
 def test_lines_become_texts(tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_bytes(b'\xef\xbb\xbfOnce,\n \r\n "there" was\t \r\n{"a": 1}\n\xff\nA\x0bb\xe2\x80\xa8c')
-    read = dict(read_records(str(path)))
+    read = dict(numbered_records(str(path)))
     bad = read.pop(5)
     assert read == {
         1: {"text": "Once,"},
@@ -23,6 +24,6 @@ def test_lines_become_texts(tmp_path: Path) -> None:
 def test_zero_bytes_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_bytes(b"good\nb\0d\n")
-    (_, good), (line, bad) = read_records(str(path))
+    (_, good), (line, bad) = numbered_records(str(path))
     assert good == {"text": "good"}
     assert (line, isinstance(bad, Malformed) and bad.reason) == (2, "a zero byte")

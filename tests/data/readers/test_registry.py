@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from numbered_records import numbered_records
 from plaudit.config.schema.data import FILE_ENDINGS
-from plaudit.data.readers import READERS, DataFile, Numbered, read_records
+from plaudit.data.readers import READERS, DataFile, Numbered
 from plaudit.data.readers.opening import COMPRESSIONS
 from plaudit.data.readers.registry import ending_of
 
@@ -30,6 +31,6 @@ def test_a_reader_of_ones_own(tmp_path: Path) -> None:
     try:
         path = tmp_path / "rows.words"
         path.write_text("a b\nc\n", encoding="utf-16")
-        assert list(read_records(str(path))) == [(1, {"words": ["a", "b"]}), (2, {"words": ["c"]})]
+        assert list(numbered_records(str(path))) == [(1, {"words": ["a", "b"]}), (2, {"words": ["c"]})]
     finally:
         READERS.unregister(".words")

@@ -13,10 +13,11 @@ FILE_ENDINGS = tuple(kind + compression for kind in _KINDS for compression in _C
 
 
 class SourceConfig(Section):
-    """One file or hub dataset. A plain string means ``path``."""
+    """Files on disk or a hub dataset. A plain string means ``path``."""
 
     path: str = Field(
-        description="file (jsonl, json, csv, tsv, txt, parquet; also compressed), hub dataset name, or stage:NAME/FILE",
+        description="file (jsonl, json, csv, tsv, txt, parquet; also compressed), folder of files of one kind, pattern "
+        "such as data/*.jsonl.gz, hub dataset name, or stage:NAME/FILE",
         json_schema_extra=NAMES_DATA,
     )
     subset: str | None = Field(None, description="configuration name of a hub dataset")

@@ -34,7 +34,7 @@ class Unused:
 
 
 Convert = Callable[[Record, Origin, Kind], Iterator[Row | Unused]]
-Group = Callable[[Iterable[tuple[int, Record]]], Iterable[tuple[int, Record]]]
+Group = Callable[[Iterable[tuple[Origin, Record]]], Iterable[tuple[Origin, Record]]]
 Settle = Callable[["Format", Sequence[Record]], "Format"]
 
 

@@ -9,9 +9,9 @@ from plaudit.data.rows import Message, Origin, PromptRow, ResponseRow, Row
 _ROLES = {"HS": "user", "CN": "assistant"}
 
 
-def _gather_dialogues(records: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
+def _gather_dialogues(records: Iterable[tuple[Origin, Record]]) -> list[tuple[Origin, Record]]:
     """Group the turns of each dialogue; a dialogue has the line number of its first turn."""
-    dialogues: dict[object, tuple[int, Record]] = {}
+    dialogues: dict[object, tuple[Origin, Record]] = {}
     for line, record in records:
         name = record.get("dialogue_id")
         # A turn without an id belongs to no other turn: it is a separate, bad dialogue.

@@ -20,9 +20,9 @@ def _tree(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
     yield from _rankings_below(root, origin, kind)
 
 
-def _gather_trees(records: Iterable[tuple[int, Record]]) -> list[tuple[int, Record]]:
+def _gather_trees(records: Iterable[tuple[Origin, Record]]) -> list[tuple[Origin, Record]]:
     """Group the messages of each tree; a tree has the line number of its first message."""
-    trees: dict[str, tuple[int, Record]] = {}
+    trees: dict[str, tuple[Origin, Record]] = {}
     for line, record in records:
         _, tree = trees.setdefault(str(record.get("message_tree_id")), (line, {"turns": []}))
         tree["turns"].append(record)

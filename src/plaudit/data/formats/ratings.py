@@ -10,16 +10,16 @@ from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow
 _KINDS = (RankingRow, LabeledRow, ResponseRow, PromptRow)
 
 
-def _gather_responses(records: Iterable[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
-    """Group the successive lines of one prompt; the group has the line number of the first."""
+def _gather_responses(records: Iterable[tuple[Origin, Record]]) -> Iterator[tuple[Origin, Record]]:
+    """Group the successive lines of one prompt; the group has the origin of the first."""
     group: list[Record] = []
-    start = 0
-    for line, record in records:
+    start = Origin("", 0)
+    for origin, record in records:
         if group and record.get("prompt") != group[0].get("prompt"):
             yield start, {"responses": group}
             group = []
         if not group:
-            start = line
+            start = origin
         group.append(record)
     if group:
         yield start, {"responses": group}

@@ -4,8 +4,8 @@ One file per kind of file; ``registry.READERS`` names them by their ending. Ever
 checks at the end that it has read all there is, by a count that does not depend on its own parsing.
 """
 
-from plaudit.data.readers.base import DataFile, Malformed, Numbered, Reader, Record
+from plaudit.data.readers.base import DataFile, Malformed, Meter, Numbered, Reader, Record
 from plaudit.data.readers.registry import READERS
-from plaudit.data.readers.sources import read_records
+from plaudit.data.readers.sources import Placed, read_records
 
-__all__ = ["READERS", "DataFile", "Malformed", "Numbered", "Reader", "Record", "read_records"]
+__all__ = ["READERS", "DataFile", "Malformed", "Meter", "Numbered", "Placed", "Reader", "Record", "read_records"]

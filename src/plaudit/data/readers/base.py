@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,39 @@ class Malformed:
         return cls(reason, text[:_LONGEST_EXCERPT])
 
 
+@dataclass
+class Meter:
+    """How many bytes of a source's files, as they are on disk, have been read, and how many there are."""
+
+    total: int = 0
+    read: int = 0
+
+    @property
+    def fraction(self) -> float | None:
+        """What fraction has been read; None if the size is not known."""
+        return min(self.read / self.total, 1.0) if self.total else None
+
+
 @dataclass(frozen=True)
 class DataFile:
-    """A file to read. ``final_names`` maps the columns that will be renamed to their final names."""
+    """A file to read.
+
+    ``final_names`` maps the columns that will be renamed to their final names. ``meter`` counts what is read, after
+    ``before`` bytes of earlier files.
+    """
 
     path: Path
     final_names: Mapping[str, str]
+    meter: Meter = field(default_factory=Meter)
+    before: int = 0
 
     def open_bytes(self) -> DecompressedFile:
         """Return the decompressed bytes. Damage and system errors raise PlauditError, at any point of the reading."""
-        return open_decompressed(self.path)
+        return open_decompressed(self.path, self.at)
+
+    def at(self, position: int) -> None:
+        """Note that the file has been read up to a position, in bytes as they are on disk."""
+        self.meter.read = self.before + position
 
     def open_utf8(self) -> Utf8Stream:
         """Return the decompressed text as UTF-8 without a byte order mark, with a count of its lines."""

@@ -45,7 +45,7 @@ _OTHER_BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS instead of the data; run `git lfs pull`",
 }
 _SPECIAL_FILES: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISDIR, "this is a folder; name a file in it"),
+    (stat.S_ISDIR, "this is a folder, but a file is needed; name one in it"),
     (stat.S_ISFIFO, "this is a pipe; write its data to a file first"),
     (stat.S_ISSOCK, "this is a socket; write its data to a file first"),
     (stat.S_ISCHR, "this is a device; name a file"),
@@ -86,15 +86,18 @@ class DecompressedFile(io.BufferedReader):
         self.compression = contents.compression
 
 
-def open_decompressed(path: Path) -> DecompressedFile:
-    """Return the bytes of a file, decompressed if it is compressed. Raises PlauditError, also while it is read."""
+def open_decompressed(path: Path, at: Callable[[int], None] = lambda position: None) -> DecompressedFile:
+    """Return the bytes of a file, decompressed if it is compressed. Raises PlauditError, also while it is read.
+
+    ``at`` is called again and again with the number of bytes that have been read from the disk.
+    """
     check_file(path)
     try:
         file = path.open("rb", buffering=0)
     except OSError as error:
         raise unreadable(path, error) from error
     try:
-        return DecompressedFile(_Contents(path, file))
+        return DecompressedFile(_Contents(path, file, at))
     except BaseException:
         file.close()
         raise
@@ -126,8 +129,8 @@ def _printable(text: str) -> str:
 class _Contents(io.RawIOBase):
     """The decompressed bytes of a file. All errors are PlauditErrors; a file that changes meanwhile is one."""
 
-    def __init__(self, path: Path, file: io.FileIO) -> None:
-        self._path, self._file = path, file
+    def __init__(self, path: Path, file: io.FileIO, at: Callable[[int], None]) -> None:
+        self._path, self._file, self._at = path, file, at
         try:
             self._before = os.fstat(file.fileno())
             beginning = file.read(_BEGINNING) or b""
@@ -168,6 +171,7 @@ class _Contents(io.RawIOBase):
             if error.errno is None:
                 raise self._damaged(self.compression, str(error)) from error
             raise unreadable(self._path, error) from error
+        self._at(self._file.tell())
         if not count and len(buffer):
             self._check_unchanged()
         return count

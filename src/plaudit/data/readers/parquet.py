@@ -23,12 +23,14 @@ def read(file: DataFile) -> Iterator[Numbered]:
         try:
             table = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
             _check_names(table.schema_arrow, shown(file.path))
+            size = file.path.stat().st_size
             for batch in table.iter_batches(batch_size=_BATCH_ROWS):
                 # Only numbers can be NaN; looking for them row by row takes time.
                 check = _may_be_not_finite(batch)
                 for record in _records(batch):
                     number += 1
                     yield number, finite(record) if check and isinstance(record, dict) else record
+                file.at(size * number // table.metadata.num_rows)
         except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
             raise PlauditError(
                 f"{shown(file.path)}: not a valid parquet file ({_first_line(error)}); download or write it again"

@@ -17,6 +17,10 @@ class Origin:
     source: str
     line: int
 
+    def within(self, source: str) -> str:
+        """Return the place in a source: the line, and the file if it is one of several."""
+        return f"line {self.line}" if self.source == source else f"{self.source} line {self.line}"
+
 
 class Row(Protocol):
     """A prompt with K responses, or plain text, and its judgements from the file.

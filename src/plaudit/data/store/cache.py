@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.readers.hub import fingerprint
-from plaudit.data.readers.registry import READERS
+from plaudit.data.readers.registry import READERS, ending_of
+from plaudit.data.readers.shards import files_of
 from plaudit.data.readers.sources import is_local
 from plaudit.data.rows import Row
 from plaudit.data.store.building import is_complete
@@ -92,10 +93,14 @@ class DataCache:
         return deleted
 
     def _content(self, source: SourceConfig) -> str:
-        """Return the checksum of a source's content; a file that has not changed since is not read again."""
+        """Return what changes with the content of a source: its kind of files and their checksums, in order."""
         if not is_local(source.path):
             return fingerprint(source.path, source.subset, source.split, source.files)
-        path = Path(source.path).resolve()
+        files = files_of(source.path)
+        return _key(ending_of(files[0]), [self._checksum(file.resolve()) for file in files])
+
+    def _checksum(self, path: Path) -> str:
+        """Return the checksum of a file; one that has not changed since is not read again."""
         status = os.stat(path)
         state = [str(path), status.st_size, status.st_mtime_ns]
         noted = self.folder / _CHECKSUMS / f"{_key(str(path))}.json"

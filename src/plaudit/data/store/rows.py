@@ -13,6 +13,7 @@ import numpy as np
 from plaudit.config.schema import SourceConfig
 from plaudit.data.contradictions import judgement_keys
 from plaudit.data.conversion import Reject
+from plaudit.data.readers.sources import file_names
 from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.data.rows.base import PromptKind, prompt_kind
 from plaudit.data.selection import Lazy
@@ -29,6 +30,7 @@ ROWS_PER_CHUNK = 2048
 COLUMNS = {
     "rows": BYTES,
     "row_lengths": LENGTHS,
+    "files": LENGTHS,
     "lines": NUMBERS,
     "prompts": KEYS,
     "contents": KEYS,
@@ -47,13 +49,14 @@ class StoredRows(Lazy[R]):
 
     def __init__(self, store: Store, source: str, kind: type[R]) -> None:
         self.folder, self.source, self.kind = store.folder, source, kind
+        self._names = file_names(source)
         self.counts = SourceCounts(**{**store.facts["counts"], "source": source})
         self.prompt_kinds: Counter[PromptKind] = Counter(store.facts["prompt_kinds"])
         self.prompts = store.columns["prompts"].all()
         self.contents = store.columns["contents"].all()
         self.judgements = store.columns["judgements"].all()
         self._rows = Ragged(store.columns["rows"], store.columns["row_lengths"])
-        self._lines = store.columns["lines"].all()
+        self._files, self._lines = store.columns["files"].all(), store.columns["lines"].all()
         self._draws, self._seed = store.columns["draws"], store.facts["seed"]
         self._rejects = store.columns["rejects"]
 
@@ -62,14 +65,16 @@ class StoredRows(Lazy[R]):
 
     def item(self, index: int) -> R:
         """Return a row."""
-        return decoded(self._rows[index].tobytes(), self.kind, Origin(self.source, int(self._lines[index])))
+        origin = Origin(self._names[int(self._files[index])], int(self._lines[index]))
+        return decoded(self._rows[index].tobytes(), self.kind, origin)
 
     @property
     def rejects(self) -> Iterator[Reject]:
         """The bad records."""
         for line in self._rejects.all().tobytes().splitlines():
             reject = json.loads(line)
-            yield Reject(Origin(self.source, reject["line"]), reject["reason"], reject["excerpt"])
+            origin = Origin(self._names[reject["file"]], reject["line"])
+            yield Reject(origin, reject["reason"], reject["excerpt"])
 
     def draws(self, seed: int) -> Array:
         """Return what ``held_out_draws`` returns for these rows, [N].
@@ -125,13 +130,11 @@ def _encoded(row: Row) -> bytes:
 def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKind], seed: int) -> Chunk:
     kinds.update(map(prompt_kind, rows))
     texts, prompts = [_encoded(row) for row in rows], [prompt_key(row) for row in rows]
-    rejects = "".join(
-        json.dumps({"line": reject.origin.line, "reason": reject.reason, "excerpt": reject.excerpt}) + "\n"
-        for reject in reading.new_rejects()
-    )
+    rejects = "".join(json.dumps(_noted(reject, reading.files)) + "\n" for reject in reading.new_rejects())
     values: dict[str, Array] = {
         "rows": np.frombuffer(b"".join(texts), np.uint8),
         "row_lengths": np.array([len(text) for text in texts], np.uint32),
+        "files": np.array([reading.files[row.origin.source] for row in rows], np.uint32),
         "lines": np.array([row.origin.line for row in rows], np.int64),
         "prompts": keys_of(prompts),
         "contents": keys_of(map(row_content, rows)),
@@ -140,3 +143,8 @@ def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKi
         "rejects": np.frombuffer(rejects.encode(), np.uint8),
     }
     return Chunk(values, {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds), "seed": seed})
+
+
+def _noted(reject: Reject, files: Mapping[str, int]) -> dict[str, Any]:
+    origin = reject.origin
+    return {"file": files[origin.source], "line": origin.line, "reason": reject.reason, "excerpt": reject.excerpt}
