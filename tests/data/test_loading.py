@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from loaded_rows import load_rows
 from plaudit.config.schema import DataConfig, SourceConfig
-from plaudit.data import splits
+from plaudit.data import loading, splits
 from plaudit.data.loading import LoadedRows
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, TextRow
 from plaudit.data.splits import Split, held_out_draws, keys_of, prompt_key, row_content
+from plaudit.data.store.cache import DataCache
+from plaudit.data.store.rows import StoredRows
 from plaudit.errors import PlauditError
 
 ROWS = st.lists(st.tuples(st.integers(0, 30).map(str), st.sampled_from("ab")), max_size=40).map(
@@ -163,6 +165,33 @@ def test_rows_of_few_prompts_are_split_across_weighted_sources(tmp_path: Path) -
         name: weight for name, weight in expected.items() if name not in held_out
     }
     assert loaded.warnings() == [loaded.note]
+
+
+def test_a_split_is_drawn_once_and_then_read_without_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = _file(tmp_path, "few.jsonl", [{"prompt": "p", "response": f"r{number}"} for number in range(40)])
+    cache, read = DataCache(tmp_path / "cache"), []
+    original = StoredRows.item
+
+    def counted(self: StoredRows[Any], index: int) -> Any:
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(StoredRows, "item", counted)
+
+    def split(
+        seed: int = 0, weight: float = 1.5, fraction: float = 0.2
+    ) -> tuple[list[int], list[int], str | None, int]:
+        sources = [{"path": few, "weight": weight}]
+        config = DataConfig.model_validate({"sources": sources, "held_out_fraction": fraction})
+        read.clear()
+        found = loading.load_rows(config, ResponseRow, None, seed, cache)
+        return found.train_indices.tolist(), found.held_out_indices.tolist(), found.note, len(read)
+
+    first, again = split(), split()
+    assert first[:3] == again[:3]
+    assert (first[3] > 0, again[3]) == (True, 0)
+    assert len(first[0]) == 32 * 1.5
+    assert all(split(**changed)[:2] != first[:2] for changed in ({"seed": 1}, {"weight": 1.0}, {"fraction": 0.5}))
 
 
 @given(rows=ROWS, weight=st.floats(0.01, 4), data=st.data())

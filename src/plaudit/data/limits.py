@@ -11,7 +11,7 @@ from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig
 from plaudit.data.indistinct import IDENTICAL, critical_lengths, indistinct_responses, without_responses
 from plaudit.data.rows import Row
-from plaudit.data.selection import Indices, Lazy
+from plaudit.data.selection import Indices, Lazy, in_blocks
 from plaudit.data.tokenized_row import TokenizedRow
 
 R = TypeVar("R", bound=Row)
@@ -80,11 +80,13 @@ class Limits:
 
     def exceeded(self, trees: Trees[Any], chosen: Indices) -> NDArray[np.bool_]:
         """Return which of the chosen rows are too long."""
-        prompt, longest = _lengths(trees, chosen)
-        exceeded: NDArray[np.bool_] = (
-            (prompt + longest > self.together) | (prompt > self.prompt) | (longest > self.response)
-        )
-        return exceeded
+
+        def exceeded(part: slice) -> NDArray[np.bool_]:
+            prompt, longest = _lengths(trees, chosen[part])
+            found: NDArray[np.bool_] = prompt + longest > self.together
+            return found | (prompt > self.prompt) | (longest > self.response)
+
+        return in_blocks(exceeded, len(chosen))
 
     def after_cutting(self, prompt: NDArray[Any], longest: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the most tokens of prompts and responses of these lengths.
@@ -142,8 +144,10 @@ class LimitedRows(Lazy[TokenizedRow[R]]):
         left = without_responses(row.row, row.tree, left_out) if left_out else None
         return row if left is None else TokenizedRow(cast(R, left[0]), left[1], row.prompt_text)
 
-    def only(self, kept: NDArray[Any]) -> "LimitedRows[R]":
-        """Return some of the rows, by their numbers or by a mask [M]."""
+    def only(self, kept: NDArray[np.bool_]) -> "LimitedRows[R]":
+        """Return some of the rows, by a mask [M]."""
+        if kept.all():
+            return self
         return LimitedRows(self.trees, self.chosen[kept], self.overlong[kept], self.limits, self.tokenizer)
 
     def are_cut_to(self, lengths: NDArray[Any]) -> NDArray[np.bool_]:
@@ -151,10 +155,15 @@ class LimitedRows(Lazy[TokenizedRow[R]]):
 
         Rows that are not cut count if their length is ``IDENTICAL``.
         """
-        _, limit = self.limits.after_cutting(*_lengths(self.trees, self.chosen))
-        lengths = lengths[self.chosen]
-        found: NDArray[np.bool_] = (lengths > 0) & (lengths >= np.where(self.overlong, limit, IDENTICAL))
-        return found
+
+        def are_cut(part: slice) -> NDArray[np.bool_]:
+            chosen = self.chosen[part]
+            _, limit = self.limits.after_cutting(*_lengths(self.trees, chosen))
+            given = lengths[chosen]
+            found: NDArray[np.bool_] = (given > 0) & (given >= np.where(self.overlong[part], limit, IDENTICAL))
+            return found
+
+        return in_blocks(are_cut, len(self))
 
 
 def _lengths(trees: Trees[Any], chosen: Indices) -> tuple[NDArray[Any], NDArray[Any]]:

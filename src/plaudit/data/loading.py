@@ -18,8 +18,9 @@ from plaudit.data.rows import PromptRow, Row
 from plaudit.data.rows.base import PromptKind
 from plaudit.data.selection import Indices, Joined, Selected
 from plaudit.data.sources import SourceCounts
-from plaudit.data.splits import Keys, Split, groups_of, repeated, split_rows
+from plaudit.data.splits import Keys, Mask, groups_of, repeated, split_rows
 from plaudit.data.store.cache import DataCache
+from plaudit.data.store.columns import joined
 from plaudit.data.store.rows import StoredRows
 from plaudit.errors import PlauditError
 
@@ -74,7 +75,7 @@ class LoadedRows(Generic[R]):
     @property
     def prompts(self) -> Keys:
         """The keys of the prompts of all rows."""
-        return np.concatenate([source.prompts for source in self.sources])
+        return joined([source.prompts for source in self.sources])
 
     @property
     def counts(self) -> list[SourceCounts]:
@@ -108,35 +109,49 @@ def load_rows(config: DataConfig, kind: type[R], rejects: Path | None, seed: int
         _write_rejects(rejects, everything)
     for read in everything:
         _check(read, config.max_bad_fraction, rejects)
-    rows = Joined(sources)
-    if held_out_sources:
-        groups = groups_of(np.concatenate([read.prompts for read in everything]))
-        split = Split(np.isin(groups[: len(rows)], groups[len(rows) :]))
-        held_out = np.arange(len(rows), len(groups), dtype=np.int64)
-    else:
-        keys, contents, draws = (
-            np.concatenate(parts)
-            for parts in zip(*((read.prompts, read.contents, read.draws(seed)) for read in sources), strict=True)
-        )
-        split = split_rows(rows, keys, contents, draws, config.held_out_fraction, seed)
-        held_out = np.flatnonzero(split.held_out)
-    train = _training_indices(config.sources, sources, split, seed)
+    key = [
+        [(read.folder.name, source.weight) for read, source in zip(sources, config.sources, strict=True)],
+        [read.folder.name for read in held_out_sources],
+        config.held_out_fraction,
+        seed,
+    ]
+    train, held_out, facts = cache.split(key, lambda: _split(config, sources, held_out_sources, seed))
     if not len(train) and (held_out_sources or config.held_out_fraction < 1):
         raise PlauditError(f"{_names(config.sources)}: all rows are held out; add rows or lower held_out_fraction")
-    removed = int(split.held_out.sum()) if held_out_sources else 0
-    return LoadedRows(everything, train, held_out, removed, split.note)
+    return LoadedRows(everything, train, held_out, facts["removed"], facts["note"])
+
+
+def _split(
+    config: DataConfig, sources: Sequence[StoredRows[R]], held_out_sources: Sequence[StoredRows[R]], seed: int
+) -> tuple[Indices, Indices, dict[str, Any]]:
+    """Return the indices of the training rows and of the held-out ones, and the other fields of ``LoadedRows``."""
+    rows, note, removed = Joined(sources), None, 0
+    if held_out_sources:
+        groups = groups_of(np.concatenate([read.prompts for read in (*sources, *held_out_sources)]))
+        mask = np.isin(groups[: len(rows)], groups[len(rows) :])
+        removed, held_out = int(mask.sum()), np.arange(len(rows), len(groups), dtype=np.int64)
+    else:
+        keys, contents, draws = (
+            joined(parts)
+            for parts in zip(*((read.prompts, read.contents, read.draws(seed)) for read in sources), strict=True)
+        )
+        mask, note = split_rows(rows, keys, contents, draws, config.held_out_fraction, seed)
+        held_out = np.flatnonzero(mask)
+    train = _training_indices(config.sources, sources, mask, seed)
+    return train, held_out, {"removed": removed, "note": note}
 
 
 def _training_indices(
-    configs: Sequence[SourceConfig], sources: Sequence[StoredRows[R]], split: Split, seed: int
+    configs: Sequence[SourceConfig], sources: Sequence[StoredRows[R]], held_out: Mask, seed: int
 ) -> Indices:
     start, found = 0, []
     for config, read in zip(configs, sources, strict=True):
-        kept = np.flatnonzero(~split.held_out[start : start + len(read)])
-        again = repeated(Selected(read, kept), read.contents[kept], config.weight, seed)
-        found.append(start + kept[again])
+        kept = np.flatnonzero(~held_out[start : start + len(read)])
+        if config.weight != 1:
+            kept = kept[repeated(Selected(read, kept), read.contents[kept], config.weight, seed)]
+        found.append(kept + start if start else kept)
         start += len(read)
-    return np.concatenate(found)
+    return joined(found)
 
 
 def _check(read: StoredRows[Any], max_bad_fraction: float, rejects: Path | None) -> None:

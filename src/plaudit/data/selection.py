@@ -16,6 +16,8 @@ U = TypeVar("U")
 
 Indices = NDArray[np.int64]
 
+_BLOCK = 1 << 16
+
 
 class Lazy(Sequence[T], ABC):
     """A sequence whose items are made when they are read, also those of a slice."""
@@ -77,6 +79,11 @@ class Mapped(Lazy[U]):
     def item(self, index: int) -> U:
         """Return what the function returns for an item."""
         return self._function(self._items[index])
+
+
+def in_blocks(function: Callable[[slice], NDArray[Any]], count: int) -> NDArray[Any]:
+    """Return what a function returns for parts of ``count`` items, one after another; it needs little memory."""
+    return np.concatenate([function(slice(start, start + _BLOCK)) for start in range(0, max(count, 1), _BLOCK)])
 
 
 def drawn(indices: Indices, most: int | None, seed: int, purpose: str) -> Indices:

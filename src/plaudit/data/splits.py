@@ -16,6 +16,7 @@ from plaudit.data.templates import human_assistant_text
 from plaudit.seeding import derived_seed
 
 _SEED_RANGE = 2**63
+_FIRST = 10_000
 
 Keys = NDArray[np.uint8]
 """Keys [N, 16] of N rows; equal keys mean equal texts."""
@@ -37,6 +38,10 @@ def keys_of(texts: Iterable[str]) -> Keys:
     """Return the keys of texts."""
     digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
+
+
+def _different(keys: Keys) -> int:
+    return int(groups_of(keys).max()) + 1
 
 
 def groups_of(keys: Keys) -> Indices:
@@ -85,10 +90,12 @@ def split_rows(rows: Sequence[Row], prompts: Keys, contents: Keys, draws: Indice
     held_out = draws < fraction * _SEED_RANGE
     if not 0 < fraction < 1 or not len(rows):
         return Split(held_out)
+    mixed = held_out.any() and not held_out.all()
+    if mixed and fraction * _different(prompts[:_FIRST]) >= 1:  # the usual case, without a look at all rows
+        return Split(held_out)
     by_prompt = groups_of(prompts)
     different, what = int(by_prompt.max()) + 1, "prompts" if rows[0].prompt is not None else "texts"
     if fraction * different >= 1:
-        mixed = held_out.any() and not held_out.all()
         return Split(held_out if mixed else _smallest(by_prompt, draws, fraction))
     if different == len(rows) or fraction * len(rows) < 1:
         note = f"nothing is held out: {different} different {what} are too few for held_out_fraction={fraction:g}"

@@ -199,6 +199,6 @@ class Schedule:
 @lru_cache(maxsize=4)
 def shuffled(count: int, key: tuple[int | str, ...]) -> "array[int]":
     """Return the numbers below ``count`` in an order that depends on the key."""
-    order = array("q", range(count))  # eight bytes per example
+    order = array("I", range(count))  # four bytes per example
     python_generator(*key).shuffle(order)
     return order

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -23,12 +24,17 @@ from plaudit.data.readers.registry import READERS, ending_of
 from plaudit.data.readers.shards import files_of
 from plaudit.data.readers.sources import is_local
 from plaudit.data.rows import Row
-from plaudit.data.store.building import is_complete
+from plaudit.data.selection import Indices
+from plaudit.data.store.building import Chunk, built, is_complete
+from plaudit.data.store.columns import NUMBERS
 from plaudit.data.store.rows import StoredRows, stored_rows
 from plaudit.data.store.trees import StoredTrees, stored_trees
 from plaudit.files import json_text, read_json, sha256, write_atomically
 
 R = TypeVar("R", bound=Row)
+
+Split = tuple[Indices, Indices, Mapping[str, Any]]
+"""Indices of training rows and of held-out rows, and facts about them."""
 
 FOLDER = ".cache"
 _CHECKSUMS = "checksums"
@@ -72,6 +78,19 @@ class DataCache:
         rendering = {name: getattr(config, name) for name in _RENDERING}
         key = _key(rows.folder.name, _identity(tokenizer), rendering, all_turns)
         return stored_trees(rows, tokenizer, config, all_turns, self.folder / f"tokens-{key}")
+
+    def split(self, key: Sequence[Any], compute: Callable[[], Split]) -> Split:
+        """Return a split of rows into training and held-out ones, by their indices; it is computed once for each key.
+
+        ``key`` names the stores of the rows and everything else that the split depends on.
+        """
+
+        def chunks(done: int, facts: Mapping[str, Any]) -> Iterator[Chunk]:
+            train, held_out, found = compute()
+            yield Chunk({"train": train, "held_out": held_out}, found)
+
+        store = built(self.folder / f"split-{_key(*key)}", {"train": NUMBERS, "held_out": NUMBERS}, chunks)
+        return store.columns["train"].all(), store.columns["held_out"].all(), store.facts
 
     def entries(self) -> list[CacheEntry]:
         """Return what the cache holds, the newest first."""

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from plaudit.errors import PlauditError
 
 Array = NDArray[Any]
+
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class Column:
         if path.stat().st_size != entries * kind.bytes_per_entry:
             raise damaged(path)
         shape = (entries,) if kind.width == 1 else (entries, kind.width)
-        self._values: Array = np.memmap(path, kind.dtype, "r", shape=shape) if entries else np.empty(shape, kind.dtype)
+        self._values: Array = np.empty(shape, kind.dtype)
+        if entries:
+            self._values = np.memmap(path, kind.dtype, "r", shape=shape).view(np.ndarray)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -104,22 +108,42 @@ class Column:
         self._unverified[chunk] = False
 
 
+class Starts:
+    """Where entries of different lengths begin. Only the start of every 256th is kept in memory."""
+
+    def __init__(self, lengths: Array) -> None:
+        """``lengths`` [N]."""
+        self.lengths = lengths
+        sums = np.add.reduceat(lengths, np.arange(0, len(lengths), _BLOCK), dtype=np.int64) if len(lengths) else lengths
+        self._blocks = np.concatenate([np.zeros(1, np.int64), np.cumsum(sums, dtype=np.int64)])
+
+    def __getitem__(self, number: int) -> int:
+        block = number // _BLOCK
+        return int(self._blocks[block]) + int(self.lengths[block * _BLOCK : number].sum(dtype=np.int64))
+
+
 class Ragged:
     """Entries of different lengths: the numbers of all in one column, and the length of each in another."""
 
     def __init__(self, values: Column, lengths: Column) -> None:
         self.values, self.lengths = values, lengths.all()
-        self.ends: Array = np.cumsum(self.lengths, dtype=np.int64)
+        self._starts = Starts(self.lengths)
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.lengths)
 
     def __getitem__(self, number: int) -> Array:
-        return self.values.between(self.start(number), int(self.ends[number]))
+        return self.between(number, number + 1)
 
-    def start(self, number: int) -> int:
-        """Return where an entry begins."""
-        return int(self.ends[number - 1]) if number else 0
+    def between(self, first: int, end: int) -> Array:
+        """Return the numbers of the entries from ``first`` up to ``end``."""
+        start = self._starts[first]
+        return self.values.between(start, start + int(self.lengths[first:end].sum(dtype=np.int64)))
+
+
+def joined(parts: Sequence[Array]) -> Array:
+    """Return arrays one after another; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def damaged(path: Path) -> PlauditError:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +14,9 @@ from plaudit.config.schema import DataConfig
 from plaudit.data.encoding import Encoder
 from plaudit.data.indistinct import critical_lengths
 from plaudit.data.rows import Row
-from plaudit.data.selection import Indices, Joined, Lazy
+from plaudit.data.selection import Indices, Joined, Lazy, in_blocks
 from plaudit.data.store.building import Chunk, Store, built
-from plaudit.data.store.columns import BYTES, FLAGS, LENGTHS, NUMBERS, Array, Column, ColumnType, Ragged
+from plaudit.data.store.columns import BYTES, FLAGS, LENGTHS, NUMBERS, Array, ColumnType, Ragged, Starts, joined
 from plaudit.data.store.rows import ROWS_PER_CHUNK
 from plaudit.data.templates import Renderer
 from plaudit.data.tokenization import check_eos_token, tokenized_completely, with_final_turn_alone
@@ -35,6 +35,8 @@ def _columns(vocabulary: int) -> dict[str, ColumnType]:
         "text_lengths": LENGTHS,
         "texts": LENGTHS,
         "rows": NUMBERS,
+        "prompt_tokens": LENGTHS,
+        "longest_response": LENGTHS,
         "learned": FLAGS,
         "learned_lengths": LENGTHS,
         "prompt_texts": BYTES,
@@ -60,19 +62,18 @@ class StoredTrees(Lazy[TokenizedRow[R]]):
         self._learned = Ragged(columns["learned"], columns["learned_lengths"])
         self._prompt_texts = Ragged(columns["prompt_texts"], columns["prompt_text_lengths"])
         self._is_row_prompt = columns["is_row_prompt"].all()
-        self._ends: Array = np.cumsum(columns["texts"].all(), dtype=np.int64)
+        self._first_text = Starts(columns["texts"].all())
         self.rows = columns["rows"].all()
         self.indistinct_at = columns["indistinct_at"].all()
         self.nothing_left_at = columns["nothing_left_at"].all()
-        firsts = np.concatenate([np.zeros(1, np.int64), self._ends[:-1]]) if len(self) else self._ends
-        self.prompt_tokens = self._texts.lengths[firsts]
-        self.longest_response = _longest(self._texts.lengths, firsts, columns["texts"])
+        self.prompt_tokens = columns["prompt_tokens"].all()
+        self.longest_response = columns["longest_response"].all()
         self.counted: dict[str, int] = store.facts.get("counted", {})
         self.unfaithful: str = store.facts.get("unfaithful", "")
         self.written = Unwritten(**store.facts.get("written", {}))
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self.rows)
 
     def item(self, index: int) -> TokenizedRow[R]:
         """Return a row with its tokens."""
@@ -86,12 +87,14 @@ class StoredTrees(Lazy[TokenizedRow[R]]):
 
     def tree(self, number: int) -> PromptTree:
         """Return the tokens of a row."""
-        first = int(self._ends[number - 1]) if number else 0
-        prompt, *responses = (tuple(self._texts[text].tolist()) for text in range(first, int(self._ends[number])))
+        first = self._first_text[number]
+        end = first + int(self._first_text.lengths[number])
+        tokens = iter(self._texts.between(first, end).tolist())
+        prompt, *responses = (tuple(islice(tokens, length)) for length in self._texts.lengths[first:end].tolist())
         if not self._learned.lengths[number]:
             return PromptTree(prompt, tuple(responses))
         flags = iter(self._learned[number].astype(bool).tolist())
-        return PromptTree(prompt, tuple(responses), tuple(tuple(next(flags) for _ in text) for text in responses))
+        return PromptTree(prompt, tuple(responses), tuple(tuple(islice(flags, len(text))) for text in responses))
 
 
 class JoinedTrees(Joined[TokenizedRow[R]]):
@@ -99,15 +102,21 @@ class JoinedTrees(Joined[TokenizedRow[R]]):
 
     def __init__(self, sources: Sequence[StoredTrees[R]]) -> None:
         super().__init__(sources)
-        self.prompt_tokens = np.concatenate([source.prompt_tokens for source in sources])
-        self.longest_response = np.concatenate([source.longest_response for source in sources])
-        self.indistinct_at = np.concatenate([source.indistinct_at for source in sources])
-        self.nothing_left_at = np.concatenate([source.nothing_left_at for source in sources])
+        self.prompt_tokens = joined([source.prompt_tokens for source in sources])
+        self.longest_response = joined([source.longest_response for source in sources])
+        self.indistinct_at = joined([source.indistinct_at for source in sources])
+        self.nothing_left_at = joined([source.nothing_left_at for source in sources])
         starts = [0, *accumulate(source.row_count for source in sources)]
-        self._rows = np.concatenate([start + source.rows for start, source in zip(starts, sources, strict=False)])
+        numbers = (
+            source.rows + start if start else source.rows for start, source in zip(starts, sources, strict=False)
+        )
+        self._rows = joined(list(numbers))
 
     def of_rows(self, rows: Indices) -> Indices:
         """Return the indices of the trees of rows, which are numbered through all sources."""
+        return in_blocks(lambda part: self._of_rows(rows[part]), len(rows))
+
+    def _of_rows(self, rows: Indices) -> Indices:
         first, end = (np.searchsorted(self._rows, rows, side) for side in ("left", "right"))
         counts = end - first
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -162,6 +171,8 @@ def _values(numbered: Sequence[tuple[int, TokenizedRow[Any]]]) -> dict[str, Arra
         "text_lengths": np.array([len(text) for text in texts], np.uint32),
         "texts": np.array([1 + len(tree.responses) for tree in trees], np.uint32),
         "rows": np.array([index for index, _ in numbered], np.int64),
+        "prompt_tokens": np.array([len(tree.prompt) for tree in trees], np.uint32),
+        "longest_response": np.array([max(map(len, tree.responses), default=0) for tree in trees], np.uint32),
         "learned": np.fromiter(chain.from_iterable(learned), np.uint8),
         "learned_lengths": np.array([len(flags) for flags in learned], np.uint32),
         "prompt_texts": np.frombuffer(b"".join(prompts), np.uint8),
@@ -170,12 +181,3 @@ def _values(numbered: Sequence[tuple[int, TokenizedRow[Any]]]) -> dict[str, Arra
         "indistinct_at": critical[:, 0],
         "nothing_left_at": critical[:, 1],
     }
-
-
-def _longest(lengths: Array, firsts: Array, texts: Column) -> Array:
-    """Return the length of each tree's longest response; 0 without responses."""
-    if not len(firsts):
-        return lengths[:0]
-    without_prompts = lengths.copy()
-    without_prompts[firsts] = 0
-    return np.maximum.reduceat(without_prompts, firsts)
