@@ -55,6 +55,7 @@ def test_a_second_start_reads_what_its_steps_need(
 ) -> None:
     monkeypatch.setattr(reward, "BASELINE_ROWS", 10)
     monkeypatch.setattr(reward, "NORMALIZATION_RESPONSES", 10)
+    monkeypatch.setattr(reference_log_probabilities, "TREES_AT_ONCE", 10)
     read: Counter[str] = Counter()
     for kind in (StoredRows, StoredTrees):
         original = kind.item
@@ -79,7 +80,7 @@ def test_references_in_several_parts_are_those_of_all_at_once(
     recipes: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = []
-    for at_once in (1024, 3):
+    for at_once in (4096, 3):
         monkeypatch.setattr(reference_log_probabilities, "TREES_AT_ONCE", at_once)
         folder = run(load_recipe(str(recipes[0]), [f"name={at_once}-at-once", *STEPS["kto"]]), ["dpo"])
         metrics = (folder / "dpo" / "metrics.jsonl").read_text().splitlines()

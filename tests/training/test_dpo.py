@@ -270,12 +270,28 @@ def test_the_reference_is_computed_once_and_never_in_a_step(
     # A second task of the same data and model reads what is kept.
     forwards.clear()
     kept = load_file(folder / "dpo" / "reference.safetensors")
-    task = task_of(recipe, "dpo.max_steps=4")
+    task = task_of(recipe)
     assert (forwards, computed(capsys.readouterr().err)) == ([], False)
-    read = sorted(index for step in range(1, 5) for index in task.order.batch(step))
-    assert [number for index in read for number in task.train[index].target.reference or ()] == kept[
-        "training"
-    ].tolist()
+    assert references(task) == kept["training"].tolist()
+
+
+def test_of_many_examples_the_reference_reads_those_of_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dpo_recipe(tmp_path)
+    expected = task_of(recipe).train
+    monkeypatch.setattr(reference_module, "TREES_AT_ONCE", 7)
+    task = task_of(recipe, "dpo.max_steps=2")
+    read = [index for step in (1, 2) for index in task.order.batch(step)]
+    assert len(read) == len(set(read)) < len(task.train)
+    for index in read:
+        found, of_all = task.train[index], expected[index]
+        assert found.target.reference == pytest.approx(of_all.target.reference, rel=1e-6)
+        assert found.tree == of_all.tree
+    kept = load_file(tmp_path / "runs" / "tiny" / "dpo" / "reference.safetensors")
+    assert len(kept["training"]) == sum(len(expected[index].tree.responses) for index in read)
+    with pytest.raises(IndexError, match="no step of the stage reads example"):
+        task.train[min(set(range(len(task.train))) - set(read))]
 
 
 def test_a_stale_reference_is_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,10 @@ from plaudit.data.rows import LabeledRow
 from plaudit.data.rows.ranking import Ranks
 from plaudit.data.selection import Indices, Lazy, Mapped, Selected
 from plaudit.runs.context import StageContext
+from plaudit.training import reference_log_probabilities as reference
 from plaudit.training.examples import Examples, Schedule, shuffled
 from plaudit.training.model_reader import ModelReader
-from plaudit.training.reference_log_probabilities import LogProbabilities, SequenceModule, reference_log_probabilities
+from plaudit.training.reference_log_probabilities import LogProbabilities, SequenceModule
 
 _SEARCHED = 256
 """A mismatched response is looked for among so many prompts."""
@@ -60,7 +61,8 @@ def prepared(
     """Return the examples with all targets that the loss needs; they are read when they are needed.
 
     ``module`` is the reader's model. Reference log-probabilities are computed or read from the stage's folder: those of
-    the training examples that the stage's steps need, and of all held-out ones.
+    the training examples that the stage's steps need, and of all held-out ones. Of few training examples, all are
+    computed: the last bits depend on what is computed together, and should not depend on the number of steps.
     """
     parts: dict[str, Preferences] = {
         name: Mapped(part, lambda example: Example(example.tree, Preference(example.target)))
@@ -70,8 +72,9 @@ def prepared(
         length = reader.loaded.context_length
         parts = {name: WithMismatched(part, length, context.seed) for name, part in parts.items()}
     if objective.needs_reference:
+        few = len(examples.train) <= reference.TREES_AT_ONCE
         needed = {
-            "training": Schedule.of(context, len(examples.train)).examples(),
+            "training": np.arange(len(examples.train)) if few else Schedule.of(context, len(examples.train)).examples(),
             "held-out": np.arange(len(examples.held_out)),
         }
         parts = _with_reference(context, parts, needed, reader, module)
@@ -151,7 +154,7 @@ def _with_reference(
         examples = Selected(part, needed[name])
         groups[name] = Mapped(examples, lambda example: example.tree)
         groups[f"{name} mismatched"] = Mapped(examples, _mismatched_tree) if isinstance(part, WithMismatched) else ()
-    found = reference_log_probabilities(context, groups, reader, module)
+    found = reference.reference_log_probabilities(context, groups, reader, module)
     return {
         name: _WithReference(part, needed[name], found[name], found[f"{name} mismatched"])
         for name, part in parts.items()

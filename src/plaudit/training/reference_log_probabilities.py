@@ -30,7 +30,7 @@ from plaudit.training.model_reader import ModelReader
 logger = logging.getLogger(__name__)
 
 FILE = "reference.safetensors"
-TREES_AT_ONCE = 1024
+TREES_AT_ONCE = 4096
 _COUNTS = " responses"
 
 
