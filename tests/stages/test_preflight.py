@@ -1,6 +1,7 @@
 """Everything that a recipe names is checked before the first stage starts."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -352,3 +353,66 @@ def test_a_chat_tells_them_apart(
     code, _, error = run_command(capsys, monkeypatch, "chat", *arguments)
     assert code == 2
     assert fault in error.splitlines()[-1]
+
+
+LONG, ALL = "rl.prompts.sources=[long.jsonl]", "rl.prompts.sources=[all_long.jsonl]"
+
+
+@pytest.fixture
+def long_prompts(recipe: Path) -> None:
+    """Write prompts of 20 tokens: one among shorter ones, and only such."""
+    other = recipe.parent / "other"
+    if not (other / "narrow").exists():
+        save_classifier(other / "narrow", ["score"])
+        shutil.copytree(recipe.parent / "runs/tiny/sft/model", other / "short")
+    for name in ("narrow", "short"):
+        configuration = json.loads((other / name / "config.json").read_text())
+        (other / name / "config.json").write_text(json.dumps(configuration | {"max_position_embeddings": 16}))
+    lines = [{"prompt": "w1 w2"}] * 5 + [{"prompt": " ".join(["w1"] * 20)}]
+    (recipe.parent / "long.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (recipe.parent / "all_long.jsonl").write_text(json.dumps(lines[-1]) + "\n")
+
+
+@pytest.mark.usefixtures("long_prompts")
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            [LONG, "rl.value_model=other/reward", "rl.prompts.overlong=error"],
+            "rl.prompts: long.jsonl line 6: prompt of 20 tokens with response of 0 exceeds .* the context's 10; ",
+        ),
+        (
+            [ALL, "rl.rewards.0.path=other/reward"],
+            "rl.prompts: all 1 rows are too long; all_long.jsonl line 1: prompt of 20 tokens",
+        ),
+        (
+            [LONG, "rl.rewards=[{name: c, kind: classifier, path: other/narrow, overlong: error}]"],
+            r"rl.rewards.0: long.jsonl line 6: a prompt of 2\d tokens, but the classifier reads 16; shorten pr",
+        ),
+        (
+            [EVALUATE.replace("demonstrations", "all_long"), SHORT, "evaluate.models.x=other/short"],
+            "evaluate.prompts: all 1 rows are too long; all_long.jsonl line 1: prompt of 20 tokens",
+        ),
+    ],
+)
+def test_prompts_that_a_later_model_cannot_read_are_found_before_the_first_stage(
+    recipe: Path, overrides: list[str], message: str
+) -> None:
+    [line] = problems(recipe, *overrides)
+    assert re.match(message, line)
+
+
+@pytest.mark.usefixtures("long_prompts")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [LONG, "rl.value_model=other/reward"],
+        [ALL, "rl.value_model=other/reward", "rl.prompts.overlong=truncate"],
+        [LONG, "rl.rewards=[{name: c, kind: classifier, path: other/narrow}]"],
+        [LONG, "rl.rewards=[{name: c, kind: classifier, path: other/narrow, overlong: error, scored_text: response}]"],
+        [ALL],
+    ],
+)
+def test_prompts_that_will_be_dropped_cut_or_read_are_no_problem(recipe: Path, overrides: list[str]) -> None:
+    wanted = load_recipe(str(recipe), [*overrides, "name=fresh"])
+    check_before_start(wanted, RunDirectory(recipe.parent / "runs" / "fresh"), list(wanted.sections()), ())

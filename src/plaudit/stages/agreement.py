@@ -25,6 +25,7 @@ from plaudit.registries.stages import STAGES
 from plaudit.rewards.labels import label_index, label_names
 from plaudit.rewards.trained_model import same_vocabulary
 from plaudit.runs.directory import RunDirectory
+from plaudit.stages.prompt_lengths import overlong_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,7 +69,7 @@ def misfits(section: Section, name: str, origins: Origins) -> list[str]:
     ]
     if not problems and isinstance(section, RlConfig | EvaluateConfig):
         models = dict(_token_readers(section, name, origins))
-        problems += [*_vocabulary_problems(models, origins), *_length_problems(section, name, models)]
+        problems += [*_vocabulary_problems(models, origins), *_length_problems(section, name, models, origins)]
     return problems
 
 
@@ -114,16 +115,27 @@ def _tokenizer(path: str) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def _length_problems(section: RlConfig | EvaluateConfig, name: str, models: Mapping[str, ModelConfig]) -> Iterator[str]:
+def _length_problems(
+    section: RlConfig | EvaluateConfig, name: str, models: Mapping[str, ModelConfig], origins: Origins
+) -> Iterator[str]:
     lengths = {}
     for place, model in models.items():
         with suppress(PlauditError):  # as above
             lengths[place] = configured_context_length(model)
     shortest = min(lengths, key=lengths.__getitem__, default="")
-    if shortest and section.generation.max_new_tokens >= lengths[shortest]:
+    if not shortest:
+        return
+    if section.generation.max_new_tokens >= lengths[shortest]:
         yield (
             f"{name}.generation.max_new_tokens: {section.generation.max_new_tokens} leaves no room for a prompt in the "
             f"{lengths[shortest]} tokens that {shortest} ({models[shortest].path or 'random weights'}) reads; lower it"
+        )
+        return
+    writer = models.get(f"{name}.model" if isinstance(section, RlConfig) else f"{name}.models.{section.baseline}")
+    tokenizer = writer and origins.tokenizer(writer)
+    if writer and tokenizer and _is_here(tokenizer):
+        yield from overlong_prompts(
+            section, name, writer.model_copy(update={"tokenizer": tokenizer}), lengths[shortest]
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from plaudit.data.readers.base import Numbered, finite
 from plaudit.errors import PlauditError
 from plaudit.hub import hub_options
+from plaudit.memory import is_out_of_memory
 
 
 def check(name: str) -> None:
@@ -31,6 +32,8 @@ def read(name: str, subset: str | None, split: str, files: str | None) -> Iterat
     except PlauditError:
         raise
     except Exception as error:  # datasets raises many types of exceptions; the message must name the row
+        if is_out_of_memory(error):
+            raise
         what = f"row {number + 1} could not be read"
         raise _failure(name, what, (subset, split, files), error) from error
     if number != len(dataset):
@@ -43,7 +46,9 @@ def _loaded(name: str, subset: str | None, split: str, files: str | None) -> Any
     check(name)
     try:
         return datasets.load_dataset(name, subset, data_files=files, split=split)
-    except Exception as error:
+    except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise
         what = "no file has this name, and loading it as a hub dataset failed"
         raise _failure(name, what, (subset, split, files), error) from error
 

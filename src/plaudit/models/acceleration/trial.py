@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 TRIAL_WINDOW = 4  # shorter than the trial's trees, to detect a sliding window that packed batches would ignore
 
+MODEL_FAULTS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
+"""What a model raises that gets a mask, a cache or a tensor that it was not written for."""
+
 
 def layout_fault(model: "PreTrainedModel", layout: "Layout") -> str | None:
     """A layout: the hidden states of its batches must equal those of padded batches up to rounding."""
@@ -52,7 +55,7 @@ def layout_fault(model: "PreTrainedModel", layout: "Layout") -> str | None:
                 tree_layout(batch, always=True)
             try:
                 found = [_response_states(model, batch) for batch in batches]
-            except Exception as fault:  # a model may raise anything when it gets a tree mask
+            except MODEL_FAULTS as fault:
                 if not is_built_in(layout) and is_from_user_code(fault):
                     raise
                 what = "a tree attention mask" if layout.needs_tree_mask else f"{layout.name} batches"
@@ -72,7 +75,7 @@ def tree_attention_fault(model: "PreTrainedModel", layout: "Layout") -> str | No
         return one_line(fault)
     try:
         difference = layout_fault(model, layout)
-    except Exception as fault:  # the model keeps its own attention
+    except MODEL_FAULTS as fault:
         difference = _text(fault)
     if difference is not None:
         model.set_attn_implementation(before)
@@ -93,7 +96,7 @@ def last_mlp_fault(model: "PreTrainedModel") -> str | None:
         undo = compute_read_positions_only(mlp)
         try:
             few = hidden_states(model, batch, batch.last_token_index).float()
-        except Exception as fault:  # an MLP that takes or returns something other than one tensor
+        except MODEL_FAULTS as fault:
             undo()
             return _text(fault)
     difference = _difference(few, whole, model, "hidden states")

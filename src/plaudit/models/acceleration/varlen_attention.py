@@ -24,6 +24,8 @@ from plaudit.memory import is_out_of_memory
 DEVICES = ("cuda",)
 TYPES = (torch.bfloat16, torch.float16)
 TOLERANCE = 0.02  # of the root mean square; bfloat16 rounds to 0.004, another alignment is off by about 1
+KERNEL_FAULTS = (RuntimeError, ImportError, AttributeError, TypeError, ValueError, AssertionError)
+"""What torch raises where it lacks the kernel, or the kernel takes no such tensors."""
 TRIAL_TREES = ((5, 4, 2, 3), (3, 6), (1, 1, 7))  # tokens of a prompt and of its responses
 
 
@@ -149,7 +151,7 @@ def _difference_from_mask(
     wanted = _results(under_mask, [part.float() for part in states], sequences.queries)
     try:
         found = _results(by_kernel, states, sequences.queries)
-    except Exception as fault:  # torch raises different exceptions where the kernel is missing or unsupported
+    except KERNEL_FAULTS as fault:
         if is_out_of_memory(fault):
             raise
         return one_line(fault)
