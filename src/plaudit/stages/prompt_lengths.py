@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from plaudit.config.schema import ClassifierReward, DataConfig, EvaluateConfig, ModelConfig, RlConfig
+from plaudit.data.encoding import Encoder
 from plaudit.data.limits import TreesInMemory
 from plaudit.data.rows import PromptRow
 from plaudit.data.sources import SourceReading
 from plaudit.data.templates import Renderer
-from plaudit.data.tokenization import Encoder, tokenized_completely, within_limits
+from plaudit.data.tokenization import tokenized_completely, within_limits
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
 from plaudit.hub import is_cached
