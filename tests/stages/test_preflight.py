@@ -99,7 +99,10 @@ def problems(recipe: Path, *overrides: str, only: list[str] | None = None, name:
         ),
         (["rl.prompts.sources=[gone.jsonl]"], "rl.prompts.sources.0.path: gone.jsonl: no such file; check the path"),
         (["rl.prompts.sources=[recipe.yaml]"], "rl.prompts.sources.0.path: recipe.yaml: unknown kind of file"),
-        (["rl.prompts.sources=[./runs]"], "rl.prompts.sources.0.path: runs: this is a folder; name a file in it"),
+        (
+            ["rl.prompts.sources=[./runs]"],
+            "rl.prompts.sources.0.path: runs/tiny: this is a folder in a folder of data; name",
+        ),
         (["dpo.data.held_out=[gone.csv]"], "dpo.data.held_out.0.path: gone.csv: no such file"),
         (["dpo.data.sources.0.format=trl_pair"], "dpo.data.sources.0.format: trl_pair: unknown row format; did you"),
         (["rl.policy_loss=nowhere:loss"], "rl.policy_loss: importing nowhere raised ModuleNotFoundError"),
