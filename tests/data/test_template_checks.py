@@ -84,6 +84,7 @@ def test_what_a_template_leaves_out_is_a_dropped_row(row: Row, template: str, re
     done = tokenize_rows([row, good, good], tokenizer, _config(max_bad_fraction=0.34), 4096)
     assert [kept.row for kept in done.rows] == [good, good]
     assert done.counted[reason] == 1
+    assert done.unfaithful.startswith("line 7: ")
     assert not tokenize_unchecked([row], tokenizer, _config(), 4096).rows
 
 

@@ -53,6 +53,26 @@ def test_text_that_the_tokenizer_cannot_write_is_refused(folder: Path) -> None:
         _sft(folder, "sft.data.max_unknown_fraction=0.05")
 
 
+def test_rows_that_the_template_does_not_write_whole_are_dropped_or_refused(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    template = "{% for turn in messages if turn['role'] != 'system' %}{{ turn['content'] }} {% endfor %}"
+    model = f'sft.model={{path: {folder / "policy"}, chat_template: "{template}"}}'
+    lines = [
+        json.dumps({"messages": TURNS[2:]}),
+        json.dumps({"messages": [{"role": "system", "content": "w9"}, *TURNS]}),
+    ]
+    (folder / "ruled.jsonl").write_text("\n".join([lines[0], lines[1], lines[0], lines[0]]) + "\n")
+    ruled = f"sft.data.sources=[{folder / 'ruled.jsonl'}]"
+    with pytest.raises(
+        PlauditError, match=r"sft: .*: 1 of 4 rows dropped: .*, such as line 2: .* max_bad_fraction=0.2"
+    ):
+        _sft(folder, model, ruled, "sft.data.max_bad_fraction=0.2")
+    kept = _sft(folder, model, ruled, "sft.data.max_bad_fraction=0.25").task.train
+    assert len(kept) == 3
+    assert "the first row not written whole: line 2: " in caplog.text
+
+
 def test_plain_prompts_that_bypass_a_chat_template_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     template = "{% for turn in messages %}{{ turn['content'] }} {% endfor %}"
     with caplog.at_level("INFO"):

@@ -189,6 +189,8 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
         yield "tokens of single bytes", f"{found.written.single_bytes} ({found.written.byte_fraction:.2%})"
     if found.tokenized is not None:
         yield from ((what, str(number)) for what, number in found.tokenized.counted.items())
+        if found.tokenized.unfaithful:
+            yield "the first row not written whole", found.tokenized.unfaithful
     limit = f"at most {found.max_bad_fraction:.2%} with max_bad_fraction={found.max_bad_fraction:g}"
     yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%}; {limit})"
     yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())

@@ -30,14 +30,16 @@ UNWRITTEN = "rows dropped: the tokenizer drops all characters of the prompt or o
 class Tokenized(Generic[R]):
     """Rows in their original order, and how many were dropped or truncated because they were too long.
 
-    ``counted``: what else was noticed while they were rendered and compared, and how often. ``refusal``: why a stage
-    would not use rows of which the chat template leaves out or changes too many; None if it would.
+    ``counted``: what else was noticed while they were rendered and compared, and how often. ``unfaithful``: see
+    ``Renderer``. ``refusal``: why a stage would not use rows of which the chat template leaves out or changes too many;
+    None if it would.
     """
 
     rows: Sequence[TokenizedRow[R]]
     dropped: int = 0
     truncated: int = 0
     counted: Mapping[str, int] = field(default_factory=dict)
+    unfaithful: str = ""
     refusal: str | None = None
 
     @property
@@ -76,7 +78,7 @@ def tokenize_unchecked(rows: Sequence[R], tokenizer: Any, config: DataConfig, co
     counted = renderer.counted + Counter(done.counted)
     source = rows[0].origin.source if rows else ""
     refusal = unfaithful_refusal(source, counted, renderer.unfaithful, len(rows), config.max_bad_fraction)
-    return replace(done, counted=counted, refusal=refusal)
+    return replace(done, counted=counted, unfaithful=renderer.unfaithful, refusal=refusal)
 
 
 def check_eos_token(tokenizer: Any) -> None:

@@ -103,6 +103,10 @@ def load_stage_rows(
             logger.info("%s: %s", context.name, line)
         for source, part in zip(rows.sources, stored, strict=True):
             _log_counted(f"{context.name}: {source.source}", part.counted)
+            if part.unfaithful:
+                logger.warning(
+                    "%s: %s: the first row not written whole: %s", context.name, source.source, part.unfaithful
+                )
         for name, limited in (("training", train), ("held-out", held_out)):
             if limited.dropped or limited.truncated:
                 counted = f"{limited.dropped} dropped, {limited.truncated} truncated"
