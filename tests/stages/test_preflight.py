@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadMo
 import plaudit.packages
 from command_line import run_command
 from evaluation_world import save_classifier, save_policy
+from model_folders import read_weights, write_weights
 from plaudit.config.load import load_recipe
 from plaudit.config.places import sections_below
 from plaudit.config.schema import Recipe
@@ -169,6 +170,61 @@ def problems(recipe: Path, *overrides: str, only: list[str] | None = None, name:
 )
 def test_what_is_missing_is_found_before_the_first_stage(recipe: Path, overrides: list[str], message: str) -> None:
     assert problems(recipe, *overrides)[-1].startswith(message)
+
+
+def without(recipe: Path, source: str, head: str, **configuration: object) -> str:
+    """Copy a model without the weights whose names begin with ``head``."""
+    folder = recipe.parent / "other" / f"{source.replace('/', '-')}-without-{head}"
+    shutil.copytree(recipe.parent / source, folder, dirs_exist_ok=True)
+    write_weights(folder, {name: value for name, value in read_weights(folder).items() if not name.startswith(head)})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | configuration))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "overrides, key, source, lost",
+    [
+        (
+            "rl.rewards=[{{name: c, kind: classifier, label: rude, path: {}}}]",
+            "rl.rewards.0.path",
+            "classifier",
+            "score",
+        ),
+        (
+            "evaluate={{models: {{sft: other/policy}}, baseline: sft, prompts: {{sources: [demonstrations.jsonl]}}, "
+            "rewards: [{{name: c, kind: classifier, label: rude, path: other/classifier}}], "
+            "toxicity: {{classifier: {}, labels: [rude], activation: sigmoid}}}}",
+            "evaluate.toxicity.classifier.path",
+            "classifier",
+            "score",
+        ),
+        ("rl.rewards.0.path={}", "rl.rewards.0.path", "reward", "score"),
+        ("rl.value_model={}", "rl.value_model", "reward", "score"),
+        ("rl.rewards.0.path={}", "rl.rewards.0.path", "reward", "model.layers.1"),
+        ("rl.model={}", "rl.model.path", "policy", "lm_head"),
+        ("dpo.model={}", "dpo.model.path", "policy", "model.layers.0"),
+        ("reward.model={}", "reward.model.path", "policy", "model.layers.0"),
+    ],
+)
+def test_weights_that_are_not_in_the_files(recipe: Path, overrides: str, key: str, source: str, lost: str) -> None:
+    """Also a head that config.json claims: transformers would make a random one."""
+    folder = without(recipe, f"other/{source}", lost)
+    line = next(line for line in problems(recipe, overrides.format(folder)) if line.startswith(key))
+    assert folder in line
+    assert lost in line or "no trained reward head" in line
+
+
+def test_a_reward_model_may_start_from_a_model_without_a_head(recipe: Path) -> None:
+    folder = without(recipe, "other/policy", "lm_head")
+    overrides = [f"reward.model={folder}", "rl.rewards.0.path=./gone"]
+    assert [line.partition(":")[0] for line in problems(recipe, *overrides)] == ["rl.rewards.0.path"]
+
+
+def test_a_classifier_with_two_labels_is_no_reward_model(recipe: Path) -> None:
+    save_classifier(recipe.parent / "other" / "two", ["bad", "good"])
+    [line] = problems(recipe, "rl.rewards.0.path=other/two")
+    assert line.startswith("rl.rewards.0.path: other/two: this classifier has 2 labels, but a reward model has one")
 
 
 def test_every_problem_has_a_line(recipe: Path) -> None:

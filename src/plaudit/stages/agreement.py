@@ -12,6 +12,7 @@ from plaudit.config.schema import (
     EvaluateConfig,
     LanguageModelStageConfig,
     ModelConfig,
+    RewardConfig,
     RlConfig,
     Section,
 )
@@ -21,6 +22,7 @@ from plaudit.hub import is_cached
 from plaudit.models.loading.limits import configured_context_length, stored_configuration
 from plaudit.models.loading.models import check_new_adapter, has_reward_head
 from plaudit.models.loading.pretrained import load_from
+from plaudit.models.loading.stored_weights import Use, refuse_lacking_weights
 from plaudit.registries.stages import STAGES
 from plaudit.rewards.labels import label_index, label_names
 from plaudit.rewards.trained_model import same_vocabulary
@@ -67,6 +69,7 @@ def misfits(section: Section, name: str, origins: Origins) -> list[str]:
         *_head_problems(section, name),
         *_adapter_problems(section, name, origins),
     ]
+    problems = problems or [*_weight_problems(section, name)]
     if not problems and isinstance(section, RlConfig | EvaluateConfig):
         models = dict(_token_readers(section, name, origins))
         problems += [*_vocabulary_problems(models, origins), *_length_problems(section, name, models, origins)]
@@ -149,6 +152,26 @@ def _head_problems(section: Section, name: str) -> Iterator[str]:
                 f"{found.place_text}: {found.value}: this is a reward model or classifier, which writes no text; name "
                 "a language model"
             )
+
+
+def _weight_problems(section: Section, name: str) -> Iterator[str]:
+    """Yield a line for each model whose files lack weights that its use needs, such as a head."""
+    for found in marked_values(section, (name,)):
+        use = _use(section, found)
+        if use is not None and found.reference is None:
+            try:
+                refuse_lacking_weights(found.value, use, getattr(found.section, "trust_remote_code", False))
+            except PlauditError as error:
+                yield f"{found.place_text}: {error}"
+
+
+def _use(section: Section, found: MarkedValue) -> Use | None:
+    names = found.marks.get("names")
+    if names == "model":
+        language_model = isinstance(section, LanguageModelStageConfig | RlConfig | EvaluateConfig)
+        reward_model = isinstance(section, RewardConfig)
+        return "language model" if language_model else "start of a reward model" if reward_model else None
+    return names if names in ("reward model", "classifier") else None
 
 
 def _is_reward_model(path: str) -> bool:

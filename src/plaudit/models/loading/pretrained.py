@@ -73,10 +73,9 @@ def pretrained_model(
     stored = _checked_files(what, path)
     trust = {"trust_remote_code": config.trust_remote_code}
     model_config = load_from(what, AutoConfig.from_pretrained, path, **extra, **trust)
-    if model_config.is_encoder_decoder:
-        raise PlauditError(f"{path}: encoder-decoder models are not supported; choose a causal language model")
+    refuse_encoder_decoder(path, model_config)
     if extra:
-        _refuse_labels(path, stored)
+        refuse_labels(path, stored)
     _set_dropout(model_config, config.dropout)
     options = {"config": model_config, **trust} | weight_options(config, device)
     model, fit = load_whole(what, auto_class, path, **options)
@@ -136,7 +135,13 @@ def _checked_files(what: str, path: str) -> dict[str, Shape]:
         raise PlauditError(f"cannot load {what}: {fault}") from fault
 
 
-def _refuse_labels(path: str, stored: Mapping[str, Shape]) -> None:
+def refuse_encoder_decoder(path: str, model_config: Any) -> None:
+    """Raise PlauditError for a model with an encoder."""
+    if model_config.is_encoder_decoder:
+        raise PlauditError(f"{path}: encoder-decoder models are not supported; choose a causal language model")
+
+
+def refuse_labels(path: str, stored: Mapping[str, Shape]) -> None:
     """Raise PlauditError for a classifier with several labels, which is not a reward model."""
     heads = [shape for name, shape in stored.items() if name == f"{SCORE}weight" or name.endswith(f".{SCORE}weight")]
     if heads and len(heads[0]) == 2 and heads[0][0] != 1:

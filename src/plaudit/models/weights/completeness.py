@@ -183,6 +183,9 @@ def _remedy(fit: Fit) -> str:
         and all(name.startswith((SCORE, "classifier.")) for name in fit.unexpected)
     ):
         return "this is a classifier or reward model; name a language model"
+    heads = fit.missing and all(name.startswith((SCORE, "classifier")) for name in fit.missing)
+    if heads and not fit.unexpected:
+        return "the files hold no head; name a trained classifier or reward model"
     if fit.missing and all(name.startswith(SCORE) for name in fit.missing):
         return f"the head of a reward model is called score.weight; rename {fit.unexpected[0]} if it is that head"
     return "correct config.json, or save the model again under the names of transformers"
