@@ -176,8 +176,8 @@ def test_warnings_about_rollouts(
 @pytest.mark.parametrize(
     "right, pairs, says",
     [
-        (4, 4, "4 held-out pairs are too few to tell whether the reward model is better than chance: 100.0% of 4 "),
-        (59, 100, "100 held-out pairs are too few to tell"),
+        (4, 4, "the reward model's held-out pairs are too few to tell whether it is better than chance: 100.0% of 4 "),
+        (59, 100, "the reward model's held-out pairs are too few to tell"),
         (500, 1000, "the reward model is no better than chance: 50.0% of 1000 held-out pairs"),
         (2, 20, "the reward model is worse than chance: 10.0% of 20 held-out pairs"),
         (61, 100, None),

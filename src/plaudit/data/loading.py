@@ -13,6 +13,7 @@ from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.contradictions import contradictions
 from plaudit.data.conversion import Reject
 from plaudit.data.formats.columns import carries_meaning, looks_like
+from plaudit.data.formats.recognition import spaced
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.rows import PromptRow, Row
 from plaudit.data.rows.base import PromptKind
@@ -220,7 +221,7 @@ def _may_be_prompt(counts: SourceCounts, column: str) -> bool:
 def _unread(counts: SourceCounts, column: str) -> str:
     example = counts.unread_examples[column]
     what = "may be the prompt" if _may_be_prompt(counts, column) else f"looks like {looks_like(column)}"
-    return f"{column}, which {what} (in {counts.unread[column]} records, such as {example})"
+    return f"{spaced(column)}, which {what} (in {counts.unread[column]} records, such as {example})"
 
 
 def _described(count: SourceCounts) -> list[str]:

@@ -26,8 +26,8 @@ def warn_if_not_better_than_chance(accuracy: float, low: float, high: float, pai
         )
     else:
         text = (
-            f"{pairs} held-out pairs are too few to tell whether the reward model is better than chance: {measured}. "
-            "Before optimizing against it, hold out more comparisons"
+            f"the reward model's held-out pairs are too few to tell whether it is better than chance: {measured}. Before "
+            "optimizing against it, hold out more comparisons"
         )
     logger.warning(text)
 

@@ -112,12 +112,73 @@ def test_ignoring_a_label_leaves_completions(tmp_path: Path) -> None:
 def test_the_closest_formats_are_named_with_what_they_lack(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="preference has prompt, chosen in common and needs rejected"):
         read(tmp_path, [{"prompt": "q", "chosen": "a", "worse": "b"}], RankingRow)
-    with pytest.raises(PlauditError, match=r"rename columns with `columns` \(such as Chosen to chosen\)"):
-        read(tmp_path, [{"Prompt": "q", "Chosen": "a"}])
     with pytest.raises(PlauditError, match=r"closest: preference needs prompt, chosen, rejected; "):
         read(tmp_path, [{"the_prompt": "q", "chosen_text": "a", "rejected_text": "b"}], RankingRow)
     with pytest.raises(PlauditError, match=r"columns x, y; closest: none has a column in common"):
         read(tmp_path, [{"x": 1, "y": 2}])
+
+
+@pytest.mark.parametrize(
+    "columns, kind, remedy",
+    [
+        (["Prompt", "Chosen"], None, 'only the spelling differs: `columns: {"Chosen": "chosen", "Prompt": "prompt"}`'),
+        ([" prompt", "RESPONSE\u00a0"], ResponseRow, '`columns: {" prompt": "prompt", "RESPONSE\u00a0": "response"}`'),
+        (["prompt", "Response"], ResponseRow, '`columns: {"Response": "response"}`'),
+        (["prompt", "chosen", "Rejected"], RankingRow, '`columns: {"Rejected": "rejected"}`'),
+        (["Prompt", "Response", "RESPONSE"], None, "RESPONSE, Response may each be response: list all but one under"),
+        (["prompt", " Response ", "Response"], ResponseRow, "' Response ', Response may each be response"),
+    ],
+)
+def test_columns_that_differ_by_case_or_spaces(tmp_path: Path, columns: list[str], kind: Any, remedy: str) -> None:
+    with pytest.raises(PlauditError) as refused:
+        read(tmp_path, [dict.fromkeys(columns, "some text")], kind)
+    assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize("others", [["Prompt"], [" prompt "], ["RESPONSE"], ["prompt", "Response", "RESPONSE"]])
+def test_a_second_column_of_nearly_the_same_name_is_not_dropped_silently(tmp_path: Path, others: list[str]) -> None:
+    found = read(tmp_path, [{"prompt": "q", "response": "a"} | dict.fromkeys(others, "x")], ResponseRow)
+    assert found.counts.format == "prompt_response"
+    assert set(found.counts.unread) == set(others) - {"prompt"}
+    assert "may each be" in found.counts.reason
+    assert "choose a format that does" in str(refusal(found, 0.5))
+
+
+def test_of_two_responses_that_differ_only_by_case_none_is_guessed(tmp_path: Path) -> None:
+    record = {"prompt": "q", "response_b": "b", "winner": "a"}
+    with pytest.raises(PlauditError, match="ranking rows are needed"):
+        read(tmp_path, [record | {"Response_A": "x", "RESPONSE_A": "y"}], RankingRow)
+    found = read(tmp_path, [record | {"Response_A": "x", "response_a": "y"}], RankingRow)
+    assert found.rows[0].responses == ("y", "b")
+    assert "Response_A" in str(refusal(found, 0))
+    assert read(tmp_path, [record | {"Response_A": "x"}], RankingRow).rows[0].responses == ("x", "b")
+
+
+EMPTY = [
+    ("prompt,response,label\nq,a,\nr,b,\n", None, "prompt_response"),
+    ("prompt,response,chosen,rejected\nq,a,,\nr,b,,\n", None, "prompt_response"),
+    ("prompt,chosen,rejected,response_a,response_b,winner\nq,a,b,,,\nr,c,d,,,\n", RankingRow, "preference"),
+    ("prompt,chosen,rejected,system\nq,a,b,\nr,c,d,\n", RankingRow, "preference"),
+    ("prompt,completion,label,messages\nq,a,1,\nr,b,0,\n", None, "unpaired_preference"),
+    ("instruction,context,response\nq,,a\nr,,b\n", ResponseRow, "alpaca"),
+    ("instruction,context,response\nq,,a\nr,,b\ns,c,d\n", ResponseRow, "dolly"),
+    ("prompt,response,label\nq,a,1\nr,b,\ns,c,\n", None, "unpaired_preference"),
+    ("prompt,response\nq,\nr,\n", ResponseRow, "prompt_response"),
+]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize("table, kind, name", EMPTY)
+def test_empty_cells_count_as_missing_when_a_format_is_recognized(
+    tmp_path: Path, table: str, kind: Any, name: str, delimiter: str
+) -> None:
+    """Empty columns steer nothing, mostly empty ones do, and a format that fits only with them still does."""
+    path = tmp_path / "rows.csv"
+    path.write_text(table.replace(",", delimiter))
+    header, *rows = (line.split(",") for line in table.splitlines())
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text("".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows))
+    assert {read_source(SourceConfig(path=str(file)), kind).counts.format for file in (path, lines)} == {name}
 
 
 def test_a_label_that_cannot_be_read_never_leaves_a_response_to_learn(tmp_path: Path) -> None:

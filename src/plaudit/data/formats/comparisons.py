@@ -63,7 +63,13 @@ def pair_in(record: Record) -> tuple[str, str] | None:
 def _pair(
     columns: tuple[str, ...], stems: tuple[str, ...], others: tuple[tuple[str, str], ...] = ()
 ) -> tuple[str, str] | None:
-    spelled = {column.lower(): column for column in columns}
+    lower = [column.lower() for column in columns]
+    # Of two columns that differ only by case, the one in lower case is meant, or else neither.
+    spelled = {
+        name: name if name in columns else column
+        for name, column in zip(lower, columns, strict=True)
+        if name in columns or lower.count(name) == 1
+    }
     for stem in stems:
         for separator in _SEPARATORS:
             for first, second, further in _ENDINGS:

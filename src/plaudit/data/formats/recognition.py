@@ -1,10 +1,11 @@
 """The recognition of a file's format by its columns, and why a format was chosen."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from plaudit.data.formats.base import Column, Format, Kind, Record
+from plaudit.data.formats.base import Column, Format, Kind, Record, has_value
 from plaudit.data.formats.columns import carries_meaning, words
 from plaudit.data.formats.nested import unread_values
 from plaudit.data.formats.registry import FORMATS
@@ -33,9 +34,10 @@ def recognize(name: str, records: Sequence[Record], kind: Kind | None, source: s
     row_format = found.row_format
     if kind is not None and kind not in row_format.kinds:
         able = [other for other in all_formats() if kind in other.kinds]
+        columns = _columns(records)
         raise PlauditError(
             f"{source}: format {row_format.name} ({found.reason}) gives {' or '.join(row_format.kind_names)} rows, but "
-            f"{kind.kind} rows are needed; formats that give them: {closest(able, _columns(records))}"
+            f"{kind.kind} rows are needed; formats that give them: {closest(able, columns)}{_respelled(columns)}"
         )
     if row_format.settle is None:
         return found
@@ -59,11 +61,13 @@ def _named(name: str, source: str) -> Recognition:
 
 
 def _recognized(records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
-    known = [each for each in all_formats() if not each.on_request]
-    fitting = [each for each in known if 2 * sum(map(each.fits, records)) > len(records)]
-    if not fitting or _must_be_refused(fitting, records, kind):
-        # Columns that most records leave empty also say what the file is; the records without them are bad.
-        fitting = [each for each in known if each in fitting or _fits_complete(each, records)]
+    # An empty cell says as little as a missing one, unless a format with the wanted rows fits only with it.
+    filled = [{name: value for name, value in record.items() if has_value(value)} for record in records]
+    fitting = _fitting(filled, kind)
+    if any(kind is None or kind in each.kinds for each in fitting):
+        records = filled
+    else:
+        fitting = _fitting(records, kind)
     fitting = [each for each in fitting if not each.fallback] or fitting
     if not fitting:
         raise PlauditError(_no_format(records, source))
@@ -79,12 +83,22 @@ def _recognized(records: Sequence[Record], kind: Kind | None, source: str) -> Re
         most = max((len(known.columns) for known in preferred), default=0)
         needing_most = [known for known in preferred if len(known.columns) == most]
         if len(needing_most) == 1:
-            return Recognition(needing_most[0], _reason(needing_most[0], fitting, records, kind))
+            reason = _reason(needing_most[0], fitting, records, kind)
+            return Recognition(needing_most[0], reason + _respelled(_columns(records)))
     columns, names = _listed(_columns(records)), ", ".join(known.name for known in best)
     raise PlauditError(
         f"{source}: columns {columns} fit several formats ({names}); choose one with format: NAME, or name what is not "
         "to be read under `ignore_columns`"
     )
+
+
+def _fitting(records: Sequence[Record], kind: Kind | None) -> list[Format]:
+    known = [each for each in all_formats() if not each.on_request]
+    fitting = [each for each in known if 2 * sum(map(each.fits, records)) > len(records)]
+    if not fitting or _must_be_refused(fitting, records, kind):
+        # Columns that most records leave empty also say what the file is; the records without them are bad.
+        fitting = [each for each in known if each in fitting or _fits_complete(each, records)]
+    return fitting
 
 
 def _must_be_refused(fitting: Sequence[Format], records: Sequence[Record], kind: Kind | None) -> bool:
@@ -126,13 +140,27 @@ def _reason(chosen: Format, fitting: Sequence[Format], records: Sequence[Record]
 
 def _no_format(records: Sequence[Record], source: str) -> str:
     columns = _columns(records)
-    names = {name for known in all_formats() for column in known.columns for name in _alternatives(column)}
-    other = [name for name in columns if name not in names and name.strip().lower() in names]
-    hint = f" (such as {_spaced(other[0])} to {other[0].strip().lower()})" if other else ""
     return (
         f"{source}: no row format has the columns {_listed(columns)}; closest: {closest(all_formats(), columns)}; "
-        f"rename columns with `columns`{hint}, or choose a format with `format`"
+        f"rename columns with `columns`, or choose a format with `format`{_respelled(columns)}"
     )
+
+
+def _respelled(columns: Sequence[str]) -> str:
+    """Return which columns differ from the columns of formats only by case or by spaces around them, as a remedy."""
+    names = {
+        name.lower(): name for known in all_formats() for column in known.columns for name in _alternatives(column)
+    }
+    meant: dict[str, list[str]] = {}
+    for column in columns:
+        if (name := names.get(column.strip().lower())) is not None:
+            meant.setdefault(name, []).append(column)
+    renames = {own[0]: name for name, own in meant.items() if own != [name] and len(own) == 1}
+    text = f"; only the spelling differs: `columns: {json.dumps(renames, ensure_ascii=False)}`" if renames else ""
+    for name, own in meant.items():
+        if len(own) > 1:
+            text += f"; {', '.join(map(spaced, own))} may each be {name}: list all but one under `ignore_columns`"
+    return text
 
 
 def _alternatives(column: Column) -> tuple[str, ...]:
@@ -170,10 +198,10 @@ def _likeness(column: Column, columns: Sequence[str]) -> float:
 
 def _listed(columns: Sequence[str]) -> str:
     more = f" and {len(columns) - _MOST_LISTED} more" if len(columns) > _MOST_LISTED else ""
-    return ", ".join(map(_spaced, columns[:_MOST_LISTED])) + more
+    return ", ".join(map(spaced, columns[:_MOST_LISTED])) + more
 
 
-def _spaced(column: str) -> str:
+def spaced(column: str) -> str:
     """Return a name for a message, in quotation marks if it would not be seen whole."""
     return repr(named(column)) if column != column.strip() or not column else named(column)
 

@@ -82,7 +82,7 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > _LARGEST:
         return "a number with hundreds of digits"
     text = " ".join(str(value)[:400].split())
-    return text if len(text) <= 40 else text[:40] + "…"
+    return (text if len(text) <= 40 else text[:40] + "…") or "(nothing)"
 
 
 def _finite(value: object) -> float | None:

@@ -37,8 +37,11 @@ def refuse_lacking_weights(path: str, use: Use, trust_remote_code: bool = False)
         elif all(".lora_" in name for name in stored_shapes(path, ADAPTER_WEIGHTS)):
             refuse_incomplete(what, Fit(("classifier head",), (), {}))
         return
-    config, stored = stored_configuration(path, trust_remote_code), stored_shapes(path)
-    if not stored or hasattr(config, "quantization_config") or hasattr(config, "auto_map"):
+    stored = stored_shapes(path)
+    if not stored:
+        return
+    config = stored_configuration(path, trust_remote_code)
+    if hasattr(config, "quantization_config") or hasattr(config, "auto_map"):
         return
     if use != "classifier":
         refuse_encoder_decoder(path, config)
