@@ -26,8 +26,8 @@ def warn_if_not_better_than_chance(accuracy: float, low: float, high: float, pai
         )
     else:
         text = (
-            f"the reward model's held-out pairs are too few to tell whether it is better than chance: {measured}. Before "
-            "optimizing against it, hold out more comparisons"
+            "the reward model's held-out pairs are too few to tell whether it is better than chance: "
+            f"{measured}. Before optimizing against it, hold out more comparisons"
         )
     logger.warning(text)
 

@@ -85,7 +85,7 @@ def test_responses_that_differ_in_white_space_or_repeat_the_prompt(tmp_path: Pat
 
 @pytest.mark.parametrize("text", ["", " \n", "\u00a0", "\u200b", "\ufeff \u2060"])
 def test_invisible_texts_are_empty(tmp_path: Path, text: str) -> None:
-    assert read(tmp_path, [{"prompt": "q", "response": text}]).counts.bad == {"empty response": 1}
+    assert read(tmp_path, [{"prompt": "q", "response": text}], ResponseRow).counts.bad == {"empty response": 1}
 
 
 def test_messages_that_reply_to_each_other_are_bad(tmp_path: Path) -> None:

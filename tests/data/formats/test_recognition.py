@@ -163,6 +163,9 @@ EMPTY = [
     ("instruction,context,response\nq,,a\nr,,b\n", ResponseRow, "alpaca"),
     ("instruction,context,response\nq,,a\nr,,b\ns,c,d\n", ResponseRow, "dolly"),
     ("prompt,response,label\nq,a,1\nr,b,\ns,c,\n", None, "unpaired_preference"),
+    ("prompt,response,label,score\nq,a,,1\nr,b,,2\n", ResponseRow, "prompt_response"),
+    ("prompt,response_a,response_b,winner\nq,a,b,\nr,c,d,\n", None, "comparison"),
+    ("prompt,response\nq,\nr,\n", None, "prompt"),
     ("prompt,response\nq,\nr,\n", ResponseRow, "prompt_response"),
 ]
 

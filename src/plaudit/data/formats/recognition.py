@@ -61,13 +61,12 @@ def _named(name: str, source: str) -> Recognition:
 
 
 def _recognized(records: Sequence[Record], kind: Kind | None, source: str) -> Recognition:
-    # An empty cell says as little as a missing one, unless a format with the wanted rows fits only with it.
+    # An empty cell says as little as a missing one, unless formats that would do fit only with it.
     filled = [{name: value for name, value in record.items() if has_value(value)} for record in records]
-    fitting = _fitting(filled, kind)
-    if any(kind is None or kind in each.kinds for each in fitting):
-        records = filled
-    else:
-        fitting = _fitting(records, kind)
+    choices = [(each, _fitting(each, kind)) for each in (filled, records)]
+    complete = [(each, fitting) for each, fitting in choices if not _must_be_refused(fitting, each, kind)]
+    able = [(each, fitting) for each, fitting in choices if any(kind in (None, *one.kinds) for one in fitting)]
+    records, fitting = [*complete, *able, choices[-1]][0]
     fitting = [each for each in fitting if not each.fallback] or fitting
     if not fitting:
         raise PlauditError(_no_format(records, source))
