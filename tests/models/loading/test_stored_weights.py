@@ -85,7 +85,7 @@ def test_the_head_of_a_classifier_that_is_an_adapter(tmp_path: Path) -> None:
     base = whole(tmp_path / "base", tiny_causal_model("llama"))
     folder = tmp_path / "adapter"
     folder.mkdir()
-    described = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": base}
+    described: dict[str, Any] = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": base}
     described |= {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
     (folder / "adapter_config.json").write_text(json.dumps(described))
     lora = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 16)}
