@@ -21,6 +21,11 @@ SEED = 0
 LONGEST = 512  # tokens of a prompt with its longer response
 PROMPT_LENGTHS = {"grpo": (1, 128), "ppo": (1, 128), "sampling": (105, 128)}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "tiny": (
+        "llama",
+        {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+        | {"vocab_size": VOCABULARY, "max_position_embeddings": 1024},
+    ),
     "30m": (
         "llama",
         {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 1408}

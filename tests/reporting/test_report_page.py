@@ -130,6 +130,8 @@ def test_the_reward_models_accuracy_is_shown_next_to_the_baselines(tmp_path: Pat
         ["bag of words", "66.8%", "[62.8, 70.3]"],
     ]
     assert 'style="left:78.3%;width:7.5%"' in section
+    assert "baselines learn from 20000 of the same rows" in section
+    assert "mean 0 and variance 1 on 4096 training responses" in section
     assert "held-out accuracy" not in section, "the number is already in the table"
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from plaudit.batching.trees import Example, PromptTree
 from plaudit.config.load import load_recipe
+from plaudit.config.schema import ModelConfig
 from plaudit.data.selection import Mapped
 from plaudit.data.store.rows import StoredRows
 from plaudit.data.store.trees import StoredTrees
+from plaudit.models.reward_model import ScoreScale, load_reward_model
 from plaudit.runner import run
 from plaudit.training import reference_log_probabilities, reward
 from plaudit.training.preference_examples import Preference, WithMismatched
@@ -74,6 +77,22 @@ def test_a_second_start_reads_what_its_steps_need(
         found.append(dict(read))
     assert found[0] == found[1]
     assert found[1]["StoredTrees"] < SMALL
+
+
+def test_a_reward_model_says_what_set_its_scale_and_its_baselines(
+    recipes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward, "BASELINE_ROWS", 10)
+    monkeypatch.setattr(reward, "NORMALIZATION_RESPONSES", 11)
+    folder = run(load_recipe(str(recipes[0]), ["name=counted", *STEPS["reward"]]), ["reward"]) / "reward"
+    result, scale = (json.loads((folder / name).read_text()) for name in ("result.json", "model/score_scale.json"))
+    assert (result["baseline_rows"], result["scale_responses"], scale["responses"]) == (
+        10,
+        9,
+        9,
+    )  # three responses to a prompt
+    model = load_reward_model(ModelConfig(path=str(folder / "model")), torch.device("cpu"))
+    assert model.scale == ScoreScale(scale["gain"], scale["bias"])
 
 
 def test_references_in_several_parts_are_those_of_all_at_once(

@@ -49,17 +49,18 @@ def score(prompt: str, response: str) -> float:
 ```
 
 The prompt is text as it was in training, after the prompt template or chat template. The score is read at the end token
-of the response. `score_scale.json` holds the gain and bias that normalize the scores; the weights already contain them,
-except for what is added above.
+of the response. `score_scale.json` holds the gain and bias that give `responses` of the training responses mean 0 and
+variance 1; the weights already contain them, except for what is added above.
 """
 
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """``score = gain * raw + bias``, chosen so that reference responses have mean 0 and variance 1."""
+    """``score = gain * raw + bias``, chosen so that ``responses`` reference responses have mean 0 and variance 1."""
 
     gain: float = 1.0
     bias: float = 0.0
+    responses: int = 0
 
     @classmethod
     def normalizing(cls, raw: Tensor) -> "ScoreScale":
@@ -67,7 +68,7 @@ class ScoreScale:
         raw = raw.double()
         deviation = raw.std(unbiased=False).item()
         gain = 1.0 / deviation if deviation > 0 else 1.0
-        return cls(gain, -gain * raw.mean().item())
+        return cls(gain, -gain * raw.mean().item(), len(raw))
 
 
 class RewardModel:

@@ -25,10 +25,15 @@ def reward_model(run: Run) -> Mapping[str, Any] | None:
 
 
 def _counted(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """Number of held-out pairs and of their prompts; None where it is not known."""
+    """Number of held-out pairs and of their prompts, and of what set baselines and scale; None where not known."""
     pairs, prompts = result.get("held_out_accuracy/pairs"), result.get("held_out_accuracy/prompts")
     known = is_number(pairs) and is_number(prompts)
-    return {"pairs": pairs if known else None, "prompts": prompts if known else None}
+    return {
+        "pairs": pairs if known else None,
+        "prompts": prompts if known else None,
+        "baseline_rows": result.get("baseline_rows"),
+        "scale_responses": result.get("scale_responses"),
+    }
 
 
 def _last_measurement(stage: StageFiles) -> list[tuple[str, str]]:

@@ -137,7 +137,7 @@ class RewardTask(SupervisedTask[Ranks]):
             self.session.processes.from_main(
                 lambda: save_reward_model(self.loaded.model, self.loaded.tokenizer, scale, folder)
             )
-        return numbers | {"gain": scale.gain, "bias": scale.bias} | judgement
+        return numbers | {"gain": scale.gain, "bias": scale.bias, "scale_responses": scale.responses} | judgement
 
     def _judgement(self) -> dict[str, Any]:
         """Return the held-out accuracy with its interval, next to that of trivial baselines."""
@@ -147,7 +147,8 @@ class RewardTask(SupervisedTask[Ranks]):
             return {}
         fitted = drawn(np.arange(len(self.rows.train)), BASELINE_ROWS, self.context.seed, "baselines")
         train = [self.rows.train[index] for index in fitted.tolist()]
-        return judge_reward_model(scores, ranks, train, self.rows.held_out)
+        judgement = judge_reward_model(scores, ranks, train, self.rows.held_out)
+        return judgement | {"baseline_rows": len(train)}
 
     def _reference(self) -> Sequence[Example[Ranks]]:
         """Return the training examples whose responses define the scale: all, or a random selection."""

@@ -150,7 +150,9 @@ class RewardConfig(SupervisedStageConfig):
     centering: Annotated[float, Field(ge=0)] = Field(
         0.0, description="weight of a penalty on the squared mean score of each prompt"
     )
-    normalize: bool = Field(True, description="scale scores to mean 0 and variance 1 on the training responses")
+    normalize: bool = Field(
+        True, description="scale scores to mean 0 and variance 1 on at most 4,096 training responses"
+    )
     members: Positive = Field(
         1,
         description="number of models to train as an ensemble; they differ in the initial weights of their heads and "

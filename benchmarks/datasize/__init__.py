@@ -1,0 +1,1 @@
+"""The parts of data.py: inputs, child processes and their measurement."""
