@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from datasets import load_dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from trl import RewardConfig, RewardTrainer
+from trl import RewardConfig, RewardTrainer  # type: ignore[import-not-found]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from evaluation_world import make_tokenizer
 from plaudit.batching.trees import PromptTree
 from plaudit.data.rows import Origin, RankingRow
 from plaudit.data.tokenized_row import TokenizedRow
-from plaudit.evaluation.preference_baselines import preference_baselines, word_weights
+from plaudit.evaluation.preference_baselines import Responses, preference_baselines, word_weights
 from plaudit.evaluation.reward_accuracy import (
     preference_accuracy,
     preference_gaps,
@@ -148,7 +148,8 @@ def test_length_learns_whether_longer_or_shorter_is_better(ranks: tuple[int, int
 
 def test_the_fit_minimizes_its_loss() -> None:
     # One word decides three pairs: 3 softplus(-w) + w^2 / 2 is least where 3 sigmoid(-w) = w.
-    (weight,) = word_weights([ranking("good", "") for _ in range(3)], {"good": 0}).tolist()
+    read = Responses.of(tokenized([ranking("good", "bad") for _ in range(3)]))
+    (weight,) = word_weights(read.counted({"good": 0}), read.ranks).tolist()
     assert 3 / (1 + math.exp(weight)) == pytest.approx(weight, abs=1e-6)
 
 

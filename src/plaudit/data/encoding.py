@@ -11,6 +11,7 @@ from plaudit.data.templates import Rendered
 logger = logging.getLogger(__name__)
 
 TRIAL = 1000
+_AT_ONCE = 512  # texts: what the library returns takes much more memory than the tokens
 _CONTEXT = 16  # characters before a part that are tokenized again with it
 
 
@@ -153,8 +154,13 @@ class Encoder:
         else:
             backend.no_truncation()
             backend.no_padding()
-            encodings = backend.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
-            all_ids = [encoding.ids for encoding in encodings]
+            all_ids = [
+                encoding.ids
+                for start in range(0, len(texts), _AT_ONCE)
+                for encoding in backend.encode_batch_fast(
+                    texts[start : start + _AT_ONCE], add_special_tokens=special_tokens
+                )
+            ]
         return [ids[: len(ids) - ends] for ids in all_ids] if ends else all_ids
 
     def _adds_eos(self) -> bool:

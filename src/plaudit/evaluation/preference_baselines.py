@@ -1,20 +1,25 @@
 """Trivial preference models that a reward model must beat: response length, and a bag of words."""
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from plaudit.algorithms.comparisons import score_gaps
 from plaudit.data.rows import RankingRow
+from plaudit.data.rows.ranking import Ranks
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.evaluation.reward_accuracy import flat_pairs, preference_accuracy, preference_gaps
 from plaudit.evaluation.words import words
 
-Measure = Callable[[TokenizedRow[RankingRow]], list[int]]
-"""The lengths of a row's responses."""
+Array = NDArray[np.int64]
 
 PENALTY = 1.0
 """Factor of the squared norm / 2 in the loss over all pairs: a standard normal prior on the weights."""
@@ -25,8 +30,91 @@ MINIMUM_ROWS = 2
 LBFGS_STEPS = 200
 
 
+@dataclass(frozen=True)
+class Responses:
+    """What the baselines read of the responses of rows: ranks by row, lengths [R], and counts of words.
+
+    Entry e of ``places``, ``words`` and ``counts`` [E] says how often a response has a word. Words are numbered as in
+    ``names``, and ``rows_with`` [words] counts the rows with a word.
+    """
+
+    ranks: list[Ranks]
+    tokens: Array
+    characters: Array
+    places: Array
+    words: Array
+    counts: Array
+    names: dict[str, int]
+    rows_with: Array
+
+    @classmethod
+    def of(cls, rows: Iterable[TokenizedRow[RankingRow]]) -> "Responses":
+        """Read rows once; none of them is kept."""
+        ranks: list[Ranks] = []
+        tokens, characters, places, numbers, counts = (array("q") for _ in range(5))
+        names: dict[str, int] = {}
+        rows_with: Counter[int] = Counter()
+        for row in rows:
+            ranks.append(row.row.ranks)
+            in_row: set[int] = set()
+            for text, ids in zip(row.row.responses, row.tree.responses, strict=True):
+                for word, count in Counter(words(text.lower())).items():
+                    number = names.setdefault(word, len(names))
+                    in_row.add(number)
+                    places.append(len(tokens))
+                    numbers.append(number)
+                    counts.append(count)
+                tokens.append(len(ids))
+                characters.append(len(text))
+            rows_with.update(in_row)
+        return cls(
+            ranks,
+            tokens=np.array(tokens),
+            characters=np.array(characters),
+            places=np.array(places),
+            words=np.array(numbers),
+            counts=np.array(counts),
+            names=names,
+            rows_with=np.array([rows_with[number] for number in range(len(names))], np.int64),
+        )
+
+    def vocabulary(self) -> dict[str, int]:
+        """Return the words in at least ``MINIMUM_ROWS`` rows with their numbers, in alphabetical order."""
+        kept = sorted(word for word, number in self.names.items() if self.rows_with[number] >= MINIMUM_ROWS)
+        return {word: index for index, word in enumerate(kept)}
+
+    def counted(self, vocabulary: dict[str, int]) -> "WordCounts":
+        """Return the counts of a vocabulary's words in each response."""
+        columns = np.array([vocabulary.get(word, -1) for word in self.names], np.int64)[self.words]
+        known = columns >= 0
+        shape = (len(self.tokens), len(vocabulary))
+        return WordCounts(self.places[known], columns[known], self.counts[known].astype(np.float64), shape)
+
+
+class WordCounts(NamedTuple):
+    """A sparse matrix of ``shape`` [R, words] with the counts at rows and columns.
+
+    Its products take less memory than those of a sparse tensor of torch.
+    """
+
+    rows: Array
+    columns: Array
+    counts: NDArray[np.float64]
+    shape: tuple[int, int]
+
+    def times(self, weights: Tensor) -> Tensor:
+        """Return the matrix times ``weights`` [words]: [R]."""
+        products = self.counts * weights.numpy()[self.columns]
+        return torch.from_numpy(np.bincount(self.rows, products, self.shape[0]))
+
+    def transposed_times(self, values: Tensor) -> Tensor:
+        """Return the transposed matrix times ``values`` [R]: [words]."""
+        products = self.counts * values.numpy()[self.rows]
+        return torch.from_numpy(np.bincount(self.columns, products, self.shape[1]))
+
+
 def preference_baselines(
-    train: Sequence[TokenizedRow[RankingRow]], held_out: Sequence[TokenizedRow[RankingRow]]
+    train: Iterable[TokenizedRow[RankingRow]], held_out: Iterable[TokenizedRow[RankingRow]]
 ) -> dict[str, dict[str, float]]:
     """Return the held-out accuracy (see ``preference_accuracy``) of three models that read only the responses.
 
@@ -34,79 +122,44 @@ def preference_baselines(
     on the training rows; ``sign`` is 1 or -1. ``bag_of_words``: logistic regression on the difference of word counts;
     ``words`` is its vocabulary.
     """
-    train_rows, held_out_rows = [row.row for row in train], [row.row for row in held_out]
-    vocabulary = _vocabulary(train_rows)
-    ranks = [row.ranks for row in held_out_rows]
-    gaps = preference_gaps(_counts(held_out_rows, vocabulary) @ word_weights(train_rows, vocabulary), ranks)
+    seen, measured = Responses.of(train), Responses.of(held_out)
+    vocabulary = seen.vocabulary()
+    weights = word_weights(seen.counted(vocabulary), seen.ranks)
+    gaps = preference_gaps(measured.counted(vocabulary).times(weights), measured.ranks)
     return {
-        "length_tokens": _by_length(train, held_out, _tokens),
-        "length_characters": _by_length(train, held_out, _characters),
+        "length_tokens": _by_length(seen.tokens, seen.ranks, measured.tokens, measured.ranks),
+        "length_characters": _by_length(seen.characters, seen.ranks, measured.characters, measured.ranks),
         "bag_of_words": {**preference_accuracy(gaps), "words": len(vocabulary)},
     }
 
 
-def _tokens(row: TokenizedRow[RankingRow]) -> list[int]:
-    return [len(response) for response in row.tree.responses]
+def _by_length(lengths: Array, ranks: list[Ranks], held_out: Array, held_out_ranks: list[Ranks]) -> dict[str, float]:
+    sign = 1 if torch.cat(_length_gaps(lengths, ranks)).sign().sum() >= 0 else -1
+    return {**preference_accuracy([sign * gaps for gaps in _length_gaps(held_out, held_out_ranks)]), "sign": sign}
 
 
-def _characters(row: TokenizedRow[RankingRow]) -> list[int]:
-    return [len(response) for response in row.row.responses]
+def _length_gaps(lengths: Array, ranks: list[Ranks]) -> list[Tensor]:
+    return preference_gaps(torch.from_numpy(lengths).float(), ranks)
 
 
-def _by_length(
-    train: Sequence[TokenizedRow[RankingRow]], held_out: Sequence[TokenizedRow[RankingRow]], measure: Measure
-) -> dict[str, float]:
-    sign = 1 if torch.cat(_length_gaps(train, measure)).sign().sum() >= 0 else -1
-    return {**preference_accuracy([sign * gaps for gaps in _length_gaps(held_out, measure)]), "sign": sign}
+def word_weights(counts: WordCounts, ranks: Sequence[Ranks]) -> Tensor:
+    """Return the weights [words] that minimize the pairs' logistic loss plus ``PENALTY / 2 * |weights|^2``.
 
-
-def _length_gaps(rows: Sequence[TokenizedRow[RankingRow]], measure: Measure) -> list[Tensor]:
-    lengths = torch.tensor([float(length) for row in rows for length in measure(row)])
-    return preference_gaps(lengths, [row.row.ranks for row in rows])
-
-
-def _words(text: str) -> list[str]:
-    return words(text.lower())
-
-
-def _texts(rows: Sequence[RankingRow]) -> list[str]:
-    return [response for row in rows for response in row.responses]
-
-
-def _vocabulary(rows: Sequence[RankingRow]) -> dict[str, int]:
-    rows_with = Counter(word for row in rows for word in {word for text in row.responses for word in _words(text)})
-    kept = sorted(word for word, count in rows_with.items() if count >= MINIMUM_ROWS)
-    return {word: index for index, word in enumerate(kept)}
-
-
-def _counts(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
-    """Return the counts [responses, words] of the vocabulary's words as a sparse tensor."""
-    texts = _texts(rows)
-    entries = [
-        (index, vocabulary[word], float(count))
-        for index, text in enumerate(texts)
-        for word, count in Counter(_words(text)).items()
-        if word in vocabulary
-    ]
-    places = torch.tensor([entry[:2] for entry in entries], dtype=torch.long).reshape(-1, 2).T
-    counts = torch.tensor([entry[2] for entry in entries], dtype=torch.float64)
-    return torch.sparse_coo_tensor(places, counts, (len(texts), len(vocabulary)), check_invariants=True)
-
-
-def word_weights(rows: Sequence[RankingRow], vocabulary: dict[str, int]) -> Tensor:
-    """Return the weights [words] that minimize the pairs' logistic loss plus ``PENALTY / 2 * |weights|^2``."""
-    counts = _counts(rows, vocabulary)
-    pairs, _ = flat_pairs([row.ranks for row in rows])
-    weights = torch.zeros(len(vocabulary), dtype=torch.float64, requires_grad=True)
+    ``counts`` [R, words] are those of the responses of rows with ``ranks``.
+    """
+    pairs, _ = flat_pairs(ranks)
+    weights = torch.zeros(counts.shape[1], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
+    def loss() -> float:
         """Return the penalized loss over all pairs, and leave its gradient in the weights."""
-        optimizer.zero_grad()
-        gaps = score_gaps(counts @ weights, pairs)
-        total = softplus(-gaps).sum() + PENALTY / 2 * weights.square().sum()
+        current = weights.detach()
+        scores = counts.times(current).requires_grad_()
+        total = softplus(-score_gaps(scores, pairs)).sum()
         total.backward()
-        return total
+        assert scores.grad is not None
+        weights.grad = counts.transposed_times(scores.grad) + PENALTY * current
+        return total.item() + PENALTY / 2 * current.square().sum().item()
 
     optimizer.step(loss)
     return weights.detach()

@@ -23,7 +23,7 @@ from plaudit.batching.trees import Example
 from plaudit.config.schema import ModelConfig, RewardConfig
 from plaudit.data.rows import RankingRow
 from plaudit.data.rows.ranking import Ranks
-from plaudit.data.selection import drawn
+from plaudit.data.selection import Selected, drawn
 from plaudit.evaluation.reward_judgement import judge_reward_model
 from plaudit.models.heads.scalar import ScoreModule, scalar_head
 from plaudit.models.loading.models import LoadedModel, load_scorer
@@ -146,7 +146,7 @@ class RewardTask(SupervisedTask[Ranks]):
         if not self.session.is_main:
             return {}
         fitted = drawn(np.arange(len(self.rows.train)), BASELINE_ROWS, self.context.seed, "baselines")
-        train = [self.rows.train[index] for index in fitted.tolist()]
+        train = Selected(self.rows.train, fitted)
         judgement = judge_reward_model(scores, ranks, train, self.rows.held_out)
         return judgement | {"baseline_rows": len(train)}
 

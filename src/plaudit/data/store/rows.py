@@ -26,7 +26,7 @@ from plaudit.errors import PlauditError
 
 R = TypeVar("R", bound=Row)
 
-ROWS_PER_CHUNK = 2048
+ROWS_PER_CHUNK = 1024
 COLUMNS = {
     "rows": BYTES,
     "row_lengths": LENGTHS,
