@@ -441,7 +441,7 @@ def long_prompts(recipe: Path) -> None:
             "rl.prompts: long.jsonl line 6: prompt of 20 tokens with response of 0 exceeds .* the context's 10; ",
         ),
         (
-            [ALL, "rl.rewards.0.path=other/reward"],
+            ["rl.prompts.sources=['all_lon?.jsonl']", "rl.rewards.0.path=other/reward"],
             "rl.prompts: all 1 rows are too long; all_long.jsonl line 1: prompt of 20 tokens",
         ),
         (

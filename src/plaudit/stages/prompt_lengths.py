@@ -13,6 +13,7 @@ import numpy as np
 from plaudit.config.schema import ClassifierReward, DataConfig, EvaluateConfig, ModelConfig, RlConfig
 from plaudit.data.encoding import Encoder
 from plaudit.data.limits import TreesInMemory
+from plaudit.data.readers.sources import is_local
 from plaudit.data.rows import PromptRow
 from plaudit.data.sources import SourceReading
 from plaudit.data.templates import Renderer
@@ -58,7 +59,7 @@ def _first_prompts(config: DataConfig, tokenizer: Any) -> tuple[Prompts, bool]:
     prompts: Prompts = []
     complete = True
     for source in (*config.sources, *config.held_out):
-        rows = list(islice(SourceReading(source, PromptRow), FIRST_ROWS)) if Path(source.path).is_file() else []
+        rows = list(islice(SourceReading(source, PromptRow), FIRST_ROWS)) if is_local(source.path) else []
         complete = complete and 0 < len(rows) < FIRST_ROWS
         prompts += [row for _, row in tokenized_completely(rows, renderer, Encoder(renderer.special, tokenizer))]
     return prompts, complete
