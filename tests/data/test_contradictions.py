@@ -11,7 +11,7 @@ from plaudit.data.contradictions import contradictions, judgement_keys
 from plaudit.data.inspect import inspect
 from plaudit.data.loading import load_rows
 from plaudit.data.rows import LabeledRow, Message, Origin, PromptRow, RankingRow, ResponseRow, Row
-from plaudit.data.splits import prompt_key
+from plaudit.data.splits import key_of, prompt_key
 from plaudit.data.store.cache import DataCache
 
 AT = Origin("rows.jsonl", 1)
@@ -51,7 +51,7 @@ def labeled(labels: str, responses: str = "abcd", prompt: str = "Q") -> LabeledR
     ],
 )  # fmt: skip
 def test_contradictions_are_counted(rows: list[Row], expected: tuple[int, int]) -> None:
-    keys = np.array([key for row in rows for key in judgement_keys(row, prompt_key(row))], np.uint64)
+    keys = np.array([key for row in rows for key in judgement_keys(row, key_of(prompt_key(row)))], np.uint64)
     assert contradictions(keys) == expected
     assert contradictions(keys[::-1]) == expected
 

@@ -1,6 +1,7 @@
 """The counts of ``plaudit data inspect``, as data and as printed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from format_examples import EXAMPLES
 from plaudit.cli.data import app
 from plaudit.config.schema import SourceConfig
 from plaudit.data.formats.registry import FORMATS
-from plaudit.data.inspect import Lengths, inspect
+from plaudit.data.inspect import inspect
+from plaudit.data.measures import Lengths
 from plaudit.data.rows import PromptRow
 from plaudit.data.splits import row_content
 from tiny_tokenizers import byte_level, letters_only
@@ -204,3 +206,99 @@ def test_a_tokenizer_that_cannot_write_the_text_is_a_reason_to_refuse(tmp_path: 
     assert found.written is not None
     assert (found.written.characters, found.written.dropped) == (6, 3)
     assert "cannot write 50.0% of the characters" in str(found.refusal)
+
+
+def numbers_in(value: Any) -> set[str]:
+    """Return all numbers in JSON values and in the texts among them, as text."""
+    if isinstance(value, dict):
+        return set().union(*map(numbers_in, value.values()), *map(numbers_in, value))
+    if isinstance(value, list):
+        return set().union(*map(numbers_in, value))
+    return set(re.findall(r"\d+(?:\.\d+)?", value if isinstance(value, str) else f"{value}"))
+
+
+def test_json_has_every_number_that_the_text_shows(file: str, tmp_path: Path) -> None:
+    byte_level().save_pretrained(tmp_path / "tokenizer")
+    arguments = ["inspect", file, "--tokenizer", str(tmp_path / "tokenizer"), "--context-length", "6", "--samples", "4"]
+    shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert (shown.exit_code, result.exit_code) == (1, 1)
+    found = json.loads(result.stdout)
+    # Fractions of counts, means to one place, and how many bad records are printed, follow from other numbers.
+    derived = {"50.00", "0.00", "1.00", "95"} | {f"{lengths['mean']:.1f}" for lengths in found["lengths"].values()}
+    facts = "\n".join(told(shown.output)).split("bad records (")[0] + "\n".join(told(shown.output)).split("samples")[1]
+    assert numbers_in(facts.replace(file, "")) - derived <= numbers_in(found)
+    assert found["lengths"]["response, characters"] == {
+        "shortest": 2, "median": 2, "mean": 3.875, "percentile_95": 7, "longest": 7
+    }  # fmt: skip
+    assert (found["records"], found["bad_records"], found["duplicate_rows"]) == (8, 4, 1)
+    assert [reject["origin"]["line"] for reject in found["rejects"]] == [4, 5, 6, 7]
+    assert found["samples"][0]["texts"][0] == ["prompt", "one two"]
+    assert "records are bad" in found["refusal"]
+
+
+def test_json_of_a_good_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "response": "ä [bold]"}) + "\n")
+    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert (found["refusal"], found["tokens"], found["longer_than_context"]) == (None, None, None)
+    assert found["samples"][0]["texts"] == [["prompt", "p"], ["response", "ä [bold]"]]
+
+
+def test_show_mask_is_refused_with_json(file: str) -> None:
+    result = CliRunner().invoke(app, ["inspect", file, "--json", "--show-mask", "--tokenizer", "t"])
+    assert "--show-mask prints a table; leave out --json" in str(result.exception)
+
+
+def many(path: Path, number: int) -> list[dict[str, str]]:
+    """Write rows of which every fifth is bad and every tenth a copy of the one before."""
+    rows = [
+        {"prompt": f"p{n - (n % 10 == 9)}", "response": "" if n % 5 == 2 else f"r{n - (n % 10 == 9)}" * (n % 7 + 1)}
+        for n in range(number)
+    ]
+    for n in range(9, number, 10):
+        rows[n] = rows[n - 1]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def test_a_file_of_several_parts_is_counted_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plaudit.data.inspect._ROWS_AT_ONCE", 64)
+    rows = many(tmp_path / "rows.jsonl", 1000)
+    steps: list[tuple[int, float | None]] = []
+    found = inspect(SourceConfig(path=str(tmp_path / "rows.jsonl")), progress=lambda *step: steps.append(step))
+    good = [row for row in rows if row["response"]]
+    contents = {tuple(row.values()) for row in good}
+    assert (found.counts.records, found.counts.rows, found.counts.bad_records) == (1000, 800, 200)
+    assert (found.duplicates, found.prompts) == (800 - len(contents), len({row["prompt"] for row in good}))
+    assert found.lengths["response, characters"].longest == max(len(row["response"]) for row in good)
+    assert len(found.rejects) == 100, "the first bad records"
+    assert found.rejects[0].origin.line == 3
+    assert "200 of 1000 records are bad" in str(found.refusal)
+    assert [step[0] for step in steps] == [*range(64, 800, 64), 800]
+    fractions = [step[1] for step in steps]
+    assert fractions[-1] == 1.0
+    assert fractions == sorted(fractions, key=lambda fraction: fraction or 0)
+
+
+def test_a_source_is_read_again_only_if_it_has_few_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draws(*_: object) -> None:
+        raise AssertionError("read again")
+
+    many(tmp_path / "rows.jsonl", 100)
+    (tmp_path / "few.jsonl").write_text('{"prompt": "p", "response": "r"}\n' * 3)
+    monkeypatch.setattr("plaudit.data.inspect.held_out_draws", draws)
+    assert inspect(SourceConfig(path=str(tmp_path / "rows.jsonl"))).split_note is None
+    with pytest.raises(AssertionError, match="read again"):
+        inspect(SourceConfig(path=str(tmp_path / "few.jsonl")))
+
+
+def test_places_in_several_files_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"prompt": "p", "response": "{name}"}}\n{{"prompt": ""}}\n')
+    output = CliRunner().invoke(app, ["inspect", str(tmp_path)], env={"COLUMNS": "300"}).output
+    for name in ("a", "b"):
+        assert f"{tmp_path / name}.jsonl line 1" in told(output)
+    assert f"{tmp_path / 'a'}.jsonl line 2: response is missing" in output

@@ -10,7 +10,7 @@ import pytest
 
 from loaded_rows import load_rows
 from plaudit.config.schema import DataConfig, SourceConfig
-from plaudit.data.inspect import texts_of
+from plaudit.data.measures import texts_of
 from plaudit.data.rows import RankingRow
 from plaudit.data.sources import read_source
 from plaudit.data.tokenization import tokenize_rows

@@ -7,10 +7,11 @@ import pytest
 
 from chat_templates import tokenizer_of
 from plaudit.config.schema import DataConfig
+from plaudit.data.measures import TokenMeasures
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, ToolCall
 from plaudit.data.template_checks import CHANGED, LOST_CALL, LOST_FUNCTION, LOST_RESULT, LOST_TURN
 from plaudit.data.templates import CHANGED_TURN, SPACED
-from plaudit.data.tokenization import tokenize_rows, tokenize_unchecked
+from plaudit.data.tokenization import tokenize_rows
 from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level
 
@@ -84,8 +85,10 @@ def test_what_a_template_leaves_out_is_a_dropped_row(row: Row, template: str, re
     done = tokenize_rows([row, good, good], tokenizer, _config(max_bad_fraction=0.34), 4096)
     assert [kept.row for kept in done.rows] == [good, good]
     assert done.counted[reason] == 1
-    assert done.unfaithful.startswith("line 7: ")
-    assert not tokenize_unchecked([row], tokenizer, _config(), 4096).rows
+    measures = TokenMeasures(tokenizer, None)
+    measures.add([row])
+    assert measures.unfaithful.startswith("line 7: ")
+    assert measures.first is None
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """``plaudit data``: inspect data before training on it."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plaudit import log
 from plaudit.cli.console import with_output_options
 from plaudit.errors import PlauditError
 from plaudit.log import new_console, visible
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from plaudit.data.inspect import Inspection
+    from plaudit.data.inspect import Inspection, Progress
     from plaudit.data.tokenized_row import TokenizedRow
 
 _SHOWN_REJECTS = 5
@@ -31,7 +34,7 @@ def _data() -> None:
 @app.command(epilog="Example: plaudit data inspect preferences.jsonl --tokenizer gpt2")
 @with_output_options
 def inspect(
-    file: Annotated[str, typer.Argument(help="File (jsonl, jsonl.gz, json, csv, parquet) or hub dataset name.")],
+    file: Annotated[str, typer.Argument(help="File, folder of files, pattern (data/*.jsonl) or hub dataset.")],
     row_format: Annotated[
         str, typer.Option("--format", help="Row format; auto recognizes it by the columns.")
     ] = "auto",
@@ -60,6 +63,7 @@ def inspect(
         int | None, typer.Option(help="Read only this many rows, from the beginning.", min=1, show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option(help="Number of rows to show.", min=0)] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
     subset: Annotated[str | None, typer.Option(help="Subset of a hub dataset.", show_default=False)] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of a hub dataset; default: train.", show_default=False)
@@ -69,23 +73,31 @@ def inspect(
     from rich.text import Text
 
     from plaudit.config.schema import SourceConfig
+    from plaudit.data.inspect import as_json as in_json
     from plaudit.data.inspect import inspect as inspect_source
     from plaudit.data.rows.registry import ROW_KINDS
+    from plaudit.files import json_text
     from plaudit.plugins import load_plugins
 
     load_plugins(plugin or [], "--plugin")
     if show_mask and tokenizer is None:
         raise PlauditError("--show-mask needs a tokenizer; name one with --tokenizer")
+    if show_mask and as_json:
+        raise PlauditError("--show-mask prints a table; leave out --json")
     loaded = _load_tokenizer(tokenizer) if tokenizer else None
     given = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split}
     source = SourceConfig.model_validate(
         {key: value for key, value in given.items() if value is not None} | {"ignore_columns": ignore_column or []}
     )
-    found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples)
+    with _reading_progress() as progress:
+        found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples, progress)
+    if as_json:
+        typer.echo(json_text(in_json(found), indent=2))
+        raise typer.Exit(0 if found.refusal is None else 1)
     console = new_console()
     _print(found, console)
-    if show_mask and found.tokenized is not None and found.tokenized.rows:
-        _print_mask(found.tokenized.rows[0], loaded, console)
+    if show_mask and found.first is not None:
+        _print_mask(found.first, loaded, console)
     if found.refusal is not None:
         console.print(Text(f"A stage would refuse this: {found.refusal}"), soft_wrap=True)
         raise typer.Exit(1)
@@ -133,16 +145,32 @@ def _load_tokenizer(name: str) -> Any:
     return load_from(f"tokenizer {name}", AutoTokenizer.from_pretrained, name)
 
 
+@contextmanager
+def _reading_progress() -> "Iterator[Progress]":
+    """Give the function that draws how much has been read: a bar on a terminal, nothing elsewhere."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    shown, quiet = log.console(), not log.LOGGER.isEnabledFor(logging.INFO)
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rows]} rows"))
+    with Bar(*columns, console=shown, transient=True, disable=quiet or not shown.is_terminal) as bar:
+        task = bar.add_task("", total=None, rows=0)
+
+        def update(rows: int, fraction: float | None) -> None:
+            bar.update(task, completed=fraction or 0.0, total=fraction and 1.0, rows=rows)
+
+        yield update
+
+
 def _print(found: "Inspection", console: "Console") -> None:
     console.print(_plain_table("what was found", "", _facts(found)))
     console.print(_lengths_table(found))
     if found.rejects:
-        different = {(reject.reason, reject.excerpt): reject for reject in reversed(found.rejects)}
         rejects = [
-            (f"line {reject.origin.line}: {reject.reason}", reject.excerpt)
-            for reject in [*different.values()][::-1][:_SHOWN_REJECTS]
+            (f"{reject.origin.within(found.path)}: {reject.reason}", reject.excerpt)
+            for reject in found.rejects[:_SHOWN_REJECTS]
         ]
-        title = f"bad records ({len(rejects)} of {len(found.rejects)}; equal ones once)"
+        title = f"bad records ({len(rejects)} of {found.counts.bad_records}; equal ones once)"
         console.print(_plain_table(title, "record", rejects))
     if found.samples:
         console.print(_plain_table("samples", "", _sample_lines(found)))
@@ -164,8 +192,6 @@ def _print_mask(row: "TokenizedRow[Any]", tokenizer: Any, console: "Console") ->
 
 
 def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
-    from plaudit.data.rows.registry import ROW_KINDS
-
     counts = found.counts
     bad_fraction = counts.bad_records / counts.records
     yield "source", found.path
@@ -187,10 +213,9 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
         yield "unknown tokens", f"{found.written.unknown} ({found.written.unknown_fraction:.2%})"
         yield "dropped characters", f"{found.written.dropped} ({found.written.dropped_fraction:.2%})"
         yield "tokens of single bytes", f"{found.written.single_bytes} ({found.written.byte_fraction:.2%})"
-    if found.tokenized is not None:
-        yield from ((what, str(number)) for what, number in found.tokenized.counted.items())
-        if found.tokenized.unfaithful:
-            yield "the first row not written whole", found.tokenized.unfaithful
+    yield from ((what, str(number)) for what, number in (found.counted or {}).items())
+    if found.unfaithful:
+        yield "the first row not written whole", found.unfaithful
     limit = f"at most {found.max_bad_fraction:.2%} with max_bad_fraction={found.max_bad_fraction:g}"
     yield "bad records", f"{counts.bad_records} ({bad_fraction:.2%}; {limit})"
     yield from ((f"  {reason}", str(number)) for reason, number in counts.bad.items())
@@ -199,11 +224,7 @@ def _facts(found: "Inspection") -> Iterator[tuple[str, str]]:
     if found.nearest is not None:
         yield "nearest other formats", found.nearest
     yield from (("better response", verdict) for verdict in counts.verdicts)
-    yield from (("warning", warning) for warning in counts.warnings)
-    if found.contradictions is not None and (warning := found.contradictions.warning(ROW_KINDS[found.kind])):
-        yield "warning", warning
-    if found.split_note is not None:
-        yield "warning", found.split_note
+    yield from (("warning", warning) for warning in found.warnings)
 
 
 def _lengths_table(found: "Inspection") -> "Table":
@@ -219,11 +240,11 @@ def _lengths_table(found: "Inspection") -> "Table":
 
 
 def _sample_lines(found: "Inspection") -> Iterator[tuple[str, str]]:
-    from plaudit.data.inspect import texts_of
+    from plaudit.data.measures import texts_of
 
     for row in found.samples:
         judgements = iter(row.judgements())
-        yield f"line {row.origin.line}", ""
+        yield row.origin.within(found.path), ""
         for what, text in texts_of(row):
             judgement = next(judgements, None) if what == "response" else None
             yield f"  {what}" + (f", {judgement}" if judgement else ""), _shortened(text)

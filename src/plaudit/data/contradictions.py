@@ -9,25 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plaudit.data.rows import LabeledRow, RankingRow, Row
+from plaudit.data.splits import key_of
 
 
-def judgement_keys(row: Row, prompt: str) -> Iterator[int]:
+def judgement_keys(row: Row, prompt: bytes) -> Iterator[int]:
     """Yield a number below 2 ** 64 for every labeled response, or for every pair of responses with different ranks.
 
     The last bit says which way the judgement goes; the other bits identify prompt and responses, apart from white space
-    at their ends. ``prompt`` is the row's ``prompt_key``.
+    at their ends. ``prompt`` is the key of the row's prompt.
     """
     if not isinstance(row, LabeledRow | RankingRow):
         return
-    given = _digest(prompt)
-    texts = [_digest(response.strip()) for response in row.responses]
+    texts = [key_of(response.strip()) for response in row.responses]
     if isinstance(row, LabeledRow):
         for text, desirable in zip(texts, row.desirable, strict=True):
-            yield _number(given + text, desirable)
+            yield _number(prompt + text, desirable)
         return
     for (one, rank), (other, other_rank) in combinations(zip(texts, row.ranks, strict=True), 2):
         if rank != other_rank and one != other:
-            yield _number(given + min(one, other) + max(one, other), (one < other) == (rank < other_rank))
+            yield _number(prompt + min(one, other) + max(one, other), (one < other) == (rank < other_rank))
 
 
 class Contradictions(NamedTuple):
@@ -54,10 +54,6 @@ def contradictions(keys: NDArray[Any]) -> Contradictions:
     different = np.unique(keys.astype(np.uint64))
     both = int(((different[1:] ^ different[:-1]) == 1).sum())
     return Contradictions(both, len(different) - both)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _number(content: bytes, way: bool) -> int:

@@ -1,39 +1,30 @@
 """Inspects a file or hub dataset: format, counts, lengths, bad records and samples, as plain data."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from plaudit.batching.trees import PromptTree
 from plaudit.config.schema import DataConfig, SourceConfig
-from plaudit.data.contradictions import Contradictions, contradictions, judgement_keys
+from plaudit.data.contradictions import Contradictions
 from plaudit.data.conversion import Reject
 from plaudit.data.formats.columns import carries_meaning
 from plaudit.data.formats.recognition import all_formats, closest
 from plaudit.data.loading import refusal
+from plaudit.data.measures import NO_LIMIT, Lengths, RowMeasures, TokenMeasures, texts_of
 from plaudit.data.rows import Row
-from plaudit.data.sources import SourceCounts, SourceRows, read_source
-from plaudit.data.splits import held_out_draws, keys_of, prompt_key, row_content, split_rows
-from plaudit.data.templates import human_assistant_text
-from plaudit.data.tokenization import Tokenized, tokenize_unchecked
-from plaudit.data.unwritten import Unwritten, unwritten
+from plaudit.data.rows.registry import ROW_KINDS
+from plaudit.data.selection import Lazy
+from plaudit.data.sources import SourceCounts, SourceReading, SourceRows
+from plaudit.data.splits import held_out_draws, split_rows
+from plaudit.data.tokenized_row import TokenizedRow
+from plaudit.data.unwritten import Unwritten
 
-# Tokenizers without a maximum length report a number of at least this size.
-_NO_LIMIT = 10**9
+_ROWS_AT_ONCE = 1024
+_MOST_REJECTS = 100
 
-
-@dataclass(frozen=True)
-class Lengths:
-    """Minimum, median, mean, 95th percentile and maximum of lengths."""
-
-    shortest: int
-    median: int
-    mean: float
-    percentile_95: int
-    longest: int
+Progress = Callable[[int, float | None], None]
+"""Called now and then with the number of rows so far and the fraction of the source that has been read, if known."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +40,9 @@ class Inspection:
 
     ``refusal`` says why a stage with the default limits would not train on the source; None if it would.
     ``max_bad_fraction`` is its limit of bad records, and ``split_note`` what it would say about its held-out rows.
-    ``nearest`` names other formats if columns that look like a judgement or a response were not read. ``tokenized`` and
-    ``written`` are None without a tokenizer.
+    ``nearest`` names other formats if columns that look like a judgement or a response were not read. ``rejects`` are
+    the first bad records, equal ones once. ``first`` (the first row with its tokens), ``counted`` (what else was
+    noticed), ``unfaithful`` (see ``Renderer``) and ``written`` are None without a tokenizer.
     """
 
     path: str
@@ -73,8 +65,16 @@ class Inspection:
     max_bad_fraction: float
     split_note: str | None
     nearest: str | None
-    tokenized: Tokenized[Row] | None = None
+    first: TokenizedRow[Row] | None = None
+    counted: dict[str, int] | None = None
+    unfaithful: str = ""
     written: Unwritten | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is suspicious about the rows."""
+        contradiction = self.contradictions.warning(ROW_KINDS[self.kind]) if self.contradictions else None
+        return [*self.counts.warnings, *filter(None, (contradiction, self.split_note))]
 
 
 def inspect(
@@ -83,50 +83,65 @@ def inspect(
     tokenizer: Any = None,
     context_length: int | None = None,
     samples: int = 3,
+    progress: Progress = lambda rows, fraction: None,
 ) -> Inspection:
-    """Read a source and measure it; ``kind`` None means the native kind of its format.
+    """Read a source once and measure it; ``kind`` None means the native kind of its format.
 
-    ``context_length`` None means the tokenizer's maximum length. Samples are spread evenly over the different
-    rows. Raises PlauditError for a source that cannot be read; bad records are counted and returned, however many.
+    ``context_length`` None means the tokenizer's maximum length. Samples are spread about evenly over the different
+    rows. Memory grows by about 40 bytes a row. A source with too few prompts to hold some out is read once more. Raises
+    PlauditError for a source that cannot be read; bad records are counted, and the first ones returned.
     """
-    read: SourceRows[Row] = read_source(source, kind)
-    rows, bad, limits = read.rows, read.counts.bad, DataConfig(sources=[source])
-    lengths = _character_lengths(rows)
+    reading: SourceReading[Row] = SourceReading(source, kind)
+    measures, limits = RowMeasures(samples), DataConfig(sources=[source])
+    tokens = TokenMeasures(tokenizer, context_length or _longest_input(tokenizer)) if tokenizer is not None else None
+    rejects: dict[tuple[str, str], Reject] = {}
+    rows = iter(reading)
+    while part := list(islice(rows, _ROWS_AT_ONCE)):
+        measures.add(part)
+        if tokens is not None:
+            tokens.add(part)
+        _keep(reading.new_rejects(), rejects)
+        progress(measures.rows, reading.meter.fraction)
+    _keep(reading.new_rejects(), rejects)
+    counts, shown_rejects = reading.counts(), [*rejects.values()]
+    read = SourceRows[Row]([], shown_rejects, counts, reading.row_format, reading.kind)
     refused = refusal(read, limits.max_bad_fraction)
-    overlong = tokenized = written = None
-    if tokenizer is not None:
-        context_length = context_length or _longest_input(tokenizer)
-        tokenized = _tokenized(rows, tokenizer)
-        trees = tokenized.trees
-        written = unwritten(tokenized.rows, tokenizer)
-        refused = refused or tokenized.refusal or written.refusal(source.path, limits.max_unknown_fraction)
-        lengths |= _token_lengths(trees)
-        overlong = _count_overlong(trees, context_length) if context_length else None
-    different = {row_content(row): row for row in reversed(rows)}  # the first one of equal rows
+    if tokens is not None:
+        refused = refused or tokens.refusal(source.path, limits)
+    duplicates, shown = measures.duplicates_and_samples(samples)
     return Inspection(
         path=source.path,
         format=read.row_format.name,
         kind=read.kind.kind,
         kinds=read.row_format.kind_names,
-        counts=read.counts,
-        prompts=len({prompt_key(row) for row in rows}),
-        duplicates=len(rows) - len(different),
-        contradictions=_contradictions(rows),
-        identical_responses=bad.get("identical responses", 0),
-        mismatched_prompts=bad.get("mismatched prompts", 0),
-        empty_texts=sum(number for reason, number in bad.items() if reason.startswith("empty ")),
-        lengths=lengths,
-        overlong=overlong,
-        context_length=context_length,
-        samples=_spread([*different.values()][::-1], samples),
-        rejects=read.rejects,
+        counts=counts,
+        prompts=measures.different_prompts(),
+        duplicates=duplicates,
+        contradictions=measures.contradictions(),
+        identical_responses=counts.bad.get("identical responses", 0),
+        mismatched_prompts=counts.bad.get("mismatched prompts", 0),
+        empty_texts=sum(number for reason, number in counts.bad.items() if reason.startswith("empty ")),
+        lengths=measures.lengths.summary() | (tokens.lengths.summary() if tokens else {}),
+        overlong=tokens.overlong if tokens and tokens.context_length else None,
+        context_length=tokens.context_length if tokens else context_length,
+        samples=shown,
+        rejects=shown_rejects,
         refusal=refused,
         max_bad_fraction=limits.max_bad_fraction,
-        split_note=_split_note(rows, limits.held_out_fraction),
+        split_note=_split_note(_ReadAgain(source, read.kind, measures.rows), measures, limits.held_out_fraction),
         nearest=_nearest(read),
-        tokenized=tokenized,
-        written=written,
+        first=tokens.first if tokens else None,
+        counted=tokens.counted if tokens else None,
+        unfaithful=tokens.unfaithful if tokens else "",
+        written=tokens.written if tokens else None,
     )
+
+
+def _keep(found: Sequence[Reject], rejects: dict[tuple[str, str], Reject]) -> None:
+    """Keep the first bad records, equal ones once."""
+    for reject in found:
+        if len(rejects) < _MOST_REJECTS:
+            rejects.setdefault((reject.reason, reject.excerpt), reject)
 
 
 def _nearest(read: SourceRows[Row]) -> str | None:
@@ -137,59 +152,68 @@ def _nearest(read: SourceRows[Row]) -> str | None:
     return closest([each for each in all_formats() if each is not read.row_format], [*unread, read.row_format.name])
 
 
-def _split_note(rows: Sequence[Row], fraction: float) -> str | None:
-    prompts, contents = keys_of(map(prompt_key, rows)), keys_of(map(row_content, rows))
-    return split_rows(rows, prompts, contents, held_out_draws(rows, 0), fraction, 0).note
+class _ReadAgain(Lazy[Row]):
+    """The rows of a source, which is read again whenever they are iterated over."""
+
+    def __init__(self, source: SourceConfig, kind: type[Row], number: int) -> None:
+        self._source, self._kind, self._number = source, kind, number
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(SourceReading(self._source, self._kind))
+
+    def item(self, index: int) -> Row:
+        """Return a row, after reading those before it."""
+        return next(islice(self, index, None))
 
 
-def _contradictions(rows: Sequence[Row]) -> Contradictions | None:
-    keys = chain.from_iterable(judgement_keys(row, prompt_key(row)) for row in rows)
-    found = contradictions(np.fromiter(keys, np.uint64))
-    return found if found.judged else None
-
-
-def _spread(rows: Sequence[Row], number: int) -> list[Row]:
-    number = min(number, len(rows))
-    return [rows[index * len(rows) // number] for index in range(number)]
-
-
-def texts_of(row: Row) -> Iterator[tuple[str, str]]:
-    """Yield every text of a row with its name: "text", or "prompt" and "response"."""
-    if row.prompt is not None:
-        yield "prompt", row.prompt if isinstance(row.prompt, str) else human_assistant_text(row.prompt).strip()
-    yield from (("text" if row.prompt is None else "response", response) for response in row.responses)
-
-
-def _character_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
-    measured: dict[str, list[int]] = {}
-    for row in rows:
-        for what, text in texts_of(row):
-            measured.setdefault(f"{what}, characters", []).append(len(text))
-    return {what: _summary(values) for what, values in measured.items()}
-
-
-def _tokenized(rows: Sequence[Row], tokenizer: Any) -> Tokenized[Row]:
-    config = DataConfig(sources=[SourceConfig(path="-")])
-    return tokenize_unchecked(rows, tokenizer, config, context_length=_NO_LIMIT) if rows else Tokenized([])
-
-
-def _token_lengths(trees: Sequence[PromptTree]) -> dict[str, Lengths]:
-    responses = [len(response) for tree in trees for response in tree.responses]
-    measured = {"prompt, tokens": [len(tree.prompt) for tree in trees], "response, tokens": responses}
-    return {what: _summary(values) for what, values in measured.items() if values}
-
-
-def _count_overlong(trees: Sequence[PromptTree], context_length: int) -> int:
-    return sum(len(tree.prompt) + max(map(len, tree.responses), default=0) > context_length for tree in trees)
+def _split_note(rows: Sequence[Row], measures: RowMeasures, fraction: float) -> str | None:
+    if fraction * measures.different_prompts() >= 1:
+        return None
+    return split_rows(rows, measures.prompts, measures.contents, held_out_draws(rows, 0), fraction, 0).note
 
 
 def _longest_input(tokenizer: Any) -> int | None:
-    return tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else None
+    return tokenizer.model_max_length if tokenizer.model_max_length < NO_LIMIT else None
 
 
-def _summary(values: Sequence[int]) -> Lengths:
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    return Lengths(
-        ordered[0], ordered[last // 2], sum(ordered) / len(ordered), ordered[round(0.95 * last)], ordered[-1]
-    )
+def as_json(found: Inspection) -> dict[str, Any]:
+    """Return everything that was found as JSON values; what does not apply is null."""
+    counts = found.counts
+    return {
+        "source": found.path,
+        "format": found.format,
+        "recognized_by": counts.reason,
+        "row_kinds": found.kinds,
+        "read_as": found.kind,
+        "records": counts.records,
+        "rows": counts.rows,
+        "different_prompts": found.prompts,
+        "duplicate_rows": found.duplicates,
+        "contradictory_judgements": found.contradictions._asdict() if found.contradictions else None,
+        "identical_responses": found.identical_responses,
+        "mismatched_prompts": found.mismatched_prompts,
+        "empty_texts": found.empty_texts,
+        "context_length": found.context_length,
+        "longer_than_context": found.overlong,
+        "tokens": asdict(found.written) if found.written else None,
+        "noticed": found.counted,
+        "first_row_not_written_whole": found.unfaithful or None,
+        "bad_records": counts.bad_records,
+        "max_bad_fraction": found.max_bad_fraction,
+        "bad": counts.bad,
+        "unused": counts.unused,
+        "unread_columns": counts.unread,
+        "nearest_formats": found.nearest,
+        "better_responses": counts.verdicts,
+        "warnings": found.warnings,
+        "lengths": {what: asdict(lengths) for what, lengths in found.lengths.items()},
+        "rejects": [asdict(reject) for reject in found.rejects],
+        "samples": [
+            {"origin": asdict(row.origin), "texts": list(texts_of(row)), "judgements": row.judgements()}
+            for row in found.samples
+        ],
+        "refusal": found.refusal,
+    }

@@ -34,10 +34,19 @@ def row_content(row: Row) -> str:
     return repr([value for name, value in vars(row).items() if name != "origin" and value is not None])
 
 
+def key_of(text: str) -> bytes:
+    """Return the key of a text."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 def keys_of(texts: Iterable[str]) -> Keys:
     """Return the keys of texts."""
-    digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
+    return as_keys(map(key_of, texts))
+
+
+def as_keys(keys: Iterable[bytes]) -> Keys:
+    """Return keys as an array."""
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16)
 
 
 def _different(keys: Keys) -> int:

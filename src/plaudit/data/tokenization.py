@@ -30,17 +30,13 @@ UNWRITTEN = "rows dropped: the tokenizer drops all characters of the prompt or o
 class Tokenized(Generic[R]):
     """Rows in their original order, and how many were dropped or truncated because they were too long.
 
-    ``counted``: what else was noticed while they were rendered and compared, and how often. ``unfaithful``: see
-    ``Renderer``. ``refusal``: why a stage would not use rows of which the chat template leaves out or changes too many;
-    None if it would.
+    ``counted``: what else was noticed while they were rendered and compared, and how often.
     """
 
     rows: Sequence[TokenizedRow[R]]
     dropped: int = 0
     truncated: int = 0
     counted: Mapping[str, int] = field(default_factory=dict)
-    unfaithful: str = ""
-    refusal: str | None = None
 
     @property
     def trees(self) -> list[PromptTree]:
@@ -58,17 +54,6 @@ def tokenize_rows(rows: Sequence[R], tokenizer: Any, config: DataConfig, context
     tokenizer has no EOS token, if no row is left, if the chat template leaves out or changes too many, or, with
     ``overlong: error``, at the first row that is too long.
     """
-    done = tokenize_unchecked(rows, tokenizer, config, context_length)
-    if done.refusal is not None:
-        raise PlauditError(done.refusal)
-    if rows and not done.rows:
-        reasons = "; ".join(f"{number} {what}" for what, number in done.counted.items())
-        raise PlauditError(f"{rows[0].origin.source}: no row is left of {len(rows)}: {reasons}; check the data")
-    return done
-
-
-def tokenize_unchecked(rows: Sequence[R], tokenizer: Any, config: DataConfig, context_length: int) -> Tokenized[R]:
-    """Tokenize rows as ``tokenize_rows`` does, without an error if no row is left or too many are not faithful."""
     check_eos_token(tokenizer)
     renderer = Renderer(tokenizer, config)
     trees = TreesInMemory(
@@ -78,7 +63,12 @@ def tokenize_unchecked(rows: Sequence[R], tokenizer: Any, config: DataConfig, co
     counted = renderer.counted + Counter(done.counted)
     source = rows[0].origin.source if rows else ""
     refusal = unfaithful_refusal(source, counted, renderer.unfaithful, len(rows), config.max_bad_fraction)
-    return replace(done, counted=counted, unfaithful=renderer.unfaithful, refusal=refusal)
+    if refusal is not None:
+        raise PlauditError(refusal)
+    if rows and not done.rows:
+        reasons = "; ".join(f"{number} {what}" for what, number in counted.items())
+        raise PlauditError(f"{source}: no row is left of {len(rows)}: {reasons}; check the data")
+    return replace(done, counted=counted)
 
 
 def check_eos_token(tokenizer: Any) -> None:

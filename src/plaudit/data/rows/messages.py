@@ -35,6 +35,8 @@ class Message:
 
     def __repr__(self) -> str:
         """Return only what differs from the defaults, so that texts derived from it stay the same."""
+        if not (self.tool_calls or self.learned) and self.name is None and self.tool_call_id is None:
+            return f"Message(role={self.role!r}, content={self.content!r})"
         values = ((name, getattr(self, name), default) for name, default in _DEFAULTS)
         return f"Message({', '.join([f'{name}={value!r}' for name, value, default in values if value != default])})"
 

@@ -18,7 +18,7 @@ from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.data.rows.base import PromptKind, prompt_kind
 from plaudit.data.selection import Lazy
 from plaudit.data.sources import SourceCounts, SourceReading
-from plaudit.data.splits import draws_of, held_out_draws, keys_of, prompt_key, row_content
+from plaudit.data.splits import as_keys, draws_of, held_out_draws, key_of, keys_of, prompt_key, row_content
 from plaudit.data.store.building import Chunk, Store, built
 from plaudit.data.store.codec import decoded, encoded
 from plaudit.data.store.columns import BYTES, HASHES, KEYS, LENGTHS, NUMBERS, Array, Ragged
@@ -130,16 +130,17 @@ def _encoded(row: Row) -> bytes:
 def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKind], seed: int) -> Chunk:
     kinds.update(map(prompt_kind, rows))
     texts, prompts = [_encoded(row) for row in rows], [prompt_key(row) for row in rows]
+    prompt_keys = list(map(key_of, prompts))
     rejects = "".join(json.dumps(_noted(reject, reading.files)) + "\n" for reject in reading.new_rejects())
     values: dict[str, Array] = {
         "rows": np.frombuffer(b"".join(texts), np.uint8),
         "row_lengths": np.array([len(text) for text in texts], np.uint32),
         "files": np.array([reading.files[row.origin.source] for row in rows], np.uint32),
         "lines": np.array([row.origin.line for row in rows], np.int64),
-        "prompts": keys_of(prompts),
+        "prompts": as_keys(prompt_keys),
         "contents": keys_of(map(row_content, rows)),
         "draws": draws_of(prompts, seed),
-        "judgements": np.fromiter(chain.from_iterable(map(judgement_keys, rows, prompts)), np.uint64),
+        "judgements": np.fromiter(chain.from_iterable(map(judgement_keys, rows, prompt_keys)), np.uint64),
         "rejects": np.frombuffer(rejects.encode(), np.uint8),
     }
     return Chunk(values, {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds), "seed": seed})
