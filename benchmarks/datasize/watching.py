@@ -46,13 +46,16 @@ def watched(command: Sequence[str], environment: Mapping[str, str] | None = None
     return Usage(time.perf_counter() - began, used, peak, anonymous, output)
 
 
-def _memory(pid: int) -> tuple[int, int]:
+def _memory(pid: int, parent: bytes = b"") -> tuple[int, int]:
     """Return the resident and the anonymous bytes of a process and its descendants."""
     resident = anonymous = 0
+    folder = Path(f"/proc/{pid}")
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        status, command = (folder / "status").read_text(encoding="utf-8"), (folder / "cmdline").read_bytes()
+        children = (folder / "task" / str(pid) / "children").read_text(encoding="utf-8").split()
     except (FileNotFoundError, ProcessLookupError):  # it ended
+        return 0, 0
+    if command == parent:  # a new process that still has its parent's memory
         return 0, 0
     for line in status.splitlines():
         name, _, value = line.partition(":")
@@ -60,5 +63,5 @@ def _memory(pid: int) -> tuple[int, int]:
             resident = int(value.split()[0]) * 1024
         elif name == "RssAnon":
             anonymous = int(value.split()[0]) * 1024
-    parts = [(resident, anonymous), *(_memory(int(child)) for child in children)]
+    parts = [(resident, anonymous), *(_memory(int(child), command) for child in children)]
     return sum(part[0] for part in parts), sum(part[1] for part in parts)
