@@ -17,6 +17,12 @@ DIALOGUE = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant"
 PAIR = {"prompt": "What floats?", "chosen": "Wood.", "rejected": "Lead."}
 
 
+def with_keys(**keys: Any) -> dict[str, Any]:
+    """Return a dialogue whose last turn has further keys."""
+    first, last = DIALOGUE["messages"]
+    return {"messages": [first, last | keys]}
+
+
 def read(folder: Path, record: dict[str, Any], kind: Kind, ignored: tuple[str, ...] = ()) -> SourceRows[Row]:
     path = folder / "rows.jsonl"
     path.write_text(json.dumps(record) + "\n")
@@ -66,6 +72,7 @@ def test_a_nested_key_with_a_meaning_stops_a_stage(
         ({"prompt": [{"role": "user", "content": "What is 2 + 2? Think first."}], "extra_info": {
             "question": "What is 2 + 2?", "answer": "4"}}, PromptRow),
         (PAIR | {"meta": {"question": " What floats?"}}, RankingRow),
+        (with_keys(weight=1, id=7, time="12:30", name="Bo"), ResponseRow),
         # Prompts keep judgements for reward functions.
         ({"prompt": "Q", "meta": {"label": 0}}, PromptRow),
         # What a format reads is no unread column, whatever keys it holds.
@@ -78,6 +85,19 @@ def test_other_nested_keys_do_not_stop_a_stage(tmp_path: Path, record: dict[str,
     found = read(tmp_path, record, kind)
     assert refusal(found, 0) is None
     assert not any("." in column for column in found.counts.unread)
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("key, value", [("feedback", "negative"), ("score", -3), ("isSafe", False)])
+def test_a_judgement_in_a_message_stops_a_stage(tmp_path: Path, key: str, value: object, as_text: bool) -> None:
+    messages: Any = with_keys(**{key: value, "id": 7})["messages"]
+    record = {"messages": json.dumps(messages) if as_text else messages}
+    found = read(tmp_path, record, ResponseRow)
+    assert f"does not read messages.{key}" in str(refusal(found, 0))
+    accepted = read(tmp_path, record, ResponseRow, (f"messages.{key}",))
+    assert refusal(accepted, 0) is None
+    assert accepted.rows == found.rows
+    assert refusal(read(tmp_path, record, PromptRow), 0) is None
 
 
 def test_a_nested_key_is_counted_once_per_record(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ _JUDGEMENT_WORDS = {
     "sentiment", "wins", "keep", "ok", "selected", "reject", "refusal", "outcome", "polarity", "hallucinated",
     "hallucination", "mask", "agree", "agrees",
     "worse", "worst", "wrong", "incorrect", "positive", "negative", "flagged", "passed", "failed",
-    "approved", "deleted", "removed", "spam", "offensive", "weight", "weights",
+    "approved", "deleted", "removed", "spam", "offensive", "weight", "weights", "status", "decision", "approval",
+    "pass", "fail", "success", "valid", "invalid", "acceptable", "unacceptable", "assessment", "evaluation", "points",
+    "critique", "flag", "flags", "likes", "dislikes", "karma", "elo", "win", "hate", "abusive", "nsfw", "severity",
 }  # fmt: skip
 _CONTEXT_NAMES = {
     "system", "context", "history", "image", "images", "audio", "audios", "video", "videos", "tools", "functions",

@@ -39,6 +39,8 @@ _UNREADABLE = (
     "image", "images", "audio", "audios", "video", "videos", "refusal", "reasoning_content", "reasoning", "thinking",
     "train_detail",
 )  # fmt: skip
+READ_JUDGEMENTS = (*_LEARNED_KEYS, *_UNREADABLE)
+"""Keys of a message that may look like a judgement, but are read or make it bad."""
 _QUESTIONS = ("input", "user", "human", "question", "prompt", "query", "instruction")
 _ANSWERS = ("output", "assistant", "bot", "answer", "response", "gpt", "completion")
 
@@ -78,10 +80,11 @@ def with_messages(value: Any) -> Any:
     if turns is value:
         return value
     turns = [turns] if isinstance(turns, Mapping) else turns
-    return turns if isinstance(turns, list) and bool(turns) and all(_is_message(turn) for turn in turns) else value
+    return turns if isinstance(turns, list) and bool(turns) and all(is_message(turn) for turn in turns) else value
 
 
-def _is_message(turn: object) -> bool:
+def is_message(turn: object) -> bool:
+    """Return whether a value is an object with a role and a content."""
     return (
         isinstance(turn, Mapping)
         and first_of(turn, _ROLE_KEYS) is not None

@@ -1,11 +1,13 @@
 """Keys in the objects and lists that a column holds. Their names are dotted: ``metadata.label``."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from plaudit.data.formats.base import Format, Kind, Record, has_value
-from plaudit.data.formats.columns import carries_meaning
+from plaudit.data.formats.columns import carries_meaning, judges
+from plaudit.data.formats.dialogues import READ_JUDGEMENTS, is_message
 from plaudit.data.formats.values import structured
+from plaudit.data.rows import PromptRow
 
 _WORDS_OF_A_SENTENCE = 3
 
@@ -14,7 +16,7 @@ def unread_values(known: Format, record: Record, kind: Kind | None) -> dict[str,
     """Return the columns of a record that a format does not read, with their values.
 
     Keys with a meaning for rows of a kind are added, however deeply they are nested in columns without one, unless
-    their text is a copy of what the format reads.
+    their text is a copy of what the format reads. So are keys of messages that look like a judgement.
     """
     found: dict[str, Any] = {}
     for column in known.unread(record):
@@ -23,7 +25,20 @@ def unread_values(known: Format, record: Record, kind: Kind | None) -> dict[str,
             for name, inner in _keys_with_meaning(column, value, kind):
                 if name not in found and not _is_read(inner, known, record):
                     found[name] = inner
+    if kind is not PromptRow:
+        for column, value in record.items():
+            if column not in found and isinstance(turns := _parsed(value), list | tuple):
+                found.update(_judgements_of_messages(column, turns))
     return found
+
+
+def _judgements_of_messages(column: str, turns: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of messages that look like a judgement and that no format reads, with their values."""
+    for turn in turns:
+        if is_message(turn):
+            for key, value in turn.items():
+                if isinstance(key, str) and key not in READ_JUDGEMENTS and judges(key) and has_value(value):
+                    yield f"{column}.{key}", value
 
 
 def _keys_with_meaning(column: str, value: Any, kind: Kind | None) -> Iterator[tuple[str, Any]]:
