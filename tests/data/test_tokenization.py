@@ -155,6 +155,8 @@ def test_rows_beyond_a_limit_are_dropped_and_counted(limits: dict[str, int], con
     assert [_sizes(tree) for tree in tokenize_rows(rows, BYTES, _config(), 100).trees] == sizes
     done = tokenize_rows(rows, BYTES, _config(**limits), context)
     assert (len(done.trees), done.dropped, done.truncated) == (kept, 3 - kept, 0)
+    lengths = [prompt + max(responses) for prompt, *responses in sizes]
+    assert done.left_out == pytest.approx(1 - sum(lengths[-kept:]) / sum(lengths) if kept else 1)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,7 @@ def test_truncation_cuts_prompts_left_and_responses_right(
     tree = _only(done)
     assert _sizes(tree) == sizes
     assert done.truncated == int(sizes != (12, 13, 3))
+    assert done.left_out == (25 - sizes[0] - sizes[1]) / 25
     assert done.dropped == 0
     assert tree.prompt == whole.prompt[-len(tree.prompt) :]
     assert tree.responses[0] == whole.responses[0][: sizes[1]]

@@ -98,6 +98,22 @@ class Limits:
         most = np.minimum(self.prompt, left)
         return most, np.minimum(self.response, self.together - np.minimum(prompt, most))
 
+    def left_out(self, trees: Trees[Any], chosen: Indices, overlong: NDArray[np.bool_], cut: bool) -> float:
+        """Return the fraction of the tokens of prompts and longest responses that overlong rows lose.
+
+        ``cut``: whether they are cut; otherwise they are dropped.
+        """
+
+        def counts(part: slice) -> NDArray[Any]:
+            """Return the number of tokens, and of those that are left out, [1, 2]."""
+            prompt, longest = _lengths(trees, chosen[part])
+            kept, limit = self.after_cutting(prompt, longest)
+            rest = np.minimum(prompt, kept) + np.minimum(longest, limit) if cut else np.zeros_like(prompt)
+            return np.array([[(prompt + longest).sum(), (prompt + longest - rest)[overlong[part]].sum()]])
+
+        total, lost = in_blocks(counts, len(chosen)).sum(0).tolist()
+        return float(lost / total)
+
     def cut(self, row: TokenizedRow[R], tokenizer: Any) -> TokenizedRow[R]:
         """Cut prompts from the left (a leading BOS token stays) and responses from the right."""
         tree, prompt = row.tree, row.tree.prompt

@@ -30,13 +30,15 @@ UNWRITTEN = "rows dropped: the tokenizer drops all characters of the prompt or o
 class Tokenized(Generic[R]):
     """Rows in their original order, and how many were dropped or truncated because they were too long.
 
-    ``counted``: what else was noticed while they were rendered and compared, and how often.
+    ``left_out``: which fraction of the tokens of all prompts and longest responses these rows lost. ``counted``: what
+    else was noticed while rows were rendered and compared, and how often.
     """
 
     rows: Sequence[TokenizedRow[R]]
     dropped: int = 0
     truncated: int = 0
     counted: Mapping[str, int] = field(default_factory=dict)
+    left_out: float = 0.0
 
     @property
     def trees(self) -> list[PromptTree]:
@@ -89,15 +91,16 @@ def within_limits(
     number = int(overlong.sum())
     if number and config.overlong == "error":
         raise PlauditError(limits.message(trees[int(chosen[overlong.argmax()])]))
-    rows = LimitedRows(trees, chosen, overlong, limits, tokenizer)
-    if config.overlong == "truncate":
-        return _without_indistinct(rows, 0, number)
+    rows, cut = LimitedRows(trees, chosen, overlong, limits, tokenizer), config.overlong == "truncate"
+    left_out = limits.left_out(trees, chosen, overlong, cut) if number else 0.0
+    if cut:
+        return replace(_without_indistinct(rows), truncated=number, left_out=left_out)
     if number and number == len(chosen):
         raise PlauditError(f"all {number} rows are too long; " + limits.message(trees[int(chosen[0])]))
-    return _without_indistinct(rows.only(~overlong), number, 0)
+    return replace(_without_indistinct(rows.only(~overlong)), dropped=number, left_out=left_out)
 
 
-def _without_indistinct(rows: LimitedRows[R], dropped: int, truncated: int) -> Tokenized[R]:
+def _without_indistinct(rows: LimitedRows[R]) -> Tokenized[R]:
     """Return the rows of which something is left without indistinct responses, and count what is not."""
     nothing_left, some_left_out = (
         rows.are_cut_to(lengths) for lengths in (rows.trees.nothing_left_at, rows.trees.indistinct_at)
@@ -105,7 +108,7 @@ def _without_indistinct(rows: LimitedRows[R], dropped: int, truncated: int) -> T
     counted = Counter(
         {INDISTINCT_ROWS: int(nothing_left.sum()), INDISTINCT: int((some_left_out & ~nothing_left).sum())}
     )
-    return Tokenized(rows.only(~nothing_left), dropped, truncated, +counted)
+    return Tokenized(rows.only(~nothing_left), counted=+counted)
 
 
 def with_loss_on_all(tree: PromptTree) -> PromptTree:

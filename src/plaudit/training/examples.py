@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from plaudit.data.store.cache import DataCache
 from plaudit.data.store.trees import JoinedTrees
 from plaudit.data.template_checks import unfaithful_refusal
 from plaudit.data.templates import BYPASSED, check_prompt_template
-from plaudit.data.tokenization import within_limits
+from plaudit.data.tokenization import Tokenized, within_limits
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.data.unwritten import Unwritten
 from plaudit.errors import PlauditError
@@ -109,8 +109,7 @@ def load_stage_rows(
                 )
         for name, limited in (("training", train), ("held-out", held_out)):
             if limited.dropped or limited.truncated:
-                counted = f"{limited.dropped} dropped, {limited.truncated} truncated"
-                logger.info("%s: %s rows too long: %s", context.name, name, counted)
+                _log_too_long(f"{context.name}: {name}", limited)
             _log_counted(f"{context.name}: {name}", limited.counted)
         _warn_of_other_prompts(context, record)
         _log_unwritten(context.name, written)
@@ -126,6 +125,16 @@ def load_stage_rows(
         reasons = "; ".join(f"{number} {what}" for counted in counts for what, number in counted.items())
         raise PlauditError(f"{config.sources[0].path}: no row is left to train on: {reasons}; check the data")
     return StageRows(train.rows, held_out.rows)
+
+
+def _log_too_long(place: str, limited: Tokenized[Any]) -> None:
+    mostly = limited.left_out > 0.5
+    logger.log(
+        logging.WARNING if mostly else logging.INFO,
+        "%s rows too long: %d dropped, %d truncated; they lose %.1f %% of all tokens%s",
+        *(place, limited.dropped, limited.truncated, 100 * limited.left_out),
+        "; split long texts into several rows, or raise the limits" if mostly else "",
+    )
 
 
 def _log_counted(place: str, counted: Mapping[str, int]) -> None:
