@@ -27,6 +27,7 @@ STEPS = {
     "dpo": ["dpo.max_steps=2", "dpo.max_held_out=5"],
     "kto": ["dpo.max_steps=2", "dpo.max_held_out=5", "dpo.loss=kto"],
     "rl": ["rl.iterations=2", "rl.prompts_per_iteration=4", "rl.held_out_prompts=2"],
+    "evaluate": [],
 }
 
 
@@ -36,7 +37,15 @@ def recipe_of(folder: Path, rows: int) -> Path:
     fresh = {"fresh": FRESH, "tokenizer": str(folder / "tokenizer")}
     judged = {"name": "words", "kind": "function", "function": "segment_rewards:first_word"}
     changes = {f"{stage}__model": fresh for stage in ("sft", "reward", "dpo", "rl")}
-    recipe = tiny_recipe(folder, rl__rewards=[judged], rl__value_model=None, **changes)
+    evaluate = {
+        "models": {"one": fresh, "other": fresh},
+        "baseline": "one",
+        "prompts": {"sources": [str(folder / "demonstrations.jsonl")]},
+        "rewards": [judged],
+        "max_prompts": 4,
+        "generation": {"max_new_tokens": 4},
+    }
+    recipe = tiny_recipe(folder, rl__rewards=[judged], rl__value_model=None, evaluate=evaluate, **changes)
     words = [f"w{a} w{b} w{c}" for a in range(10) for b in range(10) for c in range(9)][:rows]
     demonstrations = [{"prompt": text, "response": text} for text in words]
     rankings = [{"prompt": text, "responses": [text, "good", "bad"], "ranks": [2, 0, 1]} for text in words]
@@ -76,7 +85,7 @@ def test_a_second_start_reads_what_its_steps_need(
             run(load_recipe(str(recipe), [f"name={name}-{start}", *STEPS[name]]), [stage])
         found.append(dict(read))
     assert found[0] == found[1]
-    assert found[1]["StoredTrees"] < SMALL
+    assert found[1]["StoredRows"] < SMALL
 
 
 def test_a_reward_model_says_what_set_its_scale_and_its_baselines(
