@@ -87,7 +87,15 @@ def test_tools_come_first_and_can_be_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "key, off, on", [("weight", 0, 1), ("weight", 0.0, 1.0), ("train", False, True), ("training", "false", "true")]
+    "key, off, on",
+    [
+        ("weight", 0, 1),
+        ("weight", 0.0, 1.0),
+        ("loss_weight", 0.0, 1),
+        ("train", False, True),
+        ("train_on_turn", False, True),
+        ("training", "false", "true"),
+    ],
 )
 def test_turns_that_are_not_learned(key: str, off: Any, on: Any) -> None:
     turns = [{"role": "assistant", "content": "a", key: value} for value in (off, on)]

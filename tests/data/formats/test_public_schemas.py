@@ -199,6 +199,13 @@ def test_ultrachat_without_an_answer_at_the_end(tmp_path: Path) -> None:
     assert found.counts.unused == {"user's turn after the last answer to learn": 1}
 
 
+def test_lima_lists_texts_under_conversations(tmp_path: Path) -> None:
+    record = {"conversations": ["Name a fruit.", "A pear."], "source": "stackexchange"}
+    found = read(tmp_path, [record], ResponseRow)
+    assert refusal(found, 0) is None
+    assert [(row.prompt, row.response) for row in found.rows] == [((Message("user", "Name a fruit."),), "A pear.")]
+
+
 @pytest.mark.parametrize(
     "record",
     [
@@ -370,6 +377,19 @@ def test_annotations_of_several_people(tmp_path: Path) -> None:
     ranked = [{"value": value, "user_id": str(number)} for number, value in enumerate(order)]
     (row,) = read(tmp_path, [{"fields": fields, "responses": {"order": ranked}}], RankingRow).rows
     assert dict(zip(row.responses, row.ranks, strict=True)) == {"a": 1, "b": 0, "c": 1}
+
+
+@pytest.mark.parametrize(
+    "shown, left", [("answer1,answer2", 0), ("answer2,answer1", 1), ("text2, text1", 1), ("one,other", 0), (None, 0)]
+)
+def test_the_left_side_is_the_text_that_was_shown_there(tmp_path: Path, shown: str | None, left: int) -> None:
+    def task(selected: str) -> dict[str, Any]:
+        result = {"type": "pairwise", "to_name": shown, "value": {"selected": selected}}
+        data = {"prompt": "q", "answer1": "a", "answer2": "b"}
+        return {"id": 1, "data": data, "annotations": [{"id": 1, "result": [result]}]}
+
+    found = read(tmp_path, [task("left"), task("right")], RankingRow)
+    assert [row.ranks.index(0) for row in found.rows] == [left, 1 - left]
 
 
 @pytest.mark.parametrize("value", [[{"rank": 2, "value": "response1"}, {"rank": 1, "value": "response2"}], "response2"])

@@ -39,6 +39,13 @@ def won(value: Any, names: tuple[str, str] = AB, coding: Coding = NO_NUMBERS) ->
         ('["a", "a", "b"]', '["b", "a", "b"]'),
         ([{"winner": "a"}], [{"winner": "b", "user": "u"}]),
         ({"ann": "a", "ben": "tie"}, {"ann": "b", "ben": "tie"}),
+        # Numbers of votes for each side
+        ({"a": 2, "b": 1, "tie": 4}, {"a": 0, "b": 1, "tie": 0}),
+        ({"B": 1, "A": 3}, '{"A": 1, "B": 3}'),
+        ({"model_a": 1, "model_b": 0}, {"model_a": 0, "model_b": 1, "both_bad": 0}),
+        ({"left": True, "right": False}, {"left": False, "right": True}),
+        ({"swan-7b": 0.7, "heron-2b": 0.3}, {"swan-7b": 0.2, "heron-2b": 0.8}),
+        ({"response_a": 5}, {"response_b": 1}),
     ],
 )
 def test_sides_in_words(first: Any, second: Any) -> None:
@@ -46,10 +53,27 @@ def test_sides_in_words(first: Any, second: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["tie", "Tie", "tie (bothbad)", "both_bad", "draw", "equal", "neither", "no preference", ["a", "b"]]
+    "value",
+    [
+        *("tie", "Tie", "tie (bothbad)", "both_bad", "draw", "equal", "neither", "no preference", "Both are bad"),
+        ["a", "b"],
+        {"a": 1, "b": 1},
+        {"a": 2, "b": 2, "tie": 1},
+    ],
 )
 def test_ties(value: Any) -> None:
     assert won(value) is TIE
+
+
+def test_votes_for_no_side_are_bad() -> None:
+    with pytest.raises(BadRowError, match="winner holds no vote"):
+        won({"a": 0, "b": 0, "tie": 0})
+
+
+def test_a_zero_and_a_one_in_every_record_are_not_guessed() -> None:
+    with pytest.raises(PlauditError, match="label holds 0 and 1 in every one of the first records"):
+        coding_of([[0, 1], "[1, 0]", {"x": 0, "y": 1}], ("0", "1"), "label")
+    assert coding_of([[0, 1], [1, 1]], ("0", "1"), "label") == Coding(0)
 
 
 def test_the_names_of_columns_decide_what_their_numbers_mean() -> None:

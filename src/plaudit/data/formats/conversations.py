@@ -36,21 +36,27 @@ def _messages(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unus
     yield from _rows(turns, origin, kind)
 
 
+_LISTS = ("conversations", "data")
+
+
 def _ultrachat(record: Record, origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
-    """A list of texts, the user's and the assistant's in turn (Ding et al. 2023)."""
-    texts = structured(record["data"])
+    """A list of texts, the user's and the assistant's in turn (Ding et al. 2023; Zhou et al. 2023)."""
+    column = first_of(record, _LISTS) or "data"
+    texts = structured(record[column])
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise BadRowError("data is not a list of texts")
+        raise BadRowError(f"{column} is not a list of texts")
     turns = (("user", "assistant")[index % 2] for index in range(len(texts)))
     messages = [{"role": role, "content": text_of(text, "turn")} for role, text in zip(turns, texts, strict=True)]
-    yield from _rows(dialogue_of(messages, "data"), origin, kind)
+    yield from _rows(dialogue_of(messages, column), origin, kind)
 
 
 def _lists_turns(record: Record) -> bool:
-    """Return whether a record has an id and ``data`` holds pairs of texts; other lists may be something else."""
-    texts = structured(record["data"])
+    """Return whether a column holds pairs of texts; ``data`` without an id may be something else."""
+    column = first_of(record, _LISTS) or "data"
+    texts = structured(record.get(column))
     pairs = isinstance(texts, list) and bool(texts) and len(texts) % 2 == 0
-    return pairs and has_value(record.get("id")) and all(isinstance(text, str) for text in texts)
+    sure = column != "data" or has_value(record.get("id"))
+    return pairs and sure and all(isinstance(text, str) for text in texts)
 
 
 def _rows(turns: tuple[Message, ...], origin: Origin, kind: Kind) -> Iterator[Row | Unused]:
@@ -107,15 +113,16 @@ FORMATS = (
         (ResponseRow, PromptRow),
         _messages,
         also_reads=("prompt", *AROUND),
+        matches=lambda record: not _lists_turns(record),
         dialogue=True,
     ),
     Format(
         "ultrachat",
-        ("data",),
+        (_LISTS,),
         (ResponseRow, PromptRow),
         _ultrachat,
         matches=_lists_turns,
-        recognized_by="`id`, `data`: a list of an even number of texts, the user's first",
+        recognized_by="`conversations`, or `data` and `id`: a list of an even number of texts, the user's first",
         dialogue=True,
     ),
     Format(

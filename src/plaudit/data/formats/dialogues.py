@@ -32,7 +32,7 @@ ROLES = {
 """Roles in data files, and as they are read; ``function_call`` is a turn of the assistant that holds a call as JSON."""
 
 _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value")
-_LEARNED_KEYS = ("weight", "train", "training", "loss")
+_LEARNED_KEYS = ("weight", "loss_weight", "train", "training", "train_on_turn", "loss")
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 # Keys of a message that hold what cannot be read; other unknown keys, such as ids and times, say nothing to a model.
 _UNREADABLE = (

@@ -7,7 +7,7 @@ from plaudit.data.formats.base import BadRowError, Format, Kind, Record, Unused,
 from plaudit.data.formats.comparisons import KINDS, coding_of_record, pair_in
 from plaudit.data.formats.prompts import PROMPTS, prompt_in
 from plaudit.data.formats.values import number, structured
-from plaudit.data.formats.winners import by_scores, majority, ranks, winner
+from plaudit.data.formats.winners import by_scores, ending_of, majority, ranks, winner
 from plaudit.data.rows import Origin, Row
 
 _ITEM_TEXTS = ("body", "text", "html")
@@ -85,14 +85,25 @@ def _items(value: Any) -> dict[str, Mapping[str, Any]]:
 
 
 def _task_vote(results: Sequence[Mapping[str, Any]], data: Record, pair: tuple[str, str]) -> int | None:
-    chosen = [result.get("value") for result in results if result.get("type") in ("pairwise", "choices")]
-    if len(chosen) == 1 and isinstance(chosen[0], Mapping):
-        value = chosen[0].get("selected", chosen[0].get("choices"))
-        return winner(value, data, pair, coding_of_record([value], pair, "annotations"), "annotations")
+    chosen = [result for result in results if result.get("type") in ("pairwise", "choices")]
+    if len(chosen) == 1 and isinstance(given := chosen[0].get("value"), Mapping):
+        value = given.get("selected", given.get("choices"))
+        better = winner(value, data, pair, coding_of_record([value], pair, "annotations"), "annotations")
+        if better is not None and value in ("left", "right") and _swapped(str(chosen[0].get("to_name")), pair):
+            return 1 - better
+        return better
     rated = {str(result.get("to_name")): result.get("value") for result in results if result.get("type") == "rating"}
     if not chosen and len(rated) == 2 and set(rated) == set(pair):
         return by_scores([_rating(rated[name]) for name in pair], pair)
     raise BadRowError("an annotation does not hold one choice between the responses, or a rating of each")
+
+
+def _swapped(shown: str, pair: tuple[str, str]) -> bool:
+    """Return whether the second response was shown on the left, by the names of the compared tags: "text2,text1"."""
+    names = [name.strip() for name in shown.split(",")]
+    return names == [pair[1], pair[0]] or [ending_of(name) for name in names] == [
+        ending_of(name) for name in pair[::-1]
+    ]
 
 
 def _rating(value: Any) -> float:

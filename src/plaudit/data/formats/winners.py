@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from plaudit.data.formats.base import BadRowError, Record
 from plaudit.data.formats.values import number, shown, structured
@@ -22,6 +22,8 @@ WINNERS = (
 
 _SIDES = {"a": 0, "left": 0, "first": 0, "b": 1, "right": 1, "second": 1}
 _TIES = {"tie", "draw", "equal", "same", "both", "neither", "none", "bothbad", "bothgood", "tiebothbad", "nopreference"}
+# "Both are bad", "both responses are equally good"
+_BOTH = re.compile(r"both(?:responses|answers|models|outputs)?(?:are)?(?:equally)?(?:good|bad|helpful|wrong|correct)")
 # "response_2", "Model A", "[[B]]", "left is better", "2"
 _WORDS = re.compile(
     r"(?:the)?(?:(?:model|response|answer|output|assistant|completion|candidate|conversation|summary|text|option|system)s?)?"
@@ -50,8 +52,14 @@ def winner(value: Any, record: Record, names: tuple[str, str], coding: Coding, c
     """Return which of two responses, in the columns ``names``, a value says is better. Raises BadRowError.
 
     The value is a side (a, left, first), a tie, a number in the file's coding, the name of a response's column, the
-    name of a model, or a list of several annotators' values, of which the majority counts.
+    name of a model, a list of several annotators' values, of which the majority counts, or an object with the number
+    of votes for each side.
     """
+    counts = _counts_by_side(structured(value), record, names)
+    if counts is not None:
+        if not any(counts.values()):
+            raise BadRowError(f"{column} holds no vote")
+        return by_scores([counts.get(side, 0) for side in (FIRST, SECOND)], (column, column))
     value = _votes(value)
     if isinstance(value, list | tuple):
         return majority([_single(_vote(vote), record, names, coding, column) for vote in value], column)
@@ -65,7 +73,7 @@ def _single(value: Any, record: Record, names: tuple[str, str], coding: Coding, 
         if named is not None:
             return named
         squeezed = _squeezed(value)
-        if squeezed in _TIES:
+        if _is_tie(squeezed):
             return TIE
         found = _WORDS.fullmatch(squeezed)
         if found is not None and found[1] in _SIDES:
@@ -143,6 +151,11 @@ def coding_of(values: Sequence[Any], suffixes: tuple[str, str], column: str) -> 
     found = {value for each in values for value in _numbers(each)}
     if not found:
         return Coding(None)
+    if all(sorted(_numbers(each)) == [0, 1] for each in values):
+        raise PlauditError(
+            f"{column} holds 0 and 1 in every one of the first records, which may be a number for each response or two "
+            f"annotators' votes; write {suffixes[0]}, {suffixes[1]} or tie"
+        )
     where = f"{column} is {', '.join(f'{value:g}' for value in sorted(found)[:4])} in the first records"
     numbers = tuple(suffixes) if set(suffixes) <= {"0", "1", "2"} else None
     if numbers == ("0", "1") and found <= {0, 1}:
@@ -161,6 +174,8 @@ def coding_of(values: Sequence[Any], suffixes: tuple[str, str], column: str) -> 
 
 def _numbers(value: Any) -> list[float]:
     """Return the numbers among a judgement's values, which may be votes; "response_2" holds the number 2."""
+    if _counts_by_side(structured(value), {}, None) is not None:
+        return []
     value = _votes(value)
     if isinstance(value, list | tuple):
         return [number_ for vote in value for number_ in _numbers(vote)]
@@ -171,6 +186,27 @@ def _numbers(value: Any) -> list[float]:
     except BadRowError:
         # What is no number says nothing about the coding; it is read, or found bad, when its record is converted.
         return []
+
+
+def _counts_by_side(value: Any, record: Record, names: tuple[str, str] | None) -> dict[Winner, float] | None:
+    """Return the numbers of votes in an object with a number for each side; None for anything else."""
+    if not isinstance(value, Mapping) or not all(isinstance(each, int | float) for each in value.values()):
+        return None
+    sides = [_side_of(key, record, names) for key in value if isinstance(key, str)]
+    if len(sides) < len(value) or len(set(sides)) < len(sides) or "" in sides or not {FIRST, SECOND} & set(sides):
+        return None
+    return {side: float(count) for side, count in zip(sides, value.values(), strict=True) if not isinstance(side, str)}
+
+
+def _side_of(key: str, record: Record, names: tuple[str, str] | None) -> Winner | Literal[""]:
+    """Return the side that a key names, TIE, or nothing."""
+    if names is not None and (named := _named(key, record, names)) is not None:
+        return named
+    squeezed = _squeezed(key)
+    found = _WORDS.fullmatch(squeezed)
+    if _is_tie(squeezed):
+        return TIE
+    return _SIDES.get(found[1], "") if found is not None else ""
 
 
 def lists_answers(value: Any) -> bool:
@@ -219,6 +255,10 @@ def ending_of(name: str) -> str:
         r"(left|right|first|second|[aAbB]|[012])$", name
     )
     return found[1] if found else name
+
+
+def _is_tie(squeezed: str) -> bool:
+    return squeezed in _TIES or _BOTH.fullmatch(squeezed) is not None
 
 
 def _squeezed(text: str) -> str:
