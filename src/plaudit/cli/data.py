@@ -68,6 +68,12 @@ def inspect(
     split: Annotated[
         str | None, typer.Option(help="Split of a hub dataset; default: train.", show_default=False)
     ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, branch or tag of a hub dataset.", show_default=False)
+    ] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Read a hub dataset row by row instead of downloading it.")
+    ] = False,
 ) -> None:
     """Show how a file or hub dataset is read: format, counts, lengths, bad records, samples."""
     from rich.text import Text
@@ -85,7 +91,8 @@ def inspect(
     if show_mask and as_json:
         raise PlauditError("--show-mask prints a table; leave out --json")
     loaded = _load_tokenizer(tokenizer) if tokenizer else None
-    given = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split}
+    given = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split, "revision": revision}
+    given |= {"streaming": streaming or None}
     source = SourceConfig.model_validate(
         {key: value for key, value in given.items() if value is not None} | {"ignore_columns": ignore_column or []}
     )

@@ -154,7 +154,8 @@ def read_source(source: SourceConfig, kind: type[R] | None = None) -> SourceRows
 
 
 def _records(source: SourceConfig, meter: Meter | None = None) -> Iterator[Placed]:
-    read = read_records(source.path, source.subset, source.split, source.files, source.columns, meter)
+    hub = {name: getattr(source, name) for name in ("subset", "split", "files", "revision", "streaming")}
+    read = read_records(source.path, **hub, final_names=source.columns, meter=meter)
     return renamed(islice(read, source.limit), source)
 
 

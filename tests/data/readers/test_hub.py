@@ -1,17 +1,26 @@
 """Datasets of the hub: names, settings, and rows that are counted."""
 
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from numbered_records import numbered_records
+from plaudit.config.schema import SourceConfig
 from plaudit.data.readers import Malformed
+from plaudit.data.rows import Origin, RankingRow
+from plaudit.data.store.cache import DataCache
 from plaudit.errors import PlauditError
 
 ROWS = [{"prompt": "ä", "n": 1}, {"prompt": "two\nlines", "n": 2}]
+
+
+AT = Origin("", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +89,72 @@ def test_numbers_that_are_not_finite_are_named(monkeypatch: pytest.MonkeyPatch) 
     (_, good), (number, bad) = numbered_records("somebody/rows")
     assert good == {"score": 1.0}
     assert (number, isinstance(bad, Malformed) and bad.reason) == (2, "NaN or an infinite number in score")
+
+
+def _streamed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: str) -> list[tuple[str, dict[str, Any]]]:
+    """Let the hub's dataset be a local file that is streamed; return what was asked of ``load_dataset``."""
+    import datasets
+
+    (tmp_path / "rows.jsonl").write_text(lines)
+    load, asked = datasets.load_dataset, list[tuple[str, dict[str, Any]]]()
+
+    def load_dataset(name: str, subset: str | None, **settings: Any) -> Any:
+        asked.append((name, settings))
+        file = str(tmp_path / "rows.jsonl")
+        return load(
+            "json", data_files=file, split="train", streaming=settings["streaming"], cache_dir=str(tmp_path / "hf")
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+PAIRS = "".join(json.dumps({"prompt": f"p{n}", "chosen": "a", "rejected": "b", "n": n}) + "\n" for n in range(20))
+
+
+def test_a_stream_gives_the_rows_and_counts_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = _streamed(monkeypatch, tmp_path, PAIRS + json.dumps({"prompt": "p", "chosen": "a", "rejected": "a"}))
+    cache = DataCache(tmp_path / "cache")
+    monkeypatch.setattr("plaudit.data.store.cache.commit", lambda name, revision: f"commit of {revision}")
+    streamed = cache.rows(SourceConfig(path="somebody/rows", streaming=True), RankingRow, 0)
+    read = cache.rows(SourceConfig(path=str(tmp_path / "rows.jsonl")), RankingRow, 0)
+    assert [replace(row, origin=AT) for row in streamed] == [replace(row, origin=AT) for row in read]
+    assert [row.origin for row in streamed] == [Origin("somebody/rows", n) for n in range(1, 21)]
+    assert replace(streamed.counts, source="", verdicts=[]) == replace(read.counts, source="", verdicts=[])
+    assert (streamed.counts.records, streamed.counts.bad) == (21, {"identical responses": 1})
+    assert {settings["revision"] for _, settings in asked} == {"commit of None"}
+    assert not list((tmp_path / "hf").rglob("*.arrow")), "nothing is in the cache of datasets"
+
+
+def test_the_commit_of_a_stream_is_pinned_when_it_is_first_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = _streamed(monkeypatch, tmp_path, PAIRS)
+    commits = iter(["first", "second", "third"])
+    monkeypatch.setattr("plaudit.data.store.cache.commit", lambda name, revision: next(commits))
+    source = SourceConfig(path="somebody/rows", streaming=True)
+    folder = DataCache(tmp_path / "cache").rows(source, RankingRow, 0).folder
+    before = len(asked)
+    assert DataCache(tmp_path / "cache").rows(source, RankingRow, 0).folder == folder
+    assert len(asked) == before, "the rows are stored"
+    branch = source.model_copy(update={"revision": "branch"})
+    assert DataCache(tmp_path / "cache").rows(branch, RankingRow, 0).folder != folder
+    DataCache(tmp_path / "cache").clear()
+    assert DataCache(tmp_path / "cache").rows(source, RankingRow, 0).folder != folder
+    assert [settings["revision"] for _, settings in asked] == [*["first"] * 2, *["second"] * 2, *["third"] * 2]
+
+
+def test_a_stream_that_ends_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream(list[dict[str, Any]]):
+        info = SimpleNamespace(splits={"train": SimpleNamespace(num_examples=3)})
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *_, **__: Stream(ROWS)))
+    with pytest.raises(PlauditError, match="somebody/rows: only 2 of 3 rows"):
+        list(numbered_records("somebody/rows", streaming=True))
+
+
+@pytest.mark.parametrize("key, value", [("revision", "main"), ("streaming", True)])
+def test_files_have_no_revision_and_no_stream(tmp_path: Path, key: str, value: Any) -> None:
+    (tmp_path / "rows.jsonl").write_text(PAIRS)
+    with pytest.raises(PlauditError, match=f"{key} only applies to hub datasets"):
+        list(numbered_records(str(tmp_path / "rows.jsonl"), **{key: value}))

@@ -27,6 +27,10 @@ class SourceConfig(Section):
         description="file or pattern in the repository of a hub dataset; only matching files are downloaded, as split "
         "train",
     )
+    revision: str | None = Field(None, description="commit, branch or tag of a hub dataset; default: the newest commit")
+    streaming: bool = Field(
+        False, description="read a hub dataset over the network row by row instead of downloading it first"
+    )
     format: str = Field(
         "auto", description="name of a row format; auto: recognized by the columns", json_schema_extra=NAMES_FORMAT
     )
@@ -48,7 +52,7 @@ class SourceConfig(Section):
         if self.files is not None:
             return {"split": "with files, which make up the split train"}
         if self.path.startswith("stage:") or self.path.lower().endswith(FILE_ENDINGS):
-            return dict.fromkeys(("split", "subset"), "on a file; it is for hub datasets")
+            return dict.fromkeys(("split", "subset", "revision", "streaming"), "on a file; it is for hub datasets")
         return {}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from plaudit.data.readers.base import DataFile, Malformed, Meter, Numbered, Record
+from plaudit.data.readers.hub import Dataset
 from plaudit.data.readers.hub import check as check_dataset
 from plaudit.data.readers.hub import read as read_dataset
 from plaudit.data.readers.opening import shown
@@ -22,6 +23,8 @@ def read_records(
     subset: str | None = None,
     split: str = "train",
     files: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
     final_names: Mapping[str, str] | None = None,
     meter: Meter | None = None,
 ) -> Iterator[Placed]:
@@ -31,17 +34,23 @@ def read_records(
 
     Args:
         path: a file, a folder of files, a pattern such as ``data/*.jsonl``, or the name of a hub dataset.
-        subset, split, files: for hub datasets only.
+        subset, split, files, revision, streaming: for hub datasets only; see ``Dataset``.
         final_names: columns that the caller will rename -> their new names.
         meter: counts the bytes that have been read from files.
 
     Raises PlauditError if the source is missing, empty, damaged or unknown, also in the middle of the reading.
     """
     if not is_local(path):
-        yield from _placed(path, read_dataset(path, subset, split, files), "dataset")
+        yield from _placed(path, read_dataset(Dataset(path, subset, split, files, revision, streaming)), "dataset")
         return
-    for key, given in (("subset", subset), ("files", files), ("split", None if split == "train" else split)):
-        if given is not None:
+    for key, is_given in (
+        ("subset", subset is not None),
+        ("split", split != "train"),
+        ("files", files is not None),
+        ("revision", revision is not None),
+        ("streaming", streaming),
+    ):
+        if is_given:
             raise PlauditError(f"{path}: this is on disk, but {key} only applies to hub datasets; remove {key}")
     meter = meter or Meter()
     found = files_of(path)

@@ -6,6 +6,7 @@ A store therefore never becomes stale. All stages, runs and processes with the s
 import hashlib
 import inspect
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.formats.registry import FORMATS
-from plaudit.data.readers.hub import fingerprint
+from plaudit.data.readers.hub import Dataset, commit, fingerprint
 from plaudit.data.readers.registry import READERS, ending_of
 from plaudit.data.readers.shards import files_of
 from plaudit.data.readers.sources import is_local
@@ -30,6 +31,8 @@ from plaudit.data.store.columns import NUMBERS
 from plaudit.data.store.rows import StoredRows, stored_rows
 from plaudit.data.store.trees import StoredTrees, stored_trees
 from plaudit.files import json_text, read_json, sha256, write_atomically
+
+logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Row)
 
@@ -66,6 +69,7 @@ class DataCache:
 
         ``seed``: the draws for this seed are stored with rows that are read for the first time.
         """
+        source = self._pinned(source)
         settings = source.model_dump(exclude={"path", "weight"})
         key = _key(self._content(source), settings, kind.kind, _code(kind))
         return stored_rows(source, kind, self.folder / f"rows-{key}", seed)
@@ -114,9 +118,23 @@ class DataCache:
     def _content(self, source: SourceConfig) -> str:
         """Return what changes with the content of a source: its kind of files and their checksums, in order."""
         if not is_local(source.path):
-            return fingerprint(source.path, source.subset, source.split, source.files)
+            hub = (source.path, source.subset, source.split, source.files, source.revision, source.streaming)
+            return _key(*hub) if source.streaming else fingerprint(Dataset(*hub))
         files = files_of(source.path)
         return _key(ending_of(files[0]), [self._checksum(file.resolve()) for file in files])
+
+    def _pinned(self, source: SourceConfig) -> SourceConfig:
+        """Return a streamed source with the commit that its revision was when it was first read."""
+        if not source.streaming:
+            return source
+        noted = self.folder / _CHECKSUMS / f"{_key(source.path, source.revision)}.json"
+        noted.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(noted.with_suffix(".lock")):
+            if not noted.exists():
+                write_atomically(noted, json_text({"commit": commit(source.path, source.revision)}))
+        pinned = str(read_json(noted, "delete it")["commit"])
+        logger.info("%s: streaming its commit %s", source.path, pinned)
+        return source.model_copy(update={"revision": pinned})
 
     def _checksum(self, path: Path) -> str:
         """Return the checksum of a file; one that has not changed since is not read again."""
