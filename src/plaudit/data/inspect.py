@@ -101,7 +101,7 @@ def inspect(
         if tokens is not None:
             tokens.add(part)
         _keep(reading.new_rejects(), rejects)
-        progress(measures.rows, reading.meter.fraction)
+        progress(measures.rows, reading.fraction)
     _keep(reading.new_rejects(), rejects)
     counts, shown_rejects = reading.counts(), [*rejects.values()]
     read = SourceRows[Row]([], shown_rejects, counts, reading.row_format, reading.kind)

@@ -84,6 +84,15 @@ class SourceReading(Generic[R]):
         self._rows = 0
         self._conversion = Conversion(self._good_records(), self.row_format, self.kind, source.ignore_columns)
 
+    @property
+    def fraction(self) -> float | None:
+        """What fraction of the source has been read, by the size of its files or its limit; None if unknown."""
+        done, limit = self._conversion, self._config.limit
+        if limit is None:
+            return self.meter.fraction
+        records = done.used + done.without_row + self._bad.total() + len(done.rejects)
+        return max(self.meter.fraction or 0.0, min(records / limit, 1.0))
+
     def __iter__(self) -> Iterator[R]:
         for row in self._conversion:
             self._rows += 1

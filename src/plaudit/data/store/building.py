@@ -7,6 +7,7 @@ store is complete.
 import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -28,10 +29,14 @@ JOURNAL = "journal"
 
 @dataclass(frozen=True)
 class Chunk:
-    """What to append to each column, and what is known about the source up to here; the last chunk's facts are kept."""
+    """What to append to each column, and what is known about the source up to here; the last chunk's facts are kept.
+
+    ``fraction``: what fraction of the source has been read; None if that is not known.
+    """
 
     values: Mapping[str, Array]
     facts: Mapping[str, Any]
+    fraction: float | None = None
 
 
 Line = dict[str, Any]
@@ -53,7 +58,8 @@ class Store:
 def built(folder: Path, columns: Columns, chunks: Chunks) -> Store:
     """Return the store in a folder; build or complete it first if it is not finished.
 
-    Raises PlauditError if the folder is damaged, and whatever ``chunks`` raises.
+    Raises PlauditError if the folder is damaged, if the disk is full or will be, and whatever ``chunks`` raises. What
+    is written stays, and is continued by the next call.
     """
     lines = _journal(folder, columns)
     if not _is_complete(lines):
@@ -91,7 +97,20 @@ def _build(folder: Path, columns: Columns, chunks: Chunks, lines: list[Line]) ->
                 writer.synchronize()
             ends = {name: writer.entries for name, writer in writers.items()}
             journal.append({"ends": ends, "checksums": checksums, "facts": dict(chunk.facts)})
+            if chunk.fraction:
+                _check_space(folder, sum(writer.bytes for writer in writers.values()), chunk.fraction)
         journal.append({"complete": True})
+
+
+def _check_space(folder: Path, written: int, fraction: float) -> None:
+    """Raise PlauditError if the rest of a store, as large as what is written makes likely, does not fit on the disk."""
+    total, free = written / fraction, shutil.disk_usage(folder).free
+    if total - written > free:
+        raise PlauditError(
+            f"{folder}: about {total / 1e9:.3g} GB are needed, of which {written / 1e9:.3g} GB are written, but only "
+            f"{free / 1e9:.3g} GB are left on the disk; free some space, choose another disk with `output`, or read "
+            "less with `limit`"
+        )
 
 
 class _JournalWriter:

@@ -54,6 +54,11 @@ class ColumnWriter:
         self.entries += len(content) // self.kind.bytes_per_entry
         return zlib.crc32(content)
 
+    @property
+    def bytes(self) -> int:
+        """Size of all entries."""
+        return self.entries * self.kind.bytes_per_entry
+
     def synchronize(self) -> None:
         """Wait until everything that was appended has reached the disk."""
         self._file.flush()

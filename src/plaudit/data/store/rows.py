@@ -143,7 +143,8 @@ def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKi
         "judgements": np.fromiter(chain.from_iterable(map(judgement_keys, rows, prompt_keys)), np.uint64),
         "rejects": np.frombuffer(rejects.encode(), np.uint8),
     }
-    return Chunk(values, {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds), "seed": seed})
+    facts = {"counts": asdict(reading.counts()), "prompt_kinds": dict(kinds), "seed": seed}
+    return Chunk(values, facts, reading.fraction)
 
 
 def _noted(reject: Reject, files: Mapping[str, int]) -> dict[str, Any]:

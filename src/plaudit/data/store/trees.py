@@ -152,6 +152,7 @@ def stored_trees(
                     "written": asdict(written.total),
                     "each_text_once": encoder.each_text_once,
                 },
+                (start + len(part)) / len(rows),
             )
 
     check_eos_token(tokenizer)
