@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -21,7 +21,7 @@ from plaudit.data.store import rows as row_store
 from plaudit.data.store.cache import DataCache
 from plaudit.data.store.codec import decoded, encoded
 from plaudit.data.store.trees import JoinedTrees, StoredTrees
-from plaudit.data.tokenization import tokenize_rows, within_limits
+from plaudit.data.tokenization import tokenize_rows, tokenized_completely, within_limits
 from plaudit.errors import PlauditError
 from tiny_tokenizers import CHAT_TEMPLATE, byte_level, space_in_front
 
@@ -69,7 +69,6 @@ def pairs(number: int) -> list[dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_store, "ROWS_PER_CHUNK", 7)
-    monkeypatch.setattr("plaudit.data.store.trees.ROWS_PER_CHUNK", 7)
 
 
 @given(ROWS)
@@ -166,6 +165,30 @@ def test_a_build_that_is_killed_anywhere_ends_with_the_same_bytes(
         if next(calls) <= fatal:
             break
     assert kills > 20
+
+
+def test_long_rows_make_chunks_of_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, tokenizer = write(tmp_path / "pairs.jsonl", pairs(40)), byte_level()
+    config = DataConfig(sources=[source])
+
+    def build(name: str) -> list[Any]:
+        cache = DataCache(tmp_path / name)
+        return list(cache.trees(cache.rows(source, RankingRow, 0), tokenizer, config, all_turns=True))
+
+    expected, sizes, original = build("few rows"), [], tokenized_completely
+
+    def watched(rows: Sequence[Row], *others: Any) -> Any:
+        sizes.append([len(encoded(row)) for row in rows])
+        return original(rows, *others)
+
+    monkeypatch.setattr(row_store, "ROWS_PER_CHUNK", 1000)
+    monkeypatch.setattr(row_store, "BYTES_PER_CHUNK", 300)
+    monkeypatch.setattr("plaudit.data.store.trees.tokenized_completely", watched)
+    assert build("few bytes") == expected
+    assert all(sum(chunk[:-1]) < 300 <= sum(chunk) for chunk in sizes[:-1])
+    assert max(map(len, sizes)) > 1
+    [journal] = (tmp_path / "few bytes").glob("rows-*/journal")
+    assert len(journal.read_text().splitlines()) == len(sizes) + 1 + (sum(sizes[-1]) >= 300)
 
 
 @pytest.mark.parametrize("stored", [0, 7])

@@ -27,6 +27,8 @@ from plaudit.errors import PlauditError
 R = TypeVar("R", bound=Row)
 
 ROWS_PER_CHUNK = 1024
+BYTES_PER_CHUNK = 1 << 21
+"""A chunk ends with the row that reaches this length, so that long documents need no more memory than others."""
 COLUMNS = {
     "rows": BYTES,
     "row_lengths": LENGTHS,
@@ -76,6 +78,11 @@ class StoredRows(Lazy[R]):
             origin = Origin(self._names[reject["file"]], reject["line"])
             yield Reject(origin, reject["reason"], reject["excerpt"])
 
+    def end_of_part(self, first: int) -> int:
+        """Return where a part of the rows that begins at ``first`` ends, so that it has no more than a chunk holds."""
+        sizes = np.cumsum(self._rows.lengths[first : first + ROWS_PER_CHUNK], dtype=np.int64)
+        return first + min(int(np.searchsorted(sizes, BYTES_PER_CHUNK)) + 1, len(sizes))
+
     def draws(self, seed: int) -> Array:
         """Return what ``held_out_draws`` returns for these rows, [N].
 
@@ -105,12 +112,16 @@ def _chunks(reading: SourceReading[R], seed: int) -> Iterator[Chunk]:
     """Yield the rows in chunks, and at last a chunk with the counts of the whole source, which may have no rows."""
     kinds: Counter[PromptKind] = Counter()
     rows: list[R] = []
+    texts: list[bytes] = []
+    size = 0
     for row in reading:
         rows.append(row)
-        if len(rows) == ROWS_PER_CHUNK:
-            yield _chunk(rows, reading, kinds, seed)
-            rows = []
-    yield _chunk(rows, reading, kinds, seed)
+        texts.append(_encoded(row))
+        size += len(texts[-1])
+        if len(rows) == ROWS_PER_CHUNK or size >= BYTES_PER_CHUNK:
+            yield _chunk(rows, texts, reading, kinds, seed)
+            rows, texts, size = [], [], 0
+    yield _chunk(rows, texts, reading, kinds, seed)
 
 
 def _encoded(row: Row) -> bytes:
@@ -127,9 +138,11 @@ def _encoded(row: Row) -> bytes:
     return text
 
 
-def _chunk(rows: Sequence[R], reading: SourceReading[R], kinds: Counter[PromptKind], seed: int) -> Chunk:
+def _chunk(
+    rows: Sequence[R], texts: Sequence[bytes], reading: SourceReading[R], kinds: Counter[PromptKind], seed: int
+) -> Chunk:
     kinds.update(map(prompt_kind, rows))
-    texts, prompts = [_encoded(row) for row in rows], [prompt_key(row) for row in rows]
+    prompts = [prompt_key(row) for row in rows]
     prompt_keys = list(map(key_of, prompts))
     rejects = "".join(json.dumps(_noted(reject, reading.files)) + "\n" for reject in reading.new_rejects())
     values: dict[str, Array] = {

@@ -17,7 +17,7 @@ from plaudit.data.rows import Row
 from plaudit.data.selection import Indices, Joined, Lazy, in_blocks
 from plaudit.data.store.building import Chunk, Store, built
 from plaudit.data.store.columns import BYTES, FLAGS, LENGTHS, NUMBERS, Array, ColumnType, Ragged, Starts, joined
-from plaudit.data.store.rows import ROWS_PER_CHUNK
+from plaudit.data.store.rows import StoredRows
 from plaudit.data.templates import Renderer
 from plaudit.data.tokenization import check_eos_token, tokenized_completely, with_final_turn_alone
 from plaudit.data.tokenized_row import TokenizedRow
@@ -125,7 +125,7 @@ class JoinedTrees(Joined[TokenizedRow[R]]):
 
 
 def stored_trees(
-    rows: Sequence[R], tokenizer: Any, config: DataConfig, all_turns: bool, folder: Path
+    rows: StoredRows[R], tokenizer: Any, config: DataConfig, all_turns: bool, folder: Path
 ) -> StoredTrees[R]:
     """Return the trees of rows from the store in a folder, which is built first if it is not there.
 
@@ -139,8 +139,10 @@ def stored_trees(
         renderer.counted, renderer.unfaithful = Counter(facts.get("counted", {})), facts.get("unfaithful", "")
         encoder = Encoder(renderer.special, tokenizer, facts.get("each_text_once"))
         written = WrittenCounter(tokenizer, Unwritten(**facts["written"]) if facts else Unwritten())
-        for start in range(done * ROWS_PER_CHUNK, len(rows), ROWS_PER_CHUNK):
-            part = list(rows[start : start + ROWS_PER_CHUNK])
+        end = facts.get("rows", 0)
+        while end < len(rows):
+            start, end = end, rows.end_of_part(end)
+            part = list(rows[start:end])
             given = part if all_turns else [with_final_turn_alone(row) for row in part]
             numbered = tokenized_completely(given, renderer, encoder)
             written.add([row for _, row in numbered])
@@ -151,6 +153,7 @@ def stored_trees(
                     "unfaithful": renderer.unfaithful,
                     "written": asdict(written.total),
                     "each_text_once": encoder.each_text_once,
+                    "rows": end,
                 },
                 (start + len(part)) / len(rows),
             )
