@@ -16,6 +16,7 @@ from plaudit.data.inspect import inspect
 from plaudit.data.measures import Lengths
 from plaudit.data.rows import PromptRow
 from plaudit.data.splits import row_content
+from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level, letters_only
 
 RECORDS: list[Any] = [
@@ -302,3 +303,10 @@ def test_places_in_several_files_are_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert f"{tmp_path / name}.jsonl line 1" in told(output)
     assert f"{tmp_path / 'a'}.jsonl line 2: response is missing" in output
+
+
+@pytest.mark.parametrize("option", [["--split", "test"], ["--subset", "en"], ["--revision", "main"], ["--streaming"]])
+def test_options_of_hub_datasets_are_refused_for_a_file(file: str, option: list[str]) -> None:
+    result = CliRunner().invoke(app, ["inspect", file, *option])
+    assert isinstance(result.exception, PlauditError)
+    assert f"{option[0][2:]} only applies to hub datasets" in str(result.exception)

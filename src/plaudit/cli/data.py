@@ -91,11 +91,10 @@ def inspect(
     if show_mask and as_json:
         raise PlauditError("--show-mask prints a table; leave out --json")
     loaded = _load_tokenizer(tokenizer) if tokenizer else None
-    given = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split, "revision": revision}
-    given |= {"streaming": streaming or None}
-    source = SourceConfig.model_validate(
-        {key: value for key, value in given.items() if value is not None} | {"ignore_columns": ignore_column or []}
-    )
+    given: dict[str, Any] = {"path": file, "format": row_format, "limit": limit, "subset": subset, "split": split}
+    given |= {"revision": revision, "streaming": streaming or None, "ignore_columns": ignore_column}
+    # Reading refuses what does not apply to the source.
+    source = SourceConfig.model_construct(**{key: value for key, value in given.items() if value is not None})
     with _reading_progress() as progress:
         found = inspect_source(source, ROW_KINDS[kind] if kind else None, loaded, context_length, samples, progress)
     if as_json:

@@ -128,10 +128,11 @@ class Conversion(Generic[R]):
                 self.unused[part.reason] += 1
             elif isinstance(part, RankingRow) and kind is not PromptRow:
                 self._judge(part, record)
-        ranked = sum(len(part.responses) for part in parts if isinstance(part, RankingRow))
-        labeled = sum(len(row.responses) for row in rows if isinstance(row, LabeledRow))
-        if kind is LabeledRow and ranked > labeled:
-            self.unused["response with as many better as worse ones, which gets no label"] += ranked - labeled
+        if kind is LabeledRow:
+            ranked = sum(len(part.responses) for part in parts if isinstance(part, RankingRow))
+            labeled = sum(len(row.responses) for row in rows if isinstance(row, LabeledRow))
+            if ranked > labeled:
+                self.unused["response with as many better as worse ones, which gets no label"] += ranked - labeled
         if rows:
             self.used += 1
         else:

@@ -29,28 +29,31 @@ def parse_dialogue(text: str) -> tuple[Message, ...]:
     return tuple(Message(_ROLES[role], content.strip()) for role, content in zip(turns[::2], turns[1::2], strict=True))
 
 
-def _with_other_end(dialogue: tuple[Message, ...], text: str, other: str) -> tuple[Message, ...] | None:
-    """Return the turns of another text that differs in the last turn alone, which is the assistant's, or else None.
+def _other_end(dialogue: tuple[Message, ...], text: str, other: str) -> str | None:
+    """Return the last turn of another text if it differs from a dialogue's text in that alone, or else None.
 
-    Most pairs are such; their turns need not be parsed twice.
+    Most pairs are such; their turns need not be parsed twice. The last turn is the assistant's.
     """
     before, marker, _ = text.rpartition(_ANSWER)
     _, _, last = other.rpartition(_ANSWER)
     if not marker or dialogue[-1].role != "assistant" or "\n\nHuman:" in last or other != before + marker + last:
         return None
-    return (*dialogue[:-1], Message("assistant", last.strip()))
+    return last.strip()
 
 
 def _hh_rlhf(record: Record, origin: Origin, kind: Kind) -> Iterator[Row]:
     text = text_in(record, "chosen")
     dialogue = parse_dialogue(text)
     other_text = text_in(record, "rejected")
-    other = _with_other_end(dialogue, text, other_text) or parse_dialogue(other_text)
+    rejected = _other_end(dialogue, text, other_text)
+    other = parse_dialogue(other_text) if rejected is None else (*dialogue[:-1], Message("assistant", rejected))
     if dialogue == other:
         raise BadRowError("identical responses")
-    (prompt, chosen), (other_prompt, rejected) = split_dialogue(dialogue), split_dialogue(other)
-    if prompt != other_prompt:
-        raise BadRowError("mismatched prompts")
+    prompt, chosen = split_dialogue(dialogue)
+    if not rejected:
+        other_prompt, rejected = split_dialogue(other)
+        if prompt != other_prompt:
+            raise BadRowError("mismatched prompts")
     yield ranking(prompt, (chosen, rejected), (0, 1), origin)
 
 
