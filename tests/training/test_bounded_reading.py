@@ -16,7 +16,7 @@ from plaudit.data.store.rows import StoredRows
 from plaudit.data.store.trees import StoredTrees
 from plaudit.models.reward_model import ScoreScale, load_reward_model
 from plaudit.runner import run
-from plaudit.training import reference_log_probabilities, reward
+from plaudit.training import reference_log_probabilities, reward, sample_completions
 from plaudit.training.preference_examples import Preference, WithMismatched
 from tiny_runs import FRESH, tiny_recipe
 
@@ -127,3 +127,12 @@ def test_one_prompt_alone_is_not_compared_with_all_rows() -> None:
     assert paired[7].target.mismatched is not None
     assert paired[7].target.mismatched.tree == PromptTree((4,), ((12, 1),))
     assert len(read) < 600
+
+
+def test_sample_prompts_are_looked_for_among_the_first_rows(
+    recipes: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sample_completions, "SEARCHED_ROWS", 20)
+    settings = ["sft.max_steps=1", "sft.sample_tokens=62", "sft.data.held_out_fraction=0"]
+    run(load_recipe(str(recipes[1]), ["name=no-room", *settings]), ["sft"])
+    assert "none of the first 20 prompts leaves room for sample_tokens=62" in caplog.text

@@ -21,6 +21,9 @@ from plaudit.training.examples import StageRows
 
 logger = logging.getLogger(__name__)
 
+SEARCHED_ROWS = 2000
+"""Prompts that leave room for a completion are looked for among so many rows."""
+
 
 class SampleCompletions:
     """Completes the same prompts every time: those of the configuration, or the first held-out ones."""
@@ -68,12 +71,14 @@ class SampleCompletions:
                 *tokenize_rows(given, self.loaded.tokenizer, self.config.data, prompt_limit).rows
             ]
         else:
-            fitting = (row for row in (rows.held_out or rows.train) if len(row.tree.prompt) <= prompt_limit)
+            first = (rows.held_out or rows.train)[:SEARCHED_ROWS]
+            fitting = (row for row in first if len(row.tree.prompt) <= prompt_limit)
             prompts = list(islice(fitting, self.config.samples))
             if self.config.samples and not prompts and self.session.is_main:
                 logger.warning(
-                    "%s: no sample completions: no prompt leaves room for sample_tokens=%d in the context of %d tokens",
-                    *(self.context.name, self.config.sample_tokens, self.loaded.context_length),
+                    "%s: no sample completions: none of the first %d prompts leaves room for sample_tokens=%d in the "
+                    "context of %d tokens",
+                    *(self.context.name, len(first), self.config.sample_tokens, self.loaded.context_length),
                 )
         return [
             Request(row.tree.prompt, row.prompt_text, derived_seed(self.context.seed, "sample", number))
