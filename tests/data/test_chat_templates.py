@@ -1,5 +1,6 @@
 """Dialogues are learned exactly as the chat templates of ten families write them."""
 
+import copy
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from chat_templates import FAMILIES, SHORT, tokenizer_of
 from plaudit.config.schema import DataConfig
 from plaudit.data.chat_templates import end_of_turn_ids
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, ToolCall
-from plaudit.data.templates import CONTINUED, DOUBLE, ENDED, LITERAL, SPLIT
+from plaudit.data.templates import CONTINUED, CUT, DOUBLE, ENDED, LITERAL, SPLIT
 from plaudit.data.tokenization import Tokenized, tokenize_rows
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
@@ -255,3 +256,39 @@ def test_a_template_that_fails_is_one_line_with_the_row(template: Any) -> None:
     with pytest.raises(PlauditError, match=r"^rows\.jsonl line 3: the chat template rejects") as failure:
         _done(ResponseRow((Message("user", "Hi"),), "Hello.", AT), tokenizer)
     assert "\n" not in str(failure.value)
+
+
+def _with_template(template: str) -> Any:
+    tokenizer = copy.deepcopy(tokenizer_of("chatml"))
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+_TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+_OPENING = "<|im_start|>assistant\n"
+
+
+def test_the_beginning_of_a_further_answer_is_not_learned() -> None:
+    tokenizer = _with_template("{% for m in messages %}" + _TURN + "{% endfor %}" + _OPENING)
+    row = ResponseRow((Message("user", "Hi"),), "Hello.", AT)
+    with pytest.raises(PlauditError, match=r"rows.jsonl line 3: .*beginning of an answer at the end of every dialogue"):
+        _done(row, tokenizer)
+    prompt = _done(PromptRow((Message("user", "Hi"),), AT), tokenizer).rows[0].tree.prompt
+    assert tokenizer.decode(prompt).endswith(_OPENING.strip())
+
+
+def test_a_turn_of_the_user_is_never_learned() -> None:
+    marked = "{% for m in messages %}{% if loop.last %}[LAST]{% endif %}" + _TURN + "{% endfor %}"
+    tokenizer = _with_template(marked + "{% if add_generation_prompt %}" + _OPENING + "{% endif %}")
+    rows = [ResponseRow((Message("user", "Hi there"),), "Hello.", AT)]
+    with pytest.raises(PlauditError, match="writes the last turn of the prompt differently once an answer follows"):
+        tokenize_rows(rows, tokenizer, _config(), 4096)
+
+
+def test_what_is_written_before_an_answer_alone_is_counted() -> None:
+    numbered = "{% for m in messages %}{{ loop.index }} {{ m.role }}: {{ m.content }}\n{% endfor %}"
+    tokenizer = _with_template(numbered + "{% if add_generation_prompt %}assistant: {% endif %}")
+    done = _done(ResponseRow((Message("user", "Hi"),), "Hello.", AT), tokenizer)
+    assert tokenizer.decode(done.rows[0].tree.responses[0]).startswith("2 assistant: Hello.")
+    assert done.counted[CUT] == 1
+    assert CUT not in _done(ResponseRow((Message("user", "Hi"),), "Hello.", AT), tokenizer_of("zephyr")).counted

@@ -10,7 +10,7 @@ from plaudit.config.schema import DataConfig
 from plaudit.data.measures import TokenMeasures
 from plaudit.data.rows import Message, Origin, PromptRow, RankingRow, ResponseRow, Row, ToolCall
 from plaudit.data.template_checks import CHANGED, LOST_CALL, LOST_FUNCTION, LOST_RESULT, LOST_TURN
-from plaudit.data.templates import CHANGED_TURN, SPACED
+from plaudit.data.templates import CHANGED_TURN, CUT, SPACED
 from plaudit.data.tokenization import tokenize_rows
 from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level
@@ -113,7 +113,7 @@ def test_rows_that_are_written_whole_are_kept(row: Row, template: str, counted: 
 def test_thoughts_may_be_left_out_of_earlier_answers_but_not_of_the_response() -> None:
     turns = (USER, Message("assistant", "<think>So.</think>Noon."), USER)
     done = tokenize_rows([ResponseRow(turns, "Noon.", AT)], tokenizer_of("deepseek"), _config(), 4096)
-    assert done.counted == {CHANGED_TURN: 1}
+    assert done.counted == {CHANGED_TURN: 1, CUT: 1}
     with pytest.raises(PlauditError, match=r"such as line 7: '<think>Hm.</think>Noon.' becomes 'Noon."):
         tokenize_rows([ResponseRow(turns, "<think>Hm.</think>Noon.", AT)], tokenizer_of("deepseek"), _config(), 4096)
 

@@ -109,3 +109,10 @@ def test_an_unknown_head_is_refused_in_one_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(OutputHead, "of", lambda model: OutputHead(model.get_output_embeddings()))
     with pytest.raises(PlauditError, match=r"^model\.fresh: .*logits.*choose another model"):
         load_policy(config, torch.device("cpu"))
+
+
+def test_weights_of_zero_are_no_error() -> None:
+    model = tiny_causal_model("llama")
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    assert head_is_known(model)

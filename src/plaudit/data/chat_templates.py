@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from plaudit.data.rows import Message, Origin
@@ -40,6 +41,11 @@ class ChatTemplate:
 
         The prompt is ``prompt``, without the end that the template writes only where an answer is wanted.
         """
+        if self._opens_always:
+            raise _rejected(
+                origin,
+                "it writes the beginning of an answer at the end of every dialogue, even after an answer",
+            )
         wholes = [self._render(answered(turns, final), origin) for final in finals]
         cut = min(self._common(prompt.text, whole.text) for whole in wholes)
         if not all(whole.text[cut:].strip() for whole in wholes):
@@ -70,6 +76,24 @@ class ChatTemplate:
         except PlauditError:
             return ()  # A template may refuse so short a dialogue, without a system message for example.
         return tuple(self._special.names_in(text[text.rfind(_PROBE) + len(_PROBE) :]))
+
+    @cached_property
+    def _opens_always(self) -> bool:
+        """Whether the template writes the beginning of an answer also after an answer, which would be learned."""
+        roles = ("user", "assistant", "user")
+        turns = [Message(role, f"{_PROBE}{number}") for number, role in enumerate(roles)]
+        try:
+            asked, answered, more = (self._render(turns[:number], None).text for number in (1, 2, 3))
+            opened = self._render(turns[:1], None, generation=True).text
+        except PlauditError:
+            return False  # A template may refuse so short a dialogue.
+        if asked != opened or not all(turn.content in more for turn in turns) or turns[1].content not in answered:
+            return False
+        before_answer, before_question = (_between(more, turns[at].content, turns[at + 1].content) for at in (0, 1))
+        end = answered.rpartition(turns[1].content)[2]
+        same = _common_length(asked[::-1], answered[::-1])
+        opening_is_written = asked.rpartition(turns[0].content)[2].strip() == before_answer.strip()
+        return opening_is_written and bool(asked[len(asked) - same :].strip()) and not before_question.startswith(end)
 
     def _common(self, one: str, other: str) -> int:
         """Return the length of the common beginning of two texts, without a part of a special token."""
@@ -103,6 +127,11 @@ def end_of_turn_ids(tokenizer: Any) -> frozenset[int]:
         return frozenset()
     names = ChatTemplate(tokenizer, SpecialTokens(tokenizer)).ends()
     return frozenset(tokenizer.convert_tokens_to_ids(name) for name in names)
+
+
+def _between(text: str, one: str, other: str) -> str:
+    """Return what is between two parts of a text."""
+    return text.partition(one)[2].partition(other)[0]
 
 
 def _common_length(one: str, other: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from plaudit.config.schema import DataConfig, SourceConfig
 from plaudit.data.contradictions import contradictions
 from plaudit.data.conversion import Reject
-from plaudit.data.formats.columns import carries_meaning, looks_like
+from plaudit.data.formats.columns import belongs_to_prompt, carries_meaning, looks_like
 from plaudit.data.formats.recognition import spaced
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.rows import PromptRow, Row
@@ -197,7 +197,9 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
             f"records are bad ({reasons}), more than max_bad_fraction={max_bad_fraction:g}; fix them or raise it{where}"
         )
     unread = [
-        column for column in counts.unread if carries_meaning(column, read.kind) or _may_be_prompt(counts, column)
+        column
+        for column in counts.unread
+        if (carries_meaning(column, read.kind) and not _is_flag(counts, column)) or _may_be_prompt(counts, column)
     ]
     if unread:
         described = ", ".join(_unread(counts, column) for column in unread)
@@ -210,6 +212,11 @@ def refusal(read: ReadSource, max_bad_fraction: float, rejects: Path | None = No
     if not counts.rows:
         return f"{counts.source}: contains no {read.kind.kind} rows; check the file and its format"
     return None
+
+
+def _is_flag(counts: SourceCounts, column: str) -> bool:
+    """Return whether a column named like a part of the prompt, such as ``custom_instruction``, only says yes or no."""
+    return counts.unread_examples[column].lower() in ("true", "false") and belongs_to_prompt(column)
 
 
 def _may_be_prompt(counts: SourceCounts, column: str) -> bool:

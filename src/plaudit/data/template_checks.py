@@ -15,7 +15,8 @@ LOST_TURN = "rows dropped: the chat template leaves out a turn"
 LOST_CALL = "rows dropped: the chat template leaves out the call of a function"
 LOST_RESULT = "rows dropped: the chat template leaves out the result of a function"
 LOST_FUNCTION = "rows dropped: the chat template leaves out a function in `tools`"
-UNFAITHFUL = (CHANGED, LOST_TURN, LOST_CALL, LOST_RESULT, LOST_FUNCTION)
+MOVED = "rows dropped: the chat template writes the last turn of the prompt differently once an answer follows"
+UNFAITHFUL = (CHANGED, MOVED, LOST_TURN, LOST_CALL, LOST_RESULT, LOST_FUNCTION)
 
 
 class UnfaithfulError(Exception):
@@ -44,6 +45,12 @@ def check_response(final: Message, written: str) -> None:
     """Raise UnfaithfulError if what a template wrote for a response does not hold its content."""
     if not holds(written, final.content):
         raise UnfaithfulError(CHANGED, f"{shown(final.content)!r} becomes {shown(written)!r}")
+
+
+def check_last_turn(last: Message, before: str, written: Sequence[str]) -> None:
+    """Raise UnfaithfulError if the last turn of a prompt is not in it, but in what was written for the responses."""
+    if last.content.strip() and not holds(before, last.content) and any(holds(each, last.content) for each in written):
+        raise UnfaithfulError(MOVED, f"{shown(last.content)!r} of {last.role}")
 
 
 def probed(dialogue: Sequence[Message], turns_in_doubt: Sequence[int]) -> tuple[tuple[Message, ...], list[Probe]]:

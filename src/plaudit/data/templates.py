@@ -10,7 +10,7 @@ from plaudit.data.chat_templates import ChatTemplate, answered
 from plaudit.data.rows import Message, Origin, ResponseRow, Row
 from plaudit.data.rows.base import PromptKind
 from plaudit.data.special_tokens import SpecialTokens, Text
-from plaudit.data.template_checks import UnfaithfulError, check_probes, check_response, holds, probed
+from plaudit.data.template_checks import UnfaithfulError, check_last_turn, check_probes, check_response, holds, probed
 from plaudit.errors import PlauditError
 
 NO_TEMPLATE = DataConfig.model_fields["prompt_template"].default
@@ -22,6 +22,7 @@ LITERAL = "rows hold the text of special tokens, which stays text"
 CONTINUED = "prompts end with a turn of the assistant, which the response continues"
 DOUBLE = "dialogues dropped: two turns of the assistant in a row"
 SPLIT = "earlier turns learned as separate examples: the chat template changes them once other turns follow"
+CUT = "prompts whose end the chat template writes before an answer alone: it is not a part of the trained dialogue"
 SPACED = "rows with a response of which the chat template changes the white space"
 CHANGED_TURN = "dialogues with an earlier turn that the chat template changes"
 BYPASSED = "plain prompts bypass the tokenizer's chat template"
@@ -151,6 +152,7 @@ class Renderer:
             self._check_turns(turns, None, prompt, row.origin)
             return [Rendered(prompt, (), True)]
         before, responses = self._chat.responses(turns, prompt, finals, row.origin)
+        self.counted[CUT] += before.text != prompt.text
         self._check(turns, finals, before, responses, row.origin)
         learned = [number for number, turn in enumerate(turns[:-1]) if turn.learned and not judged]
         if learned:
@@ -186,6 +188,8 @@ class Renderer:
         """Raise UnfaithfulError if the template does not write what a dialogue and its responses hold."""
         for final, response in zip(finals, responses, strict=True):
             check_response(final, response.text)
+        if turns[-1].role not in ("assistant", "tool", "tools"):
+            check_last_turn(turns[-1], before.text, [response.text for response in responses])
         self.counted[SPACED] += any(
             final.content.strip() not in response.text for final, response in zip(finals, responses, strict=True)
         )

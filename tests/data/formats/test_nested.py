@@ -72,6 +72,8 @@ def test_a_nested_key_with_a_meaning_stops_a_stage(
         ({"prompt": [{"role": "user", "content": "What is 2 + 2? Think first."}], "extra_info": {
             "question": "What is 2 + 2?", "answer": "4"}}, PromptRow),
         (PAIR | {"meta": {"question": " What floats?"}}, RankingRow),
+        # OpenHermes says whether a turn is an instruction of the user's own.
+        (LEARNED | {"custom_instruction": False}, ResponseRow),
         (with_keys(weight=1, id=7, time="12:30", name="Bo"), ResponseRow),
         # Prompts keep judgements for reward functions.
         ({"prompt": "Q", "meta": {"label": 0}}, PromptRow),
@@ -98,6 +100,13 @@ def test_a_judgement_in_a_message_stops_a_stage(tmp_path: Path, key: str, value:
     assert refusal(accepted, 0) is None
     assert accepted.rows == found.rows
     assert refusal(read(tmp_path, record, PromptRow), 0) is None
+
+
+def test_a_judgement_in_the_message_of_a_side_stops_a_stage(tmp_path: Path) -> None:
+    sides = {"chosen": ("Wood.", 1), "rejected": ("Lead.", 5)}
+    record = {side: {"role": "assistant", "content": text, "score": score} for side, (text, score) in sides.items()}
+    found = read(tmp_path, {"prompt": "What floats?", **record}, RankingRow)
+    assert "does not read chosen.score" in str(refusal(found, 0))
 
 
 def test_a_nested_key_is_counted_once_per_record(tmp_path: Path) -> None:

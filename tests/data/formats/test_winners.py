@@ -65,6 +65,12 @@ def test_ties(value: Any) -> None:
     assert won(value) is TIE
 
 
+def test_counts_by_numbered_responses_say_nothing_about_the_coding() -> None:
+    votes = {"response_1": 1, "response_2": 4, "tie": 9}
+    assert coding_of([votes], ("1", "2"), "votes") == NO_NUMBERS
+    assert won(votes, NUMBERED) == SECOND
+
+
 def test_votes_for_no_side_are_bad() -> None:
     with pytest.raises(BadRowError, match="winner holds no vote"):
         won({"a": 0, "b": 0, "tie": 0})

@@ -17,8 +17,8 @@ _JUDGEMENT_WORDS = {
     "hallucination", "mask", "agree", "agrees",
     "worse", "worst", "wrong", "incorrect", "positive", "negative", "flagged", "passed", "failed",
     "approved", "deleted", "removed", "spam", "offensive", "weight", "weights", "status", "decision", "approval",
-    "pass", "fail", "success", "valid", "invalid", "acceptable", "unacceptable", "assessment", "evaluation", "points",
-    "critique", "flag", "flags", "likes", "dislikes", "karma", "elo", "win", "hate", "abusive", "nsfw", "severity",
+    "pass", "fail", "success", "valid", "invalid", "acceptable", "unacceptable", "assessment", "points",
+    "flag", "flags", "eval", "likes", "dislikes", "karma", "elo", "win", "hate", "abusive", "nsfw", "severity",
 }  # fmt: skip
 _CONTEXT_NAMES = {
     "system", "context", "history", "image", "images", "audio", "audios", "video", "videos", "tools", "functions",
@@ -35,7 +35,7 @@ _SIDES = {"a", "b", "c", "d", "left", "right", "first", "second", *map(str, rang
 # A column such as chosen_model or score_source describes a judgement, but is none.
 _DESCRIBING = {
     "model", "models", "id", "ids", "source", "time", "date", "sha256", "tokens", "length", "count", "type", "category",
-    "name", "policy", "path", "url", "version", "ratio",
+    "name", "policy", "path", "url", "version", "ratio", "order", "code", "confidence",
 }  # fmt: skip
 
 

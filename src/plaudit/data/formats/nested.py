@@ -27,8 +27,9 @@ def unread_values(known: Format, record: Record, kind: Kind | None) -> dict[str,
                     found[name] = inner
     if kind is not PromptRow:
         for column, value in record.items():
-            if column not in found and isinstance(turns := _parsed(value), list | tuple):
-                found.update(_judgements_of_messages(column, turns))
+            if column not in found:
+                turns = _parsed(value)
+                found.update(_judgements_of_messages(column, turns if isinstance(turns, list | tuple) else (turns,)))
     return found
 
 

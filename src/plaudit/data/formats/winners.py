@@ -206,7 +206,9 @@ def _side_of(key: str, record: Record, names: tuple[str, str] | None) -> Winner 
     found = _WORDS.fullmatch(squeezed)
     if _is_tie(squeezed):
         return TIE
-    return _SIDES.get(found[1], "") if found is not None else ""
+    if found is None or squeezed.isdigit():  # a number may be that of an annotator
+        return ""
+    return int(found[1]) if names is None and found[1].isdigit() else _SIDES.get(found[1], "")
 
 
 def lists_answers(value: Any) -> bool:

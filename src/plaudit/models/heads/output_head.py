@@ -64,7 +64,8 @@ def head_is_known(model: "PreTrainedModel") -> bool:
     model.eval()
     with torch.no_grad():
         hidden = model.base_model(input_ids=tokens).last_hidden_state
-        factor = TRIAL_LOGIT / float(head.linear(hidden).abs().max())
+        largest = float(head.linear(hidden).abs().max())
+        factor = TRIAL_LOGIT / largest if largest else 1.0  # all weights may be 0
         enlarging = head.linear.register_forward_hook(lambda _module, _inputs, logits: logits * factor)
         logits, own = model(input_ids=tokens).logits.float(), head(hidden).float()
         enlarging.remove()
