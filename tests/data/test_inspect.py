@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 from format_examples import EXAMPLES
 from plaudit.cli.data import app
 from plaudit.config.schema import SourceConfig
+from plaudit.data.conversion import Reject
 from plaudit.data.formats.registry import FORMATS
 from plaudit.data.inspect import inspect
 from plaudit.data.measures import Lengths
-from plaudit.data.rows import PromptRow
+from plaudit.data.rows import PromptRow, Row
+from plaudit.data.sources import SourceReading
 from plaudit.data.splits import row_content
 from plaudit.errors import PlauditError
 from tiny_tokenizers import byte_level, letters_only
@@ -310,3 +312,24 @@ def test_options_of_hub_datasets_are_refused_for_a_file(file: str, option: list[
     result = CliRunner().invoke(app, ["inspect", file, *option])
     assert isinstance(result.exception, PlauditError)
     assert f"{option[0][2:]} only applies to hub datasets" in str(result.exception)
+
+
+def test_many_bad_records_in_a_row_are_counted_but_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    take = SourceReading.new_rejects
+
+    def counting(reading: SourceReading[Row]) -> list[Reject]:
+        rejects = take(reading)
+        kept.append(len(rejects))
+        return rejects
+
+    monkeypatch.setattr("plaudit.data.inspect._ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(SourceReading, "new_rejects", counting)
+    good = json.dumps({"prompt": "p", "response": "r"}) + "\n"
+    bad = "".join(json.dumps({"prompt": f"p{n}", "response": ""}) + "\n" for n in range(1000))
+    (tmp_path / "rows.jsonl").write_text(good + bad + "broken\n" * 500 + good)
+    found = inspect(SourceConfig(path=str(tmp_path / "rows.jsonl")))
+    assert found.counts.bad == {"empty response": 1000, "malformed JSON": 500}
+    assert (found.counts.records, found.duplicates) == (1502, 1)
+    assert [reject.origin.line for reject in found.rejects] == list(range(2, 52))
+    assert max(kept) == 50

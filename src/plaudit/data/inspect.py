@@ -91,7 +91,7 @@ def inspect(
     rows. Memory grows by about 40 bytes a row. A source with too few prompts to hold some out is read once more. Raises
     PlauditError for a source that cannot be read; bad records are counted, and the first ones returned.
     """
-    reading: SourceReading[Row] = SourceReading(source, kind)
+    reading: SourceReading[Row] = SourceReading(source, kind, _ROWS_AT_ONCE)
     measures, limits = RowMeasures(samples), DataConfig(sources=[source])
     tokens = TokenMeasures(tokenizer, context_length or _longest_input(tokenizer)) if tokenizer is not None else None
     rejects: dict[tuple[str, str], Reject] = {}
@@ -108,6 +108,7 @@ def inspect(
     refused = refusal(read, limits.max_bad_fraction)
     if tokens is not None:
         refused = refused or tokens.refusal(source.path, limits)
+    prompts = measures.different_prompts()
     duplicates, shown = measures.duplicates_and_samples(samples)
     return Inspection(
         path=source.path,
@@ -115,7 +116,7 @@ def inspect(
         kind=read.kind.kind,
         kinds=read.row_format.kind_names,
         counts=counts,
-        prompts=measures.different_prompts(),
+        prompts=prompts,
         duplicates=duplicates,
         contradictions=measures.contradictions(),
         identical_responses=counts.bad.get("identical responses", 0),
@@ -128,7 +129,7 @@ def inspect(
         rejects=shown_rejects,
         refusal=refused,
         max_bad_fraction=limits.max_bad_fraction,
-        split_note=_split_note(_ReadAgain(source, read.kind, measures.rows), measures, limits.held_out_fraction),
+        split_note=_split_note(source, read.kind, measures) if limits.held_out_fraction * prompts < 1 else None,
         nearest=_nearest(read),
         first=tokens.first if tokens else None,
         counted=tokens.counted if tokens else None,
@@ -169,9 +170,9 @@ class _ReadAgain(Lazy[Row]):
         return next(islice(self, index, None))
 
 
-def _split_note(rows: Sequence[Row], measures: RowMeasures, fraction: float) -> str | None:
-    if fraction * measures.different_prompts() >= 1:
-        return None
+def _split_note(source: SourceConfig, kind: type[Row], measures: RowMeasures) -> str | None:
+    """Return what a stage would say about the held-out rows of a source with few prompts."""
+    rows, fraction = _ReadAgain(source, kind, measures.rows), DataConfig(sources=[source]).held_out_fraction
     return split_rows(rows, measures.prompts, measures.contents, held_out_draws(rows, 0), fraction, 0).note
 
 

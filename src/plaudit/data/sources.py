@@ -68,9 +68,10 @@ class SourceReading(Generic[R]):
     Rows, bad records and counts are those up to the last row that was taken.
     """
 
-    def __init__(self, source: SourceConfig, kind: type[R] | None = None) -> None:
+    def __init__(self, source: SourceConfig, kind: type[R] | None = None, most_rejects: int | None = None) -> None:
         """Recognize the format; ``kind`` None means its native kind.
 
+        Of more than ``most_rejects`` bad records between two calls of ``new_rejects``, the later ones are only counted.
         Raises PlauditError for a source that cannot be read at all; iterating raises it for damage further on.
         """
         self.source, self._config = source.path, source
@@ -81,6 +82,7 @@ class SourceReading(Generic[R]):
         self.kind: type[R] = kind or cast("type[R]", self.row_format.kinds[0])
         self._reason = recognized.reason
         self._bad: Counter[str] = Counter()
+        self._most_rejects = most_rejects
         self._rows = 0
         self._conversion = Conversion(self._good_records(), self.row_format, self.kind, source.ignore_columns)
 
@@ -129,9 +131,13 @@ class SourceReading(Generic[R]):
         )
 
     def _good_records(self) -> Iterator[tuple[Origin, Record]]:
+        rejects, most = self._conversion.rejects, self._most_rejects
         for origin, record in _records(self._config, self.meter):
+            if most is not None and len(rejects) > most:
+                self._bad.update(reject.reason for reject in rejects[most:])
+                del rejects[most:]
             if isinstance(record, Malformed):
-                self._conversion.rejects.append(Reject(origin, record.reason, record.excerpt[:LONGEST_EXCERPT]))
+                rejects.append(Reject(origin, record.reason, record.excerpt[:LONGEST_EXCERPT]))
                 continue
             yield origin, record
         if not_found := sorted(self._conversion.ignored.not_found):
