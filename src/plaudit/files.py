@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from plaudit.errors import PlauditError, errors_of_the_system
@@ -24,6 +26,41 @@ def write_atomically(path: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8", newline="")
         synchronize(unfinished)
     os.replace(unfinished, path)
+    synchronize(path.parent)
+
+
+@contextmanager
+def atomic_lines(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Give a function that writes a value as a line of strict JSON; the file appears complete, at the end, or not at all.
+
+    Memory does not grow with the file. What an error leaves is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with errors_of_the_system(path), unfinished.open("w", encoding="utf-8", newline="") as file:
+            yield lambda value: print(json_text(value), file=file)
+        synchronize(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    synchronize(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write into, which gets the name ``path`` at the end, or is removed after an error.
+
+    Raises PlauditError if ``path`` exists and is not an empty folder.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise PlauditError(f"{path}: there is something here already; name a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with errors_of_the_system(path), TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+        unfinished = Path(temporary) / path.name
+        unfinished.mkdir()
+        yield unfinished
+        os.replace(unfinished, path)
     synchronize(path.parent)
 
 

@@ -123,6 +123,14 @@ def is_cached(name: str, kind: Literal["model", "dataset"] = "model") -> bool:
     return any(isinstance(file, str) for file in found)
 
 
+def is_on_hub(name: str) -> bool:
+    """Whether a hub model of this name is on this machine, or else on the hub, which is asked."""
+    try:
+        return is_cached(name) or hub_options(name) is not None
+    except PlauditError:
+        return False
+
+
 def _only_cached(name: str, kind: Literal["model", "dataset"], why: str) -> dict[str, Any]:
     if is_cached(name, kind):
         return {"local_files_only": True}

@@ -4,26 +4,21 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data.rows import Origin, Prompt, PromptRow
-from plaudit.data.templates import uses_chat_template
-from plaudit.data.tokenization import tokenize_rows
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
 from plaudit.rollouts.engines.base import Generates
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.seeding import derived_seed
 from plaudit.serving.conversation import Conversation, Turn, best_candidate, ranked_candidates
+from plaudit.serving.prompts import Rendering, Style
 
 if TYPE_CHECKING:
     from plaudit.models.loading.models import LoadedModel
     from plaudit.rewards.sources import ComposedReward
-
-Style = Literal["dialogue", "prompt", "plain"]
-_NEXT_SPEAKER = ["\n\nHuman:", "\n\nAssistant:"]
-_ANY_LENGTH = 2**30  # no limit: this module shortens long conversations by leaving out old turns
 
 
 @dataclass(frozen=True)
@@ -53,10 +48,10 @@ class ChatModel:
         reward.check_tokenizer(loaded.tokenizer)
         self.settings = settings
         self.reward_names = reward.names
-        self._loaded = loaded
         self._engine = engine
         self._reward = reward
-        self._generation = _generation(loaded.tokenizer, settings)
+        self._rendering = Rendering(loaded.tokenizer, settings.style, settings.data)
+        self._generation = self._rendering.generation("", settings.generation)
         longest = min(loaded.context_length, reward.context_length)
         self._room = longest - settings.generation.max_new_tokens
         if self._room < 1:
@@ -128,12 +123,4 @@ class ChatModel:
         )
 
     def _tokenized(self, prompt: Prompt) -> TokenizedRow[PromptRow]:
-        row = PromptRow(prompt, Origin("the conversation", 1))
-        return tokenize_rows([row], self._loaded.tokenizer, self.settings.data, _ANY_LENGTH).rows[0]
-
-
-def _generation(tokenizer: Any, settings: ChatSettings) -> GenerationConfig:
-    """Return the generation settings; in Human/Assistant dialogues a reply stops where the next turn would begin."""
-    if settings.style != "dialogue" or uses_chat_template(tokenizer, settings.data):
-        return settings.generation
-    return settings.generation.model_copy(update={"stop": [*settings.generation.stop, *_NEXT_SPEAKER]})
+        return self._rendering.prompts([PromptRow(prompt, Origin("the conversation", 1))])[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.config.load import load_recipe
+from plaudit.config.sections import checked_section
 from plaudit.config.schema import (
     DataConfig,
     EnsembleReward,
@@ -21,10 +22,11 @@ from plaudit.config.schema import (
 )
 from plaudit.data.prompt_record import read_record
 from plaudit.errors import PlauditError
-from plaudit.hub import is_cached
+from plaudit.hub import is_on_hub
 from plaudit.registries.stages import STAGES
 from plaudit.runs.directory import RunDirectory
-from plaudit.serving.chat_model import ChatModel, ChatSettings, Style
+from plaudit.serving.chat_model import ChatModel, ChatSettings
+from plaudit.serving.prompts import Style
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +46,25 @@ class Target:
 
     def chat_settings(self, best_of: int, seed: int, plain: bool, changes: Mapping[str, Any]) -> ChatSettings:
         """Return the settings of a chat with this model; ``changes`` replace its generation settings."""
+        own = self.as_plain() if plain else self
+        return ChatSettings(own.style, own.data, self.generation_with(changes), best_of, seed)
+
+    def generation_with(self, changes: Mapping[str, Any]) -> GenerationConfig:
+        """Return the generation settings with ``changes``. Raises PlauditError for a value that none can have."""
         # Validated separately: combined with the changes, some of the run's settings may have no effect.
-        checked = GenerationConfig.model_validate(changes)
-        generation = self.generation.model_copy(update={key: getattr(checked, key) for key in changes})
-        if plain:
-            return ChatSettings("plain", _plain_data(), generation, best_of, seed)
-        return ChatSettings(self.style, self.data, generation, best_of, seed)
+        checked = checked_section(GenerationConfig, changes)
+        return self.generation.model_copy(update={key: getattr(checked, key) for key in changes})
+
+    def as_plain(self) -> "Target":
+        """Return the target without a prompt template or turns: the model continues the text as it is."""
+        return replace(self, style="plain", data=plain_data())
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str, style: Style = "dialogue") -> Target:
     """Return the target called ``name``: a run's folder or name, else a model folder, else a hub name.
 
-    Raises PlauditError for a run without a trained model, for a folder that is neither, and for an unknown name.
+    ``style`` is that of models of which nothing says how their prompts were rendered in training. Raises PlauditError
+    for a run without a trained model, for a folder that is neither, and for an unknown name.
     """
     is_model = any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_"))
     for folder in (Path(name), Path(RUNS_FOLDER) / name):
@@ -66,12 +75,17 @@ def find_target(name: str) -> Target:
             f"{name}: this folder holds neither a run (config.yaml) nor a model (config.json); give the folder of one "
             "of them"
         )
-    if "/" not in name and not Path(name).exists() and not is_cached(name):
-        raise PlauditError(f"{name}: no such run or folder, and hub models are named OWNER/NAME; {_runs_like(name)}")
-    return _as_trained(Target(name, (), "dialogue", _plain_data(), GenerationConfig()))
+    if "/" not in name and not Path(name).exists() and not is_on_hub(name):
+        raise PlauditError(f"{name}: no such run or folder, and no hub model that can be loaded; {_runs_like(name)}")
+    return as_trained(replace(plain_target(name), style=style))
 
 
-def _as_trained(target: Target) -> Target:
+def plain_target(name: str) -> Target:
+    """Return a model of which nothing says how its prompts were rendered: plain prompts as they are."""
+    return Target(name, (), "prompt", plain_data(), GenerationConfig())
+
+
+def as_trained(target: Target) -> Target:
     """Return a target whose prompts are rendered as in the model's training, if its folder says how."""
     record = read_record(target.model)
     if record is None:
@@ -104,7 +118,7 @@ def open_chat_model(
     from plaudit.rewards.sources import build_reward
     from plaudit.rollouts.engines.model_engine import configured_engine
 
-    chosen = torch.device(_available(device))
+    chosen = torch.device(available_device(device))
     if is_classifier(target.model):
         raise PlauditError(
             f"{target.model}: this is a reward model or classifier, which writes no text; chat with a language model, "
@@ -131,24 +145,24 @@ def _run_target(folder: Path) -> Target:
         )
     # Use the settings of the latest stage that has any, even if it has not run yet.
     stages = [(STAGES[name], section) for name, section in reversed(run.resolve(recipe).sections().items())]
-    data = next((data for stage, section in stages if (data := stage.prompts(section))), None) or _plain_data()
+    data = next((data for stage, section in stages if (data := stage.prompts(section))), None) or plain_data()
     generation = next((found for stage, section in stages if (found := stage.generation(section))), GenerationConfig())
     rewards = next((sources for stage, section in stages if (sources := stage.rewards(section))), ())
     target = Target(
         model=str(run.stage(trained[0]).model),
-        rewards=_trained_rewards(run) or tuple(rewards),
+        rewards=trained_rewards(run) or tuple(rewards),
         style=_style(recipe, trained[0], data),
         data=data.model_copy(update={"max_prompt_tokens": None, "max_response_tokens": None}),
         generation=generation,
     )
-    return _as_trained(target)
+    return as_trained(target)
 
 
 def _makes(stage: str, what: str) -> bool:
     return STAGES[stage].makes == what
 
 
-def _trained_rewards(run: RunDirectory) -> tuple[RewardSourceConfig, ...]:
+def trained_rewards(run: RunDirectory) -> tuple[RewardSourceConfig, ...]:
     """Return the reward models that the run has trained; an ensemble is one source, with the mean of its members."""
     trained = [name for name in STAGES if _makes(name, "reward model") and run.stage(name).model.is_dir()]
     return tuple(_trained_reward(name, run) for name in trained)
@@ -178,11 +192,12 @@ def named_reward_models(paths: Sequence[str], taken: Sequence[str]) -> list[Rewa
 
 def _reward_model(name: str, path: str) -> RewardSourceConfig:
     """Return the reward model that a run has trained if ``path`` is a run, else the model at ``path``."""
-    trained = _trained_rewards(RunDirectory(Path(path)))
+    trained = trained_rewards(RunDirectory(Path(path)))
     return trained[0].model_copy(update={"name": name}) if trained else ModelReward(name=name, path=path)
 
 
-def _plain_data() -> DataConfig:
+def plain_data() -> DataConfig:
+    """Return settings that render a plain prompt as it is."""
     return DataConfig(sources=[SourceConfig(path="the terminal")])
 
 
@@ -195,7 +210,7 @@ def _warn_of_other_prompts(model: str, rewards: Sequence[RewardSourceConfig]) ->
             logger.warning("reward model %s was trained on %s, but the model is asked in %s", source.name, other, own)
 
 
-def _available(device: str | None) -> str:
+def available_device(device: str | None) -> str:
     """Return the requested device if it is available, or the best available one."""
     import torch
 

@@ -30,6 +30,7 @@ from plaudit.models.adapters.lora import with_adapter
 from plaudit.models.context import context_length
 from plaudit.models.heads.output_head import head_is_known
 from plaudit.models.loading.limits import configuration_of, stored_configuration
+from plaudit.models.loading.padding import with_padding_token
 from plaudit.models.loading.pretrained import fresh_model, or_explain, pretrained_model
 from plaudit.models.loading.tokenizer import check_vocabulary, load_tokenizer
 from plaudit.models.trunk import unwrapped
@@ -83,6 +84,24 @@ def load_policy(config: ModelConfig, device: torch.device, seed: int = 0) -> Loa
     return _logged("policy", config, loaded)
 
 
+def given_policy(
+    model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase", device: torch.device | None = None
+) -> LoadedModel:
+    """Return a causal language model of transformers and its tokenizer as a loaded one; they are not copied.
+
+    ``device``: where to move the model; None leaves it where it is. Raises PlauditError if the parts do not fit
+    together.
+    """
+    inner = unwrapped(model)
+    config = ModelConfig(path=inner.name_or_path or type(inner).__name__)
+    if tokenizer.eos_token is None:
+        raise PlauditError(f"{config.path}: the tokenizer has no eos_token; set tokenizer.eos_token")
+    with_padding_token(tokenizer, str(config.path))
+    if device is not None:
+        or_explain(f"model {config.path}", model.to, device)
+    return _logged("policy", config, LoadedModel(model.eval(), tokenizer, _accelerated(config, inner, tokenizer, "CAUSAL_LM")))
+
+
 def load_scorer(
     config: ModelConfig, device: torch.device, seed: int = 0, role: str = "reward model"
 ) -> tuple[LoadedModel, bool]:
@@ -123,18 +142,25 @@ def _load(config: ModelConfig, head: Head, device: torch.device, seed: int) -> t
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "weights"))
         model, has_head = _weights(config, head, tokenizer, device)
-        check_vocabulary(config, model, tokenizer)
-        _check_finite(config, model)
-        model.config.pad_token_id = tokenizer.pad_token_id
-        if head == "CAUSAL_LM" and not head_is_known(model):
-            raise PlauditError(
-                f"{config.path or 'model.fresh'}: this architecture modifies the logits after the output head in an "
-                "unsupported way; choose another model"
-            )
-        acceleration = install(model, config.layout, generates=head == "CAUSAL_LM")
+        acceleration = _accelerated(config, model, tokenizer, head)
         if config.lora is not None:
             model = _with_new_adapter(model, config, head)
     return LoadedModel(model.eval(), tokenizer, acceleration), has_head
+
+
+def _accelerated(
+    config: ModelConfig, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", head: Head
+) -> Acceleration:
+    """Check that model and tokenizer fit, and install what makes the model faster."""
+    check_vocabulary(config, model, tokenizer)
+    _check_finite(config, model)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if head == "CAUSAL_LM" and not head_is_known(model):
+        raise PlauditError(
+            f"{config.path or 'model.fresh'}: this architecture modifies the logits after the output head in an "
+            "unsupported way; choose another model"
+        )
+    return install(model, config.layout, generates=head == "CAUSAL_LM")
 
 
 def _weights(
