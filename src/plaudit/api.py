@@ -154,6 +154,9 @@ def _lines(
 
 
 if TYPE_CHECKING:
+    from plaudit.serving.policy import Policy
+    from plaudit.serving.reward import Reward
+
     world: StageCall
     pretrain: StageCall
     sft: StageCall
@@ -181,6 +184,56 @@ else:
         run_stage.__name__ = run_stage.__qualname__ = name
         run_stage.__doc__ = f"{STAGES[name].help}\n\n{StageCall.__call__.__doc__}"
         return run_stage
+
+
+def load_policy(source: Any, *, device: str | None = None, plain: bool = False, **options: Any) -> "Policy":
+    """Load a language model that generates texts.
+
+    Args:
+        source: a model folder, a hub name, the folder of a LoRA adapter, the folder or name of a run or a
+            ``plaudit.Run`` (its newest policy), or a pair (model, tokenizer) of transformers. Objects are not copied:
+            the model is set to evaluation, and made faster without changing its results.
+        device: ``cpu``, ``cuda`` or ``mps``; by default the best one that is available, for a pair that of the model.
+        plain: continue texts as they are, although the model was trained on prompts in a template or on dialogues.
+        options: keys of ``model`` in recipes, such as ``dtype="bfloat16"``, ``quantization="4bit"`` or
+            ``trust_remote_code=True``.
+
+    Returns:
+        The policy.
+
+    Raises:
+        PlauditError: the model cannot be found or loaded, it is a classifier, or an option is not valid.
+    """
+    from plaudit.serving.loading import open_policy
+
+    show_messages_by_default()
+    with errors_of_the_system(), errors_of_user_code(), quiet_libraries():
+        return open_policy(source, device, plain, options)
+
+
+def load_reward(source: Any, *, device: str | None = None, **options: Any) -> "Reward":
+    """Load what scores responses; the scores are those that a run would use.
+
+    Args:
+        source: the folder or name of a run or a ``plaudit.Run`` (the reward model or ensemble that it trained, without
+            one the weighted sum of its ``rewards``); the folder or hub name of a reward model or of any sequence
+            classifier, with the label after a colon: ``"folder:LABEL"``; a function of (prompts, responses), also as
+            ``"module:name"``; the ``http://`` address of a service; or an entry of ``rewards`` in recipes.
+        device: ``cpu``, ``cuda`` or ``mps``; by default the best one that is available.
+        options: keys of the entry in recipes, such as ``output="probability"`` or ``scored_text="response"`` of a
+            classifier, ``combination="minimum"`` of an ensemble, or ``batch_size``.
+
+    Returns:
+        The reward.
+
+    Raises:
+        PlauditError: the reward cannot be found or loaded, its label is not given, or an option is not valid.
+    """
+    from plaudit.serving.loading import open_reward
+
+    show_messages_by_default()
+    with errors_of_the_system(), errors_of_user_code(), quiet_libraries():
+        return open_reward(source, device, options)
 
 
 def chat(

@@ -13,9 +13,12 @@ from typing import Any
 from plaudit.errors import PlauditError, errors_of_the_system
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """Return strict JSON; floats keep every digit, NaN and infinities become null."""
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+def json_text(value: Any, indent: int | None = None, otherwise: Callable[[Any], Any] | None = None) -> str:
+    """Return strict JSON; floats keep every digit, NaN and infinities become null.
+
+    ``otherwise`` turns values that JSON does not know, such as dates, into others; without it they are an error.
+    """
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False, default=otherwise)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -31,15 +34,15 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_lines(path: Path) -> Iterator[Callable[[Any], None]]:
-    """Give a function that writes a value as a line of strict JSON; the file appears complete, at the end, or not at all.
+    """Give a function that writes a value as a line of strict JSON. The file appears at the end, complete.
 
-    Memory does not grow with the file. What an error leaves is removed.
+    After an error, nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with errors_of_the_system(path), unfinished.open("w", encoding="utf-8", newline="") as file:
-            yield lambda value: print(json_text(value), file=file)
+            yield lambda value: print(json_text(value, otherwise=str), file=file)
         synchronize(unfinished)
         os.replace(unfinished, path)
     finally:

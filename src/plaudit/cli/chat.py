@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from plaudit.cli.console import DeviceOption, SeedOption
+
 
 def chat(
     target: Annotated[
@@ -31,8 +33,8 @@ def chat(
     plain: Annotated[
         bool, typer.Option("--plain", help="Let the model continue the typed text, without a prompt template.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the best available")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = None,
 ) -> None:
     """Talk to a model. Type /help in the chat for its commands.
 

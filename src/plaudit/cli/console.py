@@ -24,6 +24,11 @@ _QUIET = {
 }
 
 
+SeedOption = Annotated[int, typer.Option(help="Seed of all random choices.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the best available")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
+
+
 @dataclass
 class ErrorOutput:
     """How errors are printed: as one line, or with the traceback."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plaudit.cli import chat, data, lab, stages
+from plaudit.cli import chat, data, generate, lab, score, stages
 from plaudit.cli.console import errors, print_error, quiet_libraries, with_output_options
 from plaudit.cli.recipes import recipes
 from plaudit.errors import Interrupted, PlauditError, Terminated, errors_of_the_system
@@ -35,6 +35,10 @@ app = typer.Typer(
 stages.add_to(app)
 app.command(epilog="Example: plaudit recipes quickstart > mine.yaml")(with_output_options(recipes))
 app.command()(with_output_options(chat.chat))
+app.command(epilog="Example: plaudit generate gpt2 --prompts prompts.txt -n 4 --output texts.jsonl")(
+    with_output_options(generate.generate)
+)
+app.command(epilog="Example: plaudit score runs/mine --data preferences.jsonl")(with_output_options(score.score))
 app.command(epilog="Example: plaudit lab --only ppo,dpo --problems 2 --seeds 1")(with_output_options(lab.lab))
 app.add_typer(data.app, name="data", epilog="Example: plaudit data inspect preferences.jsonl")
 

@@ -25,6 +25,8 @@ def _explained(section: type[Section], problem: Any) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         near = get_close_matches(key, section.model_fields, n=1)
-        return f"{key}: unknown; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(section.model_fields)}")
+        return f"{key}: unknown; " + (
+            f"did you mean {near[0]}?" if near else f"known: {', '.join(section.model_fields)}"
+        )
     text = str(problem["msg"]).removeprefix("Value error, ")
     return f"{key}: has no effect {text}" if problem["type"] == "no_effect" else f"{key}: {text[:1].lower()}{text[1:]}"

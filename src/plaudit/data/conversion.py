@@ -82,6 +82,8 @@ class Conversion(Generic[R]):
         self.examples: dict[str, str] = {}
         self.verdicts: list[tuple[Origin, str]] = []
         self.positions = Positions()
+        self.record: Record = {}
+        """The record of the last row that was taken, with the columns that the format does not see."""
 
     def __iter__(self) -> Iterator[R]:
         if self._format.group is None:
@@ -107,7 +109,7 @@ class Conversion(Generic[R]):
 
     def _convert(self, record: Record, complete: Record, origin: Origin) -> list[R]:
         """Return the rows of a record. The whole record comes first: one with a bad part yields no rows."""
-        row_format, kind = self._format, self._kind
+        row_format, kind, self.record = self._format, self._kind, complete
         try:
             if row_format.group is None and (missing := row_format.missing(record)) is not None:
                 raise BadRowError(f"{missing} is missing")

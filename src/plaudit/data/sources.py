@@ -100,6 +100,11 @@ class SourceReading(Generic[R]):
             self._rows += 1
             yield row
 
+    @property
+    def record(self) -> Record:
+        """The record of the last row that was taken, with all of its columns."""
+        return self._conversion.record
+
     def new_rejects(self) -> list[Reject]:
         """Return the bad records since the last call, in the order of files and lines."""
         found = sorted(

@@ -50,12 +50,22 @@ def preference_accuracy(gaps: Sequence[Tensor]) -> dict[str, float]:
     over prompts, because the pairs of a ranking are not independent.
     """
     gaps = [own for own in gaps if len(own)]
-    correct = torch.tensor([((own > 0).sum() + (own == 0).sum() / 2).item() for own in gaps])
-    pairs = torch.tensor([len(own) for own in gaps])
+    return accuracy_of_counts(
+        torch.tensor([right_pairs(own) for own in gaps]), torch.tensor([len(own) for own in gaps])
+    )
+
+
+def right_pairs(gaps: Tensor) -> float:
+    """Return how many of a prompt's gaps are positive; a gap of zero counts as half."""
+    return ((gaps > 0).sum() + (gaps == 0).sum() / 2).item()
+
+
+def accuracy_of_counts(correct: Tensor, pairs: Tensor) -> dict[str, float]:
+    """Return what ``preference_accuracy`` does, from each prompt's number of right pairs and of pairs, [prompts]."""
     total = int(pairs.sum())
     low, high = _interval_over_prompts(correct, pairs)
     accuracy = correct.sum().item() / total
-    return {"accuracy": accuracy, "low": low, "high": high, "pairs": total, "prompts": len(gaps)}
+    return {"accuracy": accuracy, "low": low, "high": high, "pairs": total, "prompts": len(pairs)}
 
 
 def reliability(gaps: Sequence[Tensor]) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Chat with a model."""
+"""Use of trained models: chat, generated texts and scores."""
 
 from typing import TYPE_CHECKING
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plaudit.config.schema import GenerationConfig
-from plaudit.data.prompt_record import read_record, remember
-from plaudit.data.rows import PromptRow
+from plaudit.data.rows import Prompt, PromptRow
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
 from plaudit.files import new_folder
+from plaudit.models.saving import save_model
+from plaudit.models.trunk import unwrapped
 from plaudit.rollouts.engines.transformers import TransformersEngine
 from plaudit.rollouts.samples import Request, Sample
 from plaudit.seeding import derived_seed
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
 _SHOWN_CHARACTERS = 60
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Generation:
-    """A text that a policy has generated. ``str(generation)`` is the text; ``sample`` holds its prompt as well."""
+    """A text that a policy has generated; ``str(generation)`` is the text.
 
+    ``prompt`` is the prompt as it was given, ``sample`` the tokens and texts of prompt and response, ``tokenizer`` the
+    policy's.
+    """
+
+    prompt: Prompt
     sample: Sample
+    tokenizer: Any
 
     @property
     def text(self) -> str:
@@ -85,19 +92,12 @@ class Policy:
 
     def __repr__(self) -> str:
         numbers = sum(weights.numel() for weights in self.model.parameters())
-        kind = type(self._engine_model()).__name__
         prompts = {"dialogue": "turns of a user", "plain": "text to continue", "prompt": "plain prompts"}
         style = prompts[self.rendering.style]
         template = self.rendering.data.prompt_template
         within = f" in {template!r}" if self.rendering.style == "prompt" and template != "{prompt}" else ""
-        return (
-            f"Policy({self.name!r}: {kind} with {numbers:,} weights on {self._loaded.device}, texts are {style}{within})"
-        )
-
-    def _engine_model(self) -> Any:
-        from plaudit.models.trunk import unwrapped
-
-        return unwrapped(self.model)
+        model = f"{type(unwrapped(self.model)).__name__} with {numbers:,} weights on {self._loaded.device}"
+        return f"Policy({self.name!r}: {model}, texts are {style}{within})"
 
     def generate(
         self,
@@ -199,7 +199,10 @@ class Policy:
             own = list(group)
             found = self._engine.generate([requests[index] for index in own], of_request[own[0]])
             samples |= dict(zip(own, found, strict=True))
-        return [[Generation(samples[start + k]) for k in range(n)] for start in range(0, len(requests), n)]
+        return [
+            [Generation(row.prompt, samples[number * n + k], self.tokenizer) for k in range(n)]
+            for number, row in enumerate(rows)
+        ]
 
     def save(self, folder: str | Path) -> Path:
         """Save model and tokenizer as a folder that transformers and Plaudit load; adapters are merged.
@@ -213,8 +216,6 @@ class Policy:
         Raises:
             PlauditError: the folder holds something, cannot be written, or computes something else than the model.
         """
-        from plaudit.models.saving import save_model
-
         with new_folder(Path(folder)) as unfinished:
             save_model(self.model, self.tokenizer, unfinished)
         return Path(folder)
@@ -236,41 +237,3 @@ def _requests(prompt: TokenizedRow[PromptRow], n: int, seed: int, seen: Counter[
     content = derived_seed(*prompt.tree.prompt)
     before, seen[content] = seen[content], seen[content] + 1
     return [Request.of(prompt, derived_seed(seed, "generate", content, before, number)) for number in range(n)]
-
-
-def load(source: Any, device: str | None, plain: bool, options: Mapping[str, Any]) -> Policy:
-    """Return the policy of ``plaudit.load_policy``."""
-    import torch
-
-    from plaudit.config.schema import ModelConfig
-    from plaudit.config.sections import checked_section
-    from plaudit.models.loading.models import given_policy, is_classifier, load_policy
-    from plaudit.serving.targets import as_trained, available_device, find_target, plain_target
-
-    if isinstance(source, tuple):
-        model, tokenizer = _pair(source, options)
-        found = as_trained(plain_target(str(tokenizer.name_or_path)))
-        loaded = given_policy(model, tokenizer, None if device is None else torch.device(available_device(device)))
-        return Policy(loaded, found.as_plain() if plain else found)
-    if not isinstance(source, str | Path) and not hasattr(source, "__fspath__"):
-        raise PlauditError(
-            f"{type(source).__name__}: expected a folder, a hub name, a run, or a pair (model, tokenizer)"
-        )
-    found = find_target(str(Path(source)) if not isinstance(source, str) else source, "prompt")
-    config = checked_section(ModelConfig, {"path": found.model, **options}, "load_policy")
-    if is_classifier(found.model, config.trust_remote_code):
-        raise PlauditError(
-            f"{found.model}: this is a reward model or classifier, which writes no text; load it as a reward"
-        )
-    loaded = load_policy(config, torch.device(available_device(device)))
-    if (record := read_record(found.model)) is not None:
-        remember(loaded.tokenizer, record)
-    return Policy(loaded, found.as_plain() if plain else found)
-
-
-def _pair(source: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Any, Any]:
-    if len(source) != 2 or not hasattr(source[0], "parameters") or not hasattr(source[1], "get_vocab"):
-        raise PlauditError("a pair must be a model and a tokenizer of transformers: (model, tokenizer)")
-    if options:
-        raise PlauditError(f"{', '.join(options)}: has no effect on a loaded model; leave it out, or give a folder")
-    return source

@@ -49,7 +49,7 @@ class Rendering:
         return _complete(asked, tokenize_rows(asked, self.tokenizer, self.data, ANY_LENGTH).rows)
 
     def generation(self, prompt: Prompt, settings: GenerationConfig) -> GenerationConfig:
-        """Return the settings for a prompt: a reply among Human/Assistant turns ends where the next turn would begin."""
+        """Return the settings for a prompt: among Human/Assistant turns, a reply ends where the next turn begins."""
         if isinstance(self._asked(prompt), str) or uses_chat_template(self.tokenizer, self.data):
             return settings
         return settings.model_copy(update={"stop": [*settings.stop, *_NEXT_SPEAKER]})

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.config.load import load_recipe
-from plaudit.config.sections import checked_section
 from plaudit.config.schema import (
     DataConfig,
     EnsembleReward,
@@ -20,6 +19,7 @@ from plaudit.config.schema import (
     RewardSourceConfig,
     SourceConfig,
 )
+from plaudit.config.sections import checked_section
 from plaudit.data.prompt_record import read_record
 from plaudit.errors import PlauditError
 from plaudit.hub import is_on_hub
@@ -66,11 +66,9 @@ def find_target(name: str, style: Style = "dialogue") -> Target:
     ``style`` is that of models of which nothing says how their prompts were rendered in training. Raises PlauditError
     for a run without a trained model, for a folder that is neither, and for an unknown name.
     """
-    is_model = any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_"))
-    for folder in (Path(name), Path(RUNS_FOLDER) / name):
-        if RunDirectory(folder).configuration.is_file() and not is_model:
-            return _run_target(folder)
-    if Path(name).is_dir() and not is_model:
+    if (run := run_folder(name)) is not None:
+        return _run_target(run)
+    if Path(name).is_dir() and not _is_model(name):
         raise PlauditError(
             f"{name}: this folder holds neither a run (config.yaml) nor a model (config.json); give the folder of one "
             "of them"
@@ -78,6 +76,16 @@ def find_target(name: str, style: Style = "dialogue") -> Target:
     if "/" not in name and not Path(name).exists() and not is_on_hub(name):
         raise PlauditError(f"{name}: no such run or folder, and no hub model that can be loaded; {_runs_like(name)}")
     return as_trained(replace(plain_target(name), style=style))
+
+
+def run_folder(name: str) -> Path | None:
+    """Return the folder of the run with this folder or name; None if it is a model's, or there is none."""
+    folders = [] if _is_model(name) else [Path(name), Path(RUNS_FOLDER) / name]
+    return next((folder for folder in folders if RunDirectory(folder).configuration.is_file()), None)
+
+
+def _is_model(name: str) -> bool:
+    return any((Path(name) / f"{kind}config.json").is_file() for kind in ("", "adapter_"))
 
 
 def plain_target(name: str) -> Target:

@@ -99,7 +99,8 @@ def given_policy(
     with_padding_token(tokenizer, str(config.path))
     if device is not None:
         or_explain(f"model {config.path}", model.to, device)
-    return _logged("policy", config, LoadedModel(model.eval(), tokenizer, _accelerated(config, inner, tokenizer, "CAUSAL_LM")))
+    acceleration = _accelerated(config, inner, tokenizer, "CAUSAL_LM")
+    return _logged("policy", config, LoadedModel(model.eval(), tokenizer, acceleration))
 
 
 def load_scorer(
