@@ -48,8 +48,21 @@ def places(found: Any, name: str) -> set[str]:
     return {place for owner in owners for place in (owner.__module__, f"{owner.__module__}.{owner.__qualname__}")}
 
 
-FUNCTIONS = [plaudit.run, plaudit.iterate, plaudit.load_recipe, plaudit.chat, plaudit.api.StageCall.__call__]
-METHODS = [method for name, method in inspect.getmembers(plaudit.Run, inspect.isfunction) if name[0] != "_"]
+FUNCTIONS = [
+    plaudit.run,
+    plaudit.iterate,
+    plaudit.load_policy,
+    plaudit.load_recipe,
+    plaudit.load_reward,
+    plaudit.chat,
+    plaudit.api.StageCall.__call__,
+]
+METHODS = [
+    method
+    for owner in (plaudit.Run, plaudit.Policy, plaudit.Reward)
+    for name, method in inspect.getmembers(owner, inspect.isfunction)
+    if name[0] != "_"
+]
 
 
 @pytest.mark.parametrize("function", [*FUNCTIONS, *METHODS])

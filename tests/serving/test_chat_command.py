@@ -147,7 +147,7 @@ def test_an_unknown_name_is_refused_at_once_with_the_nearest_runs(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PlauditError, match=r"^else: .*; there is no run in runs/; give the folder of a run"):
         find_target("else")
-    monkeypatch.setattr("plaudit.serving.targets.is_cached", lambda name: name == "gpt2")
+    monkeypatch.setattr("plaudit.serving.targets.is_on_hub", lambda name: name == "gpt2")
     assert find_target("gpt2").model == "gpt2"
 
 

@@ -70,7 +70,7 @@ def generate(
 ) -> None:
     """Generate texts for the prompts of a file.
 
-    Each line of the output has the prompt, the response, whether it ended by itself, and the score if there is a reward.
+    Each line of the output has the prompt, the response, whether it ended by itself, and its score with a reward.
     """
     from plaudit import api
     from plaudit.files import atomic_lines, json_text

@@ -61,7 +61,7 @@ class Reward:
         if isinstance(responses, str) or len(given) != len(rows):
             what = "one text" if isinstance(responses, str) else f"{len(given)} responses"
             raise PlauditError(f"{what} for {len(rows)} prompts; give a list with a response for each prompt")
-        several = [list(own) for own in given if not isinstance(own, str | Generation)]
+        several = [list(own) for own in given if isinstance(own, list | tuple)]
         if several and (len(several) < len(given) or len({len(own) for own in several}) > 1):
             raise PlauditError("responses: give one for each prompt, or lists of the same length for all of them")
         number = len(several[0]) if several else 1
