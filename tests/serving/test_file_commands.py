@@ -12,7 +12,7 @@ from plaudit.cli.main import app
 from plaudit.serving import generate_file, score_file
 from served_models import write_run
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"prompt": "w1 w2", "chosen": "w5 good", "rejected": "bad w6", "id": 1},
     {"prompt": "w3", "chosen": "w7", "rejected": "w8 w8", "id": 2},
     {"prompt": "w4", "chosen": "good", "rejected": "w9", "id": 3},
@@ -73,7 +73,7 @@ def test_the_best_of_several_candidates_are_kept(run: Path, tmp_path: Path) -> N
     for number, (own, scores) in enumerate(zip(candidates, reward.score(prompts, candidates), strict=True)):
         best = sorted(range(6), key=lambda index: -scores[index])[:2]
         assert [row["response"] for row in rows[2 * number :][:2]] == [own[index].text for index in best]
-        assert [row["score"] for row in rows[2 * number :][:2]] == pytest.approx(scores[best].tolist(), abs=1e-6)
+        assert [row["score"] for row in rows[2 * number :][:2]] == pytest.approx(scores[best].tolist(), abs=1e-5)
 
 
 def test_lines_of_the_input_are_prompts_and_texts_go_to_the_output(run: Path) -> None:
@@ -98,7 +98,7 @@ def test_pairs_are_scored_as_in_python_and_the_accuracy_is_printed(
     for row, own, expected in zip(rows, texts, scores, strict=True):
         assert sorted(row["responses"]) == sorted(own)
         by_text = dict(zip(row["responses"], row["scores"], strict=True))
-        assert [by_text[text] for text in own] == pytest.approx(expected.tolist(), abs=1e-6)
+        assert [by_text[text] for text in own] == pytest.approx(expected.tolist(), abs=1e-5)
     right = int((scores[:, 0] > scores[:, 1]).sum())
     assert f"accuracy: {right / 3:.3f} (" in result.stdout
     assert (
@@ -117,7 +117,7 @@ def test_single_responses_get_one_score_each(run: Path, tmp_path: Path) -> None:
     assert call("score", run, "--data", file, *options, "--output", output).exit_code == 0
     scores = plaudit.load_reward(run, device="cpu").score(["w1", "w3"], ["w2", "good"])
     found = read(output)
-    assert [row.pop("judge") for row in found] == pytest.approx(scores.tolist(), abs=1e-6)
+    assert [row.pop("judge") for row in found] == pytest.approx(scores.tolist(), abs=1e-5)
     assert found == rows
 
 

@@ -35,10 +35,10 @@ app = typer.Typer(
 stages.add_to(app)
 app.command(epilog="Example: plaudit recipes quickstart > mine.yaml")(with_output_options(recipes))
 app.command()(with_output_options(chat.chat))
-app.command(epilog="Example: plaudit generate gpt2 --prompts prompts.txt -n 4 --output texts.jsonl")(
+app.command(epilog="Example: plaudit generate quickstart --prompts prompts.txt -n 4 --output texts.jsonl")(
     with_output_options(generate.generate)
 )
-app.command(epilog="Example: plaudit score runs/mine --data preferences.jsonl")(with_output_options(score.score))
+app.command(epilog="Example: plaudit score quickstart --data preferences.jsonl")(with_output_options(score.score))
 app.command(epilog="Example: plaudit lab --only ppo,dpo --problems 2 --seeds 1")(with_output_options(lab.lab))
 app.add_typer(data.app, name="data", epilog="Example: plaudit data inspect preferences.jsonl")
 
