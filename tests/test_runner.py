@@ -198,9 +198,14 @@ def test_a_repeated_run_verifies_what_is_finished(
 def test_a_damaged_result_is_not_taken_for_a_replaced_one(tmp_path: Path, ran: list[str]) -> None:
     folder = run(tmp_path)
     folder.stage("sft").result_file.write_text("{}")
-    for restart in (False, True):
-        with pytest.raises(PlauditError, match=r"sft/result.json: 2 bytes instead of"):
-            run(tmp_path, ["rl"], restart=restart)
+    for stage in ("rl", "evaluate"):
+        for restart in (False, True):
+            with pytest.raises(PlauditError, match=r"sft/result.json: 2 bytes instead of"):
+                run(tmp_path, [stage], restart=restart)
+    (folder.stage("sft").folder / "manifest.json").unlink()
+    folder.stage("sft").result_file.write_text("garbage")
+    with pytest.raises(PlauditError, match=r"sft/result.json: damaged"):
+        run(tmp_path, ["evaluate"], restart=True)
     assert ran == ["sft", "rl", "evaluate"]
     assert folder.stage("rl").finished
 

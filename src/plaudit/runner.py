@@ -92,6 +92,8 @@ def _open(
     recipe, run = session.recipe, session.run
 
     def verify(removed: Collection[str]) -> None:
+        for stage in (run.stage(name) for name in STAGES if name not in removed):
+            stage.verify(stage.result_file)  # a damaged result would be taken for a replaced one
         for name in wanted if removed else ():
             if name in removed or not run.stage(name).finished:
                 _check_earlier_results(name, recipe.sections()[name], run, removed)

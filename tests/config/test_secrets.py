@@ -19,6 +19,23 @@ def test_masks_for_messages_tell_nothing() -> None:
     assert mask_addresses({"url": [ADDRESS, "a?b=c"]}) == {"url": [MASKED, "a?b=c"]}
 
 
+@pytest.mark.parametrize(
+    "address, masked",
+    [
+        ("http://h/ok;jsessionid=hunter2/a;hunter2", "http://h/ok;jsessionid=***/a;***"),
+        ("http://me:hun/ter2@h:80/ok", "http://***@h:80/ok"),
+        ("http://h/token/hunter2/score", "http://h/token/***/score"),
+        ("http://h/API_key/hunter2", "http://h/API_key/***"),
+        ("http://h:80/people/me@home/a;b", "http://h:80/people/me@home/a;***"),
+    ],
+)
+def test_secrets_within_paths(address: str, masked: str) -> None:
+    assert mask_in_text(address) == masked
+    distinct = str(mask_addresses(address, distinct=True))
+    assert "hunter2" not in distinct
+    assert mask_addresses(distinct, distinct=True) == distinct
+
+
 def test_distinct_masks_differ_where_the_address_does() -> None:
     def parts(address: str) -> list[str]:
         text = mask_addresses(address, distinct=True)

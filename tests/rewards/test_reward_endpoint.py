@@ -260,6 +260,19 @@ def test_secrets_of_the_address_are_in_no_message(service: Service) -> None:
         source_of("http://***@judge/score")
 
 
+@pytest.mark.parametrize("status", [401, 200])
+def test_an_answer_that_repeats_a_secret_is_masked(
+    service: Service, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "Bearer secret1")
+    service.statuses = [status]
+    service.body = b"x" * 190 + b" key secret2, not Bearer secret1, secret1 or me:secret3"
+    url = service.url.replace("http://", "http://me:secret3@") + "?key=secret2"
+    with pytest.raises(PlauditError, match=r"xxx key \*\*\*,") as error:
+        source_of(url, authorization="JUDGE_KEY").score([sample_of("the", "day")])
+    assert "secre" not in str(error.value)
+
+
 @pytest.mark.parametrize("value", ["Bearer a\n", "Bearer ä", " a"])
 def test_an_authorization_that_no_header_can_have(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("JUDGE_KEY", value)

@@ -231,13 +231,13 @@ def test_what_was_computed_from_a_restarted_stage_goes_with_it_after_its_name_wa
 
 def test_the_trash_keeps_every_removed_folder_until_it_is_emptied(tmp_path: Path) -> None:
     run = opened(tmp_path / "run")
-    for text in ("first", "second"):
+    for name in ("samples.jsonl", "notes.json"):
         begin(run, "sft")
-        (run.stage("sft").folder / text).touch()
+        (run.stage("sft").folder / name).touch()
         opened(tmp_path / "run", restart=True)
     kept = [sorted(path.name for path in folder.iterdir()) for folder in sorted((run.folder / ".trash").iterdir())]
     written = ["config.yaml", "inputs.json", "metrics.jsonl"]
-    assert kept == [sorted([*written, "first"]), sorted([*written, "second"])]
+    assert kept == [sorted([*written, "samples.jsonl"]), sorted([*written, "notes.json"])]
     run.empty_trash("rl")
     assert visible(run.folder / ".trash") == ["sft", "sft-2"]
     run.empty_trash("sft")
@@ -337,7 +337,8 @@ def test_files_of_a_finished_stage_are_verified(tmp_path: Path, damage: str) -> 
         (stage.model / "more").touch()
     else:
         (stage.folder / "manifest.json").write_text("{}")
-    with pytest.raises(PlauditError, match=r"sft/.*; restore it from a copy, or repeat the stage sft with --restart"):
+    remedy = "move it out of" if damage == "added" else "restore it from a copy"
+    with pytest.raises(PlauditError, match=rf"sft/.*; {remedy}.*, or repeat the stage sft with --restart"):
         run.verify("sft", "")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from plaudit.config.schema import Recipe
 from plaudit.errors import PlauditError
-from plaudit.runs.directory import RunDirectory
+from plaudit.runs.directory import RunDirectory, StageDirectory
 from plaudit.runs.metadata import begin_metadata, collect_metadata
 from plaudit.runs.trackers import check_trackers, scalars, stage_trackers
 
@@ -52,23 +52,25 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_remedy(
 
 
 def test_without_trackers_nothing_is_written(tmp_path: Path) -> None:
-    with stage_trackers(recipe(), "sft", tmp_path) as trackers:
+    with stage_trackers(recipe(), StageDirectory(tmp_path / "sft")) as trackers:
         trackers.log({"loss": 1.0}, 1)
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "sft" / "trackers").iterdir()) == []
 
 
 @needs_tensorboard
 def test_tensorboard_gets_the_metrics_of_each_stage(tmp_path: Path) -> None:
     reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
     two_stages = recipe("tensorboard").model_copy(update={"reward": recipe().sft})
-    for stage, value in (("sft", 2.5), ("reward", 0.5)):
-        with stage_trackers(two_stages, stage, tmp_path / stage) as trackers:
+    written = (("sft", 2.5), ("reward/member-1", 0.5), ("reward/member-2", 0.7))
+    for stage, value in written:
+        with stage_trackers(two_stages, StageDirectory(tmp_path / stage)) as trackers:
             trackers.log({"loss": value}, 1)
             trackers.log({"loss": value / 2}, 2)
-    for stage, value in (("sft", 2.5), ("reward", 0.5)):
-        events = reader.EventAccumulator(str(tmp_path / stage / "tensorboard"))
+    for stage, value in written:
+        events = reader.EventAccumulator(str(tmp_path / stage / "trackers" / "tensorboard"))
         events.Reload()
-        assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, value), (2, value / 2)]
+        found = [(event.step, event.value) for event in events.Scalars("loss")]
+        assert found == [(1, pytest.approx(value)), (2, pytest.approx(value / 2))]
 
 
 @needs_tensorboard
@@ -79,7 +81,7 @@ def test_secrets_of_the_environment_are_never_written(tmp_path: Path, monkeypatc
     run = RunDirectory(tmp_path / "run").open(recipe("tensorboard"))
     begin_metadata(run.metadata, collect_metadata(recipe("tensorboard"), torch.device("cpu")), [])
     stage = run.stage("sft").create()
-    with stage_trackers(recipe("tensorboard"), "sft", stage.folder / "trackers") as trackers:
+    with stage_trackers(recipe("tensorboard"), stage) as trackers:
         trackers.log({"loss": 1.0}, 1)
     stage.finish({"loss": 1.0})
     run.close()

@@ -4,8 +4,10 @@ import json
 import os
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import torch
 
@@ -25,6 +27,10 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 """Upper limit of a pause in seconds, also for ``Retry-After``."""
 TOO_MANY_REQUESTS = 429
+SHORTEST_SECRET = 4
+"""Characters: shorter texts of an address are not hidden in answers."""
+LARGEST_SHOWN = 10_000
+"""Bytes of an answer from which the text of a message is made."""
 LARGEST_ANSWER = 16 * 2**20
 """Bytes of an answer; the scores of a batch need far fewer."""
 
@@ -58,6 +64,7 @@ class EndpointSource:
                 f"{self.place}: secrets of this address were masked when the run was written; use the original recipe"
             )
         headers = {"Accept-Encoding": "identity", **_authorization(config, self.place)}
+        self._secrets = _secrets(headers.get("Authorization", ""), config.url)
         self.client = httpx2.Client(timeout=config.timeout, headers=headers)
         try:
             self.client.build_request("POST", config.url)
@@ -85,9 +92,11 @@ class EndpointSource:
         try:
             content = json.loads(answer)
         except (ValueError, RecursionError) as error:
-            raise PlauditError(f"{self.place} answered {_start_of(answer)}: the answer must be JSON") from error
+            raise PlauditError(f"{self.place} answered {self._start_of(answer)}: the answer must be JSON") from error
         if not isinstance(content, dict) or "scores" not in content:
-            raise PlauditError(f'{self.place} answered {_start_of(answer)}: the answer must be {{"scores": [...]}}')
+            raise PlauditError(
+                f'{self.place} answered {self._start_of(answer)}: the answer must be {{"scores": [...]}}'
+            )
         return content["scores"]
 
     def _post(self, texts: dict[str, list[str]]) -> bytes:
@@ -138,10 +147,17 @@ class EndpointSource:
             raise _TemporaryError(f"cannot be reached ({type(error).__name__}: {text})") from error
         if response.is_success:
             return body
-        problem = f"answered status {response.status_code}: {_start_of(body)}"
+        problem = f"answered status {response.status_code}: {self._start_of(body)}"
         if response.status_code == TOO_MANY_REQUESTS or response.is_server_error:
             raise _TemporaryError(problem, _seconds(response.headers.get("Retry-After")))
         raise PlauditError(f"{self.place} {problem}")
+
+    def _start_of(self, answer: bytes) -> str:
+        """Return the beginning of an answer on one line, without secrets that it repeats."""
+        text = answer[:LARGEST_SHOWN].decode(errors="replace")
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return repr(text.strip()[:200])[1:-1]
 
     def _too_late(self) -> _TemporaryError:
         return _TemporaryError(f"did not answer completely within {self.timeout:g} seconds")
@@ -159,9 +175,14 @@ class EndpointSource:
         return bytes(body)
 
 
-def _start_of(answer: bytes) -> str:
-    """Return the beginning of an answer on one line."""
-    return repr(answer[:200].decode(errors="replace").strip())[1:-1]
+def _secrets(authorization: str, url: str) -> list[str]:
+    """Return the texts that a service could repeat in its answer but no message may show, the longest first."""
+    parts = urlsplit(url)
+    user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    found = {authorization, authorization.rpartition(" ")[2], parts.password or "", unquote(parts.password or "")}
+    found |= {b64encode(user.encode()).decode()} if parts.password else set()
+    found |= {value for _, value in parse_qsl(parts.query)}
+    return sorted((text for text in found if len(text) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _authorization(config: HttpReward, place: str) -> dict[str, str]:

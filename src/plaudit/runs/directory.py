@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from plaudit.runs.manifest import (
     recorded_stages,
     write_checksums,
 )
+from plaudit.runs.own_files import is_written
 from plaudit.runs.ownership import CONFIGURATION, HEADER, is_configuration, refuse_foreign_folder
 from plaudit.runs.trash import empty_trash, log_places, move_to_trash, put_back, removal_notice
 
@@ -50,6 +52,11 @@ class StageDirectory:
     def name(self) -> str:
         """Name of the folder: the stage, or a member of its ensemble."""
         return self.folder.name
+
+    @property
+    def stage(self) -> str:
+        """The stage, also for a member of its ensemble."""
+        return self.name if self.name in STAGES else self.folder.parent.name
 
     @property
     def metrics(self) -> Path:
@@ -123,7 +130,8 @@ class StageDirectory:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the checksums of all files, wait until they have reached the disk, and write ``result.json``."""
         text = json_text(result, indent=2) + "\n"
-        write_checksums(self.create().folder, (CHECKPOINTS, TRACKERS), {self.result_file.name: text})
+        writes = partial(is_written, self.stage)
+        write_checksums(self.create().folder, (CHECKPOINTS, TRACKERS), writes, {self.result_file.name: text})
         for path in (*self.folder.rglob("*"), self.folder):
             if CHECKPOINTS not in path.relative_to(self.folder).parts:  # these were synchronized when they were saved
                 synchronize(path)
@@ -134,8 +142,9 @@ class StageDirectory:
 
         Single files of a stage without a manifest are not verified.
         """
-        if self.finished and (not files or (self.folder / MANIFEST).exists()):
-            check_recorded(self.folder, [file.name for file in files] or None)
+        if self.finished:
+            if not files or (self.folder / MANIFEST).exists():
+                check_recorded(self.folder, [file.name for file in files] or None)
             self.result()
 
     def result(self) -> dict[str, Any]:
@@ -237,6 +246,11 @@ class RunDirectory:
             if stale and name not in found and self.stage(name).folder.exists():
                 found.append(name)
         for name in found:
+            if self.stage(name).folder.is_symlink():
+                raise PlauditError(
+                    f"{self.stage(name).folder}: a symbolic link, and --restart removes only folders; remove the link "
+                    "yourself, and check what was computed from that stage"
+                )
             if name not in recorded:
                 raise PlauditError(
                     f"{self.stage(name).folder}: manifest.json of the run does not name it, so Plaudit may not have "
@@ -264,9 +278,8 @@ class RunDirectory:
         return [name for name in STAGES if self.stage(name).begun]
 
     def empty_trash(self, stage: str | None = None) -> None:
-        """Delete what ``--restart`` had removed: of one stage, or everything."""
-        for folder in empty_trash(self.folder, stage):
-            logger.info("deleted %s, which --restart had removed", folder)
+        """Delete what ``--restart`` had removed, of one stage or of all; the user's own files stay."""
+        empty_trash(self.folder, stage)
 
     def remove_if_unused(self) -> None:
         """Delete a new run in which no stage has begun and no bad records were listed."""

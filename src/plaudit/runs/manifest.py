@@ -1,7 +1,7 @@
 """Manifests: what in a run's folder Plaudit has made, and the checksums of a finished stage's files."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,19 @@ def record_stages(run_folder: Path, stages: Collection[str]) -> None:
     write_atomically(run_folder / MANIFEST, json_text({"stages": sorted(stages)}, indent=2) + "\n")
 
 
-def write_checksums(folder: Path, left_out: Collection[str], to_come: Mapping[str, str]) -> None:
-    """Write size and SHA-256 of every file in a folder, without those below folders named in ``left_out``.
+def write_checksums(
+    folder: Path, left_out: Collection[str], is_written: Callable[[str], bool], to_come: Mapping[str, str]
+) -> None:
+    """Write size and SHA-256 of the files in a folder, without those below folders named in ``left_out``.
 
+    ``is_written``: whether Plaudit writes files of that name, relative to the folder; others are not recorded.
     ``to_come``: name -> text of files that will be written afterwards.
     """
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not set(path.relative_to(folder).parts) & {*left_out, MANIFEST}
+        if is_written(path.relative_to(folder).as_posix())
     }
     for name, text in to_come.items():
         content = text.encode()
@@ -51,13 +55,15 @@ def check_files(folder: Path, wanted: Path) -> None:
 
     Raises PlauditError, with the file and what is wrong with it.
     """
-    recorded = _recorded_files(folder)
+    recorded = recorded_files(folder)
     below = {name for name in recorded if (folder / name).is_relative_to(wanted)}
     files = [wanted] if wanted.is_file() else [path for path in wanted.rglob("*") if path.is_file()]
     for path in files:
         if path.name != MANIFEST and path.relative_to(folder).as_posix() not in below:
-            remedy = _remedy(folder)
-            raise PlauditError(f"{path}: not in {folder / MANIFEST}, so it cannot be verified; {remedy}")
+            raise PlauditError(
+                f"{path}: not in {folder / MANIFEST}, so it cannot be verified; move it out of {folder}, or repeat the "
+                f"stage {folder.name} with --restart"
+            )
     check_recorded(folder, below)
 
 
@@ -66,12 +72,13 @@ def check_recorded(folder: Path, names: Collection[str] | None = None) -> None:
 
     Raises PlauditError, with the file and what is wrong with it.
     """
-    for name, entry in _recorded_files(folder).items():
+    for name, entry in recorded_files(folder).items():
         if (names is None or name in names) and (problem := file_problem(folder / name, entry)):
             raise PlauditError(f"{folder / name}: {problem}; {_remedy(folder)}")
 
 
-def _recorded_files(folder: Path) -> dict[str, Any]:
+def recorded_files(folder: Path) -> dict[str, Any]:
+    """Return name -> size and checksum of a finished stage's files. Raises PlauditError for a damaged manifest."""
     recorded = read_json(folder / MANIFEST, _remedy(folder)).get("files")
     if not isinstance(recorded, dict):
         raise PlauditError(f"{folder / MANIFEST}: not a manifest of a stage; {_remedy(folder)}")

@@ -9,6 +9,7 @@ from typing import Any
 from plaudit.config.schema import Recipe, Section
 from plaudit.config.secrets import mask_addresses
 from plaudit.errors import PlauditError
+from plaudit.runs.directory import TRACKERS, StageDirectory
 
 PROJECT = "plaudit"
 EXTRAS = ("tensorboard", "wandb")
@@ -27,15 +28,19 @@ class StageTrackers:
 
 
 @contextmanager
-def stage_trackers(recipe: Recipe, stage: str, folder: Path) -> Iterator[StageTrackers]:
+def stage_trackers(recipe: Recipe, directory: StageDirectory) -> Iterator[StageTrackers]:
     """Yield the recipe's trackers for the duration of a stage. Only the main process calls this.
 
-    Each stage is a separate tracker run named NAME-STAGE, so that its steps count from 1. Local files of the trackers
-    are written to ``folder``. Raises ``PlauditError`` like ``check_trackers``.
+    Each stage, or member of its ensemble, is a separate tracker run named NAME-STAGE or NAME-STAGE-member-N, so that
+    its steps count from 1. Local files of the trackers are written to ``trackers`` in its folder. Raises
+    ``PlauditError`` like ``check_trackers``.
     """
     check_trackers(recipe.trackers)
+    stage = directory.stage
+    run_name = "-".join((recipe.name, *dict.fromkeys((stage, directory.name))))
+    folder = directory.folder / TRACKERS
     folder.mkdir(parents=True, exist_ok=True)
-    trackers = [_started(name, f"{recipe.name}-{stage}", folder, scalars(recipe, stage)) for name in recipe.trackers]
+    trackers = [_started(name, run_name, folder, scalars(recipe, stage)) for name in recipe.trackers]
     try:
         yield StageTrackers(trackers)
     finally:
@@ -66,7 +71,7 @@ def scalars(recipe: Recipe, stage: str) -> dict[str, str | int | float | bool]:
     Trackers accept only single values: a list of numbers or strings becomes one string.
     """
     shared = {key: value for key, value in recipe if not isinstance(value, Section)}
-    section = getattr(recipe, stage).model_dump(mode="json")
+    section = recipe.sections()[stage].model_dump(mode="json")
     return dict(_flattened(mask_addresses({**shared, stage: section})))
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from plaudit.errors import PlauditError
 from plaudit.files import synchronize
+from plaudit.registries.stages import STAGES
+from plaudit.runs.own_files import other_files
 
 if TYPE_CHECKING:
     from plaudit.runs.directory import StageDirectory
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRASH = ".trash"
+SHOWN_FILES = 10
 
 
 def removal_notice(stages: Collection["StageDirectory"], run_folder: Path) -> str:
@@ -43,9 +46,11 @@ def move_to_trash(stage_folder: Path, configuration: Path) -> Path:
     """
     trash = stage_folder.parent / TRASH
     trash.mkdir(exist_ok=True)
-    names = (stage_folder.name if number == 1 else f"{stage_folder.name}-{number}" for number in count(1))
-    place = next(trash / name for name in names if not (trash / name).exists())
-    shutil.copyfile(configuration, stage_folder / configuration.name)
+    place = _free(trash, stage_folder.name)
+    own = stage_folder / configuration.name
+    if own.exists() and own.read_bytes() != configuration.read_bytes():
+        os.rename(own, _free(stage_folder, f"own-{own.name}"))
+    shutil.copyfile(configuration, own)
     os.rename(stage_folder, place)
     synchronize(trash)
     synchronize(stage_folder.parent)
@@ -77,16 +82,44 @@ def log_places(removed: Mapping[Path, Path], configuration: Path) -> None:
         )
 
 
-def empty_trash(run_folder: Path, stage: str | None = None) -> list[Path]:
-    """Delete all that is in the trash, or only what a stage has left there; return the deleted folders."""
+def empty_trash(run_folder: Path, stage: str | None = None) -> None:
+    """Delete all stages in the trash, or what one stage has left there.
+
+    Files that Plaudit has not written are moved within the trash, to a folder that the log names.
+    """
     trash = run_folder / TRASH
     kept = sorted(trash.iterdir()) if trash.is_dir() else []
-    doomed = [folder for folder in kept if stage is None or _stage_of(folder) == stage]
-    for folder in doomed:
-        shutil.rmtree(folder)
-    if trash.is_dir() and len(doomed) == len(kept):
+    for folder in kept:
+        its_stage = _stage_of(folder)
+        if folder.is_dir() and not folder.is_symlink() and its_stage in (STAGES if stage is None else (stage,)):
+            _keep(sorted(other_files(folder, its_stage)), folder)
+            shutil.rmtree(folder)
+            logger.info("deleted %s, which --restart had removed", folder)
+    if trash.is_dir() and not any(trash.iterdir()):
         trash.rmdir()
-    return doomed
+
+
+def _keep(others: Sequence[Path], folder: Path) -> None:
+    """Move files out of a folder that is about to be deleted."""
+    if not others:
+        return
+    place = _free(folder.parent, f"kept-{folder.name}")
+    for path in others:
+        new = place / path.relative_to(folder)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, new)
+    names = [path.relative_to(folder).as_posix() for path in others]
+    more = f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
+    logger.warning(
+        "kept in %s what Plaudit did not write, or what has changed since: %s%s; move or delete it yourself",
+        *(place, ", ".join(names[:SHOWN_FILES]), more),
+    )
+
+
+def _free(folder: Path, name: str) -> Path:
+    """Return a path in a folder that does not exist yet: ``name``, else ``name-2`` and so on."""
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(folder / candidate for candidate in names if not (folder / candidate).exists())
 
 
 def _stage_of(folder: Path) -> str:

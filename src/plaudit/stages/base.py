@@ -27,6 +27,8 @@ class Stage(ABC, Generic[ConfigT]):
         example: a command line for the help.
         makes: the kind of model that the stage writes to ``model`` in its folder; None if it writes none.
         repeats: whether the stage runs again after it has finished.
+        files: patterns of the names of files that the stage writes in its folder, next to those of every stage. Other
+            files there belong to the user: they are neither verified nor deleted.
         headline: a metric and its name in words. Its first and last values summarize a run without an evaluation.
         step_name: the unit of the stage's metric lines.
     """
@@ -37,6 +39,7 @@ class Stage(ABC, Generic[ConfigT]):
     example: ClassVar[str]
     makes: ClassVar[Literal["policy", "reward model"] | None] = None
     repeats: ClassVar[bool] = False
+    files: ClassVar[Sequence[str]] = ("*",)
     headline: ClassVar[tuple[str, str] | None] = None
     step_name: ClassVar[str] = "step"
 

@@ -18,6 +18,7 @@ class EvaluateStage(Stage["EvaluateConfig"]):
     name = "evaluate"
     title = "Evaluation"
     help = "Compare models on held-out prompts."
+    files = ("summary.*", "samples.csv", "toxicity.csv", "toxicity_rejects.jsonl")
     example = "plaudit evaluate quickstart evaluate.max_prompts=100"
 
     def section(self) -> "type[EvaluateConfig]":

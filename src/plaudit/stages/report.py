@@ -18,6 +18,7 @@ class ReportStage(Stage["ReportConfig"]):
     help = "Write the HTML page about a run."
     example = "plaudit report quickstart report.title='A polite concierge'"
     repeats = True
+    files = ("report.html",)
 
     def section(self) -> "type[ReportConfig]":
         """Return the section."""

@@ -21,6 +21,8 @@ TrainingConfigT = TypeVar("TrainingConfigT", bound="StageConfig")
 class TrainingStage(Stage[TrainingConfigT]):
     """A stage that uses the training loop."""
 
+    files = ("reference.safetensors",)
+
     @abstractmethod
     def load_task(self, context: "StageContext[TrainingConfigT]") -> "Task[Any]":
         """Load models and data, and return the task for the loop."""

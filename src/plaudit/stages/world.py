@@ -15,6 +15,10 @@ class WorldStage(Stage["WorldConfig"]):
     name = "world"
     title = "World"
     help = "Generate the data of the embedded task."
+    files = (
+        *("README.txt", "pretrain.jsonl", "demonstrations.jsonl", "comparisons.jsonl", "prompts.jsonl"),
+        *("test_prompts.jsonl", "tokenizer/*"),
+    )
     example = "plaudit world quickstart world.comparisons=1000"
 
     def section(self) -> "type[WorldConfig]":

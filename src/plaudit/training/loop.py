@@ -140,7 +140,7 @@ class Trainer(Generic[T]):
     def _open_records(self, stack: ExitStack, done: int) -> None:
         name = self.stage.folder.name
         if self.session.is_main:
-            trackers = stage_trackers(self.session.recipe, name, self.stage.folder / "trackers")
+            trackers = stage_trackers(self.session.recipe, self.stage)
             self.trackers = stack.enter_context(trackers)
             self.log = stack.enter_context(JsonLinesWriter(self.stage.metrics))
         self.progress = stack.enter_context(StageProgress(name, self.task.steps, done, self.session.is_main))
