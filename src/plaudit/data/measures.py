@@ -14,7 +14,8 @@ from plaudit.data.encoding import Encoder
 from plaudit.data.limits import TreesInMemory
 from plaudit.data.rows import Row
 from plaudit.data.selection import Indices
-from plaudit.data.splits import Keys, earlier, groups_of, key_of, prompt_key, row_content
+from plaudit.data.splits import Keys, earlier, groups_of, key_of, prompt_key
+from plaudit.data.store.codec import encoded
 from plaudit.data.template_checks import unfaithful_refusal
 from plaudit.data.templates import Renderer, human_assistant_text
 from plaudit.data.tokenization import check_eos_token, tokenized_completely, within_limits
@@ -91,7 +92,7 @@ class RowMeasures:
         texts = [prompt_key(row) for row in rows]
         prompts = [key_of(text) for text in texts]
         self._prompts += b"".join(prompts)
-        self._contents += b"".join([key_of(row_content(row)) for row in rows])
+        self._contents += b"".join([key_of(encoded(row)) for row in rows])
         keys = chain.from_iterable(map(judgement_keys, rows, prompts))
         self._judgements.append(np.fromiter(keys, np.uint64))
         own = [len(row.prompt if isinstance(row.prompt, str) else text) for row, text in zip(rows, texts, strict=True)]

@@ -34,12 +34,13 @@ def row_content(row: Row) -> str:
     return repr([value for name, value in vars(row).items() if name != "origin" and value is not None])
 
 
-def key_of(text: str) -> bytes:
+def key_of(text: str | bytes) -> bytes:
     """Return the key of a text."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def keys_of(texts: Iterable[str]) -> Keys:
+def keys_of(texts: Iterable[str | bytes]) -> Keys:
     """Return the keys of texts."""
     return as_keys(map(key_of, texts))
 

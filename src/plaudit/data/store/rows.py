@@ -18,7 +18,7 @@ from plaudit.data.rows import Origin, PromptRow, Row
 from plaudit.data.rows.base import PromptKind, prompt_kind
 from plaudit.data.selection import Lazy
 from plaudit.data.sources import SourceCounts, SourceReading
-from plaudit.data.splits import as_keys, draws_of, held_out_draws, key_of, keys_of, prompt_key, row_content
+from plaudit.data.splits import as_keys, draws_of, held_out_draws, key_of, keys_of, prompt_key
 from plaudit.data.store.building import Chunk, Store, built
 from plaudit.data.store.codec import decoded, encoded
 from plaudit.data.store.columns import BYTES, HASHES, KEYS, LENGTHS, NUMBERS, Array, Ragged
@@ -151,7 +151,7 @@ def _chunk(
         "files": np.array([reading.files[row.origin.source] for row in rows], np.uint32),
         "lines": np.array([row.origin.line for row in rows], np.int64),
         "prompts": as_keys(prompt_keys),
-        "contents": keys_of(map(row_content, rows)),
+        "contents": keys_of(texts),
         "draws": draws_of(prompts, seed),
         "judgements": np.fromiter(chain.from_iterable(map(judgement_keys, rows, prompt_keys)), np.uint64),
         "rejects": np.frombuffer(rejects.encode(), np.uint8),
