@@ -208,6 +208,10 @@ def test_every_preference_loss_can_be_written_and_read(recipe_file: str, loss: s
 @pytest.mark.parametrize(
     "overrides, place, remedy",
     [
+        (["rl.responses_per_prompt=100000000"], "rl.responses_per_prompt", "the limit is 1,000,000"),
+        (["rl.prompts_per_iteration=1000001"], "rl.prompts_per_iteration", "1,000,001 responses per iteration"),
+        (["evaluate.best_of=[2,100000000]"], "evaluate.best_of.1", "100,000,000 responses per prompt are too many"),
+        (["reward.members=1001"], "reward.members", "the limit is 1000"),
         (["rl.advantages=rloo"], "rl.responses_per_prompt", "at least 2"),
         (["rl.dynamic_sampling=1"], "rl.responses_per_prompt", "at least 2"),
         (["rl.objective=best_of_n"], "rl.responses_per_prompt", "at least 2"),

@@ -222,6 +222,13 @@ def test_best_of_n_from_the_chosen_model_by_the_chosen_source(tmp_path: Path) ->
     assert set(summary["best_of_n"][1]["scores"]) == {"words", "kindness"}
 
 
+def test_more_candidates_than_fit_the_memory_are_refused(tmp_path: Path) -> None:
+    most = 10**6 // len(PROMPTS)
+    with pytest.raises(PlauditError, match=rf"evaluate.best_of: {most + 1:,} responses to each of {len(PROMPTS)} "):
+        run(make_config(tmp_path, best_of=[2, most + 1]), tmp_path / "evaluate")
+    assert not (tmp_path / "evaluate" / "summary.json").exists()
+
+
 def test_max_prompts_takes_a_part_that_the_seed_decides(tmp_path: Path) -> None:
     config = make_config(tmp_path, max_prompts=4, samples=10)
     prompts = [sample["prompt"] for sample in run(config, tmp_path / "one")["samples"]]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from forked_commands import ForkedCommand
 
 DECODE = """
@@ -45,6 +47,18 @@ def test_bits_do_not_depend_on_what_is_cached(tmp_path: Path) -> None:
     assert bits(decoding(tmp_path)) == compiled
     for file in files:
         file.unlink()
+    assert bits(decoding(tmp_path)) == compiled
+
+
+@pytest.mark.parametrize("ending, kept", [("nbi", 0), ("nbi", 60), ("nbc", 0), ("nbc", 1000)])
+def test_a_truncated_cache_is_compiled_again_with_one_warning(tmp_path: Path, ending: str, kept: int) -> None:
+    compiled = bits(decoding(tmp_path))
+    [file] = tmp_path.rglob(f"*_score_on_one_thread-*.{ending}")
+    file.write_bytes(file.read_bytes()[:kept])
+    *warnings, again = bits(decoding(tmp_path)).splitlines()
+    assert again == compiled.strip()
+    assert len(warnings) == 1
+    assert f"compiled _score_on_one_thread again: numba's cache {file.parent} is damaged: " in warnings[0]
     assert bits(decoding(tmp_path)) == compiled
 
 

@@ -1,6 +1,7 @@
 """`plaudit chat` on tiny random models, scripted through standard input."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from plaudit.cli.main import app
 from plaudit.config.load import dump, load_recipe
-from plaudit.config.schema import EnsembleReward, FreshModel, GenerationConfig, ModelConfig
+from plaudit.config.schema import EnsembleReward, FreshModel, GenerationConfig, ModelConfig, ModelReward
 from plaudit.errors import PlauditError
 from plaudit.models.loading.models import load_policy, load_scorer
 from plaudit.models.reward_model import ScoreScale, save_reward_model
@@ -166,6 +167,28 @@ def test_an_ensemble_scores_with_all_members(tmp_path: Path) -> None:
     source = named_reward_models([str(tmp_path / "run")], [])[0]
     assert isinstance(source, EnsembleReward)
     assert (source.name, source.paths) == ("run", [str(folder) for folder in folders[1:]])
+
+
+def test_a_reward_is_found_by_the_name_of_its_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    [source] = named_reward_models(["tiny"], [])
+    assert source == ModelReward(name="tiny", path=str(Path("runs/tiny/reward/model")))
+    chat(folder, "runs/tiny/sft/model", "--reward", "tiny", "--best-of", "2", "--max-new-tokens", "4", lines=["w1 w2"])
+    error = CliRunner().invoke(app, ["chat", "runs/tiny/sft/model", "--reward", "tiyn"]).exception
+    assert isinstance(error, PlauditError)
+    assert "tiyn: no such run or folder, " in str(error)
+    shutil.copytree("runs/tiny/sft", "runs/second/sft")
+    shutil.copy("runs/tiny/config.yaml", "runs/second")
+    with pytest.raises(PlauditError, match="second: this run has trained no reward model"):
+        named_reward_models(["second"], [])
+    shutil.rmtree("runs/second")
+
+
+def test_too_many_candidates_are_refused_before_anything_is_loaded(folder: Path) -> None:
+    target = find_target(str(folder / "runs" / "tiny"))
+    assert target.chat_settings(best_of=1000, seed=0, plain=False, changes={}).best_of == 1000
+    with pytest.raises(PlauditError, match=r"--best-of 1001: at most 1,000 candidates"):
+        target.chat_settings(best_of=1001, seed=0, plain=False, changes={})
 
 
 def test_a_reward_model_cannot_chat(folder: Path) -> None:

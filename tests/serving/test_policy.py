@@ -79,6 +79,11 @@ def test_a_text_depends_on_its_prompt_and_the_seed_alone(policy: plaudit.Policy)
     assert texts(policy.generate(PROMPTS, n=3, max_new_tokens=8, seed=6)) != together
 
 
+def test_more_texts_than_fit_the_memory_are_refused(policy: plaudit.Policy) -> None:
+    with pytest.raises(plaudit.PlauditError, match=r"500,001 texts for each of 2 prompts: the limit is 1,000,000"):
+        policy.generate(["a", "b"], n=500_001)
+
+
 def test_a_repeated_prompt_gets_its_own_texts(policy: plaudit.Policy) -> None:
     first, second = texts(policy.generate(["w1"] * 2, n=2, max_new_tokens=12))
     assert first != second

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from plaudit.config.schema import EvaluateConfig
+from plaudit.config.schema.base import MOST_RESPONSES
 from plaudit.data.store.cache import DataCache
 from plaudit.errors import PlauditError
 from plaudit.evaluation.answers import (
@@ -68,6 +69,11 @@ def evaluate(
         logger.info("evaluate: %s", chosen.described)
         if meter is not None:
             logger.info("evaluate: toxicity of %s: %s", toxicity.described, meter.definition)
+    if (number := len(chosen.rows) * max(config.best_of, default=0)) > MOST_RESPONSES:
+        raise PlauditError(
+            f"evaluate.best_of: {max(config.best_of):,} responses to each of {len(chosen.rows):,} prompts are "
+            f"{number:,}, but the limit is {MOST_RESPONSES:,}; lower it, or evaluate.max_prompts"
+        )
     engines = make_engine or partial(build_engine, config.generation.engine, processes=processes)
     longest = min(reward.context_length, *map(configured_context_length, config.models.values()))
     separate = [] if toxicity is chosen else toxicity.rows

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plaudit.config.schema import GenerationConfig
+from plaudit.config.schema.base import MOST_RESPONSES
 from plaudit.data.rows import Prompt, PromptRow
 from plaudit.data.tokenized_row import TokenizedRow
 from plaudit.errors import PlauditError
@@ -186,6 +187,11 @@ class Policy:
         """
         if type(n) is not int or n < 1:
             raise PlauditError(f"n: {n!r} texts per prompt; give a whole number from 1 on")
+        if n * len(rows) > MOST_RESPONSES:
+            raise PlauditError(
+                f"{n:,} texts for each of {len(rows):,} prompts: the limit is {MOST_RESPONSES:,} at a time; ask for "
+                "fewer"
+            )
         if not rows:
             return []
         prompts = self.rendering.prompts(rows)

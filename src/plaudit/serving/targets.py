@@ -31,6 +31,8 @@ from plaudit.serving.prompts import Style
 logger = logging.getLogger(__name__)
 
 SHOWN_RUNS = 8
+MOST_CANDIDATES = 1000
+"""Limit of candidates per turn of a chat: more would keep the user waiting."""
 RUNS_FOLDER = Recipe.model_fields["output"].default
 
 
@@ -46,6 +48,8 @@ class Target:
 
     def chat_settings(self, best_of: int, seed: int, plain: bool, changes: Mapping[str, Any]) -> ChatSettings:
         """Return the settings of a chat with this model; ``changes`` replace its generation settings."""
+        if best_of > MOST_CANDIDATES:
+            raise PlauditError(f"--best-of {best_of}: at most {MOST_CANDIDATES:,} candidates per turn; lower it")
         own = self.as_plain() if plain else self
         return ChatSettings(own.style, own.data, self.generation_with(changes), best_of, seed)
 
@@ -73,9 +77,14 @@ def find_target(name: str, style: Style = "dialogue") -> Target:
             f"{name}: this folder holds neither a run (config.yaml) nor a model (config.json); give the folder of one "
             "of them"
         )
-    if "/" not in name and not Path(name).exists() and not is_on_hub(name):
-        raise PlauditError(f"{name}: no such run or folder, and no hub model that can be loaded; {_runs_like(name)}")
+    refuse_unknown(name)
     return as_trained(replace(plain_target(name), style=style))
+
+
+def refuse_unknown(name: str) -> None:
+    """Raise PlauditError, with the nearest runs, for a name that is neither a run's, nor a path, nor a hub model's."""
+    if "/" not in name and run_folder(name) is None and not Path(name).exists() and not is_on_hub(name):
+        raise PlauditError(f"{name}: no such run or folder, and no hub model that can be loaded; {_runs_like(name)}")
 
 
 def run_folder(name: str) -> Path | None:
@@ -132,8 +141,10 @@ def open_chat_model(
             f"{target.model}: this is a reward model or classifier, which writes no text; chat with a language model, "
             f"and score its replies with --reward {target.model}"
         )
-    loaded = load_policy(ModelConfig(path=target.model), chosen)
+    for path in rewards:
+        refuse_unknown(path)
     sources = [*target.rewards, *named_reward_models(rewards, [source.name for source in target.rewards])]
+    loaded = load_policy(ModelConfig(path=target.model), chosen)
     _warn_of_other_prompts(target.model, sources)
     reward = build_reward(sources, chosen)
     with ExitStack() as on_error:
@@ -199,8 +210,14 @@ def named_reward_models(paths: Sequence[str], taken: Sequence[str]) -> list[Rewa
 
 
 def _reward_model(name: str, path: str) -> RewardSourceConfig:
-    """Return the reward model that a run has trained if ``path`` is a run, else the model at ``path``."""
-    trained = trained_rewards(RunDirectory(Path(path)))
+    """Return the reward model that a run has trained if ``path`` is a run or its name, else the model at ``path``.
+
+    Raises PlauditError for a run without one.
+    """
+    run = run_folder(path)
+    trained = trained_rewards(RunDirectory(run or Path(path)))
+    if run is not None and not trained:
+        raise PlauditError(f"{path}: this run has trained no reward model; name a run that has, or a model")
     return trained[0].model_copy(update={"name": name}) if trained else ModelReward(name=name, path=path)
 
 

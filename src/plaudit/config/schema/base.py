@@ -19,6 +19,8 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 LARGEST_COUNT = 10**9
 """Limit of whole numbers: more would not fit any memory or lifetime."""
+MOST_RESPONSES = 10**6
+"""Limit of responses that are sampled before any of them is used: more would not fit the memory."""
 LARGEST_FLOAT = 1e30
 """Limit of other numbers: products of larger ones leave the range of float32."""
 

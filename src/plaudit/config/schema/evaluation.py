@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from plaudit.config.schema.base import Place, Positive, Section
+from plaudit.config.schema.base import MOST_RESPONSES, Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference, TrainedModelReference
@@ -65,7 +65,7 @@ class EvaluateConfig(Section):
         return {} if self.best_of else dict.fromkeys(("best_of_model", "best_of_reward"), "without best_of")
 
     def impossible(self) -> dict[Place, str]:
-        """Return names of models and rewards that are not defined."""
+        """Return names of models and rewards that are not defined, and best-of-N that would not fit the memory."""
         sources = [source.name for source in self.rewards]
         chosen = {
             "baseline": (self.baseline, list(self.models)),
@@ -78,7 +78,12 @@ class EvaluateConfig(Section):
             for key, (name, known) in chosen.items()
             if name is not None and name not in known
         }
-        return unknown | repeated_names(self.rewards)
+        too_many: dict[Place, str] = {
+            ("best_of", number): f"{n:,} responses per prompt are too many: the limit is {MOST_RESPONSES:,}"
+            for number, n in enumerate(self.best_of)
+            if n > MOST_RESPONSES
+        }
+        return unknown | too_many | repeated_names(self.rewards)
 
 
 class ReportConfig(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from plaudit.algorithms.catalogue import ADVANTAGES, POLICY_LOSSES, AdvantageEntry, advantage, policy_loss
-from plaudit.config.schema.base import NAMES_REWARD_MODEL, Fraction, Place, Positive, Section
+from plaudit.config.schema.base import MOST_RESPONSES, NAMES_REWARD_MODEL, Fraction, Place, Positive, Section
 from plaudit.config.schema.data import DataConfig
 from plaudit.config.schema.generation import GenerationConfig
 from plaudit.config.schema.models import ModelReference
@@ -276,6 +276,9 @@ class RlConfig(StageConfig):
             problems["responses_per_prompt",] = (
                 f"{self.compares or 'dynamic_sampling'} compares responses to the same prompt: set it to at least 2"
             )
+        if (number := self.prompts_per_iteration * self.responses_per_prompt) > MOST_RESPONSES:
+            key = "prompts_per_iteration" if self.responses_per_prompt == 1 else "responses_per_prompt"
+            problems[key,] = f"{number:,} responses per iteration are too many: the limit is {MOST_RESPONSES:,}"
         if self.overlong_buffer > self.generation.max_new_tokens:
             problems["overlong_buffer",] = "larger than generation.max_new_tokens: lower it"
         if self.prompts_per_iteration < self.minibatches:

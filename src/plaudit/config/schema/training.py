@@ -157,6 +157,7 @@ class RewardConfig(SupervisedStageConfig):
         1,
         description="number of models to train as an ensemble; they differ in the initial weights of their heads and "
         "in the order of the data; stage:reward is the first, stage:reward/member-2/model the second, and so on",
+        json_schema_extra=largest(1000),
     )
 
     def without_effect(self) -> dict[str, str]:

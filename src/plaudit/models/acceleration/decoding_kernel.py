@@ -20,6 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from plaudit.errors import one_line
+
 logger = logging.getLogger("plaudit.models")
 
 ANY_ORDER = {"reassoc", "contract", "nsz"}  # sums may be reordered; infinities and NaN are kept
@@ -168,7 +170,16 @@ def _run(loop: Any, arrays: Sequence[Any]) -> None:
     types = loop, arrays[0].dtype, arrays[1].dtype
     folder = None if types in _LOADED else loop.stats.cache_path
     with nullcontext() if folder is None else FileLock(Path(folder) / "decoding_kernel.lock"):
-        loop(*arrays)
+        try:
+            loop(*arrays)
+        except Exception as error:  # those of a damaged file are of many types
+            files = [] if folder is None else sorted(Path(folder).glob(f"*.{loop.__name__}-*.nb[ic]"))
+            if not files:
+                raise
+            for file in files:
+                file.unlink()
+            logger.warning("compiled %s again: numba's cache %s is damaged: %s", loop.__name__, folder, one_line(error))
+            loop(*arrays)
     _LOADED.add(types)
 
 
