@@ -121,6 +121,17 @@ def test_single_responses_get_one_score_each(run: Path, tmp_path: Path) -> None:
     assert found == rows
 
 
+def test_responses_without_a_judgement_are_scored_too(run: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "w1", "responses": ["w2", "good", "w3"]}, {"prompt": "w3", "responses": ["bad w1", "w2"]}]
+    file, output = write(tmp_path / "rows.jsonl", rows), tmp_path / "scores.jsonl"
+    result = call("score", run, "--data", file, "--output", output)
+    assert "accuracy" not in result.stdout
+    reward = plaudit.load_reward(run, device="cpu")
+    for row, given in zip(read(output), rows, strict=True):
+        expected = reward.score([given["prompt"]], [given["responses"]])[0]
+        assert row == {**given, "scores": pytest.approx(expected.tolist(), abs=1e-5)}
+
+
 def explode(prompts: list[str], responses: list[str]) -> list[float]:
     if "w3" in prompts[0]:
         raise ValueError("enough")
@@ -152,8 +163,8 @@ def test_an_error_in_the_middle_leaves_what_was_there(
         ("generate {run} --prompts {folder}/good.jsonl --best-of 2 -n 3", "--best-of 2 is less than the 3 texts"),
         ("generate {run}/sft/model --prompts {folder}/good.jsonl --best-of 2", "score"),
         ("generate {run} --prompts {folder}/good.jsonl --max-new-tokens 63", "good.jsonl line 1: a prompt of "),
-        ("score {run} --data {folder}/good.jsonl", "holds prompts without responses; give rows with a prompt"),
-        ("score {run} --data {folder}/texts.txt", "holds texts without prompts; give rows with a prompt"),
+        ("score {run} --data {folder}/good.jsonl", "good.jsonl line 1: no responses; give a prompt with"),
+        ("score {run} --data {folder}/texts.txt", "texts.txt line 1: no prompt; give a prompt with"),
         ("score nothing-here --data {folder}/pairs.jsonl", "nothing-here"),
     ],
 )

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pandas
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -132,6 +134,9 @@ def test_functions_get_texts_and_columns() -> None:
     assert reward.score(PROMPTS, RESPONSES, factor=[1, 10, 100]).tolist() == [2, 10, 300]
     assert reward.score(["w1"], [["a", "b c"]], factor=[10]).tolist() == [[10, 20]]
     assert "words" in repr(reward)
+    table = pandas.DataFrame({"prompt": PROMPTS, "factor": [1, 10, 100]})
+    for rows in (table, table.to_dict("records"), datasets.Dataset.from_pandas(table)):
+        assert reward.score(rows, RESPONSES).tolist() == [2, 10, 300]
     first = plaudit.load_reward(lambda prompts, responses: [len(prompt) for prompt in prompts])
     assert first.score([[{"role": "user", "content": "w1"}]], ["x"]).tolist() == [len("\n\nHuman: w1\n\nAssistant:")]
     named = plaudit.load_reward("reward_samples:lengths")
@@ -147,6 +152,8 @@ def test_functions_get_texts_and_columns() -> None:
         (PROMPTS, [["a"], ["b"], ["c", "d"]], {}, r"^responses: .* lists of the same length"),
         (PROMPTS, ["a", "b", "c"], {"factor": [1]}, r"^factor: 1 values for 3 prompts"),
         ("abc", ["a", "b", "c"], {}, r"^prompts: expected a list"),
+        ({"prompt": "a"}, ["a"], {}, r"^prompts: expected a list"),
+        (pandas.DataFrame({"text": ["a"]}), ["a"], {}, r"^prompts line 1: "),
     ],
 )
 def test_lists_that_do_not_fit_are_refused_in_one_line(

@@ -198,12 +198,17 @@ def _named(complete: Path, name: Path) -> Path:
     return name
 
 
-def _records(rows: Any, place: Place) -> Iterable[Any]:
-    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # pandas
-        records: list[Any] = rows.astype(object).where(rows.notna(), None).to_dict("records")
+def records_of(rows: Iterable[Any]) -> Iterable[Any]:
+    """Return the rows of a pandas ``DataFrame`` as dictionaries, None for missing values; other rows as they are."""
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        records: list[Any] = rows.astype(object).where(rows.notna(), None).to_dict("records")  # type: ignore[attr-defined]
         return records
+    return rows
+
+
+def _records(rows: Any, place: Place) -> Iterable[Any]:
     if isinstance(rows, Iterable):
-        return rows
+        return records_of(rows)
     raise PlauditError(f"{dotted(place)}: expected a path or rows, not {type(rows).__name__}")
 
 

@@ -120,9 +120,10 @@ class Policy:
         size. If a prompt is given several times, each gets its own texts.
 
         Args:
-            prompts: texts, or lists of messages with ``role`` and ``content``. They are rendered as in the model's
-                training, if its folder says how. Without that, a text is continued as it is, and messages go through
-                the tokenizer's chat template or become Human/Assistant turns.
+            prompts: texts, lists of messages with ``role`` and ``content``, or rows with a column ``prompt``, such as a
+                ``DataFrame``. They are rendered as in the model's training, if its folder says how. Without that, a
+                text is continued as it is, and messages go through the tokenizer's chat template or become
+                Human/Assistant turns.
             n: texts per prompt.
             max_new_tokens: maximum length of a text, in tokens; this and the other settings are by default those of
                 the run that the model comes from, otherwise those of the key ``generation`` in recipes.

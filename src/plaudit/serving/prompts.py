@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from plaudit.config.python_values import records_of
 from plaudit.config.schema import DataConfig, GenerationConfig
 from plaudit.data.formats.base import BadRowError, checked_prompt
 from plaudit.data.formats.dialogues import dialogue_of, not_learned
@@ -72,23 +73,33 @@ def _complete(rows: Sequence[Any], tokenized: Sequence[TokenizedRow[Any]]) -> li
 def prompt_rows(prompts: Iterable[Any], columns: Mapping[str, Iterable[Any]] = MappingProxyType({})) -> list[PromptRow]:
     """Return prompts of a Python program as rows; their place is ``prompts`` with a number that counts from 1.
 
-    A prompt is a text or a list of messages with ``role`` and ``content``. ``columns`` become fields of the rows.
-    Raises PlauditError for anything else, and for a column that is not as long as the prompts.
+    A prompt is a text, a list of messages with ``role`` and ``content``, or a row with a column ``prompt``, also of a
+    data frame or data set, whose other columns become fields. So do ``columns``. Raises PlauditError for anything
+    else, and for a column that is not as long as the prompts.
     """
-    if isinstance(prompts, str | bytes) or not isinstance(prompts, Iterable):
+    if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
         raise PlauditError(f"prompts: expected a list of texts or of lists of messages, not {prompts!r:.60}")
-    given, lists = list(prompts), {name: list(values) for name, values in columns.items()}
+    given, lists = list(records_of(prompts)), {name: list(values) for name, values in columns.items()}
     for name, values in lists.items():
         if len(values) != len(given):
             raise PlauditError(f"{name}: {len(values)} values for {len(given)} prompts; give a list with one for each")
     fields = [{name: values[number] for name, values in lists.items()} for number in range(len(given))]
     return [
-        PromptRow(_prompt(prompt, number), Origin("prompts", number), own)
+        PromptRow(_prompt(prompt, number), Origin("prompts", number), _other_columns(prompt) | own)
         for number, (prompt, own) in enumerate(zip(given, fields, strict=True), start=1)
     ]
 
 
-def _prompt(prompt: Any, number: int) -> Prompt:
+def _is_row(prompt: Any) -> bool:
+    return isinstance(prompt, Mapping) and "prompt" in prompt
+
+
+def _other_columns(prompt: Any) -> dict[str, Any]:
+    return {name: value for name, value in prompt.items() if name != "prompt"} if _is_row(prompt) else {}
+
+
+def _prompt(given: Any, number: int) -> Prompt:
+    prompt = given["prompt"] if _is_row(given) else given
     if isinstance(prompt, str):
         return prompt
     try:

@@ -46,7 +46,8 @@ class Reward:
         A ``Generation`` is scored as it was generated: with the tokens and the rendered prompt of its policy.
 
         Args:
-            prompts: texts, or lists of messages with ``role`` and ``content``.
+            prompts: texts, lists of messages with ``role`` and ``content``, or rows with a column ``prompt``; functions
+                get their other columns.
             responses: a text or ``Generation`` for each prompt, or a list of them for each prompt, all of one length.
             columns: other columns of the prompts, for functions that take them; a list with a value for each prompt.
 

@@ -77,11 +77,12 @@ def score_file(
     tally, done = ScoreTally(), 0
     with StageProgress("score", rows.rows) as progress:
         for batch in rows.batches(ROWS_AT_ONCE):
-            flat = [(_prompt(row, record), text) for row, record in batch for text in row.responses]
+            pairs = [_pairs(row, record) for row, record in batch]
+            flat = [pair for own in pairs for pair in own]
             found = reward.score_samples(reward.samples([row for row, _ in flat], [text for _, text in flat]))
             scores = iter(found.tolist())
-            for row, record in batch:
-                own = [next(scores) for _ in row.responses]
+            for (row, record), texts in zip(batch, pairs, strict=True):
+                own = [next(scores) for _ in texts]
                 tally.add(row, own)
                 write(_line(row, record, own, column))
             done += len(batch)
@@ -90,16 +91,22 @@ def score_file(
 
 
 def refuse_without_responses(rows: ScannedFile[Row]) -> None:
-    """Raise PlauditError for a file without responses to prompts."""
-    if rows.kind.kind in ("text", "prompt"):
-        what = {"text": "texts without prompts", "prompt": "prompts without responses"}[rows.kind.kind]
-        raise PlauditError(f"{rows.source.path}: holds {what}; give rows with a prompt and one response or several")
+    """Raise PlauditError if the first row of a file is no prompt with a response."""
+    [(row, record)] = next(rows.batches(1))
+    _pairs(row, record)
 
 
-def _prompt(row: Row, record: Record) -> PromptRow:
-    if row.prompt is None:
-        raise PlauditError(f"{row.origin.source} line {row.origin.line}: no prompt; give a prompt with responses")
-    return PromptRow(row.prompt, row.origin, record)
+def _pairs(row: Row, record: Record) -> list[tuple[PromptRow, str]]:
+    """Return a row's prompt with each of its responses; a prompt may have unjudged ones in a column ``responses``."""
+    responses: Any = row.responses or record.get("responses")
+    is_list = isinstance(responses, list | tuple) and all(isinstance(text, str) for text in responses)
+    if row.prompt is None or not is_list or not responses:
+        lacks = "no prompt" if row.prompt is None else "no responses"
+        raise PlauditError(
+            f"{row.origin.source} line {row.origin.line}: {lacks}; give a prompt with a response, or with responses"
+        )
+    prompt = PromptRow(row.prompt, row.origin, record)
+    return [(prompt, text) for text in responses]
 
 
 def _line(row: Row, record: Record, scores: Sequence[float], column: str | None) -> dict[str, Any]:
