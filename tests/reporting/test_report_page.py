@@ -70,6 +70,13 @@ def written(folder: Path, config: ReportConfig | None = None) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def test_control_characters_of_texts_are_escaped(tmp_path: Path) -> None:
+    text = written(write_run(tmp_path / "run"), ReportConfig(title="a\x1b]0;b\x00\u202e", note="tab\tline\nend"))
+    assert r"a\x1b]0;b\x00\u202e" in text
+    assert "tab\tline\nend" in text
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
 def rows_of(text: str) -> list[str]:
     """Return the table rows of a page, without the line breaks between tags."""
     return re.findall(r"<tr.*?</tr>", re.sub(r">\s+<", "><", text))

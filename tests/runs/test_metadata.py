@@ -117,6 +117,13 @@ def test_a_resumed_run_keeps_its_start_and_warns_about_changed_data(
     [record] = caplog.records
     assert record.getMessage().startswith(f"the data in {data} changed since the run began; ")
     assert read_metadata(path)["data"][str(data)]["sha256"] == hashlib.sha256(b"new").hexdigest()
+    caplog.clear()
+    for content, warnings in (("new", 1), ("newer", 1), ("old", 0), ("old", 0)):
+        data.write_text(content)
+        begin_metadata(path, collect_metadata(recipe(str(data)), torch.device("cpu")), begun)
+        assert sum("changed since the run began" in message for message in caplog.messages) == warnings, content
+        caplog.clear()
+    assert "former_data" not in read_metadata(path)
 
 
 def test_data_that_no_stage_has_used_may_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

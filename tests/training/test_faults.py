@@ -146,7 +146,14 @@ def test_memory_is_never_sufficient(recipe: Path, monkeypatch: pytest.MonkeyPatc
 
 # Warnings -------------------------------------------------------------------------------------------------------------
 
-HEALTHY = {"reward/std": 0.5, "reward/mean": 1.0, "ended_fraction": 0.5, "kl": 0.1, "kl_error": 0.05}
+HEALTHY = {
+    "reward/std": 0.5,
+    "reward/mean": 1.0,
+    "ended_fraction": 0.5,
+    "kl": 0.1,
+    "kl_error": 0.05,
+    "rollout_kl": 1e-3,
+}
 
 
 @pytest.mark.parametrize(
@@ -158,6 +165,7 @@ HEALTHY = {"reward/std": 0.5, "reward/mean": 1.0, "ended_fraction": 0.5, "kl": 0
         ({"ended_fraction": 0.0}, "every response was cut at the limit"),
         ({"ended_fraction": 0.01}, None),
         ({"kl": -0.5, "kl_error": 0.1}, "the KL to the reference is -0.500, which is too far below zero"),
+        ({"kl": -0.5, "kl_error": 0.1, "rollout_kl": 2e-12}, None),
         ({"kl": -0.3, "kl_error": 0.1}, None),
         ({"kl": -0.5, "kl_error": float("nan")}, None),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from plaudit.config.schema import ReportConfig
+from plaudit.log import visible
 from plaudit.reporting.configuration import configuration
 from plaudit.reporting.curves import reward_against_kl, training
 from plaudit.reporting.examples import samples
@@ -43,7 +44,7 @@ def write_report(run_folder: Path, config: ReportConfig) -> Path:
     path = RunDirectory(run_folder).stage("report").folder / "report.html"
     text = page(read_run(run_folder), config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(visible(text), encoding="utf-8")
     return path
 
 

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 REMEDY = "delete it to have a new one written, without the earlier timings; no result depends on it"
 
+FORMER = "former_data"
+"""The key of the checksums that changed data had when the run began."""
+
 PACKAGES = (
     *("plaudit", "torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "safetensors", "numpy"),
     *("pydantic", "matplotlib", "deepspeed", "bitsandbytes", "tensorboard", "wandb", "vaderSentiment"),
@@ -54,26 +57,31 @@ def begin_metadata(path: Path, collected: Mapping[str, Any], begun: Sequence[Sec
     """Write the metadata file. For a resumed run, update it and keep its start time and timings.
 
     Warns about changed versions, and about changed data of the stages that have ``begun``, because the resumed run is
-    then not reproducible. A stage that failed before it began has used nothing.
+    then not reproducible; about data every time, as long as their content is not restored. A stage that failed before
+    it began has used nothing.
     """
     if not path.exists() or not begun:
         write_metadata(path, collected)
         return
     old = read_metadata(path)
     used = {source.path for section in begun for source in _sources(section)}
-    for key, what, names in (
-        ("versions", "versions of", old.get("versions", {}).keys()),
-        ("data", "data in", old.get("data", {}).keys() & used),
-    ):
-        before, now = old.get(key, {}), collected[key]
-        changed = [name for name in sorted(names) if now.get(name, before[name]) != before[name]]
-        if changed:
-            logger.warning(
-                "the %s %s changed since the run began; results may differ from those of an uninterrupted run",
-                what,
-                _and(changed),
-            )
-    update_metadata(path, {key: value for key, value in collected.items() if key not in ("started", "stages")})
+    data = {name: entry for name, entry in {**old.get("data", {}), **old.get(FORMER, {})}.items() if name in used}
+    _warn_about_changes("versions of", old.get("versions", {}), collected["versions"])
+    former = _warn_about_changes("data in", data, collected["data"])
+    new = {key: value for key, value in collected.items() if key not in ("started", "stages")}
+    kept = {key: value for key, value in _merged(old, new).items() if key != FORMER}
+    write_metadata(path, kept | ({FORMER: former} if former else {}))
+
+
+def _warn_about_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Warn about the entries that differ now, and return their values from before."""
+    former = {name: before[name] for name in sorted(before) if now.get(name, before[name]) != before[name]}
+    if former:
+        logger.warning(
+            "the %s %s changed since the run began; results may differ from those of an uninterrupted run",
+            *(what, _and(list(former))),
+        )
+    return former
 
 
 def warn_about_changed_data(path: Path, sections: Mapping[str, Section], when: str) -> None:
@@ -98,7 +106,7 @@ def _and(names: Sequence[str]) -> str:
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the content of the file. Raises PlauditError if it is damaged."""
     content = read_json(path, REMEDY)
-    for key in ("versions", "data", "stages"):
+    for key in ("versions", "data", "stages", FORMER):
         if not isinstance(content.get(key, {}), dict):
             raise PlauditError(f"{path}: damaged, {key} is not an object; {REMEDY}")
     return content

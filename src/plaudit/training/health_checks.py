@@ -7,7 +7,8 @@ from plaudit.algorithms.masking import ROUNDING
 
 logger = logging.getLogger(__name__)
 
-
+SAME_POLICY = 1e-6
+"""KL per token, in nats, below which sampling and training compute the same probabilities."""
 USEFUL_ACCURACY = 0.6
 """If a reward model's accuracy may be as high as this, it cannot be called no better than chance."""
 
@@ -55,7 +56,8 @@ def _signs(measured: Mapping[str, float]) -> dict[str, str]:
             "every response was cut at the limit; raise generation.max_new_tokens or set missing_eos_penalty"
         )
     kl = measured["kl"]
-    if kl < -4 * measured["kl_error"] and kl < -0.01:
+    # The expectation of the estimate is at least minus the KL of sampling to training, summed over a response.
+    if kl < -4 * measured["kl_error"] and kl < -0.01 and measured["rollout_kl"] > SAME_POLICY:
         signs["negative KL"] = (
             f"the KL to the reference is {kl:.3f}, which is too far below zero to be noise: sampling and training "
             "compute different probabilities; set generation.top_p=1 and generation.top_k=0, or precision=fp32"

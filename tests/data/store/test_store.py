@@ -307,3 +307,15 @@ def test_a_row_that_json_changes_is_refused() -> None:
         row_store._encoded(LooseRow("p", AT))
     dated = PromptRow("p", AT, {"day": date(2026, 1, 2)})
     assert decoded(row_store._encoded(dated), PromptRow, AT).fields == {"day": "2026-01-02"}
+
+
+def test_clearing_deletes_stores_alone(tmp_path: Path) -> None:
+    cache, store = DataCache(tmp_path / ".cache"), "rows-" + "0a" * 16
+    for name in (store, "my-notes", "rows-old", f"{store}-copy"):
+        (cache.folder / name).mkdir(parents=True)
+        (cache.folder / name / "file").write_text("text")
+    (cache.folder / f"tokens-{'0a' * 16}").symlink_to(tmp_path, target_is_directory=True)
+    assert [entry.folder.name for entry in cache.entries()] == [store]
+    assert cache.clear() == 4
+    left = sorted(path.name for path in cache.folder.iterdir())
+    assert left == sorted(["my-notes", "rows-old", f"{store}-copy", f"tokens-{'0a' * 16}"])

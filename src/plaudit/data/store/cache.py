@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -41,6 +42,7 @@ Split = tuple[Indices, Indices, Mapping[str, Any]]
 
 FOLDER = ".cache"
 _CHECKSUMS = "checksums"
+_STORE = re.compile(r"(rows|tokens|split)-[0-9a-f]{32}")
 _RENDERING = ("prompt_template", "conversation", "special_tokens")
 
 
@@ -98,7 +100,8 @@ class DataCache:
 
     def entries(self) -> list[CacheEntry]:
         """Return what the cache holds, the newest first."""
-        folders = [folder for folder in self.folder.glob("*-*") if folder.is_dir()]
+        stores = (folder for folder in self.folder.glob("*-*") if _STORE.fullmatch(folder.name))
+        folders = [folder for folder in stores if folder.is_dir() and not folder.is_symlink()]
         found = [CacheEntry(folder, is_complete(folder), _size(folder), _newest(folder)) for folder in folders]
         return sorted(found, key=lambda entry: (-entry.written, entry.folder.name))
 
