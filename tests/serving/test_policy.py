@@ -84,6 +84,19 @@ def test_more_texts_than_fit_the_memory_are_refused(policy: plaudit.Policy) -> N
         policy.generate(["a", "b"], n=500_001)
 
 
+def test_every_text_has_its_own_random_numbers(policy: plaudit.Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    generate = policy._engine.generate
+
+    def recorded(requests: Any, settings: Any) -> Any:
+        seeds.extend(request.seed for request in requests)
+        return generate(requests, settings)
+
+    monkeypatch.setattr(policy._engine, "generate", recorded)
+    policy.generate([*PROMPTS, "w1 w2"], n=3, max_new_tokens=1)
+    assert len(set(seeds)) == len(seeds) == 15
+
+
 def test_a_repeated_prompt_gets_its_own_texts(policy: plaudit.Policy) -> None:
     first, second = texts(policy.generate(["w1"] * 2, n=2, max_new_tokens=12))
     assert first != second

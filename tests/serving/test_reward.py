@@ -64,6 +64,16 @@ def test_scores_are_those_of_a_run_and_of_plain_transformers(run: Path) -> None:
     assert plaudit.load_reward(plaudit.Run(run), device="cpu").score(PROMPTS, RESPONSES).tolist() == scores.tolist()
 
 
+def test_an_empty_response_is_the_end_token(run: Path) -> None:
+    folder = run / "reward/model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    scores = plaudit.load_reward(folder, device="cpu").score(PROMPTS, ["w5 bad", "", "good good w9"])
+    sample = Sample(tuple(tokenizer("w7 w3 w8")["input_ids"]), (tokenizer.eos_token_id,), "w7 w3 w8", "", True)
+    samples = samples_of(folder)
+    of_run = build_reward([ModelReward(name="judge", path=str(folder))], CPU).score([samples[0], sample, samples[2]])
+    assert scores.tolist() == of_run.total.tolist()
+
+
 def test_generations_are_scored_with_their_own_tokens(run: Path) -> None:
     policy, reward = plaudit.load_policy(run, device="cpu"), plaudit.load_reward(run, device="cpu")
     generations = policy.generate(PROMPTS, n=4, max_new_tokens=5)

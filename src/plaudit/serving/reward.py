@@ -133,18 +133,19 @@ class Reward:
                 Sample((), (), as_text(row.prompt), response, True, fields=row.fields, origin=row.origin)
                 for row, response in zip(rows, responses, strict=True)
             ]
-        tokenized = self.rendering.answered(rows, responses) if rows else []
+        texts = [number for number, response in enumerate(responses) if response]
+        answered = self.rendering.answered([rows[k] for k in texts], [responses[k] for k in texts]) if texts else []
+        found = {
+            k: (one.tree.prompt, one.tree.responses[0], one.prompt_text) for k, one in zip(texts, answered, strict=True)
+        }
+        # An empty response is the end token alone, as a policy samples it.
+        empty = [number for number, response in enumerate(responses) if not response]
+        asked = self.rendering.prompts([rows[k] for k in empty]) if empty else []
+        end = (self.rendering.tokenizer.eos_token_id,)
+        found |= {k: (one.tree.prompt, end, one.prompt_text) for k, one in zip(empty, asked, strict=True)}
         return [
-            Sample(
-                answered.tree.prompt,
-                answered.tree.responses[0],
-                answered.prompt_text,
-                response,
-                True,
-                fields=row.fields,
-                origin=row.origin,
-            )
-            for answered, row, response in zip(tokenized, rows, responses, strict=True)
+            Sample(*found[number], response, True, fields=row.fields, origin=row.origin)
+            for number, (row, response) in enumerate(zip(rows, responses, strict=True))
         ]
 
 
