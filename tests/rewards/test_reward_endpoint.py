@@ -94,6 +94,16 @@ def test_retry_after_sets_the_pause(service: Service, pauses: list[float], statu
     assert pauses == [7.0]
 
 
+def test_retries_are_announced(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    service.statuses, service.headers = [503, 429], {"Retry-After": "100000"}
+    source_of(service.url).score([sample_of("the", "day")])
+    assert [message.partition("/score ")[2].split(":")[0] for message in caplog.messages] == [
+        "answered status 503",
+        "answered status 429",
+    ]
+    assert all(message.endswith("; trying again in 60 seconds") for message in caplog.messages)
+
+
 @pytest.mark.parametrize("asked, waited", [("9999", LONGEST_PAUSE), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.5)])
 def test_pauses_are_bounded_and_dates_are_not_read(
     service: Service, pauses: list[float], asked: str, waited: float

@@ -174,6 +174,27 @@ def test_no_folder_and_no_checkpoint_give_none(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-00000005"]
 
 
+def test_files_of_the_user_in_an_old_checkpoint_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for step in (1, 2):
+        path = save_checkpoint(tmp_path, step, tensors_of(step), {}, keep=1)
+        (path / "why.md").write_text(f"mine {step}")
+        (path / "plots").mkdir()
+        (path / "plots" / "loss.png").touch()
+    again = save_checkpoint(tmp_path, 2, tensors_of(2), {}, keep=1)
+    (again / "why.md").write_text("mine again")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "step-00000000").symlink_to(tmp_path / "elsewhere")
+    save_checkpoint(tmp_path, 3, tensors_of(3), {}, keep=1)
+    assert names(tmp_path) == ["elsewhere", "kept-step-00000001", "kept-step-00000002", "step-00000003"]
+    assert [(tmp_path / "kept-step-00000002" / name).read_text() for name in ("why.md", "why.md.1")] == [
+        "mine 2",
+        "mine again",
+    ]
+    assert (tmp_path / "kept-step-00000001" / "plots" / "loss.png").exists()
+    kept = tmp_path / "kept-step-00000001" / "why.md"
+    assert f"why.md: not written by Plaudit, so it is kept as {kept}" in caplog.messages
+
+
 class Crash(BaseException):
     pass
 

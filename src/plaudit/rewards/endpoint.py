@@ -1,6 +1,7 @@
 """An HTTP service as a reward source: POST {"prompts": [...], "responses": [...]}, answered by {"scores": [...]}."""
 
 import json
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ from plaudit.rollouts.samples import Sample
 if TYPE_CHECKING:
     from httpx2 import Response
     from tenacity import RetryCallState
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5
@@ -103,7 +106,11 @@ class EndpointSource:
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
         attempts = Retrying(
-            stop=stop_after_attempt(ATTEMPTS), retry=retry_if_exception_type(_TemporaryError), wait=_pause, reraise=True
+            stop=stop_after_attempt(ATTEMPTS),
+            retry=retry_if_exception_type(_TemporaryError),
+            wait=_pause,
+            before_sleep=self._announce_retry,
+            reraise=True,
         )
         try:
             return attempts(self._attempt, texts)
@@ -112,6 +119,10 @@ class EndpointSource:
                 f"{self.place} {last} (tried {ATTEMPTS} times); check that the service is running and that the URL is "
                 "right"
             ) from last
+
+    def _announce_retry(self, state: "RetryCallState") -> None:
+        fault = state.outcome.exception() if state.outcome is not None else None
+        logger.warning("%s %s; trying again in %.3g seconds", self.place, fault, state.upcoming_sleep)
 
     def _attempt(self, texts: dict[str, list[str]]) -> bytes:
         """Return the body of the answer to one request.

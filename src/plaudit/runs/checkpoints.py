@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +162,22 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
+    if path.is_symlink() or not path.is_dir():
         path.unlink()
+        return
+    _keep_others(path)
+    shutil.rmtree(path)
+
+
+def _keep_others(checkpoint: Path) -> None:
+    """Move what Plaudit has not written out of a checkpoint that is about to be deleted."""
+    place = checkpoint.with_name(f"kept-{checkpoint.name.partition('.')[0]}")
+    for path in sorted(checkpoint.iterdir()):
+        if path.suffix != ".safetensors" and path.name not in ("state.json", MANIFEST):
+            place.mkdir(exist_ok=True)
+            new = next(new for n in count() if not (new := place / f"{path.name}{f'.{n}' * (n > 0)}").exists())
+            os.rename(path, new)
+            logger.warning("%s: not written by Plaudit, so it is kept as %s", path.name, new)
 
 
 # Loading --------------------------------------------------------------------------------------------------------------
