@@ -77,8 +77,8 @@ def test_a_scripted_conversation_with_a_run(folder: Path) -> None:
 def test_the_same_seed_gives_the_same_replies(folder: Path) -> None:
     run = str(folder / "runs" / "tiny")
     one, two, other = (
-        talk(folder, "talk.jsonl", run, "--best-of", "2", "--seed", seed, lines=["w1 w2", "w3"])
-        for seed in ("1", "1", "2")
+        talk(folder, f"talk-{number}.jsonl", run, "--best-of", "2", "--seed", seed, lines=["w1 w2", "w3"])
+        for number, seed in enumerate(("1", "1", "2"))
     )
     assert one == two
     assert one != other

@@ -58,6 +58,7 @@ def test_saved_lines_hold_every_candidate(tmp_path: Path) -> None:
     conversation.add(turn_of("héllo\nthere", "hi", system="be kind", left_out=2))
     conversation.add(turn_of("again", "yes"))
     conversation.save(tmp_path / "talk.jsonl")
+    conversation.save(tmp_path / "talk.jsonl")  # it may be saved again
     first, second = map(json.loads, (tmp_path / "talk.jsonl").read_text(encoding="utf-8").splitlines())
     assert (first["turn"], first["user"], first["reply"]) == (1, "héllo\nthere", "hi")
     assert (first["chosen"], first["system"], first["left_out"]) == (1, "be kind", 2)
@@ -74,3 +75,10 @@ def test_saved_lines_hold_every_candidate(tmp_path: Path) -> None:
 def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlauditError, match="choose another file"):
         Conversation().save(tmp_path / "missing" / "talk.jsonl")
+
+
+def test_saving_overwrites_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text("precious")
+    with pytest.raises(PlauditError, match=r"data.jsonl exists already; choose another file"):
+        Conversation().save(tmp_path / "data.jsonl")
+    assert (tmp_path / "data.jsonl").read_text() == "precious"

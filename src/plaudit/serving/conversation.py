@@ -43,11 +43,15 @@ class Turn:
 
 @dataclass
 class Conversation:
-    """The turns so far. ``messages_sent`` also counts undone turns, so a repeated message gets new candidates."""
+    """The turns so far, and the files in which they were ``saved``.
+
+    ``messages_sent`` also counts undone turns, so a repeated message gets new candidates.
+    """
 
     turns: list[Turn] = field(default_factory=list)
     system: str | None = None
     messages_sent: int = 0
+    saved: set[Path] = field(default_factory=set)
 
     def messages(self, user: str, left_out: int = 0) -> tuple[Message, ...]:
         """Return the dialogue up to a new user message, without the first ``left_out`` turns."""
@@ -70,13 +74,19 @@ class Conversation:
         return [{"turn": number, "reply": turn.reply.text, **asdict(turn)} for number, turn in enumerate(self.turns, 1)]
 
     def save(self, path: Path) -> None:
-        """Write one JSON object per turn. Raises PlauditError when the file cannot be written."""
+        """Write one JSON object per turn.
+
+        Raises PlauditError when the file cannot be written, or holds something else than this conversation.
+        """
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in self.records()]
         try:
+            if path.is_file() and path not in self.saved:
+                raise PlauditError(f"{path} exists already; choose another file, or delete it")
             path.write_text("".join(lines), encoding="utf-8")
         except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
             reason = error.strerror if isinstance(error, OSError) else error
             raise PlauditError(f"cannot write {path}: {reason}; choose another file") from error
+        self.saved.add(path)
 
 
 def ranked_candidates(
