@@ -28,11 +28,10 @@ def test_every_pair_has_a_prompt_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_memory_of_child_processes_counts() -> None:
-    hold = "import time; block = b'x' * (60 << 20); time.sleep(1)"
-    parent = (
-        f"import subprocess, sys; {hold.replace('time.sleep(1)', '')}; subprocess.run([sys.executable, '-c', {hold!r}])"
-    )
-    alone, both = (watched([sys.executable, "-c", code]) for code in (hold, parent))
+    block = "block = b'x' * (60 << 20); "
+    child = f"import time; {block}time.sleep(1)"
+    parent = f"import subprocess, sys; {block}subprocess.run([sys.executable, '-c', {child!r}])"
+    alone, both = (watched([sys.executable, "-c", code]) for code in (child, parent))
     assert 60 * MEGABYTE <= alone.anonymous_bytes < 90 * MEGABYTE
     assert 120 * MEGABYTE <= both.anonymous_bytes < 170 * MEGABYTE
     assert alone.anonymous_bytes <= alone.peak_bytes
