@@ -17,9 +17,16 @@ from plaudit.registries.stages import STAGES, restart_command
 from plaudit.runs.context import StageContext, stage_context
 from plaudit.runs.directory import RunDirectory
 from plaudit.runs.lines import Lines, last, quiet
-from plaudit.runs.metadata import begin_metadata, collect_metadata, update_metadata, warn_about_changed_data
+from plaudit.runs.metadata import (
+    begin_metadata,
+    collect_metadata,
+    data_paths,
+    read_metadata,
+    update_metadata,
+    warn_about_changed_data,
+)
 from plaudit.runs.session import Session, start_session
-from plaudit.runs.start_models import record_or_check_models
+from plaudit.runs.start_models import record_or_check_data, record_or_check_models
 from plaudit.runs.trackers import check_trackers
 from plaudit.stages.preflight import check_before_start
 
@@ -118,7 +125,7 @@ def _run_stage(name: str, session: Session) -> Lines[None]:
     if session.is_main:
         warn_about_changed_data(session.run.metadata, begun, f"at the start of {name}")
     continues, resolved = stage.begun and not STAGES[name].repeats, session.run.resolve(section)
-    session.processes.from_main(lambda: record_or_check_models(stage.create().folder, resolved, continues))
+    session.processes.from_main(lambda: _record_or_check_start(stage.create().folder, session.run, resolved, continues))
     context = stage_context(session, name)
     started = time.monotonic()
     try:
@@ -161,6 +168,13 @@ def _verify_finished(run: RunDirectory, wanted: Sequence[str]) -> None:
             stage.verify(stage.result_file)
         elif not STAGES[name].repeats:
             stage.verify()
+
+
+def _record_or_check_start(stage: Path, run: RunDirectory, section: Section, continues: bool) -> None:
+    """Record the content of the models and data from which a stage starts, or check that it has not changed since."""
+    record_or_check_models(stage, section, continues)
+    recorded = read_metadata(run.metadata).get("data", {})
+    record_or_check_data(stage, {path: recorded[path] for path in data_paths(section) if path in recorded}, continues)
 
 
 def _check_inputs(folder: RunDirectory, wanted: Sequence[str], is_main: bool) -> None:

@@ -12,7 +12,15 @@ from plaudit.runs.directory import RunDirectory, StageDirectory
 
 RECIPE: dict[str, Any] = {"name": "run", "sft": {"model": "some/model", "data": {"sources": ["a.jsonl"]}}}
 OWN = [
-    *("metrics.jsonl", "samples.jsonl", "rejects.jsonl", "notes.json", ".models.json", "reference.safetensors"),
+    *(
+        "metrics.jsonl",
+        "samples.jsonl",
+        "rejects.jsonl",
+        "notes.json",
+        ".models.json",
+        ".data.json",
+        "reference.safetensors",
+    ),
     *("model/config.json", "model/model-00001-of-00002.safetensors", "model/tokenizer.json", "model/adapter/a.json"),
     *("checkpoints/step-00000002/state.json", "checkpoints/step-00000002/model.safetensors"),
     *("checkpoints/step-00000002/manifest.json", "checkpoints/step-00000004.unfinished/model.safetensors"),

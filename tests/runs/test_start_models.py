@@ -1,4 +1,4 @@
-"""A stage does not continue from a model folder with another content."""
+"""A stage does not continue from a model folder or with data of another content."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from plaudit import files
 from plaudit.config.schema import ModelConfig, TrainedModelConfig
 from plaudit.errors import PlauditError
 from plaudit.runs import start_models
-from plaudit.runs.start_models import record_or_check_models
+from plaudit.runs.start_models import record_or_check_data, record_or_check_models
 
 
 def test_changed_content_is_refused_and_unchanged_files_are_not_read_again(
@@ -48,13 +48,28 @@ def test_the_base_of_an_adapter_is_recorded_as_well(tmp_path: Path) -> None:
     for folder in (base, adapter, stage):
         folder.mkdir()
     (base / "model.safetensors").write_bytes(b"one")
-    content = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    content: dict[str, object] = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    content |= {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
     (adapter / "adapter_config.json").write_text(json.dumps(content))
     section = ModelConfig(path=str(adapter))
     record_or_check_models(stage, section, begun=False)
     (base / "model.safetensors").write_bytes(b"two")
     with pytest.raises(PlauditError, match=rf"^{base}: .*changed since sft began"):
         record_or_check_models(stage, section, begun=True)
+
+
+def test_changed_data_is_refused_only_by_a_stage_that_has_begun(tmp_path: Path) -> None:
+    old, new = {"data/a.jsonl": {"sha256": "1", "bytes": 3}}, {"data/a.jsonl": {"sha256": "2", "bytes": 3}}
+    record_or_check_data(tmp_path / "sft", old, begun=False)
+    record_or_check_data(tmp_path / "sft", old, begun=True)
+    with pytest.raises(PlauditError, match=r"^data/a.jsonl: changed since sft began; .* repeat sft with: .*--restart"):
+        record_or_check_data(tmp_path / "sft", new, begun=True)
+    record_or_check_data(tmp_path / "sft", old, begun=True)
+    record_or_check_data(tmp_path / "sft", new, begun=False)
+    record_or_check_data(tmp_path / "sft", new, begun=True)
+    (tmp_path / "sft" / ".data.json").write_text('{"data/a.jsonl": {"bytes": 3}}')
+    with pytest.raises(PlauditError, match="damaged, an entry without sha256"):
+        record_or_check_data(tmp_path / "sft", new, begun=True)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"model": 1}'])

@@ -135,8 +135,12 @@ def data_checksums(section: Section) -> dict[str, dict[str, Any]]:
 
     For a folder or a pattern, they are those of all its files, whose number is ``files``.
     """
-    paths = sorted({source.path for source in _sources(section)})
-    return {path: _content(path) for path in paths if Path(path).exists() or is_pattern(path)}
+    return {path: _content(path) for path in data_paths(section) if Path(path).exists() or is_pattern(path)}
+
+
+def data_paths(section: Section) -> list[str]:
+    """Return the paths and names of the data sources in ``section``, each once."""
+    return sorted({source.path for source in _sources(section)})
 
 
 def _content(path: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from plaudit.runs.ownership import CONFIGURATION, is_configuration
 
 OF_EVERY_STAGE = (
     *("metrics.jsonl", "samples.jsonl", "rejects.jsonl", "inputs.json", "notes.json", "result.json"),
-    *(".models.json", "faulty-batch-*.jsonl", "model/*"),
+    *(".models.json", ".data.json", "faulty-batch-*.jsonl", "model/*"),
 )
 _NOT_RECORDED = re.compile(
     r"checkpoints/step-\d+[^/]*/([^/]+\.safetensors|state\.json|manifest\.json)"

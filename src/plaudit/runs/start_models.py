@@ -1,6 +1,7 @@
-"""Notices that the content of a model folder changed between the start of a stage and its continuation."""
+"""Notices that the content of a model folder or of data changed between the start of a stage and its continuation."""
 
 import hashlib
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from plaudit.models.adapters.folder import adapter_task, base_name
 from plaudit.registries.stages import restart_command
 
 FILE = ".models.json"
+DATA_FILE = ".data.json"
 NAMED = ("model", "reward model", "classifier")
 READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py")
 
@@ -23,7 +25,7 @@ def record_or_check_models(stage: Path, section: Section, begun: bool) -> None:
     again. Raises PlauditError, with the folder, if the content changed.
     """
     file = stage / FILE
-    recorded = _recorded(file, stage.name) if begun and file.is_file() else {}
+    recorded = _recorded(file, stage.name, {"files", "sha256"}) if begun and file.is_file() else {}
     folders = {found.value for found in marked_values(section) if found.marks.get("names") in NAMED}
     folders |= {base_name(Path(folder)) for folder in folders if adapter_task(folder) is not None}
     now = {folder: _content(Path(folder), recorded.get(folder)) for folder in sorted(folders) if Path(folder).is_dir()}
@@ -37,11 +39,27 @@ def record_or_check_models(stage: Path, section: Section, begun: bool) -> None:
     write_atomically(file, json_text(recorded | now) + "\n")
 
 
-def _recorded(file: Path, stage: str) -> dict[str, Any]:
+def record_or_check_data(stage: Path, checksums: Mapping[str, Mapping[str, Any]], begun: bool) -> None:
+    """Record the checksums of the data sources of a stage, by path; for a stage that has ``begun``, compare with them.
+
+    Raises PlauditError, with the path, if the content changed: the steps that are left would see other rows.
+    """
+    file = stage / DATA_FILE
+    recorded = _recorded(file, stage.name, {"sha256"}) if begun and file.is_file() else {}
+    for path, content in checksums.items():
+        if recorded.get(path, content)["sha256"] != content["sha256"]:
+            raise PlauditError(
+                f"{path}: changed since {stage.name} began; restore its former content, or repeat {stage.name} with: "
+                f"{restart_command(stage.name)}"
+            )
+    write_atomically(file, json_text({**recorded, **checksums}) + "\n")
+
+
+def _recorded(file: Path, stage: str, keys: Set[str]) -> dict[str, Any]:
     remedy = f"restore it, or repeat {stage} with: {restart_command(stage)}"
     recorded = read_json(file, remedy)
-    if not all(isinstance(entry, dict) and {"files", "sha256"} <= entry.keys() for entry in recorded.values()):
-        raise PlauditError(f"{file}: damaged, an entry without files and sha256; {remedy}")
+    if not all(isinstance(entry, dict) and keys <= entry.keys() for entry in recorded.values()):
+        raise PlauditError(f"{file}: damaged, an entry without {' and '.join(sorted(keys))}; {remedy}")
     return recorded
 
 
