@@ -8,7 +8,7 @@ from typing import Any
 from plaudit.config.marks import marked_values
 from plaudit.config.schema import Section
 from plaudit.errors import PlauditError
-from plaudit.files import json_text, read_json, sha256, write_atomically
+from plaudit.files import json_text, read_json, sha256, state_of, write_atomically
 from plaudit.models.adapters.folder import adapter_task, base_name
 from plaudit.registries.stages import restart_command
 
@@ -66,7 +66,7 @@ def _recorded(file: Path, stage: str, keys: Set[str]) -> dict[str, Any]:
 def _content(folder: Path, before: Any) -> dict[str, Any]:
     """Return sizes, times and a checksum of a model's files; all as ``before`` if sizes and times are the same."""
     files = sorted(path for path in folder.iterdir() if path.suffix in READ and path.is_file())
-    states = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    states = {path.name: state_of(path) for path in files}
     if before is not None and before["files"] == states:
         return dict(before)
     whole = hashlib.sha256()

@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,8 @@ from plaudit.data.store.building import Chunk, built, is_complete
 from plaudit.data.store.columns import NUMBERS
 from plaudit.data.store.rows import StoredRows, stored_rows
 from plaudit.data.store.trees import StoredTrees, stored_trees
-from plaudit.files import json_text, read_json, sha256, write_atomically
+from plaudit.errors import PlauditError
+from plaudit.files import json_text, read_json, sha256, state_of, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class DataCache:
 
     def _pinned(self, source: SourceConfig) -> SourceConfig:
         """Return a streamed source with the commit that its revision was when it was first read."""
-        if not source.streaming:
+        if not source.streaming or is_local(source.path):
             return source
         noted = self.folder / _CHECKSUMS / f"{_key(source.path, source.revision)}.json"
         noted.parent.mkdir(parents=True, exist_ok=True)
@@ -141,16 +141,23 @@ class DataCache:
 
     def _checksum(self, path: Path) -> str:
         """Return the checksum of a file; one that has not changed since is not read again."""
-        status = os.stat(path)
-        state = [str(path), status.st_size, status.st_mtime_ns]
+        state = [str(path), *state_of(path)]
         noted = self.folder / _CHECKSUMS / f"{_key(str(path))}.json"
         noted.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(noted.with_suffix(".lock")):  # one process computes it, others wait
-            known = read_json(noted, "delete it") if noted.exists() else {}
+            known = _noted(noted)
             if known.get("state") != state:
                 known = {"state": state, "sha256": sha256(path)}
                 write_atomically(noted, json_text(known))
         return str(known["sha256"])
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """Return a note; nothing if there is none, or a damaged one, which is written again."""
+    try:
+        return read_json(path, "delete it") if path.exists() else {}
+    except PlauditError:
+        return {}
 
 
 def _size(folder: Path) -> int:
