@@ -240,8 +240,8 @@ def test_answers_that_are_not_http_are_retried_and_end_in_one_line(
 def test_an_answer_that_drips_is_given_up_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     url, listening = answering(HEAD + b"Content-Length: 9000\r\n\r\n" + b" " * 9000, pause=0.05)
-    with listening, pytest.raises(PlauditError, match=r"did not answer completely within 0\.2 seconds"):
-        source_of(url, timeout=0.2).score([sample_of("the", "day")])
+    with listening, pytest.raises(PlauditError, match="did not answer completely within 1 seconds"):
+        source_of(url, timeout=1).score([sample_of("the", "day")])
 
 
 @pytest.mark.parametrize(

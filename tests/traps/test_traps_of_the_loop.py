@@ -48,10 +48,13 @@ def neighbors_are_seen(task: Any, monkeypatch: Any) -> None:
 
 def reference_per_token(task: Any, monkeypatch: Any) -> None:
     """The bug: a mean over tokens on one side of the ratio, a sum on the other."""
-    for place, example in enumerate(task.train):
+
+    def with_means(example: Any) -> Any:
         lengths = [len(response) for response in example.tree.responses]
         means = tuple(number / length for number, length in zip(example.target.reference, lengths, strict=True))
-        task.train[place] = replace(example, target=replace(example.target, reference=means))
+        return replace(example, target=replace(example.target, reference=means))
+
+    monkeypatch.setattr(task, "train", list(map(with_means, task.train)))
 
 
 @pytest.mark.parametrize("mutation", [neighbors_are_seen, reference_per_token])
