@@ -1,6 +1,6 @@
 """CPU time and memory of data of any number of rows, in child processes. The model is tiny, so that data dominate.
 
-- reward: a reward model on pairs, two steps, started twice; beside it the tokenizer alone on the same texts
+- reward: a reward model on pairs, two steps, started twice; then the tokenizer alone on the same texts
 - trl: the same with TRL's reward trainer
 - growth: the first start with 1,000 to ``--rows`` pairs
 - inspect: `plaudit data inspect` of the pairs

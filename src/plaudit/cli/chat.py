@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli.console import DeviceOption, SeedOption
+from plaudit.cli.console import DeviceOption, MaxNewTokensOption, PlainOption, SeedOption, TemperatureOption, TopPOption
 
 
 def chat(
@@ -15,24 +15,10 @@ def chat(
     reward: Annotated[
         list[str] | None, typer.Option("--reward", help="Another reward model: run, folder or hub name; repeatable.")
     ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 always takes the most likely token.", min=0, show_default="the run's")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="Sample from the most likely tokens with this total probability.",
-            min=1e-6,
-            max=1,
-            show_default="the run's",
-        ),
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Maximum length of a reply, in tokens.", min=1, show_default="the run's")
-    ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Let the model continue the typed text, without a prompt template.")
-    ] = False,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    plain: PlainOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = None,
 ) -> None:

@@ -26,6 +26,24 @@ _QUIET = {
 
 SeedOption = Annotated[int, typer.Option(help="Seed of all random choices.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the best available")]
+TemperatureOption = Annotated[
+    float | None, typer.Option(help="0 always takes the most likely token.", min=0, show_default="the run's, or 1")
+]
+TopPOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Sample from the most likely tokens with this total probability.",
+        min=1e-6,
+        max=1,
+        show_default="the run's, or 1",
+    ),
+]
+MaxNewTokensOption = Annotated[
+    int | None, typer.Option(help="Maximum length of a reply, in tokens.", min=1, show_default="the run's, or 64")
+]
+PlainOption = Annotated[
+    bool, typer.Option("--plain", help="Let the model continue the prompts, without a prompt template.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
 
 

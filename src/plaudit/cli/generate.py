@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli.console import DeviceOption, OverwriteOption, SeedOption
+from plaudit.cli.console import (
+    DeviceOption,
+    MaxNewTokensOption,
+    OverwriteOption,
+    PlainOption,
+    SeedOption,
+    TemperatureOption,
+    TopPOption,
+)
 
 
 def generate(
@@ -34,22 +42,9 @@ def generate(
             show_default="with --best-of the run's",
         ),
     ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Maximum length of a text, in tokens.", min=1, show_default="the run's, or 64")
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="0 always takes the most likely token.", min=0, show_default="the run's, or 1"),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="Sample from the most likely tokens with this total probability.",
-            min=1e-6,
-            max=1,
-            show_default="the run's, or 1",
-        ),
-    ] = None,
+    max_new_tokens: MaxNewTokensOption = None,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = None,
     top_k: Annotated[
         int | None,
         typer.Option(help="Sample from this many most likely tokens; 0: all.", min=0, show_default="the run's, or 0"),
@@ -60,9 +55,7 @@ def generate(
     batch_size: Annotated[
         int | None, typer.Option(help="Texts generated at a time.", min=1, show_default="the run's, or 64")
     ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Let the model continue the prompts, without a prompt template.")
-    ] = False,
+    plain: PlainOption = False,
     limit: Annotated[int | None, typer.Option(help="Read only this many prompts.", min=1, show_default=False)] = None,
     overwrite: OverwriteOption = False,
     seed: SeedOption = 0,

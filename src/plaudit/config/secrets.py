@@ -22,7 +22,7 @@ def mask_addresses(value: Any, distinct: bool = False) -> Any:
     """Return nested values in which the secrets of every text that is an address are masked.
 
     With ``distinct``, 16 bits of a slow hash follow each ``***`` except that of user and password: enough to notice
-    that an address has changed, too few to reveal a secret.
+    that an address has changed, but not enough to find out a secret.
     """
     if isinstance(value, dict):
         return {key: mask_addresses(inner, distinct) for key, inner in value.items()}

@@ -12,12 +12,12 @@ import numpy as np
 
 from plaudit.batching.trees import Example
 from plaudit.config.schema import DataConfig, Section, SupervisedStageConfig
-from plaudit.data.loading import load_rows
+from plaudit.data.loading import LoadedRows, load_rows
 from plaudit.data.prompt_record import PromptRecord, read_record, record_of, remember
 from plaudit.data.rows import Row
 from plaudit.data.selection import Indices, Mapped, drawn
 from plaudit.data.store.cache import DataCache
-from plaudit.data.store.trees import JoinedTrees
+from plaudit.data.store.trees import JoinedTrees, StoredTrees
 from plaudit.data.template_checks import unfaithful_refusal
 from plaudit.data.templates import BYPASSED, check_prompt_template
 from plaudit.data.tokenization import Tokenized, within_limits
@@ -92,39 +92,50 @@ def load_stage_rows(
         notes.append(f"{len(measured)} of {len(rows.held_out_indices)} held-out rows are measured (max_held_out)")
     record = record_of(rows.prompt_kinds, tokenizer, config)
     remember(tokenizer, record)
-    written = sum((part.written for part in stored), Unwritten())
     if session.is_main:
-        for line in rows.summary():
-            logger.info("%s: %s", context.name, line)
-        for line in rows.warnings():
-            logger.warning("%s: %s", context.name, line)
         context.directory.write_notes(notes)
-        for line in notes[bool(rows.note) :]:
-            logger.info("%s: %s", context.name, line)
-        for source, part in zip(rows.sources, stored, strict=True):
-            _log_counted(f"{context.name}: {source.source}", part.counted)
-            if part.unfaithful:
-                logger.warning(
-                    "%s: %s: the first row not written whole: %s", context.name, source.source, part.unfaithful
-                )
+        _log_rows(context.name, rows, notes[bool(rows.note) :], stored)
         for name, limited in (("training", train), ("held-out", held_out)):
             if limited.dropped or limited.truncated:
                 _log_too_long(f"{context.name}: {name}", limited)
             _log_counted(f"{context.name}: {name}", limited.counted)
         _warn_of_other_prompts(context, record)
-        _log_unwritten(context.name, written)
+        _log_unwritten(context.name, _written(stored))
+    _refuse_unusable(context.name, config, stored, train)
+    return StageRows(train.rows, held_out.rows)
+
+
+def _written(stored: Sequence[StoredTrees[Any]]) -> Unwritten:
+    return sum((part.written for part in stored), Unwritten())
+
+
+def _log_rows(stage: str, rows: LoadedRows[Any], notes: Sequence[str], stored: Sequence[StoredTrees[Any]]) -> None:
+    """Log what was read from each source, and what was noticed while it was rendered."""
+    for line in rows.summary():
+        logger.info("%s: %s", stage, line)
+    for line in rows.warnings():
+        logger.warning("%s: %s", stage, line)
+    for line in notes:
+        logger.info("%s: %s", stage, line)
     for source, part in zip(rows.sources, stored, strict=True):
-        limit = config.max_bad_fraction
-        refusal = unfaithful_refusal(source.source, part.counted, part.unfaithful, len(source), limit)
+        _log_counted(f"{stage}: {source.source}", part.counted)
+        if part.unfaithful:
+            logger.warning("%s: %s: the first row not written whole: %s", stage, source.source, part.unfaithful)
+
+
+def _refuse_unusable(stage: str, config: DataConfig, stored: Sequence[StoredTrees[Any]], train: Tokenized[Any]) -> None:
+    """Raise PlauditError if a template or the tokenizer loses too much of the data, or if no row is left."""
+    limit = config.max_bad_fraction
+    for source, part in zip((*config.sources, *config.held_out), stored, strict=True):
+        refusal = unfaithful_refusal(source.path, part.counted, part.unfaithful, part.row_count, limit)
         if refusal is not None:
-            raise PlauditError(f"{context.name}: {refusal}")
-    if (refusal := written.refusal(config.sources[0].path, config.max_unknown_fraction)) is not None:
-        raise PlauditError(f"{context.name}: {refusal}")
+            raise PlauditError(f"{stage}: {refusal}")
+    if (refusal := _written(stored).refusal(config.sources[0].path, config.max_unknown_fraction)) is not None:
+        raise PlauditError(f"{stage}: {refusal}")
     if not len(train.rows):
         counts = [part.counted for part in stored] + [train.counted]
         reasons = "; ".join(f"{number} {what}" for counted in counts for what, number in counted.items())
         raise PlauditError(f"{config.sources[0].path}: no row is left to train on: {reasons}; check the data")
-    return StageRows(train.rows, held_out.rows)
 
 
 def _log_too_long(place: str, limited: Tokenized[Any]) -> None:

@@ -158,3 +158,21 @@ def test_files_have_no_revision_and_no_stream(tmp_path: Path, key: str, value: A
     (tmp_path / "rows.jsonl").write_text(PAIRS)
     with pytest.raises(PlauditError, match=f"{key} only applies to hub datasets"):
         list(numbered_records(str(tmp_path / "rows.jsonl"), **{key: value}))
+
+
+@pytest.mark.parametrize("while_reading", [False, True])
+def test_running_out_of_memory_is_not_blamed_on_the_dataset(
+    monkeypatch: pytest.MonkeyPatch, while_reading: bool
+) -> None:
+    def load_dataset(*_: Any, **__: Any) -> Any:
+        if not while_reading:
+            raise MemoryError
+        return failing()
+
+    def failing() -> Iterator[dict[str, str]]:
+        yield {"text": "one"}
+        raise MemoryError
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(MemoryError):
+        list(numbered_records("somebody/rows"))

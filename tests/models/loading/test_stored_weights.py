@@ -27,6 +27,14 @@ def whole(folder: Path, model: Any) -> str:
     return str(folder)
 
 
+def is_accepted(path: str, role: Any) -> bool:
+    try:
+        refuse_lacking_weights(path, role)
+    except PlauditError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_whole_language_models(tmp_path: Path, name: str) -> None:
     path = whole(tmp_path, tiny_causal_model(name))
@@ -63,15 +71,18 @@ def test_classifiers(tmp_path: Path, name: str) -> None:
 def test_known_prefixes_and_tied_embeddings_are_repaired_by_loading(tmp_path: Path) -> None:
     path = whole(tmp_path, tiny_classifier("llama"))
     weights = read_weights(tmp_path)
-    write_weights(tmp_path, {f"module.{name}": value for name, value in weights.items()})
-    refuse_lacking_weights(path, "reward model")
+    for prefix, accepted in (("module.", True), ("unknown.", False)):
+        write_weights(tmp_path, {f"{prefix}{name}": value for name, value in weights.items()})
+        assert is_accepted(path, "reward model") == accepted
     tied = tiny_classifier("llama")
     tied.config.tie_word_embeddings = True
     path = whole(tmp_path / "tied", tied)
     weights = read_weights(tmp_path / "tied")
-    weights["lm_head.weight"] = weights.pop("model.embed_tokens.weight")
+    embeddings = weights.pop("model.embed_tokens.weight")
     write_weights(tmp_path / "tied", weights)
-    refuse_lacking_weights(path, "reward model")
+    assert not is_accepted(path, "reward model")
+    write_weights(tmp_path / "tied", weights | {"lm_head.weight": embeddings})
+    assert is_accepted(path, "reward model")
 
 
 def test_other_shapes(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from plaudit.data.readers.base import Numbered, finite
 from plaudit.errors import PlauditError
 from plaudit.hub import hub_options
+from plaudit.memory import is_out_of_memory
 
 
 def check(name: str) -> None:
@@ -65,6 +66,8 @@ def read(dataset: Dataset) -> Iterator[Numbered]:
     except PlauditError:
         raise
     except Exception as error:  # datasets raises many types of exceptions; the message must name the row
+        if is_out_of_memory(error):
+            raise
         raise _failure(dataset, f"row {number + 1} could not be read", error) from error
     expected = _number_of_rows(loaded, dataset)
     if expected is not None and number != expected:
@@ -91,6 +94,8 @@ def _loaded(dataset: Dataset) -> Any:
     try:
         return datasets.load_dataset(dataset.name, dataset.subset, **settings)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         what = "no file has this name, and loading it as a hub dataset failed"
         raise _failure(dataset, what, error) from error
 

@@ -24,9 +24,8 @@ _UNESCAPED_BEFORE_COLON = re.compile(rb'(?<!\\)(?:\\\\)*"[ \t\r\n]*:')
 def quick_record(text: bytes) -> Record | None:
     """Return the record that a JSON text holds; None if only ``StrictDecoder`` can tell what is there.
 
-    The parser refuses whatever is not strict JSON, except repeated keys, values that are nested too deeply, and numbers
-    that are too large. A key is a string before a colon. If there are no more quotation marks before colons than the
-    record has keys, none is repeated.
+    The parser refuses everything that is not strict JSON except repeated keys, deep nesting and huge numbers. In the
+    text, a quotation mark and a colon end each key, so if they occur as often as the record has keys, none is repeated.
     """
     try:
         record = from_json(text, allow_inf_nan=False, cache_strings="keys")
